@@ -1,0 +1,36 @@
+"""mesm: video moment retrieval. Public names load on first use, so importing the package is instant."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mesm_core.config.load import load_config
+    from mesm_core.config.schema import Config
+    from mesm_core.errors import MesmError
+    from mesm_core.inference.predictor import Predictor
+    from mesm_core.types import Prediction, Query
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "mesm_core.config.schema",
+    "MesmError": "mesm_core.errors",
+    "Prediction": "mesm_core.types",
+    "Predictor": "mesm_core.inference.predictor",
+    "Query": "mesm_core.types",
+    "load_config": "mesm_core.config.load",
+}
+
+__all__ = ["Config", "MesmError", "Prediction", "Predictor", "Query", "__version__", "load_config"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""Settings: a frozen schema, presets, files and ``--set``; imports no torch."""

@@ -1,0 +1,266 @@
+"""Resolve a run's settings: defaults < preset < file < ``--set``, each value with where it came from."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from mesm_core.config.schema import Config
+from mesm_core.errors import ConfigError, did_you_mean, listing
+
+Tree = dict[str, Any]
+
+# Names that users of the field's other tools will type.
+FIELD_NAMES = {
+    "nheads": "model.heads",
+    "num_heads": "model.heads",
+    "num_queries": "model.slots",
+    "share_mlp": "model.share_feedforward",
+    "use_txt_pos": "model.text_positions",
+    "n_input_proj": "model.projection_layers",
+    "num_recfw_layers": "model.frame_word_layers",
+    "num_recss_layers": "model.segment_sentence_layers",
+    "t2v_layers": "model.aligner_layers",
+    "enc_layers": "model.encoder_layers",
+    "dec_layers": "model.decoder_layers",
+    "v_feat_dim": "model.video_dim",
+    "t_feat_dim": "model.text_dim",
+    "max_video_l": "dataset.max_frames",
+    "max_words_l": "dataset.max_words",
+    "n_epoch": "train.epochs",
+    "eval_batch_size": "eval.batch_size",
+    "max_ts_val": "eval.max_time",
+    "stop_score": "eval.select",
+    "recss_tau": "loss.tau",
+    "use_triplet": "loss.triplet",
+    "saliency_margin": "loss.margin",
+    "set_cost_span": "loss.cost_span",
+    "set_cost_giou": "loss.cost_giou",
+    "set_cost_class": "loss.cost_class",
+    "loss_span_coef": "loss.span",
+    "loss_giou_coef": "loss.giou",
+    "loss_label_coef": "loss.label",
+    "loss_saliency_coef": "loss.saliency",
+    "loss_recfw_coef": "loss.rec_fw",
+    "loss_recss_coef": "loss.rec_ss",
+    "rec_fw": "model.frame_word",
+    "rec_ss": "model.segment_sentence",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Settings from one place, with the name that ``mesm config show`` prints beside them."""
+
+    source: str
+    values: Tree
+
+
+def presets_dir() -> Path:
+    """Return the folder of the TOML presets: inside the installed package, else beside the source tree."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "presets"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def preset_names() -> list[str]:
+    """Return the presets' names, sorted."""
+    return sorted(path.stem for path in presets_dir().glob("*.toml"))
+
+
+def preset(name: str) -> Layer:
+    """Return the preset of that name.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest and lists all.
+    """
+    if name not in preset_names():
+        raise ConfigError(
+            f"No dataset preset is called '{name}'.{did_you_mean(name, preset_names())}",
+            hint=f"Known: {listing(preset_names(), limit=20)}.",
+        )
+    return Layer(f"preset {name}", _read_toml(presets_dir() / f"{name}.toml"))
+
+
+def file_layer(path: Path) -> Layer:
+    """Return the settings of a TOML file, or of a run's ``config.json``.
+
+    Raises:
+        ConfigError: the file is missing or is not TOML / JSON.
+    """
+    if not path.is_file():
+        raise ConfigError(f"No config file at {path}.", hint="Give a .toml file, or a run's config.json.")
+    if path.suffix != ".json":
+        return Layer(str(path), _read_toml(path))
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds {type(values).__name__}, not a table of settings.")
+    return Layer(str(path), values)
+
+
+def set_layer(assignments: Sequence[str]) -> Layer:
+    """Return the settings of ``a.b=value`` words; a value is TOML, and a bare word is a string.
+
+    >>> set_layer(["train.epochs=3", "text.tagger=nltk"]).values
+    {'train': {'epochs': 3}, 'text': {'tagger': 'nltk'}}
+
+    Raises:
+        ConfigError: a word is not ``key=value``.
+    """
+    values: Tree = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            raise ConfigError(f"--set takes section.key=value, not '{assignment}'.", hint="Example: --set train.lr=1e-4")
+        node = values
+        for part in parts[:-1]:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {assignment}: '{part}' was given a value by an earlier --set.")
+        node[parts[-1]] = _value(text.strip())
+    return Layer("--set", values)
+
+
+def load_config(
+    dataset: str | None = None, *, file: Path | None = None, overrides: Sequence[str] = ()
+) -> Config:
+    """Return the config of a preset, a file and ``section.key=value`` overrides, in rising precedence.
+
+    >>> load_config("tacos", overrides=["train.epochs=2"]).train.epochs
+    2
+    """
+    return resolve(layers(dataset, file=file, overrides=overrides))
+
+
+def layers(dataset: str | None, *, file: Path | None, overrides: Sequence[str]) -> list[Layer]:
+    """Return the layers of a run in rising precedence."""
+    stack = [preset(dataset)] if dataset else []
+    if file is not None:
+        stack.append(file_layer(file))
+    if overrides:
+        stack.append(set_layer(overrides))
+    return stack
+
+
+def resolve(stack: Sequence[Layer]) -> Config:
+    """Return the config that the layers make.
+
+    Raises:
+        ConfigError: an unknown key (with a did-you-mean), a missing one, or a value that does not fit; each with
+            the layer it came from.
+    """
+    for layer in stack:
+        _refuse_unknown(layer)
+    merged = reduce(_merge, (layer.values for layer in stack), {})
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, stack)) from error
+
+
+def sources(stack: Sequence[Layer]) -> dict[str, str]:
+    """Return for every leaf key of the config the name of the layer that decides it."""
+    origin = dict.fromkeys((key for key, _ in flatten(resolve(stack).model_dump())), "default")
+    for layer in stack:
+        origin.update(dict.fromkeys((key for key, _ in flatten(layer.values)), layer.source))
+    return origin
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield ``("a.b", value)`` for every leaf.
+
+    >>> list(flatten({"a": {"b": 1}, "c": 2}))
+    [('a.b', 1), ('c', 2)]
+    """
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Return every leaf key of the schema, dotted."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys += known_keys(inner, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys
+
+
+def _read_toml(path: Path) -> Tree:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} is not readable TOML: {error}") from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _merge(below: Tree, above: Tree) -> Tree:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(value, dict) and isinstance(old, dict) else value
+    return merged
+
+
+def _refuse_unknown(layer: Layer) -> None:
+    known = known_keys()
+    for key, _ in flatten(layer.values):
+        if key in known:
+            continue
+        leaf = key.rsplit(".", 1)[-1].lower()
+        if leaf in FIELD_NAMES:
+            guess = f" Did you mean '{FIELD_NAMES[leaf]}'?"
+        else:
+            guess = did_you_mean(key, known) or _by_leaf(leaf, known)
+        raise ConfigError(
+            f"Unknown setting '{key}' ({layer.source}).{guess}",
+            hint="`mesm config show --dataset NAME` lists every setting.",
+        )
+
+
+def _by_leaf(leaf: str, known: Sequence[str]) -> str:
+    leaves = {key.rsplit(".", 1)[-1]: key for key in known}
+    near = difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.6)
+    return f" Did you mean '{leaves[near[0]]}'?" if near else ""
+
+
+def _explain(error: ValidationError, stack: Sequence[Layer]) -> str:
+    lines = []
+    for issue in error.errors():
+        key = ".".join(str(part) for part in issue["loc"] if not isinstance(part, int))
+        if issue["type"] == "missing":
+            lines.append(f"Setting '{key}' is missing: give --dataset NAME, or a --config file that has it.")
+            continue
+        where = next((layer.source for layer in reversed(stack) if key in dict(flatten(layer.values))), None)
+        message = issue["msg"].removeprefix("Value error, ")
+        value = issue["input"]
+        guess = ""
+        if issue["type"] == "literal_error" and isinstance(value, str):
+            options = [word.strip("' ") for word in str(issue["ctx"]["expected"]).replace(" or ", ",").split(",")]
+            guess = did_you_mean(value, options)
+        shown = "" if isinstance(value, dict) else f" = {value!r}"
+        lines.append(f"Setting '{key}'{shown}{f' ({where})' if where else ''}: {message}.{guess}")
+    return "\n".join(lines)

@@ -1,0 +1,181 @@
+"""The settings of a run, frozen and checked. Defaults are the paper's; presets say what a dataset changes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A part of the config: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DatasetConfig(Section):
+    """Where the data lies and how a video and its queries are cut up."""
+
+    name: str = Field(description="Which annotation reader to use.")
+    annotations: str = Field(description="Folder of the annotation files, under the data root.")
+    features: tuple[str, ...] = Field(
+        min_length=1, description="Feature files under the data root, in the order they are concatenated."
+    )
+    clip_len: float = Field(
+        description="Seconds of video a feature frame stands for; -1 spreads the frames over the duration."
+    )
+    max_frames: Positive = Field(description="Longer videos are shortened to this many frames.")
+    shorten: Literal["mean", "first"] = Field(
+        default="mean", description="How: average into bins, or keep the first frames."
+    )
+    max_words: Positive = Field(description="Longer sentences are cut to this many words.")
+    max_windows: Positive = Field(default=5, description="Windows kept of a query that has more.")
+    max_gather_size: int = Field(
+        default=-1, ge=-1, description="Queries of a video that form a group; -1 puts them all in one."
+    )
+    context: Literal["video", "group"] = Field(
+        default="video", description="Frames that SS-MESM looks at: the query's video, or its whole group's."
+    )
+    train_split: str = Field(default="train", description="Split to train on.")
+    val_splits: tuple[str, ...] = Field(
+        min_length=1, description="Splits that choose the best checkpoint where a validation split exists."
+    )
+    paper_splits: tuple[str, ...] = Field(
+        min_length=1, description="Splits the paper chose on (the test splits: see train.select_on)."
+    )
+
+    @model_validator(mode="after")
+    def _clip_len_is_a_length_or_minus_one(self) -> Self:
+        if self.clip_len <= 0 and self.clip_len != -1:
+            raise ValueError("clip_len is a positive number of seconds, or -1")
+        if self.max_gather_size == 0:
+            raise ValueError("max_gather_size is a positive number of queries, or -1 for all")
+        return self
+
+
+class TextConfig(Section):
+    """How sentences become word vectors and masked-word labels."""
+
+    encoder: Literal["glove"] = Field(description="Frozen text encoder.")
+    glove: str = Field(
+        default="glove.6B.300d.txt", description="GloVe text file (plain or .gz), under the data root."
+    )
+    counts: str = Field(
+        default="GloVe_tokenized_count.txt", description="Count file, in the annotations' folder."
+    )
+    vocab_size: Positive = Field(description="Most frequent words that masked-word reconstruction tells apart.")
+    tagger: Literal["lexicon", "nltk"] = Field(
+        default="lexicon", description="Who weighs words and splits sentences: the shipped lexicon, or NLTK."
+    )
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    video_dim: Positive = Field(description="Width of the video features, all files together.")
+    text_dim: Positive = Field(description="Width of the word vectors.")
+    hidden_dim: Positive = 256
+    heads: Positive = 8
+    dim_feedforward: Positive = 1024
+    frame_word_layers: Positive = Field(default=2, description="FW-MESM layers.")
+    aligner_layers: Positive = 2
+    encoder_layers: Positive = 2
+    decoder_layers: Positive = 2
+    segment_sentence_layers: Positive = Field(default=4, description="SS-MESM layers.")
+    frame_word: bool = Field(default=True, description="FW-MESM on (rec_fw in the paper's code).")
+    segment_sentence: bool = Field(default=True, description="SS-MESM on (rec_ss in the paper's code).")
+    share_feedforward: bool = Field(
+        default=True,
+        description="One feed-forward for both roles of the FW encoder (share_MLP in the paper's code).",
+    )
+    slots: Positive = Field(default=10, description="Moment slots of the decoder (num_queries).")
+    text_positions: bool = Field(default=False, description="Learned word positions (use_txt_pos).")
+    projection_layers: Positive = Field(default=2, description="Layers of each input projection.")
+    dropout: Probability = 0.1
+    input_dropout: Probability = 0.5
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Self:
+        if self.hidden_dim % self.heads:
+            raise ValueError(f"hidden_dim ({self.hidden_dim}) must be a multiple of heads ({self.heads})")
+        if self.hidden_dim % 4:
+            raise ValueError(f"hidden_dim ({self.hidden_dim}) must be a multiple of 4 (sine positions)")
+        return self
+
+
+class LossConfig(Section):
+    """Matching costs, loss weights and the constants inside the losses."""
+
+    cost_span: NonNegative = 10.0
+    cost_giou: NonNegative = 1.0
+    cost_class: NonNegative = 4.0
+    span: NonNegative = 10.0
+    giou: NonNegative = 1.0
+    label: NonNegative = 4.0
+    saliency: NonNegative = 4.0
+    rec_fw: NonNegative = 0.1
+    rec_ss: NonNegative = 0.1
+    eos_coef: NonNegative = Field(default=0.1, description="Weight of background slots in the label loss.")
+    aux: bool = Field(default=True, description="Losses on every decoder layer, not only the last.")
+    rank_coef: Annotated[float, Field(gt=0)] = 12.0
+    triplet: bool = False
+    margin: NonNegative = 0.2
+    iou_gamma: float = Field(default=0.9, ge=-1, le=1, description="gIoU from which two moments share a text.")
+    tau: float = Field(default=0.5, gt=0, description="Temperature of the segment-sentence contrast.")
+
+
+class TrainConfig(Section):
+    """Optimisation and what a run keeps."""
+
+    batch_size: Positive = Field(default=12, description="Groups a batch.")
+    epochs: Positive = 200
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    weight_decay: NonNegative = 1e-4
+    lr_drop: Positive = Field(default=400, description="Epochs after which the learning rate drops.")
+    gamma: Annotated[float, Field(gt=0)] = Field(default=0.1, description="Factor by which it drops.")
+    grad_clip: float = Field(default=0.1, description="Largest gradient norm; 0 or less does not clip.")
+    seed: Annotated[int, Field(ge=0)] = 2019
+    eval_every: Positive = Field(default=1, description="Epochs between evaluations.")
+    patience: int = Field(
+        default=-1, description="Evaluations without a better score before training stops; -1 never stops."
+    )
+    select_on: Literal["val", "paper"] = Field(
+        default="val",
+        description="Splits that choose the best checkpoint: validation, or the paper's protocol (test).",
+    )
+
+
+class EvalConfig(Section):
+    """Evaluation and the way from outputs to moments."""
+
+    batch_size: Positive = Field(default=30, description="Groups a batch.")
+    max_time: Annotated[float, Field(gt=0)] = Field(description="Predictions are clamped to this many seconds.")
+    select: Literal["mIoU", "mAP"] = Field(default="mIoU", description="Score that chooses the checkpoint.")
+
+
+class DataConfig(Section):
+    """How features are held while a run lasts."""
+
+    cache_gb: NonNegative = Field(default=8.0, description="Memory for normalised features.")
+
+
+class Config(Section):
+    """Everything that decides a run."""
+
+    dataset: DatasetConfig
+    text: TextConfig
+    model: ModelConfig
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig
+    data: DataConfig = DataConfig()
+
+    @property
+    def select_splits(self) -> tuple[str, ...]:
+        """Splits that choose the best checkpoint."""
+        paper = self.train.select_on == "paper"
+        return self.dataset.paper_splits if paper else self.dataset.val_splits

@@ -1,0 +1,84 @@
+"""Count files: how often each word is said, the vocabulary of masked-word reconstruction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from mesm_core.data.files import write_atomically
+from mesm_core.errors import DataError, TextError
+from mesm_core.text.words import count_words
+
+GLOVE_COUNTS = "GloVe_tokenized_count.txt"
+CLIP_COUNTS = "CLIP_tokenized_count.txt"
+FIRST_ID = 2
+
+
+def glove_counts(sentences: Iterable[str]) -> list[tuple[str, int, int]]:
+    """Return (word, id, count) rows, most frequent first, ties in order of first appearance.
+
+    The id is the word's place in the sorted vocabulary, plus 2 for ``<PAD>`` and ``<UNK>``.
+
+    >>> glove_counts(["He cuts.", "He rinses"])
+    [('he', 3, 2), ('cuts', 2, 1), ('rinses', 4, 1)]
+    """
+    counts = Counter(word for sentence in sentences for word in count_words(sentence))
+    ids = {word: number for number, word in enumerate(sorted(counts), start=FIRST_ID)}
+    return [(word, ids[word], count) for word, count in counts.most_common()]
+
+
+def clip_counts(sentences: Iterable[Iterable[int]]) -> list[tuple[int, int]]:
+    """Return (token id, count) rows of sentences given as token ids, most frequent first.
+
+    >>> clip_counts([[5, 7], [7]])
+    [(7, 2), (5, 1)]
+    """
+    return Counter(token for tokens in sentences for token in tokens).most_common()
+
+
+def write_counts(path: Path, rows: Iterable[tuple[object, ...]], *, overwrite: bool) -> None:
+    """Write one row a line, its fields separated by spaces.
+
+    Raises:
+        OutputError: the file exists and ``overwrite`` is off.
+    """
+    text = "".join(" ".join(map(str, row)) + "\n" for row in rows)
+    write_atomically(path, text.encode(), overwrite=overwrite)
+
+
+def read_glove_counts(path: Path) -> list[str]:
+    """Return the words of a ``WORD ID COUNT`` file, most frequent first.
+
+    Raises:
+        TextError: the file is missing.
+        DataError: a line is malformed; the message names it.
+    """
+    if not path.is_file():
+        raise TextError(
+            f"No count file at {path}.", hint="`mesm count-tokens --dataset NAME` writes it from the annotations."
+        )
+    words = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        fields = line.split()
+        if len(fields) != 3 or not (fields[1].isdigit() and fields[2].isdigit()):
+            raise DataError(
+                f"{path}, line {number}: expected 'WORD ID COUNT', found {line[:60]!r}.",
+                hint="`mesm count-tokens --overwrite` writes the file again.",
+            )
+        words.append(fields[0])
+    return words
+
+
+def label_words(words: list[str], vocab_size: int, *, path: Path) -> list[str]:
+    """Return the first ``vocab_size`` words.
+
+    Raises:
+        TextError: there are fewer.
+    """
+    if len(words) < vocab_size:
+        raise TextError(
+            f"{path} has {len(words)} words, fewer than text.vocab_size = {vocab_size}.",
+            hint=f"Use --set text.vocab_size={len(words)}, or count more sentences.",
+        )
+    return words[:vocab_size]

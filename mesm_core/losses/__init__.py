@@ -1,0 +1,1 @@
+"""What training minimises: small named functions behind one table (criterion.py)."""

@@ -1,0 +1,64 @@
+"""Spans and windows: conversion, generalised IoU, and the losses on matched slots."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def to_windows(spans: Tensor) -> Tensor:
+    """Return (..., 2) [start, end] of (..., 2) [center, width]; any unit.
+
+    >>> to_windows(torch.tensor([0.5, 0.2]))
+    tensor([0.4000, 0.6000])
+    """
+    center, half = spans[..., 0], spans[..., 1] / 2
+    return torch.stack([center - half, center + half], dim=-1)
+
+
+def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Return the gIoU, in [-1, 1], of two broadcastable (..., 2) tensors of [start, end] windows.
+
+    Source: Generalized Intersection over Union (CVPR 2019), on one axis.
+
+    >>> generalized_iou(torch.tensor([0.0, 2.0]), torch.tensor([[1.0, 3.0], [0.0, 2.0], [3.0, 4.0]]))
+    tensor([ 0.3333,  1.0000, -0.2500])
+    """
+    inner = (torch.minimum(a[..., 1], b[..., 1]) - torch.maximum(a[..., 0], b[..., 0])).clamp(min=0)
+    union = (a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - inner
+    hull = torch.maximum(a[..., 1], b[..., 1]) - torch.minimum(a[..., 0], b[..., 0])
+    return inner / union - (hull - union) / hull
+
+
+def span_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean L1 distance of matched (center, width) pairs.
+
+    Args:
+        predicted, target: (Q, M, 2); mask: (Q, M) bool, True where a target is.
+    """
+    distance = F.l1_loss(predicted, target, reduction="none").mean(dim=-1)
+    return masked_mean(distance, mask)
+
+
+def giou_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of 1 - gIoU of matched pairs; arguments as in ``span_loss``."""
+    return masked_mean(1 - generalized_iou(to_windows(predicted), to_windows(target)), mask)
+
+
+def label_loss(logits: Tensor, slots: Tensor, mask: Tensor, *, eos_coef: float) -> Tensor:
+    """Return the cross-entropy over all slots, background weighted, a plain mean over Q·N.
+
+    Args:
+        logits: (Q, N, 2), index 0 = foreground; slots: (Q, M) int64 matched slots; mask: (Q, M) bool.
+        eos_coef: weight of background slots.
+    """
+    taken = F.one_hot(slots, logits.shape[1]).bool() & mask.unsqueeze(-1)
+    background = ~taken.any(dim=1)
+    log_p = logits.log_softmax(dim=-1)
+    return -torch.where(background, eos_coef * log_p[..., 1], log_p[..., 0]).mean()
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of the values where ``mask`` (same shape, bool) is True; 0 where it nowhere is."""
+    return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)

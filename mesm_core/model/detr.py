@@ -1,0 +1,137 @@
+"""The moment DETR: self-attention over frames, and a decoder of moment slots with reference points.
+
+Source: mesm-model.md, "Aligner and DETR"; DAB-DETR (arXiv 2201.12329), conditional DETR (arXiv 2108.06152).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mesm_core.model.attention import MultiHeadAttention, attend, attend_among_few
+from mesm_core.model.layers import MLP, FeedForward
+from mesm_core.model.positions import point_positions
+
+LOGIT_EPS = 1e-3
+
+
+def logit(x: Tensor, eps: float = LOGIT_EPS) -> Tensor:
+    """Return the inverse sigmoid of values in [0, 1], both ``x`` and ``1 - x`` clamped at ``eps``."""
+    x = x.clamp(0, 1)
+    return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
+
+
+class EncoderLayer(nn.Module):
+    """Post-norm self-attention; the position is added to queries and keys only."""
+
+    def __init__(self, *, dim: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(dim=dim, heads=heads)
+        self.norm1 = nn.LayerNorm(dim)
+        self.feedforward = FeedForward(dim=dim, hidden=hidden, dropout=dropout)
+        self.activation = nn.PReLU()
+        self.norm2 = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, *, pos: Tensor, mask: Tensor) -> Tensor:
+        """Return (B, L, dim) of x, pos (B, L, dim); mask: (B, L) bool, True where a key is valid."""
+        where = x + pos
+        x = self.norm1(x + self.dropout(self.attention(where, where, x, key_mask=mask)))
+        out: Tensor = self.norm2(x + self.dropout(self.feedforward(x, self.activation)))
+        return out
+
+
+class DecoderLayer(nn.Module):
+    """Slots look at each other, then at the memory, with content and position kept apart.
+
+    Args:
+        first: the first layer also adds positions to the content of queries and keys.
+    """
+
+    def __init__(self, *, dim: int, heads: int, hidden: int, dropout: float, first: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.self_query_content, self.self_query_pos = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.self_key_content, self.self_key_pos = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.self_value, self.self_out = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.cross_query_content = nn.Linear(dim, dim)
+        self.cross_query_pos = nn.Linear(dim, dim) if first else None
+        self.cross_query_sine = nn.Linear(dim, dim)
+        self.cross_key_content, self.cross_key_pos = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.cross_value, self.cross_out = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.feedforward = FeedForward(dim=dim, hidden=hidden, dropout=dropout)
+        self.activation = nn.PReLU()
+        self.norm3 = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, content: Tensor, *, query_pos: Tensor, sine: Tensor, memory: Tensor, pos: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Return the slots' new content (B, N, dim).
+
+        Args:
+            content, query_pos, sine: (B, N, dim) slots, their positions, their modulated sine positions.
+            memory, pos: (B, T, dim) frames and their positions; mask: (B, T) bool, True where valid.
+        """
+        q = self.self_query_content(content) + self.self_query_pos(query_pos)
+        k = self.self_key_content(content) + self.self_key_pos(query_pos)
+        looked = attend_among_few(q, k, self.self_value(content), heads=self.heads)
+        content = self.norm1(content + self.dropout(self.self_out(looked)))
+
+        q, k, k_pos = self.cross_query_content(content), self.cross_key_content(memory), self.cross_key_pos(pos)
+        if self.cross_query_pos is not None:
+            q, k = q + self.cross_query_pos(query_pos), k + k_pos
+        q = self._per_head(q, self.cross_query_sine(sine))
+        k = self._per_head(k, k_pos)
+        looked = attend(q, k, self.cross_value(memory), heads=self.heads, key_mask=mask)
+        content = self.norm2(content + self.dropout(self.cross_out(looked)))
+        out: Tensor = self.norm3(content + self.dropout(self.feedforward(content, self.activation)))
+        return out
+
+    def _per_head(self, content: Tensor, position: Tensor) -> Tensor:
+        parts = [x.unflatten(-1, (self.heads, -1)) for x in (content, position)]
+        return torch.cat(parts, dim=-1).flatten(2)
+
+
+class Decoder(nn.Module):
+    """Decoder of N moment slots, each with a (center, width) reference that every layer moves."""
+
+    def __init__(
+        self, *, layers: int, slots: int, dim: int, heads: int, hidden: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.slots = nn.Embedding(slots, 2)
+        self.layers = nn.ModuleList(
+            DecoderLayer(dim=dim, heads=heads, hidden=hidden, dropout=dropout, first=number == 0)
+            for number in range(layers)
+        )
+        self.query_pos = MLP(dim, dim, dim)
+        self.sine_scale = MLP(dim, dim, dim)
+        self.width_scale = MLP(dim, dim, 1)
+        self.move = MLP(dim, dim, dim, 2)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, memory: Tensor, *, pos: Tensor, mask: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return each layer's output (B, N, dim) and the references (B, N, 2) that went into it.
+
+        Args:
+            memory, pos: (B, T, dim); mask: (B, T) bool, True where valid.
+        """
+        batch = memory.shape[0]
+        reference = self.slots.weight.sigmoid().expand(batch, -1, -1)
+        content = memory.new_zeros(batch, reference.shape[1], self.dim)
+        seen, outputs, references = reference, [], []
+        for number, layer in enumerate(self.layers):
+            sine = point_positions(seen, self.dim // 2).flatten(2)
+            query_pos = self.query_pos(sine)
+            scale = 1.0 if number == 0 else self.sine_scale(content)
+            sine = sine * scale * (self.width_scale(content).sigmoid() / seen[..., 1:])
+            content = layer(content, query_pos=query_pos, sine=sine, memory=memory, pos=pos, mask=mask)
+            outputs.append(self.norm(content))
+            references.append(reference)
+            reference = (self.move(content) + logit(seen)).sigmoid()
+            seen = reference.detach()
+        return outputs, references

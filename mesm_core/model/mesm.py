@@ -1,0 +1,183 @@
+"""MESM: composes injected parts into one pure function of a batch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mesm_core.model.cross_encoder import CrossEncoder
+from mesm_core.model.detr import Decoder, EncoderLayer, logit
+from mesm_core.model.frame_word import FrameWord
+from mesm_core.model.layers import MLP
+from mesm_core.model.positions import WordPositions, frame_positions
+from mesm_core.model.segment_sentence import SegmentSentence
+from mesm_core.types import Inputs, ModelOutput, Targets
+
+
+class Mesm(nn.Module):
+    """Modal-Enhanced Semantic Modeling (AAAI 2024, arXiv 2312.12155).
+
+    Args:
+        dim: hidden size d.
+        video_projection, text_projection: (..., Dv+2) -> (..., d) and (..., Dt) -> (..., d).
+        word_positions: learned word positions, or None for none.
+        frame_word: FW-MESM, or None: the projected video stands for the enhanced one.
+        segment_sentence: SS-MESM, or None: words have no reconstruction in front.
+        aligner: cross-encoder by which the enhanced video looks at the text.
+        encoder: self-attention layers over the global token and the frames.
+        decoder: moment decoder.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        video_projection: nn.Module,
+        text_projection: nn.Module,
+        word_positions: WordPositions | None,
+        frame_word: FrameWord | None,
+        segment_sentence: SegmentSentence | None,
+        aligner: CrossEncoder,
+        encoder: list[EncoderLayer],
+        decoder: Decoder,
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.video_projection = video_projection
+        self.text_projection = text_projection
+        self.word_positions = word_positions
+        self.frame_word = frame_word
+        self.segment_sentence = segment_sentence
+        self.aligner = aligner
+        self.global_token = nn.Parameter(torch.randn(dim))
+        self.global_pos = nn.Parameter(torch.randn(dim))
+        self.encoder = nn.ModuleList(encoder)
+        self.decoder = decoder
+        self.class_head = nn.Linear(dim, 2)
+        self.span_head = MLP(dim, dim, dim, 2)
+        self.saliency_frames = nn.Linear(dim, dim)
+        self.saliency_global = nn.Linear(dim, dim)
+
+    def forward(self, inputs: Inputs, targets: Targets | None = None) -> ModelOutput:
+        """Return the moments and the saliency of every query.
+
+        With ``targets`` it also contrasts each query with another group's (negative saliency) and reconstructs
+        masked words; it draws nothing but dropout.
+        """
+        queries = inputs.video_index.shape[0]
+        mask = inputs.video_mask[inputs.video_index]
+        video = self._video(inputs)
+        video_pos = frame_positions(inputs.video_mask, self.dim).to(video.dtype)[inputs.video_index]
+        words, words_mask = self.text_projection(inputs.words), inputs.words_mask
+        recon = self._reconstruction(inputs)
+        # Negatives ride in the same pass, behind the positives: everything but the decoder is shared.
+        both = torch.arange(queries, device=words.device)
+        if targets is not None:
+            both = torch.cat([both, targets.negative_query])
+        rows = torch.arange(queries, device=words.device).repeat(len(both) // queries)
+        text, text_mask, text_pos = self._text(words, words_mask, recon)
+
+        enhanced = video[rows]
+        if self.frame_word is not None:
+            enhanced = self.frame_word.enhance(
+                enhanced,
+                video_pos=video_pos[rows],
+                words=words[both],
+                words_pos=self._words_pos(words, text_pos, negatives=targets),
+                words_mask=words_mask[both],
+            )
+        aligned = self.aligner(
+            enhanced,
+            text[both],
+            a_pos=video_pos[rows],
+            b_pos=None if text_pos is None else text_pos[both],
+            b_mask=text_mask[both],
+        )
+        memory, saliency = self._encode(aligned, pos=video_pos[rows], mask=mask[rows])
+        outputs, references = self.decoder(memory[:queries], pos=video_pos, mask=mask)
+        return ModelOutput(
+            logits=[self.class_head(output) for output in outputs],
+            spans=[(self.span_head(o) + logit(r)).sigmoid() for o, r in zip(outputs, references, strict=True)],
+            saliency=saliency[:queries],
+            negative_saliency=None if targets is None else saliency[queries:],
+            word_logits=None if targets is None else self._word_logits(words, video, video_pos, targets),
+            video=video,
+            text=text,
+            text_mask=text_mask,
+            enhanced_video=enhanced[:queries],
+            reconstruction=recon,
+        )
+
+    def _video(self, inputs: Inputs) -> Tensor:
+        """Return the projected video (Q, T, d); each query has a dropout of its own in training."""
+        if self.training:
+            out: Tensor = self.video_projection(inputs.video[inputs.video_index])
+            return out
+        once: Tensor = self.video_projection(inputs.video)
+        return once[inputs.video_index]
+
+    def _reconstruction(self, inputs: Inputs) -> Tensor | None:
+        """Return SS-MESM's reconstructions (Q, d), or None where it is off."""
+        if self.segment_sentence is None:
+            return None
+        frames, mask = self.video_projection(inputs.video), inputs.video_mask
+        if inputs.context is None or inputs.context_mask is None or inputs.context_index is None:
+            rows = inputs.video_index
+        else:
+            frames, mask, rows = frames.flatten(0, 1)[inputs.context], inputs.context_mask, inputs.context_index
+        if self.training:
+            out: Tensor = self.segment_sentence(frames[rows], mask[rows])
+            return out
+        once: Tensor = self.segment_sentence(frames, mask)
+        return once[rows]
+
+    def _text(
+        self, words: Tensor, words_mask: Tensor, recon: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the text that the aligner looks at: the reconstruction in front of the words."""
+        if recon is not None:
+            words = torch.cat([recon.unsqueeze(1), words], dim=1)
+            words_mask = torch.cat([words_mask.new_ones(len(words), 1), words_mask], dim=1)
+        return words, words_mask, None if self.word_positions is None else self.word_positions(words)
+
+    def _words_pos(self, words: Tensor, text_pos: Tensor | None, *, negatives: Targets | None) -> Tensor | None:
+        """Return the positions that frames see words at: a foreign query's stay behind its reconstruction."""
+        if self.word_positions is None or text_pos is None:
+            return None
+        own: Tensor = self.word_positions(words)
+        if negatives is None:
+            return own
+        behind = text_pos[negatives.negative_query][:, text_pos.shape[1] - words.shape[1] :]
+        return torch.cat([own, behind])
+
+    def _encode(self, video: Tensor, *, pos: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the memory (B, T, d) and the saliency (B, T); nothing looks at the global token."""
+        token = self.global_token.expand(len(video), 1, -1)
+        x = torch.cat([token, video], dim=1)
+        pos = torch.cat([self.global_pos.expand(len(video), 1, -1), pos], dim=1)
+        keys = torch.cat([mask.new_zeros(len(mask), 1), mask], dim=1)
+        for layer in self.encoder:
+            x = layer(x, pos=pos, mask=keys)
+        summary, memory = x[:, :1], x[:, 1:]
+        products = self.saliency_frames(memory) * self.saliency_global(summary)
+        return memory, products.sum(dim=-1) / math.sqrt(self.dim)
+
+    def _word_logits(
+        self, words: Tensor, video: Tensor, video_pos: Tensor, targets: Targets
+    ) -> Tensor | None:
+        """Return masked-word logits (Q, W, classes), or None where FW-MESM is off."""
+        if self.frame_word is None:
+            return None
+        hidden = self.frame_word.mask_words(
+            words, masked=targets.masked_words, unknown=targets.unknown_words, project=self.text_projection
+        )
+        row = torch.arange(len(words), device=words.device).unsqueeze(1)
+        return self.frame_word.reconstruct(
+            hidden,
+            words_pos=None if self.word_positions is None else self.word_positions(words),
+            frames=video[row, targets.moment_frames],
+            frames_pos=video_pos[row, targets.moment_frames],
+            frames_mask=targets.moment_mask,
+        )

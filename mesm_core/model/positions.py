@@ -1,0 +1,57 @@
+"""Where things are: sine positions of frames and of reference points, learned positions of words."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+EPS = 1e-6
+
+
+def _sine(x: Tensor, dim: int) -> Tensor:
+    channel = torch.arange(dim, device=x.device)
+    frequency = 10000.0 ** (-(2 * torch.div(channel, 2, rounding_mode="floor")) / dim)
+    angle = x.unsqueeze(-1) * frequency
+    return torch.where(channel % 2 == 0, angle.sin(), angle.cos())
+
+
+def frame_positions(mask: Tensor, dim: int) -> Tensor:
+    """Return (V, T, dim) float32 sine positions of a video's frames.
+
+    Args:
+        mask: (V, T) bool, True where valid.
+        dim: width, even.
+
+    Source: mesm-model.md, "Positions".
+    """
+    count = mask.cumsum(dim=1, dtype=torch.float32)
+    return _sine(count / (count[:, -1:] + EPS) * (2 * math.pi), dim)
+
+
+def point_positions(points: Tensor, dim: int) -> Tensor:
+    """Return (..., P, dim) sine positions of (..., P) values in [0, 1] (DAB-DETR, section 4.2)."""
+    return _sine(points * (2 * math.pi), dim)
+
+
+class WordPositions(nn.Module):
+    """Learned word positions: LayerNorm(input + embedding[position]), then dropout.
+
+    Args:
+        length: number of positions.
+        dim: width.
+        dropout: probability.
+    """
+
+    def __init__(self, *, length: int, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(length, dim)
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, *, start: int = 0) -> Tensor:
+        """Return the positions (Q, W, dim) of words (Q, W, dim) whose first stands at ``start``."""
+        table = self.embedding.weight[start : start + x.shape[1]]
+        out: Tensor = self.dropout(self.norm(x + table))
+        return out

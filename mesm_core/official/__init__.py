@@ -1,0 +1,1 @@
+"""Reading what the paper's published implementation writes."""

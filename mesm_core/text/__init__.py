@@ -1,0 +1,1 @@
+"""From sentences to word vectors: tokens, weights and frozen text encoders."""

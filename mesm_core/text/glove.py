@@ -1,0 +1,160 @@
+"""GloVe word vectors from their text files, and the text encoder that looks words up in them."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+
+from mesm_core.errors import TextError
+from mesm_core.text.encoder import mean_then_normalise, refuse_empty
+from mesm_core.text.words import Tagger
+from mesm_core.types import TextFeatures, Words
+
+PAD, UNKNOWN = 0, 1
+FIRST_WORD = 2
+
+
+@dataclass(frozen=True)
+class GloveTable:
+    """Vectors of a vocabulary: row 0 is ``<PAD>``, row 1 ``<UNK>``, row i + 2 the i-th word.
+
+    ``words``: the vocabulary, sorted; ``vectors``: (len(words) + 2, Dt) float32; ``missing``: words that the
+    GloVe file lacks, which share the row of ``<UNK>``.
+    """
+
+    words: tuple[str, ...]
+    vectors: np.ndarray
+    missing: tuple[str, ...] = ()
+
+
+def read_glove(path: Path, words: Iterable[str], *, dim: int, seed: int) -> GloveTable:
+    """Return the rows of a ``glove.6B.300d.txt``-style file (plain or .gz) that the words need.
+
+    The vector of ``<UNK>`` is N(0, 1), drawn as the published training draws it: the first ``torch.randn`` after
+    ``torch.manual_seed(seed)``.
+
+    Raises:
+        TextError: the file is missing, damaged, of another width than ``dim``, or has none of the words.
+    """
+    vocabulary = tuple(sorted(set(words)))
+    rows = {word.encode(): index for index, word in enumerate(vocabulary, start=FIRST_WORD)}
+    vectors = np.zeros((len(vocabulary) + FIRST_WORD, dim), np.float32)
+    vectors[UNKNOWN] = _random_vector(dim, seed)
+    found: set[int] = set()
+
+    def keep(number: int, line: bytes) -> None:
+        word, _, rest = line.partition(b" ")
+        row = rows.get(word)
+        if row is None or row in found:
+            return
+        try:
+            vector = np.array(rest.split(), dtype=np.float32)
+        except ValueError:
+            raise TextError(f"{path}, line {number}: '{word.decode()}' is not followed by numbers.") from None
+        if vector.shape != (dim,):
+            if number == 1 and vector.size == 1:
+                return  # a word2vec-style header: rows and width
+            raise TextError(
+                f"{path}, line {number}: a vector of {vector.size} numbers, but model.text_dim is {dim}.",
+                hint=f"Use the {dim}-d GloVe file, or --set model.text_dim={vector.size}.",
+            )
+        vectors[row] = vector
+        found.add(row)
+
+    _each_line(path, keep)
+    if not found and vocabulary:
+        raise TextError(f"{path} has none of the vocabulary's {len(vocabulary)} words.", hint="Is it a GloVe text file?")
+    absent = [row for row in rows.values() if row not in found]
+    vectors[absent] = vectors[UNKNOWN]
+    return GloveTable(vocabulary, vectors, tuple(vocabulary[row - FIRST_WORD] for row in absent))
+
+
+class GloveText:
+    """The GloVe-table text encoder (mesm-model.md, "Words and sentence").
+
+    Args:
+        table: word vectors.
+        label_words: the words that masked-word reconstruction tells apart, most frequent first.
+        tagger: splits sentences and weighs words.
+        max_words: sentences are cut to this many words.
+    """
+
+    def __init__(
+        self, *, table: GloveTable, label_words: Sequence[str], tagger: Tagger, max_words: int
+    ) -> None:
+        self.table = table
+        self.label_words = tuple(label_words)
+        self._rows = {word: index for index, word in enumerate(table.words, start=FIRST_WORD)}
+        self._labels = {word: label for label, word in enumerate(label_words)}
+        self._tagger = tagger
+        self._max_words = max_words
+
+    @property
+    def classes(self) -> int:
+        """Number of masked-word classes: the label words and "unknown"."""
+        return len(self.label_words) + 1
+
+    def words(self, sentence: str) -> Words:
+        """Return the sentence's lower-cased tokens with masked-word labels and weights.
+
+        Raises:
+            TextError: the sentence has no words.
+        """
+        refuse_empty(sentence)
+        raw = self._tagger.tokens(sentence)
+        tokens = tuple(token.lower() for token in raw[: self._max_words])
+        unknown = len(self.label_words)
+        labels = np.array([self._labels.get(token, unknown) for token in tokens], np.int64)
+        weights = np.array(self._tagger.weights(raw)[: self._max_words], np.int64)
+        return Words(tokens=tokens, labels=labels, unknown=labels == unknown, weights=weights)
+
+    def ids(self, sentence: str) -> np.ndarray:
+        """Return the table rows (w,) int64 of the sentence's words."""
+        refuse_empty(sentence)
+        tokens = self._tagger.tokens(sentence)[: self._max_words]
+        return np.array([self._rows.get(token.lower(), UNKNOWN) for token in tokens], np.int64)
+
+    def features(self, sentence: str) -> TextFeatures:
+        """Return the sentence's word vectors and its own vector.
+
+        Raises:
+            TextError: the sentence has no words.
+        """
+        return mean_then_normalise(self.table.vectors[self.ids(sentence)])
+
+    def state(self) -> Mapping[str, Any]:
+        """Return the table and the label words for a checkpoint."""
+        import torch
+
+        return {
+            "words": list(self.table.words),
+            "vectors": torch.from_numpy(self.table.vectors),
+            "label_words": list(self.label_words),
+        }
+
+
+def _each_line(path: Path, keep: Callable[[int, bytes], None]) -> None:
+    if not path.is_file():
+        raise TextError(
+            f"No GloVe file at {path}.",
+            hint="Give --glove FILE (glove.6B.300d.txt, plain or .gz), or put it under the data folder.",
+        )
+    try:
+        opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+        with cast("IO[bytes]", opened) as file:
+            for number, line in enumerate(file, start=1):
+                keep(number, line)
+    except (OSError, EOFError, zlib.error) as error:
+        raise TextError(f"{path} cannot be read: {error}", hint="Is the download complete?") from error
+
+
+def _random_vector(dim: int, seed: int) -> np.ndarray:
+    import torch
+
+    return torch.randn(dim, generator=torch.Generator().manual_seed(seed)).numpy()

@@ -1,0 +1,180 @@
+"""The values that travel between the parts: frozen dataclasses with their shapes and units.
+
+Shapes: Q queries in a batch, V videos, T frames, W words, G groups, N slots, C frames of the longest moment,
+M windows, d hidden size, Dv and Dt raw video and text widths. Masks are True where valid. Times are seconds
+unless a name says ``span`` (center and width in [0, 1]) or ``frame`` (an inclusive index).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+
+_Moved = TypeVar("_Moved", "Inputs", "Targets")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A sentence about a video, with the windows in which it happens where they are known."""
+
+    qid: int | str | None
+    vid: str
+    sentence: str
+    duration: float
+    windows: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def start(self) -> float:
+        """Start of the first window in seconds; 0 where there is none."""
+        return self.windows[0][0] if self.windows else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TextFeatures:
+    """One encoded sentence: ``words`` (w, Dt) float32 and ``sentence`` (Dt,) float32."""
+
+    words: np.ndarray
+    sentence: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A sentence's tokens as the masked-language model sees them; all of one length, at most ``max_words``.
+
+    ``labels``: class of each word; ``unknown``: True where the word is outside the MLM vocabulary;
+    ``weights``: 2 for nouns, verbs, adjectives and adverbs, 1 for the rest, 0 for start and end.
+    """
+
+    tokens: tuple[str, ...]
+    labels: np.ndarray
+    unknown: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the model needs to answer: no truth, no draws.
+
+    ``video`` (V, T, Dv+2) float32, ``video_mask`` (V, T) bool, ``video_index`` (Q,) int64: each query's row
+    of ``video``; ``words`` (Q, W, Dt) float32, ``words_mask`` (Q, W) bool, ``sentences`` (Q, Dt) float32;
+    ``context_index`` (Q,) int64 and ``context`` (K, T'), int64 rows of the flattened (V·T) frames that
+    SS-MESM looks at with ``context_mask``, or None where a query's context is its own video.
+    """
+
+    video: Tensor
+    video_mask: Tensor
+    video_index: Tensor
+    words: Tensor
+    words_mask: Tensor
+    sentences: Tensor
+    context: Tensor | None = None
+    context_mask: Tensor | None = None
+    context_index: Tensor | None = None
+
+    def to(self, device: torch.device) -> Inputs:
+        """Return the same inputs on ``device``."""
+        return _to(self, device)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The truth and the random draws of a training batch; everything that ``forward`` must not draw itself.
+
+    ``spans`` (Q, M, 2) center and width with ``spans_mask`` (Q, M); ``group`` (Q,) int64;
+    ``moment_frames`` (Q, C) int64 with ``moment_mask`` (Q, C): the frames inside the moment;
+    ``saliency`` (Q, T) float32 labels (0 outside); ``positive_frames``, ``negative_frames`` (Q, P) int64 with
+    ``triplet_mask`` (Q,) False where no frame lies outside the moment;
+    ``negative_query`` (Q,) int64: the query of another group that each query is contrasted with;
+    ``masked_words``, ``unknown_words`` (Q, W) bool and ``word_labels`` (Q, W) int64.
+    """
+
+    spans: Tensor
+    spans_mask: Tensor
+    group: Tensor
+    moment_frames: Tensor
+    moment_mask: Tensor
+    saliency: Tensor
+    positive_frames: Tensor
+    negative_frames: Tensor
+    triplet_mask: Tensor
+    negative_query: Tensor
+    masked_words: Tensor
+    unknown_words: Tensor
+    word_labels: Tensor
+
+    def to(self, device: torch.device) -> Targets:
+        """Return the same targets on ``device``."""
+        return _to(self, device)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch: the queries in order, the model's inputs, and in training the targets."""
+
+    queries: tuple[Query, ...]
+    inputs: Inputs
+    targets: Targets | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the same batch on ``device``."""
+        targets = None if self.targets is None else self.targets.to(device)
+        return replace(self, inputs=self.inputs.to(device), targets=targets)
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """What the model says. Lists run over the decoder's layers, the last one being the answer.
+
+    ``logits``: (Q, N, 2) each, index 0 = foreground; ``spans``: (Q, N, 2) each, center and width in [0, 1];
+    ``saliency`` (Q, T); in training also ``negative_saliency`` (Q, T) and ``word_logits`` (Q, W, classes);
+    ``video`` (Q, T, d) the projected video, ``text`` (Q, W', d) the words with the reconstruction in front
+    (where SS-MESM is on), ``text_mask`` (Q, W'), ``enhanced_video`` (Q, T, d), ``reconstruction`` (Q, d).
+    """
+
+    logits: list[Tensor]
+    spans: list[Tensor]
+    saliency: Tensor
+    video: Tensor
+    text: Tensor
+    text_mask: Tensor
+    enhanced_video: Tensor
+    reconstruction: Tensor | None
+    negative_saliency: Tensor | None = None
+    word_logits: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """An answer: ``windows`` (n, 3) rows [start s, end s, score] by falling score; one ``saliency`` a frame."""
+
+    qid: int | str | None
+    query: str
+    vid: str
+    windows: np.ndarray
+    saliency: np.ndarray
+
+    def as_json(self) -> dict[str, object]:
+        """Return the field's submission line (Moment-DETR's format)."""
+        return {
+            "qid": self.qid,
+            "query": self.query,
+            "vid": self.vid,
+            "pred_relevant_windows": self.windows.tolist(),
+            "pred_saliency_scores": self.saliency.tolist(),
+        }
+
+
+def _to(value: _Moved, device: torch.device) -> _Moved:
+    moved = {f.name: getattr(value, f.name) for f in fields(value)}
+    return type(value)(
+        **{
+            name: tensor if tensor is None else tensor.to(device, non_blocking=True)
+            for name, tensor in moved.items()
+        }
+    )

@@ -1,0 +1,1 @@
+"""Agreement with worked examples of the published implementation: ``python -m tests.parity DIR``."""

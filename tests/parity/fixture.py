@@ -1,0 +1,226 @@
+"""A worked example (golden/model/*.npz) as our model, inputs, targets and expectations."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mesm_core.build import ENDPOINT_CHANNELS, build_criterion, build_model
+from mesm_core.config.schema import LossConfig, ModelConfig
+from mesm_core.losses.criterion import Criterion
+from mesm_core.model.mesm import Mesm
+from mesm_core.official.config import sections
+from mesm_core.official.names import from_official, rename
+from mesm_core.text.encoder import mean_then_normalise, normalise
+from mesm_core.types import Inputs, ModelOutput, Targets
+
+OUTPUT_TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 1e-4
+# Gradients are sums in float32: what cancels leaves rounding noise in proportion to the largest one. An array
+# smaller than this share of it is therefore held to the share's tolerance (1e-8 of the largest gradient).
+SMALL_GRADIENT = 1e-4
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Largest errors relative to each array's largest magnitude, and whether the matching is the same."""
+
+    outputs: float
+    losses: float
+    gradients: float
+    matching: bool
+
+    @property
+    def within(self) -> bool:
+        """True where every tolerance of golden/README.md holds."""
+        small = max(self.outputs, self.losses) <= OUTPUT_TOLERANCE and self.gradients <= GRADIENT_TOLERANCE
+        return small and self.matching
+
+
+class Fixture:
+    """One ``.npz``: weights, inputs, and what the published code makes of them."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path) as arrays:
+            self.arrays: dict[str, np.ndarray] = {name: arrays[name] for name in arrays.files}
+        self.flags: dict[str, Any] = json.loads(str(self.arrays["config"]))
+        settings = sections(self.flags)
+        video_dim = settings["model"]["video_dim"] - ENDPOINT_CHANNELS
+        self.model_config = ModelConfig(**settings["model"] | {"video_dim": video_dim})
+        self.loss_config = LossConfig(**settings["loss"])
+        self.inputs = self._inputs()
+        self.targets = self._targets()
+
+    def group(self, prefix: str) -> dict[str, np.ndarray]:
+        """Return the arrays under ``prefix/`` by the rest of their name."""
+        return {k.removeprefix(prefix + "/"): v for k, v in self.arrays.items() if k.startswith(prefix + "/")}
+
+    def model(self) -> Mesm:
+        """Return our model with the example's weights, in evaluation mode."""
+        extra = 3 if self.flags["tokenizer_type"] == "CLIP" else 1
+        model = build_model(
+            self.model_config, classes=self.flags["vocab_size"] + extra, max_words=self.flags["max_words_l"]
+        )
+        weights = rename(self.group("state"), keep=model.state_dict())
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        return model.eval()
+
+    def criterion(self) -> Criterion:
+        """Return our losses with the example's settings."""
+        return build_criterion(self.loss_config, self.model_config)
+
+    def _text(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        words, mask = self.arrays["in/words_id"], self.arrays.get("in/words_mask")
+        if mask is None:
+            mask = words.sum(axis=-1) != 0
+            words = normalise(words) * mask[..., None]
+            sentences = normalise(words.sum(axis=1) / mask.sum(axis=1, keepdims=True))
+            return words, mask, sentences
+        features = np.zeros((*words.shape, self.flags["t_feat_dim"]), np.float32)
+        sentences = np.zeros((len(words), self.flags["t_feat_dim"]), np.float32)
+        table = self.arrays["state/text_encoder.emb.weight"]
+        for query, (ids, valid) in enumerate(zip(words, mask, strict=True)):
+            encoded = mean_then_normalise(table[ids[valid]])
+            features[query, : len(encoded.words)] = encoded.words
+            sentences[query] = encoded.sentence
+        return features, mask, sentences
+
+    def _inputs(self) -> Inputs:
+        words, mask, sentences = self._text()
+        video_mask = self.arrays["in/video_mask"]
+        context = {}
+        if self.flags["dataset_name"] == "qvhighlights":
+            context = _group_context(self.arrays["in/num_clips"], video_mask)
+        return Inputs(
+            video=torch.from_numpy(self.arrays["in/video_feat"]),
+            video_mask=torch.from_numpy(video_mask),
+            video_index=torch.arange(len(video_mask)),
+            words=torch.from_numpy(words),
+            words_mask=torch.from_numpy(mask),
+            sentences=torch.from_numpy(sentences),
+            **context,
+        )
+
+    def _targets(self) -> Targets:
+        given = {name: torch.from_numpy(value) for name, value in self.group("in").items()}
+        queries = len(given["video_mask"])
+        windows = given.get("num_windows", torch.ones(queries, dtype=torch.int64))
+        spans_mask = torch.arange(int(windows.max()))[None] < windows[:, None]
+        spans = torch.full((*spans_mask.shape, 2), 0.5)
+        spans[spans_mask] = given["norm_span"]
+        clip_mask = given["clip_mask"]
+        frames = clip_mask.int().argsort(dim=1, descending=True, stable=True)[:, : int(clip_mask.sum(1).max())]
+        masked = given.get("masked_words", torch.zeros_like(given["unknown_mask"]))
+        return Targets(
+            spans=spans,
+            spans_mask=spans_mask,
+            group=torch.repeat_interleave(given["num_clips"]),
+            moment_frames=frames,
+            moment_mask=clip_mask.gather(1, frames),
+            saliency=given.get("saliency_label", clip_mask).float(),
+            positive_frames=given["pos_idx"],
+            negative_frames=given["neg_idx"],
+            triplet_mask=torch.ones(queries, dtype=torch.bool),
+            negative_query=given["negative_index"],
+            masked_words=masked,
+            unknown_words=given["unknown_mask"],
+            word_labels=given["words_label"],
+        )
+
+
+def compare(path: Path) -> Errors:
+    """Run one worked example and return how far we are from it."""
+    fixture = Fixture(path)
+    model, criterion = fixture.model(), fixture.criterion()
+    output = model(fixture.inputs, fixture.targets)
+    losses = criterion(output, fixture.inputs, fixture.targets)
+    total = criterion.total(losses)
+    total.backward()  # type: ignore[no-untyped-call]
+    ours = {name: value.detach() for name, value in losses.items()} | {"total": total.detach()}
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    expected = {from_official(name): grad for name, grad in fixture.group("grad").items()}
+    largest = max(float(np.abs(want).max()) for want in expected.values())
+    return Errors(
+        outputs=_output_error(fixture, output),
+        losses=max(relative_error(ours.get(name), want) for name, want in fixture.group("loss").items()),
+        gradients=max(
+            relative_error(gradients.get(name or ""), want, floor=SMALL_GRADIENT * largest) for name, want in expected.items()
+        ),
+        matching=_same_matching(fixture, criterion, output),
+    )
+
+
+def relative_error(
+    ours: Tensor | None, want: np.ndarray, mask: np.ndarray | None = None, *, floor: float = 0.0
+) -> float:
+    """Return the largest error relative to the largest magnitude; infinite where there is nothing to compare.
+
+    Magnitudes below ``floor`` count as ``floor``: some gradients are zero but for rounding (the bias of a key,
+    say, which softmax cancels).
+    """
+    if ours is None or ours.shape != want.shape:
+        return float("inf")
+    difference = np.abs(ours.detach().double().numpy() - want)
+    magnitude = np.abs(want)
+    if mask is not None:
+        difference, magnitude = difference[mask], magnitude[mask]
+    return float(np.nan_to_num(difference.max() / max(magnitude.max(), floor, 1e-12), nan=np.inf))
+
+
+def _output_error(fixture: Fixture, output: ModelOutput) -> float:
+    frames, words = fixture.inputs.video_mask.numpy(), fixture.inputs.words_mask.numpy()
+    text = output.text_mask.numpy()
+    ours: dict[str, tuple[Tensor | None, np.ndarray | None]] = {
+        "pred_logits": (output.logits[-1], None),
+        "pred_spans": (output.spans[-1], None),
+        "saliency_scores": (output.saliency, frames),
+        "neg_saliency_scores": (output.negative_saliency, frames),
+        "projed_video_feat": (output.video, frames),
+        "enhanced_video_feat": (output.enhanced_video, frames),
+        "recon_feat": (output.reconstruction, None),
+        "expanded_words_feat": (output.text, text),
+        "expanded_words_mask": (output.text_mask, None),
+        "projed_words_feat": (output.text[:, output.text.shape[1] - words.shape[1] :], words),
+        "words_mask": (fixture.inputs.words_mask, None),
+        "recfw_words_logit": (output.word_logits, words),
+    }
+    for layer in range(len(output.logits) - 1):
+        ours[f"aux{layer}_pred_logits"] = (output.logits[layer], None)
+        ours[f"aux{layer}_pred_spans"] = (output.spans[layer], None)
+    if output.reconstruction is not None:
+        ours["projed_recon_feat"] = (fixture.model().segment_sentence.head(output.reconstruction), None)
+    return max(relative_error(ours[name][0], want, ours[name][1]) for name, want in fixture.group("out").items())
+
+
+def _same_matching(fixture: Fixture, criterion: Criterion, output: ModelOutput) -> bool:
+    slots = criterion.match(output.logits[-1], output.spans[-1], fixture.targets).numpy()
+    mask = fixture.targets.spans_mask.numpy()
+    pairs = [sorted(zip(row[valid], np.flatnonzero(valid), strict=True)) for row, valid in zip(slots, mask, strict=True)]
+    flat = np.array([pair for row in pairs for pair in row])
+    want = fixture.group("match")
+    same_window = "target" not in want or np.array_equal(flat[:, 1], want["target"])
+    return np.array_equal(flat[:, 0], want["query"]) and same_window
+
+
+def _group_context(sizes: np.ndarray, video_mask: np.ndarray) -> dict[str, Tensor]:
+    """Return the frames of every clip of each group, in order."""
+    length, ends = video_mask.shape[1], np.cumsum(sizes)
+    rows = [
+        np.concatenate([np.flatnonzero(video_mask[q]) + q * length for q in range(end - size, end)])
+        for size, end in zip(sizes, ends, strict=True)
+    ]
+    index = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    for number, row in enumerate(rows):
+        index[number, : len(row)] = row
+    mask = np.arange(index.shape[1]) < np.array([len(row) for row in rows])[:, None]
+    return {
+        "context": torch.from_numpy(index),
+        "context_mask": torch.from_numpy(mask),
+        "context_index": torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
+    }
