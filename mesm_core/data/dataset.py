@@ -1,0 +1,117 @@
+"""A split ready for the model: queries with their text, features by video, batches by epoch."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from mesm_core.data.collate import Item, collate
+from mesm_core.data.features import FeatureStore
+from mesm_core.data.sampling import Group, eval_batches, make_groups, train_batches
+from mesm_core.text.encoder import TextEncoder
+from mesm_core.types import Batch, Query, TextFeatures, Words
+
+Value = TypeVar("Value")
+READ_AHEAD = 2
+
+
+class MomentDataset:
+    """Queries of a split with everything needed to make batches of them.
+
+    Args:
+        queries: in file order.
+        text: encoder; every distinct sentence is encoded once.
+        features: video features.
+        clip_len: seconds a frame stands for, or -1.
+        max_gather_size: queries of a video that form a group at most; -1 for all.
+    """
+
+    def __init__(
+        self,
+        queries: Sequence[Query],
+        *,
+        text: TextEncoder,
+        features: FeatureStore,
+        clip_len: float,
+        max_gather_size: int,
+    ) -> None:
+        self.queries = tuple(queries)
+        self.features = features
+        self._text = text
+        self._clip_len = clip_len
+        self._max_gather_size = max_gather_size
+        self._encoded: dict[str, tuple[TextFeatures, Words]] = {}
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def plan(self, *, seed: int, epoch: int, batch_size: int) -> list[list[Group]]:
+        """Return an epoch's batches as groups of query indices; the same for the same seed and epoch."""
+        rng = np.random.default_rng([seed, epoch])
+        groups = make_groups(self.queries, max_size=self._max_gather_size, rng=rng)
+        videos = [self.queries[group[0]].vid for group in groups]
+        return train_batches(groups, videos, batch_size=batch_size, rng=rng)
+
+    def train_batch(self, groups: Sequence[Group], *, seed: int, epoch: int, index: int) -> Batch:
+        """Return the ``index``-th batch of an epoch; its draws depend on seed, epoch and index alone."""
+        return self._batch(groups, rng=np.random.default_rng([seed, epoch, index]))
+
+    def eval_plan(self, *, batch_size: int) -> list[list[Group]]:
+        """Return the split in batches of ``batch_size`` groups, always cut the same way."""
+        groups = make_groups(self.queries, max_size=self._max_gather_size, rng=None)
+        return eval_batches(groups, batch_size=batch_size)
+
+    def batches(self, plan: Sequence[Sequence[Group]]) -> Iterator[Batch]:
+        """Yield the batches of a plan, without targets, read ahead."""
+        return read_ahead(self._batch, plan)
+
+    def _batch(self, groups: Sequence[Group], *, rng: np.random.Generator | None = None) -> Batch:
+        items = [[self._item(self.queries[index]) for index in group] for group in groups]
+        vids = dict.fromkeys(item.query.vid for group in items for item in group)
+        videos = {vid: self.features.get(vid) for vid in vids}
+        return collate(items, videos, clip_len=self._clip_len, rng=rng)
+
+    def _item(self, query: Query) -> Item:
+        known = self._encoded.get(query.sentence)
+        if known is None:
+            known = (self._text.features(query.sentence), self._text.words(query.sentence))
+            self._encoded[query.sentence] = known
+        return Item(query, *known)
+
+
+def read_ahead(make: Callable[[Value], Batch], work: Iterable[Value], *, depth: int = READ_AHEAD) -> Iterator[Batch]:
+    """Yield ``make(x)`` for every x of ``work`` in order, made by a thread up to ``depth`` ahead."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def put(value: Batch | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put(value, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def produce() -> None:
+        try:
+            for value in work:
+                if stop.is_set():
+                    return
+                put(make(value))
+            put(None)
+        except BaseException as error:  # handed to the consumer, who raises it
+            put(error)
+
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        while (batch := ready.get()) is not None:
+            if isinstance(batch, BaseException):
+                raise batch
+            yield batch
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,178 @@
+"""Video features from HDF5: one dataset a video, (frames, dim), normalised and joined as the model wants them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mesm_core.errors import FeatureError, did_you_mean, listing
+from mesm_core.text.encoder import normalise
+
+
+class FeatureStore:
+    """Reads a video's features from one or more files; thread-safe.
+
+    Each file's frames are scaled to length 1, the files are cut to the shortest and joined on the feature axis,
+    long videos are shortened, and the two temporal endpoint channels are appended (mesm-model.md, "Video").
+
+    Args:
+        paths: HDF5 files in the order they are joined.
+        dim: width of all files together, without the endpoint channels.
+        max_frames: longer videos are shortened to this many frames.
+        shorten: ``mean`` averages frames into bins, ``first`` keeps the first ones.
+        cache_bytes: memory in which prepared videos are kept, first come first kept.
+
+    Raises:
+        FeatureError: a file is missing or is not HDF5.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], *, dim: int, max_frames: int, shorten: str = "mean", cache_bytes: float = 0
+    ) -> None:
+        self.paths = tuple(paths)
+        self.dim = dim
+        self._max_frames = max_frames
+        self._shorten = {"mean": mean_bins, "first": first_frames}[shorten]
+        self._files = [_open(path) for path in paths]
+        self._lock = threading.Lock()
+        self._cache: dict[str, np.ndarray] = {}
+        self._room = cache_bytes
+        self._checked_width = False
+
+    def __contains__(self, vid: str) -> bool:
+        return all(vid in file for file in self._files)
+
+    def missing(self, vids: Iterable[str]) -> list[str]:
+        """Return the videos, each once and in order, that a file lacks."""
+        return [vid for vid in dict.fromkeys(vids) if vid not in self]
+
+    def require(self, vids: Iterable[str]) -> None:
+        """Raise FeatureError that lists the videos without features, if any."""
+        wanted = list(dict.fromkeys(vids))
+        missing = self.missing(wanted)
+        if not missing:
+            return
+        names = [name for file in self._files for name in file]
+        near = did_you_mean(missing[0], names)
+        raise FeatureError(
+            f"{len(missing)} of {len(wanted)} videos have no features in {self._names()}: {listing(missing)}.{near}",
+            hint="Add them with `mesm prepare npy2hdf5`, or give --skip-missing to go on without them.",
+        )
+
+    def get(self, vid: str) -> np.ndarray:
+        """Return the video's frames (L, dim + 2) float32, ready for the model.
+
+        Raises:
+            FeatureError: the video is missing, damaged, of another width, or holds NaN or infinity.
+        """
+        with self._lock:
+            kept = self._cache.get(vid)
+            if kept is not None:
+                return kept
+            video = self._prepare([self._read(file, vid) for file in self._files])
+            if video.nbytes <= self._room:
+                self._room -= video.nbytes
+                self._cache[vid] = video
+            return video
+
+    def duration(self, vid: str) -> float | None:
+        """Return the ``duration`` attribute (seconds) of the video's dataset, or None."""
+        for file in self._files:
+            value = file[vid].attrs.get("duration") if vid in file else None
+            if value is not None:
+                return float(value)
+        return None
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files:
+            file.close()
+
+    def _read(self, file: h5py.File, vid: str) -> np.ndarray:
+        where = f"video '{vid}' in {file.filename}"
+        node = file.get(vid)
+        if not isinstance(node, h5py.Dataset):
+            self.require([vid])
+            raise FeatureError(f"{where} is a group, not a dataset of features.")
+        if node.ndim != 2 or 0 in node.shape:
+            raise FeatureError(f"{where} has shape {node.shape}; features are (frames, dim).")
+        try:
+            frames = np.asarray(node[()], dtype=np.float32)
+        except (OSError, ValueError, TypeError) as error:
+            raise FeatureError(f"{where} cannot be read: {error}", hint="Is the file complete?") from error
+        if not np.isfinite(frames).all():
+            bad = int(np.flatnonzero(~np.isfinite(frames).all(axis=1))[0])
+            raise FeatureError(
+                f"{where} holds NaN or infinity (first in frame {bad}).", hint="Extract the video's features again."
+            )
+        return frames
+
+    def _prepare(self, parts: list[np.ndarray]) -> np.ndarray:
+        length = min(len(part) for part in parts)
+        video = np.concatenate([normalise(part[:length]) for part in parts], axis=1)
+        if video.shape[1] != self.dim:
+            widths = " + ".join(str(part.shape[1]) for part in parts)
+            total = f" = {video.shape[1]}" if len(parts) > 1 else ""
+            raise FeatureError(
+                f"The features in {self._names()} are {widths}{total} wide, but model.video_dim is {self.dim}.",
+                hint=f"Use --set model.video_dim={video.shape[1]} to train on them, or give the files the model expects.",
+            )
+        return with_endpoints(self._shorten(video, self._max_frames))
+
+    def _names(self) -> str:
+        return " + ".join(str(path) for path in self.paths)
+
+
+def mean_bins(video: np.ndarray, max_frames: int) -> np.ndarray:
+    """Return (L, D) frames averaged into exactly ``max_frames`` bins if there are more.
+
+    Bin edges are round(i·L/max), clamped to L-1; an empty bin takes its start frame.
+
+    >>> mean_bins(np.array([[0.0], [2.0], [4.0], [6.0], [100.0]]), 2)
+    array([[1.],
+           [5.]])
+    """
+    length = len(video)
+    if length <= max_frames:
+        return video
+    edges = np.minimum(np.round(np.arange(max_frames + 1) * length / max_frames).astype(np.int64), length - 1)
+    starts, ends = edges[:-1], edges[1:]
+    # reduceat gives an empty segment its start frame; the slice ends the last bin at its own edge.
+    sums = np.add.reduceat(video[: max(ends[-1], starts[-1] + 1)], starts, axis=0)
+    means: np.ndarray = sums / np.maximum(ends - starts, 1)[:, None].astype(video.dtype)
+    return means
+
+
+def first_frames(video: np.ndarray, max_frames: int) -> np.ndarray:
+    """Return the first ``max_frames`` of (L, D) frames."""
+    return video[:max_frames]
+
+
+def with_endpoints(video: np.ndarray) -> np.ndarray:
+    """Return (L, D + 2): the frames with their temporal endpoints [t/L, (t+1)/L].
+
+    >>> with_endpoints(np.zeros((2, 0), np.float32))
+    array([[0. , 0.5],
+           [0.5, 1. ]], dtype=float32)
+    """
+    edges = np.arange(len(video) + 1, dtype=np.float32) / len(video)
+    return np.concatenate([video, edges[:-1, None], edges[1:, None]], axis=1, dtype=np.float32)
+
+
+def _open(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise FeatureError(
+            f"No feature file at {path}.",
+            hint="Give --features FILE, or write one with `mesm prepare npy2hdf5 FOLDER OUT.hdf5`.",
+        )
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        reason = "it is truncated" if "truncated" in str(error) else "it is not an HDF5 file, or it is damaged"
+        raise FeatureError(
+            f"{path} cannot be opened: {reason} ({error}).", hint="Copy or write the file again."
+        ) from error

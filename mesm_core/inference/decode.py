@@ -1,0 +1,52 @@
+"""From the model's outputs to moments in seconds (mesm-model.md, "From outputs to moments")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mesm_core.losses.spans import to_windows
+from mesm_core.types import Batch, ModelOutput, Prediction
+
+DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How windows are rounded.
+
+    ``max_time``: they are clamped to [0, max_time] seconds; ``clip_len``: where positive, start and end are
+    rounded to its multiples.
+    """
+
+    max_time: float
+    clip_len: float = -1
+
+
+def decode(output: ModelOutput, batch: Batch, decoding: Decoding) -> list[Prediction]:
+    """Return one prediction a query, in the batch's order: every slot's window, by falling score."""
+    scores = output.logits[-1].softmax(dim=-1)[..., 0].float().cpu().numpy()
+    spans = to_windows(output.spans[-1].float()).cpu().numpy().astype(np.float64)
+    saliency = output.saliency.to(torch.float16).float().cpu().numpy()
+    mask = batch.inputs.video_mask[batch.inputs.video_index].cpu().numpy()
+    return [
+        Prediction(
+            qid=query.qid,
+            query=query.sentence,
+            vid=query.vid,
+            windows=_ranked(spans[row] * query.duration, scores[row], decoding),
+            saliency=saliency[row][mask[row]],
+        )
+        for row, query in enumerate(batch.queries)
+    ]
+
+
+def _ranked(windows: np.ndarray, scores: np.ndarray, decoding: Decoding) -> np.ndarray:
+    order = np.argsort(-scores, kind="stable")
+    windows = np.clip(np.round(windows[order], DECIMALS), 0, decoding.max_time)
+    if decoding.clip_len > 0:
+        # Rounding again: 3 · 0.17 is 0.51000000000000001 in floating point.
+        windows = np.round(np.round(windows / decoding.clip_len) * decoding.clip_len, DECIMALS)
+    return np.concatenate([windows, np.round(scores[order].astype(np.float64), DECIMALS)[:, None]], axis=1)

@@ -1,0 +1,88 @@
+"""A trained model that answers queries about videos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mesm_core.build import build_decoding, build_device, build_text_from_state, build_trained
+from mesm_core.config.load import Layer, resolve
+from mesm_core.config.schema import Config
+from mesm_core.data.collate import Item, collate
+from mesm_core.data.features import FeatureStore
+from mesm_core.errors import DataError, TextError
+from mesm_core.inference.decode import decode
+from mesm_core.model.mesm import Mesm
+from mesm_core.text.encoder import TextEncoder
+from mesm_core.training.checkpoint import Checkpoint, load_checkpoint
+from mesm_core.types import Prediction, Query
+
+
+class Predictor:
+    """Answers queries with a checkpoint's model.
+
+    Args:
+        config: the run's settings.
+        model: trained, in evaluation mode.
+        text: the checkpoint's text encoder.
+        device: where the model runs.
+    """
+
+    def __init__(self, *, config: Config, model: Mesm, text: TextEncoder, device: torch.device) -> None:
+        self.config = config
+        self.model = model.to(device)
+        self.text = text
+        self.device = device
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: str = "auto") -> Predictor:
+        """Return the predictor of a checkpoint that ``mesm train`` wrote.
+
+        Raises:
+            CheckpointError: the file is not a checkpoint of ours; DeviceError: the device is not there.
+        """
+        return cls.from_checkpoint(load_checkpoint(Path(path)), device=device)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, *, device: str = "auto") -> Predictor:
+        """Return the predictor of a loaded checkpoint."""
+        config = resolve([Layer("checkpoint", checkpoint.config)])
+        text = build_text_from_state(config, checkpoint.text)
+        model = build_trained(config, checkpoint.model, text)
+        return cls(config=config, model=model, text=text, device=build_device(device))
+
+    def locate(
+        self,
+        features: FeatureStore,
+        vid: str,
+        queries: Sequence[str],
+        *,
+        duration: float,
+        independent: bool = False,
+    ) -> list[Prediction]:
+        """Return one prediction a query, in order: windows in seconds by falling score, saliency a frame.
+
+        Args:
+            features: holds the video; vid: which one; duration: its length in seconds.
+            queries: sentences; together they form one group unless ``independent``.
+
+        Raises:
+            TextError: a query is empty, or there is none; FeatureError: the video is missing or does not fit;
+            DataError: the duration is not positive.
+        """
+        if not queries:
+            raise TextError("No query was given.", hint='Put one in quotes: "a person opens the door".')
+        if not duration > 0 or not np.isfinite(duration):
+            raise DataError(f"The duration is {duration:g} seconds; it must be positive.")
+        items = [Item(Query(None, vid, query, duration), self.text.features(query)) for query in queries]
+        groups = [[item] for item in items] if independent else [items]
+        video = {vid: features.get(vid)}
+        answers: list[Prediction] = []
+        with torch.inference_mode():
+            for group in groups:
+                batch = collate([group], video, clip_len=self.config.dataset.clip_len, rng=None).to(self.device)
+                answers += decode(self.model(batch.inputs), batch, build_decoding(self.config))
+        return answers

@@ -1,0 +1,1 @@
+"""How answers are scored: NumPy only, pure functions (evaluation.md)."""

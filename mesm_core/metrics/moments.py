@@ -1,0 +1,103 @@
+"""Moment retrieval: recall of the first window, mean IoU, and mean average precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+MAP_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+MAX_WINDOWS = 10
+
+
+@dataclass(frozen=True)
+class MomentScores:
+    """Scores of Q queries as fractions.
+
+    ``best_iou`` (Q,): best IoU of each query's first window; ``average_precision`` (Q, len(MAP_THRESHOLDS)).
+    """
+
+    best_iou: np.ndarray
+    average_precision: np.ndarray
+
+    def recall(self, threshold: float) -> float:
+        """Return R1@threshold."""
+        return float((self.best_iou >= threshold).mean())
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the IoU of two broadcastable (..., 2) arrays of windows in seconds; 0 where both are empty.
+
+    >>> iou(np.array([0.0, 4.0]), np.array([[2.0, 6.0], [4.0, 5.0]]))
+    array([0.33333333, 0.        ])
+    """
+    inner = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
+    inner = np.maximum(inner, 0)
+    union = (a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - inner
+    return np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
+
+
+def score_moments(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> MomentScores:
+    """Return the scores of every query.
+
+    Args:
+        predicted: (n, 3) float rows [start, end, score] a query, in the order the system gives them.
+        truth: (m, 2) float windows a query, m >= 1.
+
+    >>> scores = score_moments([np.array([[0.0, 4.0, 0.9]])], [np.array([[0.0, 5.0]])])
+    >>> scores.recall(0.7), scores.average_precision.mean().round(2)
+    (1.0, np.float64(0.7))
+    """
+    windows, given = _pad([np.asarray(p, float).reshape(-1, 3)[:MAX_WINDOWS] for p in predicted], 3)
+    targets, real = _pad([np.asarray(t, float).reshape(-1, 2) for t in truth], 2)
+    overlap = iou(windows[:, :, None, :2], targets[:, None])
+    overlap[~(given[:, :, None] & real[:, None, :])] = -1
+    best = np.maximum(overlap[:, 0].max(axis=1), 0)
+    order = np.argsort(np.where(given, -windows[:, :, 2], np.inf), axis=1, kind="stable")
+    overlap = np.take_along_axis(overlap, order[:, :, None], axis=1)
+    given = np.take_along_axis(given, order, axis=1)
+    hits = _assign(overlap, np.array(MAP_THRESHOLDS))
+    return MomentScores(best, _average_precision(hits, given, real.sum(axis=1)))
+
+
+def _assign(overlap: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Return (Q, P, K) True where a prediction takes the free window it overlaps most, at each threshold.
+
+    Args:
+        overlap: (Q, P, M) IoU by falling score, -1 where there is nothing; thresholds: (K,).
+    """
+    queries, predictions, targets = overlap.shape
+    free = np.ones((queries, len(thresholds), targets), np.bool_)
+    hits = np.zeros((queries, predictions, len(thresholds)), np.bool_)
+    for rank in range(predictions):
+        candidate = np.where(free, overlap[:, rank, None, :], -1)
+        target = candidate.argmax(axis=2)[..., None]
+        hit = np.take_along_axis(candidate, target, axis=2)[..., 0] >= thresholds
+        hits[:, rank] = hit
+        taken = np.take_along_axis(free, target, axis=2) & ~hit[..., None]
+        np.put_along_axis(free, target, taken, axis=2)
+    return hits
+
+
+def _average_precision(hits: np.ndarray, given: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return (Q, K) interpolated all-point average precision (VOC 2010+).
+
+    Args:
+        hits: (Q, P, K) by falling score; given: (Q, P) True where a prediction is; targets: (Q,) windows.
+    """
+    found = hits.cumsum(axis=1)
+    precision = found / np.maximum(given.cumsum(axis=1), 1)[..., None]
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    area: np.ndarray = (precision * hits).sum(axis=1) / targets[:, None]
+    return area
+
+
+def _pad(arrays: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
+    longest = max((len(array) for array in arrays), default=0)
+    out = np.zeros((len(arrays), max(longest, 1), width))
+    mask = np.zeros(out.shape[:2], np.bool_)
+    for row, array in enumerate(arrays):
+        out[row, : len(array)] = array
+        mask[row, : len(array)] = True
+    return out, mask
