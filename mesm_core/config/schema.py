@@ -140,6 +140,7 @@ class TrainConfig(Section):
     grad_clip: float = Field(default=0.1, description="Largest gradient norm; 0 or less does not clip.")
     seed: Annotated[int, Field(ge=0)] = 2019
     eval_every: Positive = Field(default=1, description="Epochs between evaluations.")
+    eval_untrained: bool = Field(default=False, description="Also evaluate before the first epoch.")
     patience: int = Field(
         default=-1, description="Evaluations without a better score before training stops; -1 never stops."
     )

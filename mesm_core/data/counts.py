@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from mesm_core.data.files import write_atomically
 from mesm_core.errors import DataError, TextError
 from mesm_core.text.words import count_words
 
@@ -37,14 +36,13 @@ def clip_counts(sentences: Iterable[Iterable[int]]) -> list[tuple[int, int]]:
     return Counter(token for tokens in sentences for token in tokens).most_common()
 
 
-def write_counts(path: Path, rows: Iterable[tuple[object, ...]], *, overwrite: bool) -> None:
-    """Write one row a line, its fields separated by spaces.
+def counts_text(rows: Iterable[tuple[object, ...]]) -> bytes:
+    """Return a count file's content: one row a line, its fields separated by spaces.
 
-    Raises:
-        OutputError: the file exists and ``overwrite`` is off.
+    >>> counts_text([("he", 3, 2)])
+    b'he 3 2\\n'
     """
-    text = "".join(" ".join(map(str, row)) + "\n" for row in rows)
-    write_atomically(path, text.encode(), overwrite=overwrite)
+    return "".join(" ".join(map(str, row)) + "\n" for row in rows).encode()
 
 
 def read_glove_counts(path: Path) -> list[str]:

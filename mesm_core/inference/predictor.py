@@ -47,9 +47,11 @@ class Predictor:
         return cls.from_checkpoint(load_checkpoint(Path(path)), device=device)
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, *, device: str = "auto") -> Predictor:
-        """Return the predictor of a loaded checkpoint."""
-        config = resolve([Layer("checkpoint", checkpoint.config)])
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, *, config: Config | None = None, device: str = "auto"
+    ) -> Predictor:
+        """Return the predictor of a loaded checkpoint, with its own settings unless ``config`` is given."""
+        config = config or resolve([Layer("checkpoint", checkpoint.config)])
         text = build_text_from_state(config, checkpoint.text)
         model = build_trained(config, checkpoint.model, text)
         return cls(config=config, model=model, text=text, device=build_device(device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,12 +158,15 @@ class Run:
         yield self._started()
         stopped = False
         with _Board(self.directory) as board:
+            if train.eval_untrained and self.epoch == 0:
+                evaluations = yield from self._evaluate()
+                yield EpochDone(self._record_untrained(evaluations), best=False)
             while self.epoch < train.epochs and not stopped:
                 rate = learning_rate(self.epoch, lr=train.lr, lr_drop=train.lr_drop, gamma=train.gamma)
                 set_learning_rate(self.optimizer, rate)
                 record = yield from self._epoch(rate)
                 self.epoch += 1
-                evaluations: dict[str, Evaluation] = {}
+                evaluations = {}
                 if self.epoch % train.eval_every == 0 or self.epoch == train.epochs:
                     evaluations = yield from self._evaluate()
                 best = self._judge(record, evaluations)
@@ -173,7 +176,7 @@ class Run:
                 stopped = 0 <= train.patience < self.waiting
         yield Finished(self.best_epoch, self.best_score, stopped)
 
-    def _epoch(self, rate: float) -> Iterator[Event]:
+    def _epoch(self, rate: float) -> Generator[Event, None, dict[str, Any]]:
         train = self.config.train
         began, queries = time.monotonic(), 0
         sums: dict[str, Tensor] = {}
@@ -203,7 +206,7 @@ class Run:
             "queries_per_s": round(queries / seconds, 2),
         }
 
-    def _evaluate(self) -> Iterator[Event]:
+    def _evaluate(self) -> Generator[Event, None, dict[str, Evaluation]]:
         total = sum(len(data) for data in self.eval_data.values())
         done = 0
         results: dict[str, Evaluation] = {}
@@ -233,9 +236,7 @@ class Run:
         return best
 
     def _save(self, record: dict[str, Any], evaluations: Mapping[str, Evaluation], *, best: bool) -> None:
-        line = json.dumps(record) + "\n"
-        with (self.directory / METRICS).open("a", encoding="utf-8") as file:
-            file.write(line)
+        self._append(record)
         for split, evaluation in evaluations.items() if best else ():
             path = self.directory / PREDICTIONS / f"{split}.jsonl"
             write_predictions(path, evaluation.predictions, overwrite=True)
@@ -248,6 +249,16 @@ class Run:
             "waiting": self.waiting,
         }
         save_checkpoint(self.directory / LAST, self._checkpoint(record, training=training))
+
+    def _record_untrained(self, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+        briefs = {split: evaluation.brief for split, evaluation in evaluations.items()}
+        record = {"epoch": 0, "losses": {}, "eval": briefs, "best": False}
+        self._append(record)
+        return record
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        with (self.directory / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
     def _checkpoint(self, record: Mapping[str, Any], *, training: dict[str, Any]) -> Checkpoint:
         return Checkpoint(

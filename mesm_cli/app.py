@@ -1,0 +1,56 @@
+"""The Typer app: one line a subcommand. Imports no torch, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mesm_cli import options
+from mesm_cli.commands import config, demo, evaluate, predict, prepare, train
+from mesm_cli.errors import guard
+
+app = typer.Typer(
+    name="mesm",
+    help="Find the seconds of a video in which a sentence happens.\n\n"
+    "Try `mesm demo` first: it needs no files. Then prepare features (`mesm prepare npy2hdf5`), "
+    "train (`mesm train --dataset tacos`), evaluate (`mesm eval`) and ask (`mesm predict`).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(prepare.app, name="prepare")
+app.command("count-tokens")(prepare.count_tokens)
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.add_typer(config.app, name="config")
+app.command("demo")(demo.demo)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from mesm_core import __version__
+
+        typer.echo(f"mesm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+    debug: options.Debug = False,
+) -> None:
+    """Options before the subcommand."""
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(guard(app))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""``mesm eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mesm_cli import options, render
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="best.pt or last.pt of a run.")],
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="Split to score. Default: the validation split.", show_default=False),
+    ] = None,
+    data_dir: options.DataDir = None,
+    annotations: options.AnnotationsDir = None,
+    features: options.Features = None,
+    glove: options.Glove = None,
+    skip_missing: options.SkipMissing = False,
+    set_: options.Set = None,
+    device: options.Device = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Predictions file (.jsonl). Default: predictions/ beside the checkpoint.",
+            show_default=False, rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Score a checkpoint on a split: recall, mean IoU and mAP, by length of the moments.
+
+    Data are looked for in the data folder, else where they were at training. The checkpoint holds its own word
+    vectors, so --glove is not read.
+
+    Example: mesm eval runs/tacos-default/best.pt --split test
+    """  # fmt: skip
+    from mesm_core.data.files import refuse_existing
+    from mesm_core.inference.scoring import load_for_scoring, score_checkpoint, write_evaluation
+
+    if output is not None:
+        refuse_existing(output, overwrite=overwrite)
+    job = load_for_scoring(
+        checkpoint,
+        split=split,
+        root=data_dir,
+        annotations=annotations,
+        features=features or (),
+        overrides=set_ or [],
+        device=device,
+        skip_missing=skip_missing,
+    )
+    if job.skipped:
+        render.warn(f"{len(job.skipped)} videos have no features and are left out")
+    with render.progress(f"Evaluating {job.split}", len(job.dataset), unit="queries") as advance:
+        evaluation = score_checkpoint(job, progress=lambda count: advance(count, ""))
+    target = output or checkpoint.parent / "predictions" / f"{checkpoint.stem}-{job.split}.jsonl"
+    tables = write_evaluation(evaluation, job, checkpoint, target, overwrite=overwrite or output is None)
+    if json_:
+        render.data(tables)
+        return
+    render.say(f"[bold]{checkpoint}[/] (epoch {job.epoch}) on {job.split}: {len(job.dataset)} queries")
+    render.metrics(evaluation.brief)
+    render.say()
+    render.length_table(evaluation.metrics)
+    render.say(f"Predictions: {target}")

@@ -1,0 +1,148 @@
+"""``mesm train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mesm_cli import options, render
+
+if TYPE_CHECKING:
+    from mesm_core.build import Paths
+    from mesm_core.config.schema import Config
+    from mesm_core.training.run import EpochDone, Run
+
+LOSSES = {"loss": "loss", "loss_span": "span", "loss_giou": "giou", "loss_label": "label",
+          "loss_saliency": "saliency", "loss_rec_fw": "rec_fw", "loss_rec_ss": "rec_ss"}  # fmt: skip
+
+
+def train(
+    dataset: options.Dataset = None,
+    data_dir: options.DataDir = None,
+    annotations: options.AnnotationsDir = None,
+    features: options.Features = None,
+    glove: options.Glove = None,
+    skip_missing: options.SkipMissing = False,
+    config: options.ConfigFile = None,
+    set_: options.Set = None,
+    device: options.Device = "auto",
+    name: Annotated[
+        str, typer.Option("--name", help="The run is kept in RUNS/DATASET-NAME.", rich_help_panel=options.OUTPUT)
+    ] = "default",
+    runs_dir: Annotated[
+        Path, typer.Option("--runs-dir", help="Folder of the runs.", rich_help_panel=options.OUTPUT)
+    ] = Path("runs"),
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume", help="Go on with this run's folder, with its settings.", show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train a model and keep the best checkpoint.
+
+    The data folder has the published layout, e.g. data/TACoS/annotations/train.json, data/TACoS/c3d.hdf5 and
+    data/glove.6B.300d.txt; --annotations, --features and --glove point elsewhere. The best checkpoint is chosen
+    on the validation split (--set train.select_on=paper chooses on the paper's, a test split).
+
+    Example: mesm train --dataset tacos --features c3d.hdf5 --set train.epochs=50
+    """  # fmt: skip
+    from mesm_core.build import build_device, data_paths
+    from mesm_core.config.load import layers, resolve
+    from mesm_core.errors import ConfigError
+    from mesm_core.training.run import Run, prepare_directory, run_directory
+
+    where = build_device(device)
+    if resume is not None:
+        if dataset or config or overwrite:
+            raise ConfigError("--resume takes its settings from the run: leave out --dataset, --config and --overwrite.")
+        directory, settings, recorded = _resumed(resume, set_ or [])
+        paths = data_paths(
+            settings,
+            Path(),
+            annotations=annotations or recorded.annotations,
+            features=features or recorded.features,
+            glove=glove or recorded.glove,
+        )
+    else:
+        settings = resolve(layers(dataset, file=config, overrides=set_ or []))
+        directory = run_directory(runs_dir, settings.dataset.name, name)
+        root = options.data_root(data_dir)
+        paths = data_paths(settings, root, annotations=annotations, features=features or (), glove=glove)
+        if directory.exists() and not overwrite:
+            prepare_directory(directory, overwrite=False)
+    run = Run(settings, paths, directory, device=where, skip_missing=skip_missing, resume=resume is not None)
+    if resume is None:
+        prepare_directory(directory, overwrite=overwrite)
+    result = _follow(run, human=render.note if json_ else render.say)
+    if json_:
+        render.data(result)
+
+
+def _resumed(directory: Path, overrides: list[str]) -> tuple[Path, Config, Paths]:
+    """Return a run's folder, its settings with ``overrides`` on top, and where its data lay."""
+    from mesm_core.build import Paths
+    from mesm_core.config.load import Layer, resolve, set_layer
+    from mesm_core.training.checkpoint import load_checkpoint
+    from mesm_core.training.run import LAST
+
+    folder = directory.parent if directory.name == LAST else directory
+    checkpoint = load_checkpoint(folder / LAST)
+    settings = resolve([Layer(str(folder / LAST), checkpoint.config), set_layer(overrides)])
+    recorded = checkpoint.paths
+    paths = Paths(
+        Path(recorded["annotations"]), tuple(map(Path, recorded["features"])), Path(recorded["glove"])
+    )
+    return folder, settings, paths
+
+
+def _follow(run: Run, *, human: Any) -> dict[str, Any]:
+    """Show a run's events as they come and return its result."""
+    from mesm_core.training.loop import Step
+    from mesm_core.training.run import Evaluating, EpochDone, Finished, Started
+
+    result: dict[str, Any] = {"run": str(run.directory)}
+    with render.training_progress() as display:
+        for event in run.train():
+            if isinstance(event, Started):
+                if event.skipped:
+                    render.warn(f"{len(event.skipped)} videos have no features and are left out")
+                human(
+                    f"Training on {event.queries} queries in {event.videos} videos: {event.parameters:,} parameters "
+                    f"on {run.device}, {event.epochs} epochs, chosen on {', '.join(run.eval_data)}"
+                )
+                if event.first_epoch > 1:
+                    human(f"Going on after epoch {event.first_epoch - 1}")
+            elif isinstance(event, Step):
+                display.step(event, epochs=run.config.train.epochs)
+            elif isinstance(event, Evaluating):
+                display.evaluating(event.done, event.total)
+            elif isinstance(event, EpochDone):
+                human(_epoch_line(event, run.config.train.epochs))
+            elif isinstance(event, Finished):
+                result |= {"best_epoch": event.best_epoch, "best_score": event.best_score}
+                result["stopped_early"] = event.stopped_early
+                if event.stopped_early:
+                    human(f"Stopped early: no better score in {run.config.train.patience} evaluations")
+    if result.get("best_epoch") is not None:
+        result["best"] = str(run.directory / "best.pt")
+        human(f"Best: epoch {result['best_epoch']}, {run.config.eval.select} {result['best_score']:.2f}")
+        human(f"Checkpoint: {result['best']}")
+    return result
+
+
+def _epoch_line(event: EpochDone, epochs: int) -> str:
+    record = event.record
+    parts = [f"[bold]{record['epoch']:>4}/{epochs}[/]"]
+    losses = [f"{short} {record['losses'][key]:.3g}" for key, short in LOSSES.items() if key in record["losses"]]
+    if losses:
+        parts.append(" ".join(losses) + f"  {record['queries_per_s']:.0f} q/s")
+    for split, brief in record.get("eval", {}).items():
+        parts.append(f"[cyan]{split}[/] mIoU {brief['MR-full-mIoU']:.2f} R1@0.5 {brief['MR-full-R1@0.5']:.2f}")
+    return "  ".join(parts) + ("  [green]best[/]" if event.best else "")

@@ -1,0 +1,46 @@
+"""A MesmError becomes a message and exit code 2; anything else is our fault and exit code 1."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+
+from mesm_cli import render
+from mesm_core.errors import MesmError
+
+USER_ERROR, OUR_ERROR, INTERRUPTED = 2, 1, 130
+
+_debug = False
+
+
+def set_debug(value: bool) -> bool:
+    """Show tracebacks from here on, if ``value`` is True."""
+    global _debug
+    _debug = _debug or value
+    return value
+
+
+def guard(run: Callable[[], object]) -> int:
+    """Call ``run`` and return the exit code, with a message on stderr where it is not 0."""
+    try:
+        run()
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except KeyboardInterrupt:
+        render.note("Interrupted.")
+        return INTERRUPTED
+    except MesmError as error:
+        if _debug:
+            traceback.print_exc(file=sys.stderr)
+        render.error(error.message, error.hint)
+        return USER_ERROR
+    except Exception as error:
+        if _debug:
+            traceback.print_exc(file=sys.stderr)
+        render.error(
+            f"Unexpected {type(error).__name__}: {error}",
+            "This is a fault in mesm, not in your input. Run the command again with --debug and report what it shows.",
+        )
+        return OUR_ERROR
+    return 0

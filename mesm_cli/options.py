@@ -1,0 +1,99 @@
+"""Options that commands share, as annotated types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mesm_cli.errors import set_debug
+
+DATA = "Where the data lies"
+SETTINGS = "Settings"
+OUTPUT = "Output"
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="MESM_DATA",
+        help="Folder that holds the datasets (TACoS/, glove.6B.300d.txt …). Default: ./data.",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
+]
+AnnotationsDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--annotations",
+        help="Folder of the annotation files. Default: the dataset's, in the data folder.",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
+]
+Features = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--features",
+        help="HDF5 file of video features; repeat it to join several, in this order. Default: the dataset's.",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
+]
+Glove = Annotated[
+    Path | None,
+    typer.Option(
+        "--glove",
+        help="GloVe text file, plain or .gz. Default: glove.6B.300d.txt in the data folder.",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
+]
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Go on without videos that have no features.", rich_help_panel=DATA)
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option("--dataset", help="Dataset, by the name of its preset: tacos.", show_default=False),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="Settings from a TOML file or a run's config.json.", show_default=False,
+        rich_help_panel=SETTINGS,
+    ),
+]  # fmt: skip
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one setting, e.g. train.lr=1e-4; repeatable. `mesm config show` lists them.",
+        show_default=False,
+        rich_help_panel=SETTINGS,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is there already.", rich_help_panel=OUTPUT)
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON on stdout; everything else on stderr.", rich_help_panel=OUTPUT)
+]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug", help="Show the traceback of an error.", callback=set_debug, rich_help_panel=OUTPUT
+    ),
+]
+
+DEFAULT_ROOT = Path("data")
+
+
+def data_root(data_dir: Path | None) -> Path:
+    """Return the data folder: the option or $MESM_DATA, else ./data."""
+    return data_dir or DEFAULT_ROOT

@@ -1,0 +1,229 @@
+"""Tables, progress and timelines: the only module that prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from mesm_core.training.loop import Step
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+_out = Console(highlight=False, soft_wrap=False)
+_err = Console(stderr=True, highlight=False)
+
+
+def say(text: str = "") -> None:
+    """Print a line for a person on stdout; ``text`` may hold rich markup."""
+    _out.print(text, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print a line for a person on stderr; ``text`` may hold rich markup."""
+    _err.print(text, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    _err.print(f"[yellow]Warning:[/] {escape(text)}", soft_wrap=True)
+
+
+def error(message: str, hint: str | None = None) -> None:
+    """Print an error, and what to do about it, on stderr."""
+    _err.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
+    if hint:
+        _err.print(f"  {escape(hint)}", soft_wrap=True, style="dim")
+
+
+def data(value: object) -> None:
+    """Print a value as JSON on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
+    """Print a table on stdout; the first column is text, the others are numbers."""
+    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        drawn.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
+    for row in rows:
+        drawn.add_row(*("–" if cell is None else escape(str(cell)) for cell in row))
+    _out.print(drawn)
+
+
+def keys(rows: Iterable[tuple[str, object, str]]) -> None:
+    """Print ``key = value  # source`` lines on stdout, aligned."""
+    listed = [(key, value_text(value), source) for key, value, source in rows]
+    width = max(len(f"{key} = {value}") for key, value, _ in listed)
+    for key, value, source in listed:
+        line = f"{key} = {value}"
+        colour = "dim" if source == "default" else "cyan"
+        _out.print(f"{escape(line)}{' ' * (width - len(line))}  [{colour}]# {escape(source)}[/]", soft_wrap=True)
+
+
+def value_text(value: object) -> str:
+    """Return a setting's value as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+
+
+@contextmanager
+def progress(description: str, total: int | None, *, unit: str = "") -> Iterator[Callable[[int, str], None]]:
+    """Show a progress bar on stderr and yield ``advance(amount, text)``; silent where stderr is no terminal."""
+    with _bar_on_stderr(unit) as bar:
+        task = bar.add_task(description, total=total, text="")
+
+        def advance(amount: int, text: str = "") -> None:
+            bar.update(task, advance=amount, text=text)
+
+        yield advance
+
+
+def _bar_on_stderr(unit: str) -> Progress:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(),
+        *([TextColumn(unit)] if unit else []),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal)
+
+
+class TrainingProgress:
+    """The live line of a training run; losses are read from the device a few times a second at most."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("Loading", total=None, text="")
+        self._epoch = -1
+        self._queries = 0
+        self._began = self._shown = time.monotonic()
+
+    def step(self, step: Step, *, epochs: int) -> None:
+        """Show a step that is done."""
+        now = time.monotonic()
+        if step.epoch != self._epoch:
+            self._epoch, self._queries, self._began = step.epoch, 0, now
+            self._bar.reset(self._task, total=step.steps, description=f"Epoch {step.epoch + 1}/{epochs}")
+        self._queries += step.queries
+        self._bar.update(self._task, completed=step.index + 1)
+        if now - self._shown >= 0.5:
+            self._shown = now
+            rate = self._queries / max(now - self._began, 1e-6)
+            self._bar.update(self._task, text=f"loss {float(step.losses['loss']):.3f} {rate:.0f} q/s")
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Show how far an evaluation is."""
+        self._epoch = -1
+        self._bar.update(self._task, completed=done, total=total, description="Evaluating", text="")
+
+
+@contextmanager
+def training_progress() -> Iterator[TrainingProgress]:
+    """Show a training run's progress on stderr; silent where stderr is no terminal."""
+    with _bar_on_stderr("") as bar:
+        yield TrainingProgress(bar)
+
+
+def metrics(brief: Mapping[str, float | None]) -> None:
+    """Print a summary of evaluation.md's keys as one table."""
+    table(["metric", "%"], [(key, None if value is None else f"{value:.2f}") for key, value in brief.items()])
+
+
+def length_table(tables: Mapping[str, Any]) -> None:
+    """Print one row a length range: queries, recalls, mean IoU, mAP."""
+    thresholds = list(tables["full"]["MR-R1"])
+    shown = [t for t in ("0.1", "0.3", "0.5", "0.7") if t in thresholds]
+    rows = []
+    for name, scores in tables.items():
+        if name == "brief":
+            continue
+        if scores is None:
+            rows.append([name, 0, *[None] * (len(shown) + 2)])
+            continue
+        recalls = [f"{scores['MR-R1'][t]:.2f}" for t in shown]
+        rows.append([name, scores["queries"], *recalls, f"{scores['MR-mIoU']:.2f}", f"{scores['MR-mAP']['average']:.2f}"])
+    table(["moments", "queries", *(f"R1@{t}" for t in shown), "mIoU", "mAP"], rows)
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as m:ss.s, with hours where there are any.
+
+    >>> clock(75.26), clock(3725)
+    ('1:15.3', '1:02:05.0')
+    """
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    tail = f"{rest / 10:04.1f}"
+    return f"{hours}:{minutes:02}:{tail}" if hours else f"{minutes}:{tail}"
+
+
+def timeline(
+    windows: np.ndarray, *, duration: float, saliency: np.ndarray | None = None, truth: Sequence[float] | None = None
+) -> None:
+    """Draw windows (n, 3) on a time axis on stdout, one row each, above the saliency curve."""
+    width = max(min(_out.width, 100) - 30, 20)
+    for rank, (start, end, score) in enumerate(windows, start=1):
+        bar = _bar(start, end, duration, width)
+        _out.print(
+            f"{rank:>2}  {clock(start):>7} – {clock(end):<7} {score:5.2f}  [cyan]{bar}[/]", soft_wrap=True
+        )
+    if truth is not None:
+        bar = _bar(truth[0], truth[1], duration, width)
+        _out.print(f"    {clock(truth[0]):>7} – {clock(truth[1]):<7} truth  [green]{bar}[/]", soft_wrap=True)
+    indent = " " * 29
+    if saliency is not None and len(saliency):
+        _out.print(f"{'saliency':>27}  [magenta]{sparkline(saliency, width)}[/]", soft_wrap=True)
+    end_text = clock(duration)
+    _out.print(f"{indent}0:00{' ' * max(width - 4 - len(end_text), 1)}{end_text}", soft_wrap=True, style="dim")
+
+
+def sparkline(values: np.ndarray, width: int) -> str:
+    """Return a curve of ``width`` characters, from its lowest to its highest value.
+
+    >>> sparkline(np.array([0.0, 1.0]), 4)
+    '▁▁██'
+    """
+    at = np.minimum((np.arange(width) * len(values)) // width, len(values) - 1)
+    sampled = np.asarray(values, float)[at]
+    low, spread = sampled.min(), max(float(np.ptp(sampled)), 1e-9)
+    levels = np.minimum((sampled - low) / spread * len(BLOCKS), len(BLOCKS) - 1).astype(int)
+    characters = BLOCKS if _unicode() else "_.-~=+*#"
+    return "".join(characters[level] for level in levels)
+
+
+def _bar(start: float, end: float, duration: float, width: int) -> str:
+    first = min(int(start / duration * width), width - 1)
+    last = max(min(round(end / duration * width), width), first + 1)
+    full, empty = ("█", "·") if _unicode() else ("#", ".")
+    return empty * first + full * (last - first) + empty * (width - last)
+
+
+def _unicode() -> bool:
+    return "utf" in (_out.encoding or "").lower() or bool(os.environ.get("MESM_UNICODE"))

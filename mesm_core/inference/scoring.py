@@ -1,0 +1,182 @@
+"""What a checkpoint is asked to do with files: score a split, answer queries about a video."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mesm_core.build import Paths, build_features, build_split, data_paths, evaluation_settings
+from mesm_core.config.load import Layer, resolve, set_layer
+from mesm_core.config.schema import Config
+from mesm_core.data.annotations import make_reader
+from mesm_core.data.dataset import MomentDataset
+from mesm_core.data.files import write_atomically
+from mesm_core.errors import ConfigError, DataError
+from mesm_core.inference.evaluate import Evaluation, Progress, evaluate, write_predictions
+from mesm_core.inference.predictor import Predictor
+from mesm_core.training.checkpoint import Checkpoint, load_checkpoint
+from mesm_core.types import Prediction
+
+CHANGEABLE = ("eval.", "data.", "train.batch_size")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checkpoint and the split it is to be scored on."""
+
+    predictor: Predictor
+    dataset: MomentDataset
+    split: str
+    epoch: int
+    skipped: list[str]
+
+
+def load_for_scoring(
+    path: Path,
+    *,
+    split: str | None = None,
+    root: Path | None = None,
+    annotations: Path | None = None,
+    features: Sequence[Path] = (),
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    skip_missing: bool = False,
+) -> Job:
+    """Return a checkpoint's model and a split's data; ``split`` defaults to the first validation split.
+
+    Args:
+        root: data folder; annotations, features: given paths, over the data folder's.
+        overrides: ``eval.…=…`` settings.
+
+    Raises:
+        MesmError: a file is missing or does not fit.
+    """
+    checkpoint = load_checkpoint(path)
+    config = _with_overrides(checkpoint, path, overrides)
+    predictor = Predictor.from_checkpoint(checkpoint, config=config, device=device)
+    paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features)
+    chosen = split or config.dataset.val_splits[0]
+    dataset, skipped = build_split(
+        config, paths, chosen, predictor.text, build_features(config, paths), skip_missing=skip_missing
+    )
+    return Job(predictor, dataset, chosen, checkpoint.epoch, skipped)
+
+
+def checkpoint_paths(
+    checkpoint: Checkpoint,
+    config: Config,
+    root: Path | None,
+    *,
+    annotations: Path | None = None,
+    features: Sequence[Path] = (),
+) -> Paths:
+    """Return given paths, else those under the data folder ``root``, else where the data lay at training."""
+    recorded = checkpoint.paths
+    if root is not None:
+        return data_paths(config, root, annotations=annotations, features=features)
+    return data_paths(
+        config,
+        Path(),
+        annotations=annotations or Path(recorded["annotations"]),
+        features=features or [Path(name) for name in recorded["features"]],
+    )
+
+
+def score_checkpoint(job: Job, *, progress: Progress | None = None) -> Evaluation:
+    """Return the predictions and metrics of a job."""
+    return evaluate(
+        job.predictor.model,
+        job.dataset,
+        device=job.predictor.device,
+        progress=progress,
+        **evaluation_settings(job.predictor.config),
+    )
+
+
+def write_evaluation(
+    evaluation: Evaluation, job: Job, checkpoint: Path, path: Path, *, overwrite: bool
+) -> dict[str, Any]:
+    """Write predictions to ``path`` and metrics beside it; return the tables with what they were made from.
+
+    Raises:
+        OutputError: the predictions exist and ``overwrite`` is off.
+    """
+    write_predictions(path, evaluation.predictions, overwrite=overwrite)
+    tables = {
+        "checkpoint": str(checkpoint),
+        "epoch": job.epoch,
+        "dataset": job.predictor.config.dataset.name,
+        "split": job.split,
+        "queries": len(job.dataset),
+        "predictions": str(path),
+        **evaluation.metrics,
+    }
+    metrics = path.with_suffix(".metrics.json")
+    write_atomically(metrics, (json.dumps(tables, indent=2) + "\n").encode(), overwrite=True)
+    return tables
+
+
+def _with_overrides(checkpoint: Checkpoint, path: Path, overrides: Sequence[str]) -> Config:
+    for word in overrides:
+        if not word.startswith(CHANGEABLE):
+            raise ConfigError(
+                f"--set {word}: a checkpoint's settings are fixed, but for eval.… and data.….",
+                hint="Train again to change others.",
+            )
+    return resolve([Layer(str(path), checkpoint.config), set_layer(overrides)])
+
+
+def locate_in_video(
+    path: Path,
+    queries: Sequence[str],
+    *,
+    vid: str,
+    duration: float | None = None,
+    root: Path | None = None,
+    annotations: Path | None = None,
+    features: Sequence[Path] = (),
+    independent: bool = False,
+    device: str = "auto",
+) -> tuple[list[Prediction], float]:
+    """Return a checkpoint's answers to queries about one video, and the video's duration in seconds.
+
+    The duration is the one given, else the feature dataset's ``duration`` attribute, else the annotations'.
+
+    Raises:
+        MesmError: a file is missing or does not fit, or the duration cannot be known.
+    """
+    checkpoint = load_checkpoint(path)
+    predictor = Predictor.from_checkpoint(checkpoint, device=device)
+    paths = checkpoint_paths(checkpoint, predictor.config, root, annotations=annotations, features=features)
+    store = build_features(predictor.config, paths)
+    store.require([vid])
+    seconds = duration if duration is not None else store.duration(vid)
+    if seconds is None:
+        seconds = annotated_duration(predictor.config.dataset.name, paths.annotations, vid)
+    answers = predictor.locate(store, vid, queries, duration=seconds, independent=independent)
+    return answers, seconds
+
+
+def annotated_duration(dataset: str, folder: Path, vid: str) -> float:
+    """Return a video's duration in seconds from a dataset's annotations.
+
+    Raises:
+        DataError: no readable split has the video.
+    """
+    reader = make_reader(dataset)
+    for split in reader.splits:
+        try:
+            queries = reader.read(folder, split).queries
+        except DataError:
+            continue  # a split that is not there cannot know the video
+        for query in queries:
+            if query.vid == vid:
+                return query.duration
+    raise DataError(
+        f"The duration of video '{vid}' is not known: the feature file has no 'duration' attribute, and the "
+        f"annotations in {folder} do not have the video.",
+        hint="Give --duration SECONDS, or convert the features with `mesm prepare npy2hdf5 --fps RATE`.",
+    )
