@@ -51,7 +51,8 @@ Glove = Annotated[
     ),
 ]
 SkipMissing = Annotated[
-    bool, typer.Option("--skip-missing", help="Go on without videos that have no features.", rich_help_panel=DATA)
+    bool,
+    typer.Option("--skip-missing", help="Go on without videos that have no features.", rich_help_panel=DATA),
 ]
 Dataset = Annotated[
     str | None,
@@ -78,17 +79,14 @@ Device = Annotated[
     str,
     typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."),
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what is there already.", rich_help_panel=OUTPUT)
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.", rich_help_panel=OUTPUT)]
 Json = Annotated[
-    bool, typer.Option("--json", help="Print JSON on stdout; everything else on stderr.", rich_help_panel=OUTPUT)
+    bool,
+    typer.Option("--json", help="Print JSON on stdout; everything else on stderr.", rich_help_panel=OUTPUT),
 ]
 Debug = Annotated[
     bool,
-    typer.Option(
-        "--debug", help="Show the traceback of an error.", callback=set_debug, rich_help_panel=OUTPUT
-    ),
+    typer.Option("--debug", help="Show the traceback of an error.", callback=set_debug, rich_help_panel=OUTPUT),
 ]
 
 DEFAULT_ROOT = Path("data")

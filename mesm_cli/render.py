@@ -38,6 +38,11 @@ def say(text: str = "") -> None:
     _out.print(text, soft_wrap=True)
 
 
+def plain(text: str) -> str:
+    """Return the text with its square brackets kept from being read as markup."""
+    return escape(text)
+
+
 def note(text: str) -> None:
     """Print a line for a person on stderr; ``text`` may hold rich markup."""
     _err.print(text, soft_wrap=True)
@@ -167,7 +172,15 @@ def length_table(tables: Mapping[str, Any]) -> None:
             rows.append([name, 0, *[None] * (len(shown) + 2)])
             continue
         recalls = [f"{scores['MR-R1'][t]:.2f}" for t in shown]
-        rows.append([name, scores["queries"], *recalls, f"{scores['MR-mIoU']:.2f}", f"{scores['MR-mAP']['average']:.2f}"])
+        rows.append(
+            [
+                name,
+                scores["queries"],
+                *recalls,
+                f"{scores['MR-mIoU']:.2f}",
+                f"{scores['MR-mAP']['average']:.2f}",
+            ]
+        )
     table(["moments", "queries", *(f"R1@{t}" for t in shown), "mIoU", "mAP"], rows)
 
 
@@ -185,15 +198,17 @@ def clock(seconds: float) -> str:
 
 
 def timeline(
-    windows: np.ndarray, *, duration: float, saliency: np.ndarray | None = None, truth: Sequence[float] | None = None
+    windows: np.ndarray,
+    *,
+    duration: float,
+    saliency: np.ndarray | None = None,
+    truth: Sequence[float] | None = None,
 ) -> None:
     """Draw windows (n, 3) on a time axis on stdout, one row each, above the saliency curve."""
     width = max(min(_out.width, 100) - 30, 20)
     for rank, (start, end, score) in enumerate(windows, start=1):
         bar = _bar(start, end, duration, width)
-        _out.print(
-            f"{rank:>2}  {clock(start):>7} – {clock(end):<7} {score:5.2f}  [cyan]{bar}[/]", soft_wrap=True
-        )
+        _out.print(f"{rank:>2}  {clock(start):>7} – {clock(end):<7} {score:5.2f}  [cyan]{bar}[/]", soft_wrap=True)
     if truth is not None:
         bar = _bar(truth[0], truth[1], duration, width)
         _out.print(f"    {clock(truth[0]):>7} – {clock(truth[1]):<7} truth  [green]{bar}[/]", soft_wrap=True)

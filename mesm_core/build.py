@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -20,17 +20,25 @@ from mesm_core.inference.decode import Decoding
 from mesm_core.losses.criterion import Criterion
 from mesm_core.metrics.report import LENGTH_RANGES, SUPERLONG
 from mesm_core.model.cross_encoder import CrossEncoder
-from mesm_core.model.detr import Decoder, EncoderLayer
+from mesm_core.model.detr import Decoder, DecoderLayer, EncoderLayer
 from mesm_core.model.frame_word import FrameWord, WordHead
 from mesm_core.model.layers import projection
 from mesm_core.model.mesm import Mesm
 from mesm_core.model.positions import WordPositions
 from mesm_core.model.segment_sentence import SegmentSentence
+from mesm_core.text.encoder import TextEncoder
 from mesm_core.text.glove import GloveTable, GloveText, read_glove
 from mesm_core.text.words import make_tagger
 from mesm_core.types import Query
 
 ENDPOINT_CHANNELS = 2
+
+
+class _Sizes(TypedDict):
+    dim: int
+    heads: int
+    hidden: int
+    dropout: float
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,9 @@ def build_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if not torch.cuda.is_available() or count == 0:
-            raise DeviceError("No CUDA device is available.", hint="Use --device cpu, or install a CUDA build of torch.")
+            raise DeviceError(
+                "No CUDA device is available.", hint="Use --device cpu, or install a CUDA build of torch."
+            )
         if (device.index or 0) >= count:
             raise DeviceError(f"{name} is not there: this machine has {count} CUDA device(s), from cuda:0.")
     return device
@@ -124,7 +134,7 @@ def build_features(config: Config, paths: Paths) -> FeatureStore:
 
 
 def build_dataset(
-    config: Config, annotations: Annotations, text: GloveText, features: FeatureStore, *, skip_missing: bool
+    config: Config, annotations: Annotations, text: TextEncoder, features: FeatureStore, *, skip_missing: bool
 ) -> tuple[MomentDataset, list[str]]:
     """Return a split's dataset and the videos it does without.
 
@@ -147,7 +157,13 @@ def build_dataset(
 
 
 def build_split(
-    config: Config, paths: Paths, split: str, text: GloveText, features: FeatureStore, *, skip_missing: bool = False
+    config: Config,
+    paths: Paths,
+    split: str,
+    text: TextEncoder,
+    features: FeatureStore,
+    *,
+    skip_missing: bool = False,
 ) -> tuple[MomentDataset, list[str]]:
     """Return the dataset of a split and the videos it does without."""
     annotations = read_split(config.dataset.name, paths.annotations, split)
@@ -169,7 +185,7 @@ def build_decoding(config: Config) -> Decoding:
     return Decoding(max_time=config.eval.max_time, clip_len=config.dataset.clip_len)
 
 
-def build_trained(config: Config, weights: Mapping[str, torch.Tensor], text: GloveText) -> Mesm:
+def build_trained(config: Config, weights: Mapping[str, torch.Tensor], text: TextEncoder) -> Mesm:
     """Return a model with a checkpoint's weights, in evaluation mode.
 
     Raises:
@@ -192,15 +208,11 @@ def build_model(config: ModelConfig, *, classes: int, max_words: int) -> Mesm:
         max_words: longest sentence; word positions have one more, for the reconstruction.
     """
     dim = config.hidden_dim
-    sizes = {
-        "dim": dim, "heads": config.heads, "hidden": config.dim_feedforward, "dropout": config.dropout,
-    }  # fmt: skip
+    sizes = _Sizes(dim=dim, heads=config.heads, hidden=config.dim_feedforward, dropout=config.dropout)
     frame_word = segment_sentence = None
     if config.frame_word:
         frame_word = FrameWord(
-            encoder=CrossEncoder(
-                layers=config.frame_word_layers, roles=1 if config.share_feedforward else 2, **sizes
-            ),
+            encoder=CrossEncoder(layers=config.frame_word_layers, roles=1 if config.share_feedforward else 2, **sizes),
             head=WordHead(dim=dim, classes=classes, dropout=config.input_dropout),
             text_dim=config.text_dim,
         )
@@ -275,5 +287,6 @@ def _initialise(model: Mesm) -> None:
             if parameter.dim() > 1 and name != "slots.weight":
                 nn.init.xavier_uniform_(parameter)
     for layer in model.decoder.layers:
-        nn.init.zeros_(layer.self_out.bias)
-        nn.init.zeros_(layer.cross_out.bias)
+        if isinstance(layer, DecoderLayer):
+            nn.init.zeros_(layer.self_out.bias)
+            nn.init.zeros_(layer.cross_out.bias)

@@ -8,7 +8,7 @@ unless a name says ``span`` (center and width in [0, 1]) or ``frame`` (an inclus
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,10 +171,5 @@ class Prediction:
 
 
 def _to(value: _Moved, device: torch.device) -> _Moved:
-    moved = {f.name: getattr(value, f.name) for f in fields(value)}
-    return type(value)(
-        **{
-            name: tensor if tensor is None else tensor.to(device, non_blocking=True)
-            for name, tensor in moved.items()
-        }
-    )
+    moved: dict[str, Any] = {f.name: getattr(value, f.name) for f in fields(value)}
+    return replace(value, **{name: x.to(device, non_blocking=True) for name, x in moved.items() if x is not None})

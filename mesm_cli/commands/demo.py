@@ -29,13 +29,14 @@ hidden_dim = 64
 heads = 4
 dim_feedforward = 128
 segment_sentence_layers = 2
-input_dropout = 0.2
+dropout = 0
+input_dropout = 0.1
 
 [train]
-batch_size = 12
+batch_size = 4
 epochs = {epochs}
-lr = 1e-3
-eval_every = {epochs}
+lr = 8e-4
+eval_every = 4
 eval_untrained = true
 select_on = "val"
 
@@ -103,7 +104,7 @@ def demo(
 
 
 def _show(*words: object) -> None:
-    render.say(f"\n[bold green]$ mesm {render.escape(shlex.join(map(str, words)))}[/]")
+    render.say(f"\n[bold green]$ mesm {render.plain(shlex.join(map(str, words)))}[/]")
 
 
 def _longest_query(path: Path) -> tuple[str, str]:

@@ -26,8 +26,11 @@ def evaluate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Predictions file (.jsonl). Default: predictions/ beside the checkpoint.",
-            show_default=False, rich_help_panel=options.OUTPUT,
+            "--output",
+            "-o",
+            help="Predictions file (.jsonl). Default: predictions/ beside the checkpoint.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     overwrite: options.Overwrite = False,

@@ -21,8 +21,10 @@ def predict(
     duration: Annotated[
         float | None,
         typer.Option(
-            "--duration", help="The video's length in seconds. Default: from the feature file, else from the annotations.",
-            show_default=False, rich_help_panel=options.DATA,
+            "--duration",
+            help="The video's length in seconds. Default: from the feature file, else from the annotations.",
+            show_default=False,
+            rich_help_panel=options.DATA,
         ),
     ] = None,
     data_dir: options.DataDir = None,
@@ -59,7 +61,7 @@ def predict(
         render.data([_as_json(answer, seconds, top) for answer in answers])
         return
     for answer in answers:
-        render.say(f'[bold]{render.escape(answer.query)}[/]  in {render.escape(video)}')
+        render.say(f"[bold]{render.plain(answer.query)}[/]  in {render.plain(video)}")
         render.timeline(answer.windows[:top], duration=seconds, saliency=answer.saliency)
 
 

@@ -31,18 +31,29 @@ class Dtype(StrEnum):
 @app.command("npy2hdf5")
 def npy2hdf5(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE... OUT", help="Folders, files or quoted patterns; last, the HDF5 file.")
+        list[str],
+        typer.Argument(metavar="SOURCE... OUT", help="Folders, files or quoted patterns; last, the HDF5 file."),
     ],
     key: Annotated[
         str | None,
-        typer.Option("--key", help="Array to take from .npz files. Default: features, or the only one.", show_default=False),
+        typer.Option(
+            "--key",
+            help="Array to take from .npz files. Default: features, or the only one.",
+            show_default=False,
+        ),
     ] = None,
     dtype: Annotated[
-        Dtype | None, typer.Option("--dtype", help="Convert to this dtype. Default: as stored.", show_default=False)
+        Dtype | None,
+        typer.Option("--dtype", help="Convert to this dtype. Default: as stored.", show_default=False),
     ] = None,
     fps: Annotated[
         float | None,
-        typer.Option("--fps", min=1e-6, help="Feature frames a second; kept with each video, so that predict knows its duration.", show_default=False),
+        typer.Option(
+            "--fps",
+            min=1e-6,
+            help="Feature frames a second; kept with each video, so that predict knows its duration.",
+            show_default=False,
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
@@ -55,7 +66,9 @@ def npy2hdf5(
     from mesm_core.data import convert
 
     if len(sources) < 2:
-        raise typer.BadParameter("give at least one source, and the HDF5 file to write last", param_hint="SOURCE... OUT")
+        raise typer.BadParameter(
+            "give at least one source, and the HDF5 file to write last", param_hint="SOURCE... OUT"
+        )
     out = Path(sources[-1])
     files = convert.find_sources(sources[:-1])
     total = sum(file.stat().st_size for file in files)
@@ -67,9 +80,7 @@ def npy2hdf5(
             moved += size
             advance(1, f"{moved / 1e6:.0f} of {total / 1e6:.0f} MB")
 
-        report = convert.npy_to_hdf5(
-            files, out, key=key, dtype=dtype, fps=fps, overwrite=overwrite, progress=step
-        )
+        report = convert.npy_to_hdf5(files, out, key=key, dtype=dtype, fps=fps, overwrite=overwrite, progress=step)
     if json_:
         render.data(
             {

@@ -29,7 +29,8 @@ def train(
     set_: options.Set = None,
     device: options.Device = "auto",
     name: Annotated[
-        str, typer.Option("--name", help="The run is kept in RUNS/DATASET-NAME.", rich_help_panel=options.OUTPUT)
+        str,
+        typer.Option("--name", help="The run is kept in RUNS/DATASET-NAME.", rich_help_panel=options.OUTPUT),
     ] = "default",
     runs_dir: Annotated[
         Path, typer.Option("--runs-dir", help="Folder of the runs.", rich_help_panel=options.OUTPUT)
@@ -37,7 +38,9 @@ def train(
     resume: Annotated[
         Path | None,
         typer.Option(
-            "--resume", help="Go on with this run's folder, with its settings.", show_default=False,
+            "--resume",
+            help="Go on with this run's folder, with its settings.",
+            show_default=False,
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
@@ -61,7 +64,9 @@ def train(
     where = build_device(device)
     if resume is not None:
         if dataset or config or overwrite:
-            raise ConfigError("--resume takes its settings from the run: leave out --dataset, --config and --overwrite.")
+            raise ConfigError(
+                "--resume takes its settings from the run: leave out --dataset, --config and --overwrite."
+            )
         directory, settings, recorded = _resumed(resume, set_ or [])
         paths = data_paths(
             settings,
@@ -96,16 +101,14 @@ def _resumed(directory: Path, overrides: list[str]) -> tuple[Path, Config, Paths
     checkpoint = load_checkpoint(folder / LAST)
     settings = resolve([Layer(str(folder / LAST), checkpoint.config), set_layer(overrides)])
     recorded = checkpoint.paths
-    paths = Paths(
-        Path(recorded["annotations"]), tuple(map(Path, recorded["features"])), Path(recorded["glove"])
-    )
+    paths = Paths(Path(recorded["annotations"]), tuple(map(Path, recorded["features"])), Path(recorded["glove"]))
     return folder, settings, paths
 
 
 def _follow(run: Run, *, human: Any) -> dict[str, Any]:
     """Show a run's events as they come and return its result."""
     from mesm_core.training.loop import Step
-    from mesm_core.training.run import Evaluating, EpochDone, Finished, Started
+    from mesm_core.training.run import EpochDone, Evaluating, Finished, Started
 
     result: dict[str, Any] = {"run": str(run.directory)}
     with render.training_progress() as display:

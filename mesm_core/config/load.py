@@ -7,7 +7,6 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,9 @@ def set_layer(assignments: Sequence[str]) -> Layer:
         key, equals, text = assignment.partition("=")
         parts = key.strip().split(".")
         if not equals or not all(parts):
-            raise ConfigError(f"--set takes section.key=value, not '{assignment}'.", hint="Example: --set train.lr=1e-4")
+            raise ConfigError(
+                f"--set takes section.key=value, not '{assignment}'.", hint="Example: --set train.lr=1e-4"
+            )
         node = values
         for part in parts[:-1]:
             node = node.setdefault(part, {})
@@ -133,9 +134,7 @@ def set_layer(assignments: Sequence[str]) -> Layer:
     return Layer("--set", values)
 
 
-def load_config(
-    dataset: str | None = None, *, file: Path | None = None, overrides: Sequence[str] = ()
-) -> Config:
+def load_config(dataset: str | None = None, *, file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Return the config of a preset, a file and ``section.key=value`` overrides, in rising precedence.
 
     >>> load_config("tacos", overrides=["train.epochs=2"]).train.epochs
@@ -163,7 +162,9 @@ def resolve(stack: Sequence[Layer]) -> Config:
     """
     for layer in stack:
         _refuse_unknown(layer)
-    merged = reduce(_merge, (layer.values for layer in stack), {})
+    merged: Tree = {}
+    for layer in stack:
+        merged = _merge(merged, layer.values)
     try:
         return Config.model_validate(merged)
     except ValidationError as error:

@@ -61,12 +61,8 @@ class TextConfig(Section):
     """How sentences become word vectors and masked-word labels."""
 
     encoder: Literal["glove"] = Field(description="Frozen text encoder.")
-    glove: str = Field(
-        default="glove.6B.300d.txt", description="GloVe text file (plain or .gz), under the data root."
-    )
-    counts: str = Field(
-        default="GloVe_tokenized_count.txt", description="Count file, in the annotations' folder."
-    )
+    glove: str = Field(default="glove.6B.300d.txt", description="GloVe text file (plain or .gz), under the data root.")
+    counts: str = Field(default="GloVe_tokenized_count.txt", description="Count file, in the annotations' folder.")
     vocab_size: Positive = Field(description="Most frequent words that masked-word reconstruction tells apart.")
     tagger: Literal["lexicon", "nltk"] = Field(
         default="lexicon", description="Who weighs words and splits sentences: the shipped lexicon, or NLTK."
@@ -157,7 +153,8 @@ class EvalConfig(Section):
     max_time: Annotated[float, Field(gt=0)] = Field(description="Predictions are clamped to this many seconds.")
     select: Literal["mIoU", "mAP"] = Field(default="mIoU", description="Score that chooses the checkpoint.")
     thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        default=(0.3, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95), description="IoU thresholds of R1."
+        default=(0.3, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95),
+        description="IoU thresholds of R1.",
     )
     superlong: bool = Field(default=False, description="Also report moments of 150 to 600 seconds.")
 

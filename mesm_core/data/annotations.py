@@ -61,7 +61,8 @@ def make_reader(name: str) -> Reader:
 
     if name not in _READERS:
         raise ConfigError(
-            f"No dataset is called '{name}'.{did_you_mean(name, _READERS)}", hint=f"Known: {listing(sorted(_READERS))}."
+            f"No dataset is called '{name}'.{did_you_mean(name, _READERS)}",
+            hint=f"Known: {listing(sorted(_READERS))}.",
         )
     return _READERS[name]()
 

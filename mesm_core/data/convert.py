@@ -52,7 +52,7 @@ def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
         elif path.is_file():
             matches = [path]
         else:
-            matches = sorted(Path(p) for p in glob.glob(str(pattern), recursive=True))
+            matches = sorted(Path(p) for p in glob.glob(str(pattern), recursive=True))  # noqa: PTH207 (absolute patterns)
         if not matches:
             kind = "The folder" if path.is_dir() else "The path or pattern"
             raise FeatureError(f"{kind} {pattern} has no .npy or .npz files.", hint="Check the path; quote patterns.")
@@ -186,5 +186,6 @@ def _refuse_duplicates(paths: Sequence[Path]) -> None:
         other = names.setdefault(path.stem, path)
         if other is not path:
             raise FeatureError(
-                f"{other} and {path} would both be written as '{path.stem}'.", hint="Rename one, or convert them apart."
+                f"{other} and {path} would both be written as '{path.stem}'.",
+                hint="Rename one, or convert them apart.",
             )

@@ -55,5 +55,6 @@ def count_dataset(
         if changed[path]:
             write_atomically(path, text, overwrite=overwrite)
     return [
-        Written(path, len(rows), sum(int(str(row[-1])) for row in rows), changed[path]) for path, rows in contents.items()
+        Written(path, len(rows), sum(int(str(row[-1])) for row in rows), changed[path])
+        for path, rows in contents.items()
     ]

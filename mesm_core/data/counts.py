@@ -54,7 +54,8 @@ def read_glove_counts(path: Path) -> list[str]:
     """
     if not path.is_file():
         raise TextError(
-            f"No count file at {path}.", hint="`mesm count-tokens --dataset NAME` writes it from the annotations."
+            f"No count file at {path}.",
+            hint="`mesm count-tokens --dataset NAME` writes it from the annotations.",
         )
     words = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

@@ -91,9 +91,10 @@ def read_ahead(make: Callable[[Value], Batch], work: Iterable[Value], *, depth: 
     def put(value: Batch | BaseException | None) -> None:
         while not stop.is_set():
             try:
-                return ready.put(value, timeout=0.1)
+                ready.put(value, timeout=0.1)
             except queue.Full:
                 continue
+            return
 
     def produce() -> None:
         try:

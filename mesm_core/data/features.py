@@ -31,7 +31,13 @@ class FeatureStore:
     """
 
     def __init__(
-        self, paths: Sequence[Path], *, dim: int, max_frames: int, shorten: str = "mean", cache_bytes: float = 0
+        self,
+        paths: Sequence[Path],
+        *,
+        dim: int,
+        max_frames: int,
+        shorten: str = "mean",
+        cache_bytes: float = 0,
     ) -> None:
         self.paths = tuple(paths)
         self.dim = dim
@@ -107,7 +113,8 @@ class FeatureStore:
         if not np.isfinite(frames).all():
             bad = int(np.flatnonzero(~np.isfinite(frames).all(axis=1))[0])
             raise FeatureError(
-                f"{where} holds NaN or infinity (first in frame {bad}).", hint="Extract the video's features again."
+                f"{where} holds NaN or infinity (first in frame {bad}).",
+                hint="Extract the video's features again.",
             )
         return frames
 
@@ -119,7 +126,7 @@ class FeatureStore:
             total = f" = {video.shape[1]}" if len(parts) > 1 else ""
             raise FeatureError(
                 f"The features in {self._names()} are {widths}{total} wide, but model.video_dim is {self.dim}.",
-                hint=f"Use --set model.video_dim={video.shape[1]} to train on them, or give the files the model expects.",
+                hint=f"To train on these, --set model.video_dim={video.shape[1]}; else give the files the model expects.",
             )
         return with_endpoints(self._shorten(video, self._max_frames))
 

@@ -30,9 +30,7 @@ def frame_range(window: tuple[float, float], *, duration: float, frames: int, cl
     return min(first, last), last
 
 
-def draw_frames(
-    first: int, last: int, frames: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, bool]:
+def draw_frames(first: int, last: int, frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, bool]:
     """Return two frames inside [first, last], two outside, and whether there is an outside.
 
     Frames are drawn with replacement where there are too few. A moment that covers the whole video has no

@@ -37,7 +37,7 @@ def write_invented(
     dim: int = 48,
     text_dim: int = 32,
     feature_fps: float = 0.5,
-    noise: float = 0.5,
+    noise: float = 0.3,
     seed: int = 0,
 ) -> Invented:
     """Write features (.npy, one a video), annotations (TACoS's JSON) and word vectors (GloVe's text format).

@@ -81,10 +81,10 @@ def evaluate(
     """
     bare = sum(not query.windows for query in dataset.queries)
     if bare:
-        raise DataError(f"{bare} of {len(dataset)} queries have no ground-truth windows, so the split cannot be scored.")
-    ordered = predict_split(
-        model, dataset, batch_size=batch_size, device=device, decoding=decoding, progress=progress
-    )
+        raise DataError(
+            f"{bare} of {len(dataset)} queries have no ground-truth windows, so the split cannot be scored."
+        )
+    ordered = predict_split(model, dataset, batch_size=batch_size, device=device, decoding=decoding, progress=progress)
     metrics = moment_tables(
         [prediction.windows for prediction in ordered],
         [np.array(query.windows) for query in dataset.queries],
@@ -103,4 +103,3 @@ def write_predictions(path: Path, lines: Iterable[Prediction], *, overwrite: boo
     with replacing(path, overwrite=overwrite) as temporary, temporary.open("w", encoding="utf-8") as file:
         for prediction in lines:
             file.write(json.dumps(prediction.as_json(), ensure_ascii=False) + "\n")
-

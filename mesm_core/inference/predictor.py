@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,8 @@ class Predictor:
     ) -> list[Prediction]:
         """Return one prediction a query, in order: windows in seconds by falling score, saliency a frame.
 
+        Windows end at the video's end at the latest.
+
         Args:
             features: holds the video; vid: which one; duration: its length in seconds.
             queries: sentences; together they form one group unless ``independent``.
@@ -82,9 +85,11 @@ class Predictor:
         items = [Item(Query(None, vid, query, duration), self.text.features(query)) for query in queries]
         groups = [[item] for item in items] if independent else [items]
         video = {vid: features.get(vid)}
+        decoding = build_decoding(self.config)
+        decoding = replace(decoding, max_time=min(decoding.max_time, duration))
         answers: list[Prediction] = []
         with torch.inference_mode():
             for group in groups:
                 batch = collate([group], video, clip_len=self.config.dataset.clip_len, rng=None).to(self.device)
-                answers += decode(self.model(batch.inputs), batch, build_decoding(self.config))
+                answers += decode(self.model(batch.inputs), batch, decoding)
         return answers

@@ -102,9 +102,7 @@ class Criterion:
         loss = ranked / self._rank_coef + saliency.negative_loss(output.negative_saliency, mask)
         if self._triplet:
             frames = targets.positive_frames, targets.negative_frames
-            loss = loss + saliency.triplet_loss(
-                output.saliency, *frames, targets.triplet_mask, margin=self._margin
-            )
+            loss = loss + saliency.triplet_loss(output.saliency, *frames, targets.triplet_mask, margin=self._margin)
         return loss
 
     def _segment_sentence_loss(self, output: ModelOutput, targets: Targets) -> Tensor:

@@ -42,9 +42,7 @@ def rank_loss(scores: Tensor, negative: Tensor, labels: Tensor, mask: Tensor) ->
     return -per_query.mean(dim=1).sum()
 
 
-def triplet_loss(
-    scores: Tensor, positive: Tensor, negative: Tensor, mask: Tensor, *, margin: float
-) -> Tensor:
+def triplet_loss(scores: Tensor, positive: Tensor, negative: Tensor, mask: Tensor, *, margin: float) -> Tensor:
     """Return Σ max(0, margin + s_neg - s_pos) / (Q·pairs) · 2.
 
     Args:

@@ -35,7 +35,8 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     inner = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
     inner = np.maximum(inner, 0)
     union = (a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - inner
-    return np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
+    overlap: np.ndarray = np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
+    return overlap
 
 
 def score_moments(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> MomentScores:

@@ -86,4 +86,5 @@ def _brief(tables: Mapping[str, Any]) -> dict[str, float | None]:
 def _of_length(windows: np.ndarray, shortest: float, longest: float) -> np.ndarray:
     windows = np.asarray(windows, float).reshape(-1, 2)
     length = windows[:, 1] - windows[:, 0]
-    return windows[(length > shortest) & (length <= longest)]
+    kept: np.ndarray = windows[(length > shortest) & (length <= longest)]
+    return kept

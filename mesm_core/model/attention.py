@@ -23,8 +23,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: T
     mask = None
     if key_mask is not None:
         mask = (key_mask | ~key_mask.any(dim=-1, keepdim=True))[:, None, None, :]
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return out.transpose(1, 2).flatten(2)
+    return _join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
 
 
 def attend_among_few(query: Tensor, key: Tensor, value: Tensor, *, heads: int) -> Tensor:
@@ -37,12 +36,17 @@ def attend_among_few(query: Tensor, key: Tensor, value: Tensor, *, heads: int) -
     q, k, v = (split_heads(x, heads) for x in (query, key, value))
     scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
     weights = (scores - scores.amax(dim=-1, keepdim=True)).softmax(dim=-1)
-    return (weights @ v).transpose(1, 2).flatten(2)
+    return _join_heads(weights @ v)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """Return (B, heads, L, D / heads) of (B, L, D)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    batch, length, width = x.shape
+    return x.view(batch, length, heads, width // heads).transpose(1, 2)
+
+
+def _join_heads(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)
 
 
 class MultiHeadAttention(nn.Module):

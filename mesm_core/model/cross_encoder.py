@@ -37,12 +37,17 @@ class CrossEncoderLayer(nn.Module):
         self.attention = MultiHeadAttention(dim=dim, heads=heads)
         self.dropout = nn.Dropout(dropout)
         self.activation = nn.PReLU()
-        self.blocks = nn.ModuleList(
-            FeedForwardBlock(dim=dim, hidden=hidden, dropout=dropout) for _ in range(roles)
-        )
+        self.blocks = nn.ModuleList(FeedForwardBlock(dim=dim, hidden=hidden, dropout=dropout) for _ in range(roles))
 
     def forward(
-        self, a: Tensor, b: Tensor, *, a_pos: Tensor | None, b_pos: Tensor | None, b_mask: Tensor, role: int = 0
+        self,
+        a: Tensor,
+        b: Tensor,
+        *,
+        a_pos: Tensor | None,
+        b_pos: Tensor | None,
+        b_mask: Tensor,
+        role: int = 0,
     ) -> Tensor:
         """Return the updated ``a``.
 
@@ -64,8 +69,7 @@ class CrossEncoder(nn.Module):
     def __init__(self, *, layers: int, dim: int, heads: int, hidden: int, dropout: float, roles: int = 1) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            CrossEncoderLayer(dim=dim, heads=heads, hidden=hidden, dropout=dropout, roles=roles)
-            for _ in range(layers)
+            CrossEncoderLayer(dim=dim, heads=heads, hidden=hidden, dropout=dropout, roles=roles) for _ in range(layers)
         )
 
     def forward(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mesm_core.model.attention import MultiHeadAttention, attend, attend_among_few
+from mesm_core.model.attention import MultiHeadAttention, attend, attend_among_few, split_heads
 from mesm_core.model.layers import MLP, FeedForward
 from mesm_core.model.positions import point_positions
 
@@ -80,7 +80,11 @@ class DecoderLayer(nn.Module):
         looked = attend_among_few(q, k, self.self_value(content), heads=self.heads)
         content = self.norm1(content + self.dropout(self.self_out(looked)))
 
-        q, k, k_pos = self.cross_query_content(content), self.cross_key_content(memory), self.cross_key_pos(pos)
+        q, k, k_pos = (
+            self.cross_query_content(content),
+            self.cross_key_content(memory),
+            self.cross_key_pos(pos),
+        )
         if self.cross_query_pos is not None:
             q, k = q + self.cross_query_pos(query_pos), k + k_pos
         q = self._per_head(q, self.cross_query_sine(sine))
@@ -91,16 +95,14 @@ class DecoderLayer(nn.Module):
         return out
 
     def _per_head(self, content: Tensor, position: Tensor) -> Tensor:
-        parts = [x.unflatten(-1, (self.heads, -1)) for x in (content, position)]
-        return torch.cat(parts, dim=-1).flatten(2)
+        parts = [split_heads(x, self.heads) for x in (content, position)]
+        return torch.cat(parts, dim=-1).transpose(1, 2).flatten(2)
 
 
 class Decoder(nn.Module):
     """Decoder of N moment slots, each with a (center, width) reference that every layer moves."""
 
-    def __init__(
-        self, *, layers: int, slots: int, dim: int, heads: int, hidden: int, dropout: float
-    ) -> None:
+    def __init__(self, *, layers: int, slots: int, dim: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.dim = dim
         self.slots = nn.Embedding(slots, 2)

@@ -49,9 +49,7 @@ class FrameWord(nn.Module):
         Args:
             video, video_pos: (Q, T, d); words: (Q, W, d); words_pos: the same or None; words_mask: (Q, W) bool.
         """
-        out: Tensor = self.encoder(
-            video, words, a_pos=video_pos, b_pos=words_pos, b_mask=words_mask, role=ENHANCE
-        )
+        out: Tensor = self.encoder(video, words, a_pos=video_pos, b_pos=words_pos, b_mask=words_mask, role=ENHANCE)
         return out
 
     def mask_words(self, words: Tensor, *, masked: Tensor, unknown: Tensor, project: nn.Module) -> Tensor:
@@ -65,7 +63,13 @@ class FrameWord(nn.Module):
         return torch.where(masked.unsqueeze(-1), masked_token, words)
 
     def reconstruct(
-        self, words: Tensor, *, words_pos: Tensor | None, frames: Tensor, frames_pos: Tensor, frames_mask: Tensor
+        self,
+        words: Tensor,
+        *,
+        words_pos: Tensor | None,
+        frames: Tensor,
+        frames_pos: Tensor,
+        frames_mask: Tensor,
     ) -> Tensor:
         """Return masked-word logits (Q, W, classes): masked words look at the moment's frames.
 
@@ -73,8 +77,6 @@ class FrameWord(nn.Module):
             words: (Q, W, d) with masked words replaced; words_pos: the same or None.
             frames, frames_pos: (Q, C, d) the moment's frames, packed; frames_mask: (Q, C) bool.
         """
-        out = self.encoder(
-            words, frames, a_pos=words_pos, b_pos=frames_pos, b_mask=frames_mask, role=RECONSTRUCT
-        )
+        out = self.encoder(words, frames, a_pos=words_pos, b_pos=frames_pos, b_mask=frames_mask, role=RECONSTRUCT)
         logits: Tensor = self.head(out)
         return logits

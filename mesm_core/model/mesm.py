@@ -126,16 +126,18 @@ class Mesm(nn.Module):
         if inputs.context is None or inputs.context_mask is None or inputs.context_index is None:
             rows = inputs.video_index
         else:
-            frames, mask, rows = frames.flatten(0, 1)[inputs.context], inputs.context_mask, inputs.context_index
+            frames, mask, rows = (
+                frames.flatten(0, 1)[inputs.context],
+                inputs.context_mask,
+                inputs.context_index,
+            )
         if self.training:
             out: Tensor = self.segment_sentence(frames[rows], mask[rows])
             return out
         once: Tensor = self.segment_sentence(frames, mask)
         return once[rows]
 
-    def _text(
-        self, words: Tensor, words_mask: Tensor, recon: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _text(self, words: Tensor, words_mask: Tensor, recon: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the text that the aligner looks at: the reconstruction in front of the words."""
         if recon is not None:
             words = torch.cat([recon.unsqueeze(1), words], dim=1)
@@ -164,9 +166,7 @@ class Mesm(nn.Module):
         products = self.saliency_frames(memory) * self.saliency_global(summary)
         return memory, products.sum(dim=-1) / math.sqrt(self.dim)
 
-    def _word_logits(
-        self, words: Tensor, video: Tensor, video_pos: Tensor, targets: Targets
-    ) -> Tensor | None:
+    def _word_logits(self, words: Tensor, video: Tensor, video_pos: Tensor, targets: Targets) -> Tensor | None:
         """Return masked-word logits (Q, W, classes), or None where FW-MESM is off."""
         if self.frame_word is None:
             return None

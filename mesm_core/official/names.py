@@ -58,7 +58,10 @@ _RULES: dict[str, tuple[str, dict[str, str]]] = {
     "saliency_proj2.": ("saliency_global.", {}),
     "input_txt_proj.": ("text_projection.", _PROJECTION),
     "input_vid_proj.": ("video_projection.", _PROJECTION),
-    "output_txt_proj.0.": ("frame_word.head.hidden.", {r"\.LayerNorm\.": ".norm.", r"\.net\.1\.": ".linear."}),
+    "output_txt_proj.0.": (
+        "frame_word.head.hidden.",
+        {r"\.LayerNorm\.": ".norm.", r"\.net\.1\.": ".linear."},
+    ),
     "output_txt_proj.1.": ("frame_word.head.output.", {}),
     "txt_position_embed.position_embeddings.": ("word_positions.embedding.", {}),
     "txt_position_embed.LayerNorm.": ("word_positions.norm.", {}),

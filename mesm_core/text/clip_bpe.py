@@ -8,6 +8,7 @@ import importlib.util
 import zlib
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import ftfy
@@ -70,7 +71,7 @@ class ClipTokenizer:
         parts = [*spelled[:-1], spelled[-1] + END_OF_WORD]
         never = len(self._ranks)
         while len(parts) > 1:
-            pair = min(zip(parts, parts[1:], strict=False), key=lambda p: self._ranks.get(p, never))
+            pair = min(pairwise(parts), key=lambda p: self._ranks.get(p, never))
             if pair not in self._ranks:
                 break
             parts = list(_joined(parts, pair))
@@ -128,7 +129,11 @@ def _joined(parts: list[str], pair: tuple[str, str]) -> Iterator[str]:
 @cache
 def _byte_characters() -> dict[int, str]:
     """Return a printable character for every byte, in the order of CLIP's vocabulary."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     table = {byte: chr(byte) for byte in printable}
     others = [byte for byte in range(256) if byte not in table]
     return table | {byte: chr(256 + number) for number, byte in enumerate(others)}

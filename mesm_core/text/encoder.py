@@ -66,4 +66,6 @@ def mean_then_normalise(words: np.ndarray) -> TextFeatures:
 def refuse_empty(sentence: str) -> None:
     """Raise TextError where the sentence holds nothing but white space."""
     if not sentence.strip():
-        raise TextError("The query is empty.", hint='Describe the moment in a sentence, e.g. "a person opens the door".')
+        raise TextError(
+            "The query is empty.", hint='Describe the moment in a sentence, e.g. "a person opens the door".'
+        )

@@ -69,7 +69,9 @@ def read_glove(path: Path, words: Iterable[str], *, dim: int, seed: int) -> Glov
 
     _each_line(path, keep)
     if not found and vocabulary:
-        raise TextError(f"{path} has none of the vocabulary's {len(vocabulary)} words.", hint="Is it a GloVe text file?")
+        raise TextError(
+            f"{path} has none of the vocabulary's {len(vocabulary)} words.", hint="Is it a GloVe text file?"
+        )
     absent = [row for row in rows.values() if row not in found]
     vectors[absent] = vectors[UNKNOWN]
     return GloveTable(vocabulary, vectors, tuple(vocabulary[row - FIRST_WORD] for row in absent))
@@ -85,9 +87,7 @@ class GloveText:
         max_words: sentences are cut to this many words.
     """
 
-    def __init__(
-        self, *, table: GloveTable, label_words: Sequence[str], tagger: Tagger, max_words: int
-    ) -> None:
+    def __init__(self, *, table: GloveTable, label_words: Sequence[str], tagger: Tagger, max_words: int) -> None:
         self.table = table
         self.label_words = tuple(label_words)
         self._rows = {word: index for index, word in enumerate(table.words, start=FIRST_WORD)}
@@ -146,8 +146,7 @@ def _each_line(path: Path, keep: Callable[[int, bytes], None]) -> None:
             hint="Give --glove FILE (glove.6B.300d.txt, plain or .gz), or put it under the data folder.",
         )
     try:
-        opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-        with cast("IO[bytes]", opened) as file:
+        with cast("IO[bytes]", gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")) as file:
             for number, line in enumerate(file, start=1):
                 keep(number, line)
     except (OSError, EOFError, zlib.error) as error:

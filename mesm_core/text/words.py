@@ -65,9 +65,7 @@ class LexiconTagger:
         """Return 1 for closed-class words, numbers and punctuation, 2 for every other word."""
         closed = closed_class_words()
         return [
-            FUNCTION_WEIGHT
-            if word.lower() in closed or not any(map(str.isalpha, word))
-            else CONTENT_WEIGHT
+            FUNCTION_WEIGHT if word.lower() in closed or not any(map(str.isalpha, word)) else CONTENT_WEIGHT
             for word in tokens
         ]
 

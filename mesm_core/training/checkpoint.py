@@ -56,7 +56,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"No checkpoint at {path}.", hint="`mesm train` writes best.pt and last.pt.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} is not a checkpoint that mesm can read: {reason[:200]}",
@@ -68,7 +76,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     if content["version"] > VERSION:
         raise CheckpointError(
-            f"{path} was written by a newer mesm ({content['mesm']}).", hint="Install that version, or a later one."
+            f"{path} was written by a newer mesm ({content['mesm']}).",
+            hint="Install that version, or a later one.",
         )
     names = Checkpoint.__dataclass_fields__
     absent = [name for name in names if name not in content]

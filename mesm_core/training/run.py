@@ -131,9 +131,7 @@ class Run:
         splits = (config.dataset.train_split, *config.select_splits)
         datasets, self.skipped = {}, []
         for split in dict.fromkeys(splits):
-            datasets[split], missing = build_split(
-                config, paths, split, self.text, features, skip_missing=skip_missing
-            )
+            datasets[split], missing = build_split(config, paths, split, self.text, features, skip_missing=skip_missing)
             self.skipped += missing
         self.train_data: MomentDataset = datasets[config.dataset.train_split]
         self.eval_data = {split: datasets[split] for split in config.select_splits}
@@ -212,9 +210,7 @@ class Run:
         results: dict[str, Evaluation] = {}
         for split, data in self.eval_data.items():
             yield Evaluating(done, total)
-            results[split] = evaluate(
-                self.model, data, device=self.device, **evaluation_settings(self.config)
-            )
+            results[split] = evaluate(self.model, data, device=self.device, **evaluation_settings(self.config))
             done += len(data)
         yield Evaluating(done, total)
         return results
@@ -276,7 +272,11 @@ class Run:
         state = checkpoint.training
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = checkpoint.epoch
-        self.best_score, self.best_epoch, self.waiting = state["best_score"], state["best_epoch"], state["waiting"]
+        self.best_score, self.best_epoch, self.waiting = (
+            state["best_score"],
+            state["best_epoch"],
+            state["waiting"],
+        )
         self._drop_records_after(self.epoch)
 
     def _drop_records_after(self, epoch: int) -> None:
@@ -309,13 +309,13 @@ class _Board:
     def __init__(self, directory: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(directory))
 
     def __enter__(self) -> _Board:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Write an epoch's losses, learning rate, speed and metrics."""
@@ -325,5 +325,5 @@ class _Board:
         for split, brief in record.get("eval", {}).items():
             scalars |= {f"{split}/{key}": value for key, value in brief.items() if value is not None}
         for name, value in scalars.items():
-            self._writer.add_scalar(name, value, epoch)  # type: ignore[no-untyped-call]
-        self._writer.flush()  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()

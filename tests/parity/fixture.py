@@ -150,7 +150,8 @@ def compare(path: Path) -> Errors:
         outputs=_output_error(fixture, output),
         losses=max(relative_error(ours.get(name), want) for name, want in fixture.group("loss").items()),
         gradients=max(
-            relative_error(gradients.get(name or ""), want, floor=SMALL_GRADIENT * largest) for name, want in expected.items()
+            relative_error(gradients.get(name or ""), want, floor=SMALL_GRADIENT * largest)
+            for name, want in expected.items()
         ),
         matching=_same_matching(fixture, criterion, output),
     )
@@ -201,7 +202,9 @@ def _output_error(fixture: Fixture, output: ModelOutput) -> float:
 def _same_matching(fixture: Fixture, criterion: Criterion, output: ModelOutput) -> bool:
     slots = criterion.match(output.logits[-1], output.spans[-1], fixture.targets).numpy()
     mask = fixture.targets.spans_mask.numpy()
-    pairs = [sorted(zip(row[valid], np.flatnonzero(valid), strict=True)) for row, valid in zip(slots, mask, strict=True)]
+    pairs = [
+        sorted(zip(row[valid], np.flatnonzero(valid), strict=True)) for row, valid in zip(slots, mask, strict=True)
+    ]
     flat = np.array([pair for row in pairs for pair in row])
     want = fixture.group("match")
     same_window = "target" not in want or np.array_equal(flat[:, 1], want["target"])

@@ -1,0 +1,31 @@
+# make demo: install into .venv and run the whole pipeline on invented data.
+# make test: the same, then format, lint, types and tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check slow install clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/mesm demo --overwrite
+
+test: demo check
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2
+
+slow: install
+	$(BIN)/pytest -m slow
+
+clean:
+	rm -rf $(VENV) mesm-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
