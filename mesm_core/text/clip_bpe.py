@@ -62,7 +62,7 @@ class ClipTokenizer:
             if word in self._ids and word.startswith("<|"):
                 known = [self._ids[word]]
             else:
-                spelled = "".join(self._characters[byte] for byte in word.encode())
+                spelled = "".join(self._characters[byte] for byte in word.encode(errors="replace"))
                 known = [self._ids[token] for token in self._merge(spelled)]
             self._known[word] = known
         return known
