@@ -72,9 +72,7 @@ def invent(root: Path, **videos: int) -> Paths:
     made = write_invented(root, videos=videos or {"train": 8, "val": 3, "test": 3}, dim=12, text_dim=8)
     features = root / "TACoS" / "c3d.hdf5"
     npy_to_hdf5(find_sources([made.npy]), features, fps=made.feature_fps)
-    count_dataset(
-        "tacos", made.annotations, out=made.annotations, kinds=["glove"], max_words=16, overwrite=True
-    )
+    count_dataset("tacos", made.annotations, out=made.annotations, kinds=["glove"], max_words=16, overwrite=True)
     return Paths(made.annotations, (features,), made.glove)
 
 

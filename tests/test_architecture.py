@@ -26,7 +26,12 @@ LAYERS = [
 def layer_of(module: str) -> int | None:
     """Return the layer of the longest prefix of the module that has one."""
     best = max(
-        ((len(name), rank) for rank, names in enumerate(LAYERS) for name in names if f"{module}.".startswith(f"{name}.")),
+        (
+            (len(name), rank)
+            for rank, names in enumerate(LAYERS)
+            for name in names
+            if f"{module}.".startswith(f"{name}.")
+        ),
         default=None,
     )
     return None if best is None else best[1]

@@ -126,7 +126,7 @@ class FeatureStore:
             total = f" = {video.shape[1]}" if len(parts) > 1 else ""
             raise FeatureError(
                 f"The features in {self._names()} are {widths}{total} wide, but model.video_dim is {self.dim}.",
-                hint=f"To train on these, --set model.video_dim={video.shape[1]}; else give the files the model expects.",
+                hint=f"To train on these: --set model.video_dim={video.shape[1]}; else give the files it expects.",
             )
         return with_endpoints(self._shorten(video, self._max_frames))
 

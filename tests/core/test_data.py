@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -107,7 +108,7 @@ def test_mean_bins_against_the_definition(length: int, limit: int) -> None:
         assert got is video
         return
     edges = [min(int(np.round(i * length / limit)), length - 1) for i in range(limit + 1)]
-    want = [video[s:e].mean(axis=0) if s < e else video[s] for s, e in zip(edges, edges[1:], strict=False)]
+    want = [video[s:e].mean(axis=0) if s < e else video[s] for s, e in pairwise(edges)]
     assert got == pytest.approx(np.array(want))
 
 
@@ -217,9 +218,7 @@ def test_training_needs_two_videos() -> None:
         train_batches(groups, ["v0", "v1", "v2"], batch_size=1, rng=rng)
 
 
-@given(
-    st.floats(0, 50), st.floats(0, 50), st.integers(1, 200), st.sampled_from([-1.0, 0.17, 1.0, 2.0])
-)
+@given(st.floats(0, 50), st.floats(0, 50), st.integers(1, 200), st.sampled_from([-1.0, 0.17, 1.0, 2.0]))
 def test_frame_ranges_lie_in_the_video(a: float, b: float, frames: int, clip_len: float) -> None:
     start, end = sorted((a, b))
     first, last = frame_range((start, end), duration=50.0, frames=frames, clip_len=clip_len)

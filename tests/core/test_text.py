@@ -150,7 +150,7 @@ def test_nltk_without_its_data_says_what_to_install(monkeypatch: pytest.MonkeyPa
     import nltk
 
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
-    with pytest.raises(TextError, match="nltk.downloader punkt_tab averaged_perceptron_tagger_eng"):
+    with pytest.raises(TextError, match=r"nltk\.downloader punkt_tab averaged_perceptron_tagger_eng"):
         NltkTagger()
 
 

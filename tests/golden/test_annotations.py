@@ -94,9 +94,7 @@ def sentences(shared: Path, dataset: str) -> list[str]:
 
 
 @pytest.mark.parametrize("dataset", ["tacos", "charades"])
-def test_lexicon_agrees_with_nltk(
-    shared: Path, monkeypatch: pytest.MonkeyPatch, dataset: str
-) -> None:
+def test_lexicon_agrees_with_nltk(shared: Path, monkeypatch: pytest.MonkeyPatch, dataset: str) -> None:
     import nltk
 
     monkeypatch.setattr(nltk.data, "path", [str(shared / "nltk_data")])

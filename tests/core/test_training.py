@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from mesm_core.data.files import replacing, write_atomically
+from mesm_core.errors import CheckpointError, FeatureError, MesmError, OutputError, TextError
+from mesm_core.inference.predictor import Predictor
+from mesm_core.inference.scoring import annotated_duration, load_for_scoring, locate_in_video, score_checkpoint
+from mesm_core.training.checkpoint import load_checkpoint, save_checkpoint
+from mesm_core.training.run import EpochDone, Finished, Run, prepare_directory
+from tests.conftest import Trained, invent, small_config
+
+CPU = torch.device("cpu")
+
+
+def events(run: Run) -> list[object]:
+    return list(run.train())
+
+
+def test_a_run_leaves_its_record(trained: Trained) -> None:
+    run = trained.run
+    names = {path.name.split(".0.")[0] if "tfevents" in path.name else path.name for path in run.iterdir()}
+    assert {"best.pt", "last.pt", "config.json", "metrics.jsonl", "predictions"} <= names
+    assert list(run.glob("events.out.tfevents.*"))
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2]
+    assert records[0]["losses"]["loss_span"] > 0
+    assert records[0]["select"]["splits"] == ["val"]
+    assert set(records[0]["eval"]["val"]) >= {"MR-full-R1@0.5", "MR-full-mIoU", "MR-full-mAP", "MR-superlong-mAP"}
+    config = json.loads((run / "config.json").read_text())
+    assert config == load_checkpoint(trained.best).config
+    predictions = [json.loads(line) for line in (run / "predictions" / "val.jsonl").read_text().splitlines()]
+    assert set(predictions[0]) == {"qid", "query", "vid", "pred_relevant_windows", "pred_saliency_scores"}
+
+
+def test_resuming_ends_where_an_uninterrupted_run_ends(trained: Trained, tmp_path: Path) -> None:
+    events(Run(small_config("train.epochs=1"), trained.paths, tmp_path, device=CPU))
+    half = load_checkpoint(tmp_path / "last.pt")
+    events(Run(small_config("train.epochs=2"), trained.paths, tmp_path, device=CPU, resume=True))
+    whole, resumed = load_checkpoint(trained.run / "last.pt"), load_checkpoint(tmp_path / "last.pt")
+    assert half.epoch == 1
+    assert resumed.epoch == 2
+    for name, value in whole.model.items():
+        assert torch.equal(value, resumed.model[name]), name
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+
+
+def test_a_record_without_its_checkpoint_is_dropped_on_resume(trained: Trained, tmp_path: Path) -> None:
+    config = small_config("train.epochs=1")
+    events(Run(config, trained.paths, tmp_path, device=CPU))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2}\n{"epo')
+    Run(config, trained.paths, tmp_path, device=CPU, resume=True)
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1]
+
+
+def test_early_stopping(trained: Trained, tmp_path: Path) -> None:
+    config = small_config("train.epochs=9", "train.patience=0", "train.lr=1e-9", "train.eval_untrained=true")
+    done = events(Run(config, trained.paths, tmp_path, device=CPU))
+    epochs = [event.record["epoch"] for event in done if isinstance(event, EpochDone)]
+    assert epochs[0] == 0
+    assert len(epochs) < 10
+    assert isinstance(done[-1], Finished)
+    assert done[-1].stopped_early
+
+
+def test_evaluation_every_n_epochs(trained: Trained, tmp_path: Path) -> None:
+    config = small_config("train.epochs=3", "train.eval_every=2", "train.select_on=paper")
+    done = [e for e in events(Run(config, trained.paths, tmp_path, device=CPU)) if isinstance(e, EpochDone)]
+    assert ["eval" in event.record for event in done] == [False, True, True]
+    assert list(done[1].record["eval"]) == ["test"]
+
+
+def test_predictions_do_not_depend_on_the_batch(trained: Trained) -> None:
+    def windows(batch_size: int) -> list[torch.Tensor]:
+        job = load_for_scoring(trained.best, split="test", overrides=[f"eval.batch_size={batch_size}"])
+        model = job.predictor.model
+        plan = job.dataset.eval_plan(batch_size=batch_size)
+        if batch_size == 2:
+            plan = plan[::-1]
+        order = [index for batch in plan for group in batch for index in group]
+        with torch.inference_mode():
+            spans = torch.cat([model(batch.inputs).spans[-1] for batch in job.dataset.batches(plan)])
+        return [spans[order.index(index)] for index in range(len(order))]
+
+    one, two, all_ = windows(1), windows(2), windows(99)
+    for a, b, c in zip(one, two, all_, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+        assert torch.allclose(a, c, atol=1e-5)
+
+
+def test_scores_do_not_depend_on_the_batch(trained: Trained) -> None:
+    briefs = [
+        score_checkpoint(load_for_scoring(trained.best, split="test", overrides=[f"eval.batch_size={n}"])).brief
+        for n in (1, 2, 50)
+    ]
+    assert briefs[0] == briefs[1] == briefs[2]
+
+
+def test_locate(trained: Trained) -> None:
+    answers, duration = locate_in_video(trained.best, ["The man cuts a pan.", "kettle"], vid="test-000")
+    assert len(answers) == 2
+    for answer in answers:
+        assert answer.windows.shape == (4, 3)
+        assert (answer.windows[:, :2] >= 0).all()
+        assert (answer.windows[:, :2] <= duration).all()
+        assert (answer.windows[:-1, 2] >= answer.windows[1:, 2]).all()
+        assert len(answer.saliency) == min(round(duration / 2), 40)
+    apart, _ = locate_in_video(trained.best, ["The man cuts a pan.", "kettle"], vid="test-000", independent=True)
+    assert apart[0].windows == pytest.approx(answers[0].windows, abs=2e-4)
+
+
+def test_duration_from_annotations_or_not_at_all(trained: Trained) -> None:
+    assert annotated_duration("tacos", trained.paths.annotations, "val-001") > 10
+    with pytest.raises(MesmError, match="--duration"):
+        annotated_duration("tacos", trained.paths.annotations, "elsewhere")
+    with pytest.raises(MesmError, match="positive"):
+        locate_in_video(trained.best, ["a"], vid="test-000", duration=0)
+
+
+def test_queries_that_are_none(trained: Trained) -> None:
+    with pytest.raises(TextError, match="empty"):
+        locate_in_video(trained.best, ["a", " "], vid="test-000")
+    with pytest.raises(TextError, match="No query"):
+        locate_in_video(trained.best, [], vid="test-000")
+    answers, _ = locate_in_video(trained.best, ["Xyzzy"], vid="test-000")
+    assert len(answers) == 1
+
+
+def test_skipping_videos_without_features(tmp_path: Path, trained: Trained) -> None:
+    paths = invent(tmp_path / "more", train=9, val=4, test=3)
+    mixed = type(paths)(paths.annotations, trained.paths.features, paths.glove)
+    config = small_config("train.epochs=1")
+    with pytest.raises(FeatureError, match="1 of 9 videos have no features"):
+        Run(config, mixed, tmp_path / "run", device=CPU)
+    assert not (tmp_path / "run").exists()
+    run = Run(config, mixed, tmp_path / "run", device=CPU, skip_missing=True)
+    assert run.skipped == ["train-008", "val-003"]
+
+
+def test_nan_loss_names_the_videos(trained: Trained, tmp_path: Path) -> None:
+    run = Run(small_config(), trained.paths, tmp_path, device=CPU)
+    with torch.no_grad():
+        run.model.class_head.weight.fill_(float("nan"))
+    with pytest.raises(MesmError, match=r"loss is nan in epoch 1, step 1 \(videos .*train-"):
+        events(run)
+
+
+def test_a_directory_with_a_run_is_kept(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="--resume"):
+        prepare_directory(trained.run, overwrite=False)
+    (tmp_path / "best.pt").write_text("old")
+    (tmp_path / "mine.txt").write_text("mine")
+    prepare_directory(tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+class Evil:
+    """Unpickling it would make a folder."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("evil-was-here",)
+
+
+def test_checkpoints_that_are_not_ours(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"format": "mesm-checkpoint", "evil": Evil()}, "evil.pt")
+    torch.save({"model": {}}, "other.pt")
+    torch.save({"format": "mesm-checkpoint", "version": 1}, "hollow.pt")
+    torch.save({"format": "mesm-checkpoint", "version": 99, "mesm": "9.0"}, "newer.pt")
+    Path("text.pt").write_text("hello")
+    Path("cut.pt").write_bytes(trained.best.read_bytes()[:5000])
+    Path("empty.pt").touch()
+    expected = {
+        "evil": "not a checkpoint",
+        "other": "not a mesm checkpoint",
+        "hollow": "without config",
+        "newer": "newer mesm",
+        "text": "not a checkpoint",
+        "cut": "not a checkpoint",
+        "empty": "not a checkpoint",
+        "absent": "No checkpoint",
+    }
+    for name, message in expected.items():
+        with pytest.raises(CheckpointError, match=message):
+            load_checkpoint(Path(f"{name}.pt"))
+    assert not Path("evil-was-here").exists()
+    with pytest.raises(CheckpointError, match="is a folder"):
+        load_checkpoint(trained.run)
+
+
+def test_weights_that_do_not_fit_their_config(trained: Trained, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(trained.best)
+    checkpoint.config["model"]["hidden_dim"] = 32
+    save_checkpoint(tmp_path / "odd.pt", checkpoint)
+    with pytest.raises(CheckpointError, match="do not fit"):
+        Predictor.load(tmp_path / "odd.pt", device="cpu")
+
+
+def test_files_are_whole_or_absent(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    write_atomically(target, b"old")
+    with pytest.raises(ZeroDivisionError), replacing(target) as temporary:
+        temporary.write_bytes(b"ne")
+        raise ZeroDivisionError
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(OutputError, match="exists already"):
+        write_atomically(target, b"new", overwrite=False)
+    with pytest.raises(OutputError, match="is a folder"):
+        write_atomically(tmp_path, b"new")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_atomically(target / "below", b"new")
