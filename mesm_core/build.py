@@ -12,6 +12,7 @@ from torch import nn
 
 from mesm_core.config.schema import Config, LossConfig, ModelConfig
 from mesm_core.data.annotations import Annotations, read_split
+from mesm_core.data.collate import Framing
 from mesm_core.data.counts import label_words, read_glove_counts
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.features import FeatureStore
@@ -150,7 +151,7 @@ def build_dataset(
         [query for query in queries if query.vid not in absent],
         text=text,
         features=features,
-        clip_len=config.dataset.clip_len,
+        framing=build_framing(config),
         max_gather_size=config.dataset.max_gather_size,
     )
     return dataset, missing
@@ -178,6 +179,12 @@ def evaluation_settings(config: Config) -> dict[str, Any]:
         "thresholds": config.eval.thresholds,
         "ranges": LENGTH_RANGES | (SUPERLONG if config.eval.superlong else {}),
     }
+
+
+def build_framing(config: Config) -> Framing:
+    """Return how seconds and frames belong together."""
+    data = config.dataset
+    return Framing(clip_len=data.clip_len, span_unit=data.span_unit, context=data.context, max_windows=data.max_windows)
 
 
 def build_decoding(config: Config) -> Decoding:

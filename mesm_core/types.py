@@ -20,14 +20,32 @@ _Moved = TypeVar("_Moved", "Inputs", "Targets")
 
 
 @dataclass(frozen=True, slots=True)
+class Highlights:
+    """What annotators thought of a video's clips: ``scores[i]`` are the scores (0-4) of clip ``clips[i]``."""
+
+    clips: tuple[int, ...]
+    scores: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
-    """A sentence about a video, with the windows in which it happens where they are known."""
+    """A sentence about a video, with the windows in which it happens where they are known.
+
+    ``source``: queries of one source form a group (default: the video); ``highlights``: saliency labels.
+    """
 
     qid: int | str | None
     vid: str
     sentence: str
     duration: float
     windows: tuple[tuple[float, float], ...] = ()
+    source: str | None = None
+    highlights: Highlights | None = None
+
+    @property
+    def group(self) -> str:
+        """What the query is grouped by."""
+        return self.source or self.vid
 
     @property
     def start(self) -> float:

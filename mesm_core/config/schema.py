@@ -37,6 +37,9 @@ class DatasetConfig(Section):
     max_gather_size: int = Field(
         default=-1, ge=-1, description="Queries of a video that form a group; -1 puts them all in one."
     )
+    span_unit: Literal["duration", "frames"] = Field(
+        default="duration", description="Windows are shares of the duration, or of the length of all frames."
+    )
     context: Literal["video", "group"] = Field(
         default="video", description="Frames that SS-MESM looks at: the query's video, or its whole group's."
     )

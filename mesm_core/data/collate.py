@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mesm_core.data.frames import PAIRS, draw_frames, draw_masked_words, frame_range
+from mesm_core.data.frames import draw_masked_words, label_frames
 from mesm_core.types import Batch, Inputs, Query, Targets, TextFeatures, Words
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -25,17 +25,50 @@ class Item:
     words: Words | None = None
 
 
-def collate_inputs(groups: Sequence[Sequence[Item]], videos: dict[str, np.ndarray]) -> Inputs:
-    """Return the model's inputs: each video once, padded to the longest, each query's words likewise.
+@dataclass(frozen=True)
+class Framing:
+    """How seconds and frames belong together.
+
+    ``clip_len``: seconds a frame stands for, or -1 where the frames spread evenly over the duration;
+    ``span_unit``: what windows are divided by, the ``duration`` or the length of all ``frames``;
+    ``context``: SS-MESM looks at the query's ``video``, or at every video of its ``group``;
+    ``max_windows``: a query with more keeps a random choice of them.
+    """
+
+    clip_len: float = -1
+    span_unit: str = "duration"
+    context: str = "video"
+    max_windows: int = 5
+
+
+def collate(
+    groups: Sequence[Sequence[Item]],
+    videos: dict[str, np.ndarray],
+    *,
+    framing: Framing,
+    rng: np.random.Generator | None,
+) -> Batch:
+    """Return a batch, with targets where ``rng`` is given: all draws come from it.
 
     Args:
         groups: the batch's groups in order, their queries in order.
         videos: (L, Dv+2) float32 frames of every video of the batch.
     """
+    targets = None if rng is None else collate_targets(groups, videos, framing=framing, rng=rng)
+    queries = tuple(item.query for group in groups for item in group)
+    return Batch(queries=queries, inputs=collate_inputs(groups, videos, framing=framing), targets=targets)
+
+
+def collate_inputs(groups: Sequence[Sequence[Item]], videos: dict[str, np.ndarray], *, framing: Framing) -> Inputs:
+    """Return the model's inputs: each video once, padded to the longest, each query's words likewise."""
     items = [item for group in groups for item in group]
     row = {vid: number for number, vid in enumerate(videos)}
     video, video_mask = pad(list(videos.values()))
     words, words_mask = pad([item.text.words for item in items])
+    context: dict[str, Tensor] = {}
+    if framing.context == "group":
+        rows = [list(dict.fromkeys(row[item.query.vid] for item in group)) for group in groups]
+        context = group_context(rows, video_mask, [len(group) for group in groups])
     return Inputs(
         video=torch.from_numpy(video),
         video_mask=torch.from_numpy(video_mask),
@@ -43,64 +76,64 @@ def collate_inputs(groups: Sequence[Sequence[Item]], videos: dict[str, np.ndarra
         words=torch.from_numpy(words),
         words_mask=torch.from_numpy(words_mask),
         sentences=torch.from_numpy(np.stack([item.text.sentence for item in items])),
+        **context,
     )
+
+
+def group_context(rows: Sequence[Sequence[int]], video_mask: np.ndarray, sizes: Sequence[int]) -> dict[str, Tensor]:
+    """Return the context of ``Inputs``: for each group the frames of its videos, in a row.
+
+    Args:
+        rows: each group's rows of ``video_mask`` (V, T); sizes: each group's number of queries.
+    """
+    length = video_mask.shape[1]
+    frames = [np.concatenate([np.flatnonzero(video_mask[r]) + r * length for r in group]) for group in rows]
+    index, mask = pad(frames)
+    return {
+        "context": torch.from_numpy(index),
+        "context_mask": torch.from_numpy(mask),
+        "context_index": torch.from_numpy(np.repeat(np.arange(len(rows)), sizes)),
+    }
 
 
 def collate_targets(
     groups: Sequence[Sequence[Item]],
     videos: dict[str, np.ndarray],
     *,
-    clip_len: float,
+    framing: Framing,
     rng: np.random.Generator,
 ) -> Targets:
-    """Return the truth of a training batch and the draws of its step.
-
-    Args:
-        groups, videos: as for ``collate_inputs``; every query has one window and its words.
-        clip_len: seconds a frame stands for, or -1.
-        rng: where negatives, frames and masked words are drawn from.
-    """
+    """Return the truth of a training batch and the draws of its step; every query has windows and words."""
     items = [item for group in groups for item in group]
     group = np.repeat(np.arange(len(groups)), [len(members) for members in groups])
     lengths = [len(videos[item.query.vid]) for item in items]
-    ranges = [
-        frame_range(item.query.windows[0], duration=item.query.duration, frames=length, clip_len=clip_len)
+    labels = [
+        label_frames(item.query, frames=length, clip_len=framing.clip_len, rng=rng)
         for item, length in zip(items, lengths, strict=True)
     ]
-    drawn = [draw_frames(first, last, length, rng) for (first, last), length in zip(ranges, lengths, strict=True)]
+    spans, spans_mask = pad(
+        [_spans(item.query, length, framing, rng) for item, length in zip(items, lengths, strict=True)]
+    )
     saliency = np.zeros((len(items), max(len(video) for video in videos.values())), np.float32)
-    for query, (first, last) in enumerate(ranges):
-        saliency[query, first : last + 1] = 1
-    moment_frames, moment_mask = pad([np.arange(first, last + 1) for first, last in ranges])
+    for query, label in enumerate(labels):
+        saliency[query, : len(label.saliency)] = label.saliency
+    moment_frames, moment_mask = pad([label.inside for label in labels])
     words = [item.words for item in items if item.words is not None]
     return Targets(
-        spans=_spans([item.query for item in items]),
-        spans_mask=torch.ones(len(items), 1, dtype=torch.bool),
+        spans=torch.from_numpy(spans),
+        spans_mask=torch.from_numpy(spans_mask),
         group=torch.from_numpy(group),
         moment_frames=torch.from_numpy(moment_frames),
         moment_mask=torch.from_numpy(moment_mask),
         saliency=torch.from_numpy(saliency),
-        positive_frames=torch.from_numpy(np.stack([positive for positive, _, _ in drawn]).reshape(-1, PAIRS)),
-        negative_frames=torch.from_numpy(np.stack([negative for _, negative, _ in drawn]).reshape(-1, PAIRS)),
-        triplet_mask=torch.tensor([outside for _, _, outside in drawn]),
+        positive_frames=torch.from_numpy(np.stack([label.positive for label in labels])),
+        negative_frames=torch.from_numpy(np.stack([label.negative for label in labels])),
+        triplet_mask=torch.tensor([label.contrast for label in labels]),
         negative_query=torch.from_numpy(draw_negatives(group, rng)),
         masked_words=torch.from_numpy(pad([draw_masked_words(w.weights, rng) for w in words])[0]),
         unknown_words=torch.from_numpy(pad([w.unknown for w in words])[0]),
         word_labels=torch.from_numpy(pad([w.labels for w in words])[0]),
     )
-
-
-def collate(
-    groups: Sequence[Sequence[Item]],
-    videos: dict[str, np.ndarray],
-    *,
-    clip_len: float,
-    rng: np.random.Generator | None,
-) -> Batch:
-    """Return a batch, with targets where ``rng`` is given."""
-    targets = None if rng is None else collate_targets(groups, videos, clip_len=clip_len, rng=rng)
-    queries = tuple(item.query for group in groups for item in group)
-    return Batch(queries=queries, inputs=collate_inputs(groups, videos), targets=targets)
 
 
 def draw_negatives(group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -133,8 +166,12 @@ def pad(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return out, mask
 
 
-def _spans(queries: Sequence[Query]) -> Tensor:
-    windows = np.array([query.windows[0] for query in queries]) / np.array([[q.duration] for q in queries])
+def _spans(query: Query, frames: int, framing: Framing, rng: np.random.Generator) -> np.ndarray:
+    """Return the (m, 2) centers and widths of a query's windows, as shares of the video."""
+    windows = np.array(query.windows, np.float64)
+    if len(windows) > framing.max_windows:
+        windows = windows[np.sort(rng.choice(len(windows), framing.max_windows, replace=False))]
+    windows /= frames * framing.clip_len if framing.span_unit == "frames" else query.duration
     start, end = windows[:, 0], windows[:, 1]
-    spans = np.stack([(start + end) / 2, end - start], axis=-1).astype(np.float32)
-    return torch.from_numpy(spans).unsqueeze(1)
+    spans: np.ndarray = np.stack([(start + end) / 2, end - start], axis=-1).astype(np.float32)
+    return spans

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from mesm_core.data.collate import Item, collate
+from mesm_core.data.collate import Framing, Item, collate
 from mesm_core.data.features import FeatureStore
 from mesm_core.data.sampling import Group, eval_batches, make_groups, train_batches
 from mesm_core.text.encoder import TextEncoder
@@ -26,7 +26,7 @@ class MomentDataset:
         queries: in file order.
         text: encoder; every distinct sentence is encoded once.
         features: video features.
-        clip_len: seconds a frame stands for, or -1.
+        framing: how seconds and frames belong together.
         max_gather_size: queries of a video that form a group at most; -1 for all.
     """
 
@@ -36,13 +36,13 @@ class MomentDataset:
         *,
         text: TextEncoder,
         features: FeatureStore,
-        clip_len: float,
+        framing: Framing,
         max_gather_size: int,
     ) -> None:
         self.queries = tuple(queries)
         self.features = features
         self._text = text
-        self._clip_len = clip_len
+        self._framing = framing
         self._max_gather_size = max_gather_size
         self._encoded: dict[str, tuple[TextFeatures, Words]] = {}
 
@@ -53,7 +53,7 @@ class MomentDataset:
         """Return an epoch's batches as groups of query indices; the same for the same seed and epoch."""
         rng = np.random.default_rng([seed, epoch])
         groups = make_groups(self.queries, max_size=self._max_gather_size, rng=rng)
-        videos = [self.queries[group[0]].vid for group in groups]
+        videos = [self.queries[group[0]].group for group in groups]
         return train_batches(groups, videos, batch_size=batch_size, rng=rng)
 
     def train_batch(self, groups: Sequence[Group], *, seed: int, epoch: int, index: int) -> Batch:
@@ -73,7 +73,7 @@ class MomentDataset:
         items = [[self._item(self.queries[index]) for index in group] for group in groups]
         vids = dict.fromkeys(item.query.vid for group in items for item in group)
         videos = {vid: self.features.get(vid) for vid in vids}
-        return collate(items, videos, clip_len=self._clip_len, rng=rng)
+        return collate(items, videos, framing=self._framing, rng=rng)
 
     def _item(self, query: Query) -> Item:
         known = self._encoded.get(query.sentence)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
+
+from mesm_core.types import Highlights, Query
 
 PAIRS = 2
 
@@ -30,18 +33,49 @@ def frame_range(window: tuple[float, float], *, duration: float, frames: int, cl
     return min(first, last), last
 
 
-def draw_frames(first: int, last: int, frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Return two frames inside [first, last], two outside, and whether there is an outside.
+@dataclass(frozen=True, slots=True)
+class FrameLabels:
+    """A query's labels on the frames of its video.
 
-    Frames are drawn with replacement where there are too few. A moment that covers the whole video has no
-    negative frame: frame 0 then stands in and must not be used.
+    ``inside``: int64 frames of its moments; ``saliency`` (L,) float32; ``positive``, ``negative``: PAIRS frames
+    each; ``contrast``: False where no frame lies outside, so that the negatives must not be used.
     """
-    inside = np.arange(first, last + 1)
-    outside = np.concatenate([np.arange(first), np.arange(last + 1, frames)])
+
+    inside: np.ndarray
+    saliency: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+    contrast: bool
+
+
+def label_frames(query: Query, *, frames: int, clip_len: float, rng: np.random.Generator) -> FrameLabels:
+    """Return a query's frame labels: from its highlights where it has some, else from its windows."""
+    if query.highlights is not None and query.highlights.clips:
+        return _from_highlights(query.highlights, frames, rng)
+    saliency = np.zeros(frames, np.float32)
+    for window in query.windows:
+        first, last = frame_range(window, duration=query.duration, frames=frames, clip_len=clip_len)
+        saliency[first : last + 1] = 1
+    inside, outside = np.flatnonzero(saliency), np.flatnonzero(saliency == 0)
     positive = rng.choice(inside, PAIRS, replace=len(inside) < PAIRS)
     if len(outside) == 0:
-        return positive, np.zeros(PAIRS, np.int64), False
-    return positive, rng.choice(outside, PAIRS, replace=len(outside) < PAIRS), True
+        return FrameLabels(inside, saliency, positive, np.zeros(PAIRS, np.int64), contrast=False)
+    negative = rng.choice(outside, PAIRS, replace=len(outside) < PAIRS)
+    return FrameLabels(inside, saliency, positive, negative, contrast=True)
+
+
+def _from_highlights(highlights: Highlights, frames: int, rng: np.random.Generator) -> FrameLabels:
+    """Return labels from annotators' scores (datasets.md, "QVHighlights"): a hard pair and a random pair."""
+    # A relevant clip may lie one past the last frame: it counts as the last.
+    clips = np.minimum(np.array(highlights.clips, np.int64), frames - 1)
+    sums = np.array([sum(scores) for scores in highlights.scores], np.float32)
+    saliency = np.zeros(frames, np.float32)
+    saliency[clips] = sums
+    hard = (clips[sums.argmax()], clips[sums.argmin()])
+    outside = np.setdiff1d(np.arange(frames), clips)
+    easy = (rng.choice(clips), rng.choice(outside)) if len(outside) else hard
+    pairs = np.array([hard, easy], np.int64)
+    return FrameLabels(np.unique(clips), saliency, pairs[:, 0], pairs[:, 1], contrast=True)
 
 
 def draw_masked_words(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:

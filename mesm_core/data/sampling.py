@@ -14,7 +14,7 @@ Group = tuple[int, ...]
 
 
 def make_groups(queries: Sequence[Query], *, max_size: int, rng: np.random.Generator | None) -> list[Group]:
-    """Return every query's index in exactly one group; a group's queries share a video.
+    """Return every query's index in exactly one group; a group's queries share a source.
 
     With ``max_size`` > 0 a video's queries are cut into groups of that size: after a shuffle by ``rng``, or, in
     evaluation, where it is None, in order of start, so that the cut is always the same. In a group, queries are
@@ -22,7 +22,7 @@ def make_groups(queries: Sequence[Query], *, max_size: int, rng: np.random.Gener
     """
     by_video: dict[str, list[int]] = {}
     for index, query in enumerate(queries):
-        by_video.setdefault(query.vid, []).append(index)
+        by_video.setdefault(query.group, []).append(index)
     groups: list[Group] = []
     for members in by_video.values():
         order = sorted(members, key=lambda i: (queries[i].start, i))

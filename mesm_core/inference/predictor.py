@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mesm_core.build import build_decoding, build_device, build_text_from_state, build_trained
+from mesm_core.build import build_decoding, build_device, build_framing, build_text_from_state, build_trained
 from mesm_core.config.load import Layer, resolve
 from mesm_core.config.schema import Config
 from mesm_core.data.collate import Item, collate
@@ -90,6 +90,6 @@ class Predictor:
         answers: list[Prediction] = []
         with torch.inference_mode():
             for group in groups:
-                batch = collate([group], video, clip_len=self.config.dataset.clip_len, rng=None).to(self.device)
+                batch = collate([group], video, framing=build_framing(self.config), rng=None).to(self.device)
                 answers += decode(self.model(batch.inputs), batch, decoding)
         return answers

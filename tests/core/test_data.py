@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from mesm_core.data.collate import draw_negatives
 from mesm_core.data.convert import find_sources, npy_to_hdf5, read_array
 from mesm_core.data.dataset import read_ahead
 from mesm_core.data.features import FeatureStore, mean_bins
-from mesm_core.data.frames import draw_frames, draw_masked_words, frame_range
+from mesm_core.data.frames import draw_masked_words, frame_range, label_frames
 from mesm_core.data.sampling import make_groups, train_batches
 from mesm_core.errors import ConfigError, DataError, FeatureError, OutputError
-from mesm_core.types import Query
+from mesm_core.types import Highlights, Query
 
 
 def annotate(folder: Path, **changes: object) -> Path:
@@ -229,13 +230,30 @@ def test_frame_ranges_lie_in_the_video(a: float, b: float, frames: int, clip_len
 def test_drawn_frames(frames: int, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, frames - 1))
     last = data.draw(st.integers(first, frames - 1))
-    positive, negative, outside = draw_frames(first, last, frames, np.random.default_rng(0))
-    assert ((positive >= first) & (positive <= last)).all()
-    assert outside == (last - first + 1 < frames)
-    if outside:
-        assert ((negative < first) | (negative > last)).all()
+    query = Query(1, "v", "a", float(frames), ((first + 0.1, last + 0.2),))
+    labels = label_frames(query, frames=frames, clip_len=-1, rng=np.random.default_rng(0))
+    assert labels.inside.tolist() == list(range(first, last + 1))
+    assert np.isin(labels.positive, labels.inside).all()
+    assert labels.contrast == (last - first + 1 < frames)
+    if labels.contrast:
+        assert ((labels.negative < first) | (labels.negative > last)).all()
     if last > first:
-        assert positive[0] != positive[1]
+        assert labels.positive[0] != labels.positive[1]
+
+
+def test_highlight_labels() -> None:
+    highlights = Highlights(clips=(1, 2, 5), scores=((1, 1, 1), (4, 4, 3), (0, 1, 1)))
+    query = Query(1, "v", "a", 10.0, ((2.0, 6.0),), highlights=highlights)
+    labels = label_frames(query, frames=5, clip_len=2, rng=np.random.default_rng(0))
+    assert labels.saliency.tolist() == [0, 3, 11, 0, 2]
+    assert labels.inside.tolist() == [1, 2, 4]
+    assert (labels.positive[0], labels.negative[0]) == (2, 4)
+    assert labels.positive[1] in (1, 2, 4)
+    assert labels.negative[1] in (0, 3)
+    everything = Highlights(clips=(0, 1), scores=((1,), (3,)))
+    labels = label_frames(replace(query, highlights=everything), frames=2, clip_len=2, rng=np.random.default_rng(0))
+    assert labels.positive.tolist() == [1, 1]
+    assert labels.negative.tolist() == [0, 0]
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=16))

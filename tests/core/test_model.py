@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesm_core.build import build_criterion, build_model
-from mesm_core.data.collate import Item, collate
+from mesm_core.data.collate import Framing, Item, collate
 from mesm_core.losses.matching import match
 from mesm_core.losses.saliency import negative_loss, rank_loss, triplet_loss
 from mesm_core.losses.spans import generalized_iou, label_loss, span_loss
@@ -43,7 +43,7 @@ def make_batch(
         vid: np.random.default_rng(ord(vid)).normal(size=(lengths[vid], DIM + 2)).astype(np.float32)
         for vid in dict.fromkeys(item.query.vid for group in items for item in group)
     }
-    return collate(items, videos, clip_len=-1, rng=rng if train else None)
+    return collate(items, videos, framing=Framing(), rng=rng if train else None)
 
 
 def make_model(**overrides: object) -> Mesm:
@@ -74,7 +74,7 @@ def test_company_changes_nothing(variant: dict[str, object]) -> None:
             for item in items:
                 length = {"a": 7, "b": 12, "c": 1}[item.query.vid]
                 video = np.random.default_rng(ord(item.query.vid)).normal(size=(length, DIM + 2)).astype(np.float32)
-                alone.append(model(collate([[item]], {item.query.vid: video}, clip_len=-1, rng=None).inputs))
+                alone.append(model(collate([[item]], {item.query.vid: video}, framing=Framing(), rng=None).inputs))
     for query, single in enumerate(alone):
         frames = single.saliency.shape[1]
         assert torch.allclose(together.spans[-1][query], single.spans[-1][0], atol=1e-5)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mesm_core.build import ENDPOINT_CHANNELS, build_criterion, build_model
 from mesm_core.config.schema import LossConfig, ModelConfig
+from mesm_core.data.collate import group_context
 from mesm_core.losses.criterion import Criterion
 from mesm_core.model.mesm import Mesm
 from mesm_core.official.config import sections
@@ -96,7 +97,9 @@ class Fixture:
         video_mask = self.arrays["in/video_mask"]
         context = {}
         if self.flags["dataset_name"] == "qvhighlights":
-            context = _group_context(self.arrays["in/num_clips"], video_mask)
+            sizes = self.arrays["in/num_clips"]
+            rows = np.split(np.arange(len(video_mask)), np.cumsum(sizes)[:-1])
+            context = group_context(rows, video_mask, sizes)
         return Inputs(
             video=torch.from_numpy(self.arrays["in/video_feat"]),
             video_mask=torch.from_numpy(video_mask),
@@ -209,21 +212,3 @@ def _same_matching(fixture: Fixture, criterion: Criterion, output: ModelOutput) 
     want = fixture.group("match")
     same_window = "target" not in want or np.array_equal(flat[:, 1], want["target"])
     return np.array_equal(flat[:, 0], want["query"]) and same_window
-
-
-def _group_context(sizes: np.ndarray, video_mask: np.ndarray) -> dict[str, Tensor]:
-    """Return the frames of every clip of each group, in order."""
-    length, ends = video_mask.shape[1], np.cumsum(sizes)
-    rows = [
-        np.concatenate([np.flatnonzero(video_mask[q]) + q * length for q in range(end - size, end)])
-        for size, end in zip(sizes, ends, strict=True)
-    ]
-    index = np.zeros((len(rows), max(map(len, rows))), np.int64)
-    for number, row in enumerate(rows):
-        index[number, : len(row)] = row
-    mask = np.arange(index.shape[1]) < np.array([len(row) for row in rows])[:, None]
-    return {
-        "context": torch.from_numpy(index),
-        "context_mask": torch.from_numpy(mask),
-        "context_index": torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
-    }
