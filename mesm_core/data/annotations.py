@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ class Reader(Protocol):
     """Reads one dataset's annotation files."""
 
     splits: tuple[str, ...]
-    """Names of the splits, training first."""
+    """Names of the splits, training first; empty where any file can be one."""
     count_splits: tuple[str, ...]
     """Splits whose sentences the count file counts, in order."""
 
@@ -57,7 +58,8 @@ def make_reader(name: str) -> Reader:
     Raises:
         ConfigError: there is none.
     """
-    from mesm_core.data import tacos  # noqa: F401  (one line a dataset: importing it registers the reader)
+    # One line a file of readers: importing it registers them.
+    from mesm_core.data import charades, charades_json, moment_lines, tacos  # noqa: F401
 
     if name not in _READERS:
         raise ConfigError(
@@ -75,7 +77,7 @@ def read_split(name: str, folder: Path, split: str) -> Annotations:
         DataError: the annotations are missing, malformed or empty.
     """
     reader = make_reader(name)
-    if split not in reader.splits:
+    if reader.splits and split not in reader.splits:
         raise ConfigError(
             f"{name} has no split '{split}'.{did_you_mean(split, reader.splits)}",
             hint=f"Its splits: {listing(reader.splits)}.",
@@ -86,14 +88,14 @@ def read_split(name: str, folder: Path, split: str) -> Annotations:
     return annotations
 
 
-def read_json(path: Path) -> Any:
-    """Return a JSON file's content.
+def read_text(path: Path) -> str:
+    """Return a UTF-8 file's text.
 
     Raises:
-        DataError: it is missing or malformed; the message gives the line.
+        DataError: it is missing or is not UTF-8.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         present = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
         hint = (
@@ -104,7 +106,62 @@ def read_json(path: Path) -> Any:
         raise DataError(f"No annotation file at {path}.", hint=hint) from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_videos(path: Path) -> dict[str, Any]:
+    """Return a JSON file that holds one entry a video.
+
+    Raises:
+        DataError: it is missing, malformed (the message gives the line), or holds something else.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}.") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected an object with one entry a video, found {type(content).__name__}.")
+    return content
+
+
+def video_moments(video: Any, where: str) -> Iterator[tuple[float, float, str]]:
+    """Yield the (start, end, sentence) of a video's ``timestamps`` and ``sentences``, in the file's unit.
+
+    Raises:
+        DataError: they are malformed; the message names the sentence.
+    """
+    stamps, sentences = video.get("timestamps"), video.get("sentences")
+    if not isinstance(stamps, list) or not isinstance(sentences, list):
+        raise DataError(f"{where}: 'timestamps' and 'sentences' must be lists.")
+    if len(stamps) != len(sentences):
+        raise DataError(f"{where}: {len(stamps)} timestamps for {len(sentences)} sentences.")
+    for number, (stamp, sentence) in enumerate(zip(stamps, sentences, strict=True), start=1):
+        try:
+            start, end = map(float, stamp)
+        except (TypeError, ValueError):
+            raise DataError(f"{where}, sentence {number}: timestamp {stamp!r} is not [start, end].") from None
+        if not (math.isfinite(start) and math.isfinite(end)):
+            raise DataError(f"{where}, sentence {number}: timestamp {stamp!r} is not finite.")
+        if not isinstance(sentence, str) or not sentence.strip():
+            raise DataError(f"{where}, sentence {number}: the sentence is empty.")
+        yield start, end, sentence
+
+
+def repaired_window(
+    start: float, end: float, duration: float, repairs: Counter[str]
+) -> tuple[float, float] | None:
+    """Return a window inside the video, or None where it starts after the end; count what was repaired.
+
+    >>> repaired_window(9.0, 3.0, 8.0, Counter())
+    (3.0, 8.0)
+    """
+    if start > end:
+        repairs["inverted (swapped)"] += 1
+        start, end = end, start
+    if start > duration:
+        repairs["starts after the video (dropped)"] += 1
+        return None
+    if start < 0 or end > duration:
+        repairs["cut to the video"] += 1
+    return max(start, 0.0), min(end, duration)

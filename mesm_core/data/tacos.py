@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mesm_core.data.annotations import Annotations, read_json, register
+from mesm_core.data.annotations import Annotations, read_videos, register, video_moments
 from mesm_core.errors import DataError
 from mesm_core.types import Query
 
@@ -29,14 +28,11 @@ class Tacos:
             DataError: the file is missing or malformed; the message names the video and the sentence.
         """
         path = folder / f"{split}.json"
-        content = read_json(path)
-        if not isinstance(content, dict):
-            raise DataError(f"{path}: expected an object with one entry a video, found {type(content).__name__}.")
         repairs: Counter[str] = Counter()
         queries: list[Query] = []
-        for vid, video in content.items():
+        for vid, video in read_videos(path).items():
             fps, duration = _rate_and_duration(video, f"{path}, video {vid}")
-            for start, end, sentence in _moments(video, f"{path}, video {vid}"):
+            for start, end, sentence in video_moments(video, f"{path}, video {vid}"):
                 if end < start:
                     repairs["inverted (dropped)"] += 1
                     continue
@@ -57,21 +53,3 @@ def _rate_and_duration(video: Any, where: str) -> tuple[float, float]:
     if not (frames > 0 and math.isfinite(frames)):
         raise DataError(f"{where}: num_frames is {frames:g}, so the video's duration is 0.")
     return fps, frames / fps
-
-
-def _moments(video: dict[str, Any], where: str) -> Iterator[tuple[float, float, str]]:
-    stamps, sentences = video.get("timestamps"), video.get("sentences")
-    if not isinstance(stamps, list) or not isinstance(sentences, list):
-        raise DataError(f"{where}: 'timestamps' and 'sentences' must be lists.")
-    if len(stamps) != len(sentences):
-        raise DataError(f"{where}: {len(stamps)} timestamps for {len(sentences)} sentences.")
-    for number, (stamp, sentence) in enumerate(zip(stamps, sentences, strict=True), start=1):
-        try:
-            start, end = map(float, stamp)
-        except (TypeError, ValueError):
-            raise DataError(f"{where}, sentence {number}: timestamp {stamp!r} is not [start, end].") from None
-        if not (math.isfinite(start) and math.isfinite(end)):
-            raise DataError(f"{where}, sentence {number}: timestamp {stamp!r} is not finite.")
-        if not isinstance(sentence, str) or not sentence.strip():
-            raise DataError(f"{where}, sentence {number}: the sentence is empty.")
-        yield start, end, sentence

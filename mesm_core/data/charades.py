@@ -1,0 +1,72 @@
+"""Charades-STA: one line a query, durations in a table beside it (datasets.md, "Rules")."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from pathlib import Path
+
+from mesm_core.data.annotations import Annotations, read_text, register, repaired_window
+from mesm_core.errors import DataError
+from mesm_core.types import Query
+
+
+@register("charades")
+class Charades:
+    """Reader of ``charades_sta_{train,test}.txt`` and ``Charades_v1_{train,test}.csv``."""
+
+    splits: tuple[str, ...] = ("train", "test")
+    count_splits: tuple[str, ...] = ("train", "test")
+
+    def read(self, folder: Path, split: str) -> Annotations:
+        """Return the split's queries; a test query's id is its line's number, from 0.
+
+        Raises:
+            DataError: a file is missing or malformed; the message names the line.
+        """
+        path = folder / f"charades_sta_{split}.txt"
+        lines = read_text(path).splitlines()
+        durations = _durations(folder / f"Charades_v1_{split}.csv")
+        repairs: Counter[str] = Counter()
+        queries: list[Query] = []
+        for number, line in enumerate(lines):
+            where = f"{path}, line {number + 1}"
+            vid, start, end, sentence = _parse(line, where)
+            if vid not in durations:
+                raise DataError(f"{where}: video {vid} is not in Charades_v1_{split}.csv, so its duration is unknown.")
+            window = repaired_window(start, end, durations[vid], repairs)
+            if window is not None:
+                qid = None if split == "train" else number
+                queries.append(Query(qid, vid, sentence, durations[vid], (window,)))
+        return Annotations(tuple(queries), repairs)
+
+
+def _parse(line: str, where: str) -> tuple[str, float, float, str]:
+    head, marks, sentence = line.partition("##")
+    fields = head.split()
+    try:
+        vid, start, end = fields[0], float(fields[1]), float(fields[2])
+    except (IndexError, ValueError):
+        vid, start, end = "", math.nan, math.nan
+    if not marks or len(fields) != 3 or not (math.isfinite(start) and math.isfinite(end)):
+        raise DataError(f"{where}: expected 'VIDEO START END##sentence', found {line[:60]!r}.")
+    if not sentence.strip():
+        raise DataError(f"{where}: the sentence is empty.")
+    return vid, start, end, sentence
+
+
+def _durations(path: Path) -> dict[str, float]:
+    rows = csv.DictReader(read_text(path).splitlines())
+    if not {"id", "length"} <= set(rows.fieldnames or ()):
+        raise DataError(f"{path}: expected columns 'id' and 'length'.")
+    durations = {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            duration = float(row["length"])
+        except (TypeError, ValueError):
+            duration = 0.0
+        if not (duration > 0 and math.isfinite(duration)):
+            raise DataError(f"{path}, line {number}: the length of {row['id']} is {row['length']!r}, not positive seconds.")
+        durations[row["id"]] = duration
+    return durations

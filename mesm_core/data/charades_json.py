@@ -1,0 +1,67 @@
+"""Charades-CD and Charades-CG: one JSON object a split, video by video (datasets.md, "Rules")."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+
+from mesm_core.data.annotations import Annotations, read_videos, register, repaired_window, video_moments
+from mesm_core.errors import DataError
+from mesm_core.types import Query
+
+
+class CharadesJson:
+    """Reader of JSON files with ``timestamps``, ``sentences`` and a duration a video.
+
+    Args:
+        files: file name by split, training first.
+        duration_key: which field holds the duration.
+    """
+
+    def __init__(self, *, files: dict[str, str], duration_key: str) -> None:
+        self.splits = tuple(files)
+        self.count_splits: tuple[str, ...] = ()
+        self._files = files
+        self._duration_key = duration_key
+
+    def read(self, folder: Path, split: str) -> Annotations:
+        """Return the split's queries; ids run from 1, dropped queries counted, and training queries have none.
+
+        Raises:
+            DataError: the file is missing or malformed; the message names the video and the sentence.
+        """
+        path = folder / self._files[split]
+        repairs: Counter[str] = Counter()
+        queries: list[Query] = []
+        number = 0
+        for vid, video in read_videos(path).items():
+            where = f"{path}, video {vid}"
+            duration = self._duration(video, where)
+            for start, end, sentence in video_moments(video, where):
+                number += 1
+                window = repaired_window(start, end, duration, repairs)
+                if window is not None:
+                    qid = None if split == "train" else number
+                    queries.append(Query(qid, vid, sentence, duration, (window,)))
+        return Annotations(tuple(queries), repairs)
+
+    def _duration(self, video: object, where: str) -> float:
+        value = video.get(self._duration_key) if isinstance(video, dict) else None
+        if not isinstance(value, int | float) or not (value > 0 and math.isfinite(value)):
+            raise DataError(f"{where}: '{self._duration_key}' is {value!r}; it must be a positive number of seconds.")
+        return float(value)
+
+
+@register("charades-cd")
+def charades_cd() -> CharadesJson:
+    """Return the reader of Charades-CD."""
+    splits = ("train", "val", "test_iid", "test_ood")
+    return CharadesJson(files={split: f"charades_{split}.json" for split in splits}, duration_key="video_duration")
+
+
+@register("charades-cg")
+def charades_cg() -> CharadesJson:
+    """Return the reader of Charades-CG."""
+    splits = ("train", "novel_composition", "novel_word", "test_trivial")
+    return CharadesJson(files={split: f"{split}.json" for split in splits}, duration_key="duration")

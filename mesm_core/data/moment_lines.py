@@ -1,0 +1,141 @@
+"""JSON lines, one query each, in Moment-DETR's format: QVHighlights, and any data of your own."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from mesm_core.data.annotations import Annotations, read_text, register, repaired_window
+from mesm_core.errors import DataError
+from mesm_core.types import Highlights, Query
+
+CLIP_SECONDS = 2
+
+
+def read_lines(path: Path, *, strict: bool = False, source_of: bool = False) -> Annotations:
+    """Return the queries of a JSON-lines file: ``vid``, ``duration``, ``query``; optional ``qid`` (default: the line's
+    number, from 1), ``relevant_windows``, and ``saliency_scores`` with ``relevant_clip_ids``.
+
+    Windows outside the video are cut, inverted ones swapped, and those that start after its end dropped.
+
+    Args:
+        strict: refuse windows that would be repaired.
+        source_of: group by the YouTube id of a ``vid`` that reads ``YOUTUBEID_start_end``.
+
+    Raises:
+        DataError: a line is malformed, or an id comes twice; the message names the line.
+    """
+    repairs: Counter[str] = Counter()
+    queries: list[Query] = []
+    seen: dict[Any, int] = {}
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        record = _record(line, where)
+        qid = record.get("qid", number)
+        if seen.setdefault(qid, number) != number:
+            raise DataError(f"{where}: query id {qid!r} was used before, in line {seen[qid]}.")
+        vid = str(record["vid"])
+        queries.append(
+            Query(
+                qid=qid,
+                vid=vid,
+                sentence=record["query"],
+                duration=float(record["duration"]),
+                windows=_windows(record, where, repairs, strict=strict),
+                source=vid.rsplit("_", 2)[0] if source_of else None,
+                highlights=_highlights(record, where),
+            )
+        )
+    return Annotations(tuple(queries), +repairs)
+
+
+@register("qvhighlights")
+class QVHighlights:
+    """Reader of ``highlight_{train,val,test}_release.jsonl``."""
+
+    splits: tuple[str, ...] = ("train", "val", "test")
+    count_splits: tuple[str, ...] = ("train", "val")
+
+    def read(self, folder: Path, split: str) -> Annotations:
+        """Return the split's queries, grouped by source video; the test file has no windows.
+
+        Raises:
+            DataError: the file is missing or malformed; the message names the line.
+        """
+        return read_lines(folder / f"highlight_{split}_release.jsonl", source_of=True)
+
+
+@register("jsonl")
+class JsonLines:
+    """Reader of ``SPLIT.jsonl`` files; a split may be a path of its own."""
+
+    splits: tuple[str, ...] = ()
+    count_splits: tuple[str, ...] = ("train", "val")
+
+    def read(self, folder: Path, split: str) -> Annotations:
+        """Return the queries of a file: ``split`` is its path, or its name without .jsonl in the folder.
+
+        Raises:
+            DataError: the file is missing or malformed; the message names the line.
+        """
+        path = folder / split
+        return read_lines(path if path.suffix == ".jsonl" else folder / f"{split}.jsonl")
+
+
+def _record(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: {error.msg} (column {error.colno}).") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: expected an object, found {type(record).__name__}.")
+    missing = [key for key in ("vid", "duration", "query") if key not in record]
+    if missing:
+        raise DataError(f"{where}: it lacks {', '.join(missing)}.", hint='A line: {"vid": "v1", "duration": 31.0, "query": "…"}')
+    duration = record["duration"]
+    if isinstance(duration, bool) or not isinstance(duration, int | float) or not 0 < duration < math.inf:
+        raise DataError(f"{where}: the duration is {duration!r}; it must be a positive number of seconds.")
+    if not isinstance(record["query"], str) or not record["query"].strip():
+        raise DataError(f"{where}: the query is empty.")
+    return record
+
+
+def _windows(
+    record: dict[str, Any], where: str, repairs: Counter[str], *, strict: bool
+) -> tuple[tuple[float, float], ...]:
+    windows: list[tuple[float, float]] = []
+    duration = float(record["duration"])
+    for window in record.get("relevant_windows") or ():
+        try:
+            start, end = map(float, window)
+        except (TypeError, ValueError):
+            raise DataError(f"{where}: window {window!r} is not [start, end] in seconds.") from None
+        if not (math.isfinite(start) and math.isfinite(end)):
+            raise DataError(f"{where}: window {window!r} is not finite.")
+        kept = repaired_window(start, end, duration, repairs)
+        if strict and kept != (start, end):
+            raise DataError(f"{where}: window {window!r} is inverted or outside the video's {duration:g} s.")
+        if kept is not None:
+            windows.append(kept)
+    return tuple(windows)
+
+
+def _highlights(record: dict[str, Any], where: str) -> Highlights | None:
+    clips, scores = record.get("relevant_clip_ids"), record.get("saliency_scores")
+    if not clips or not scores:
+        return None
+    if len(clips) != len(scores):
+        raise DataError(f"{where}: {len(clips)} relevant_clip_ids, but {len(scores)} saliency_scores.")
+    last = math.ceil(float(record["duration"]) / CLIP_SECONDS)
+    for clip in clips:
+        if not isinstance(clip, int) or not 0 <= clip <= last:
+            raise DataError(f"{where}: relevant clip id {clip!r} is out of range (0 to {last - 1}).")
+    try:
+        return Highlights(tuple(clips), tuple(tuple(float(s) for s in row) for row in scores))
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: saliency_scores must be lists of numbers.") from None
