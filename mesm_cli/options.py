@@ -45,7 +45,16 @@ Glove = Annotated[
     Path | None,
     typer.Option(
         "--glove",
-        help="GloVe text file, plain or .gz. Default: glove.6B.300d.txt in the data folder.",
+        help="GloVe text file (plain or .gz), or glove.pkl where the dataset uses one. Default: the dataset's.",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
+]
+Clip = Annotated[
+    Path | None,
+    typer.Option(
+        "--clip",
+        help="CLIP text weights, for CLIP text. Default: clip_text_encoder.safetensors in the data folder.",
         show_default=False,
         rich_help_panel=DATA,
     ),
@@ -56,7 +65,7 @@ SkipMissing = Annotated[
 ]
 Dataset = Annotated[
     str | None,
-    typer.Option("--dataset", help="Dataset, by the name of its preset: tacos.", show_default=False),
+    typer.Option("--dataset", help="Dataset, by the name of its preset, e.g. tacos.", show_default=False),
 ]
 ConfigFile = Annotated[
     Path | None,

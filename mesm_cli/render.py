@@ -142,10 +142,10 @@ class TrainingProgress:
             rate = self._queries / max(now - self._began, 1e-6)
             self._bar.update(self._task, text=f"loss {float(step.losses['loss']):.3f} {rate:.0f} q/s")
 
-    def evaluating(self, done: int, total: int) -> None:
-        """Show how far an evaluation is."""
+    def busy(self, what: str, done: int, total: int) -> None:
+        """Show how far work between epochs is."""
         self._epoch = -1
-        self._bar.update(self._task, completed=done, total=total, description="Evaluating", text="")
+        self._bar.update(self._task, completed=done, total=total, description=what, text="")
 
 
 @contextmanager

@@ -31,7 +31,8 @@ class Highlights:
 class Query:
     """A sentence about a video, with the windows in which it happens where they are known.
 
-    ``source``: queries of one source form a group (default: the video); ``highlights``: saliency labels.
+    ``source``: queries of one source form a group (default: the video); ``highlights``: saliency labels;
+    ``repaired``: the annotated windows were inverted or outside the video.
     """
 
     qid: int | str | None
@@ -41,6 +42,7 @@ class Query:
     windows: tuple[tuple[float, float], ...] = ()
     source: str | None = None
     highlights: Highlights | None = None
+    repaired: bool = False
 
     @property
     def group(self) -> str:

@@ -20,6 +20,7 @@ def evaluate(
     annotations: options.AnnotationsDir = None,
     features: options.Features = None,
     glove: options.Glove = None,
+    clip: options.Clip = None,
     skip_missing: options.SkipMissing = False,
     set_: options.Set = None,
     device: options.Device = "auto",
@@ -40,7 +41,7 @@ def evaluate(
     """Score a checkpoint on a split: recall, mean IoU and mAP, by length of the moments.
 
     Data are looked for in the data folder, else where they were at training. The checkpoint holds its own word
-    vectors, so --glove is not read.
+    vectors, so --glove is not read; --clip says where CLIP's weights lie, if they were moved.
 
     Example: mesm eval runs/tacos-default/best.pt --split test
     """  # fmt: skip
@@ -55,6 +56,7 @@ def evaluate(
         root=data_dir,
         annotations=annotations,
         features=features or (),
+        text=clip,
         overrides=set_ or [],
         device=device,
         skip_missing=skip_missing,

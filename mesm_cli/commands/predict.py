@@ -30,6 +30,7 @@ def predict(
     data_dir: options.DataDir = None,
     annotations: options.AnnotationsDir = None,
     glove: options.Glove = None,
+    clip: options.Clip = None,
     independent: Annotated[
         bool, typer.Option("--independent", help="Encode each query on its own, not all as one group.")
     ] = False,
@@ -40,7 +41,8 @@ def predict(
 ) -> None:
     """Find the moments of a video in which sentences happen.
 
-    The checkpoint holds its own word vectors, so --glove is not read.
+    The checkpoint holds its own word vectors, so --glove is not read; --clip says where CLIP's weights lie, if they
+    were moved.
 
     Example: mesm predict runs/tacos-default/best.pt --features c3d.hdf5 --video s30-d52.avi "She took out kiwi"
     """  # fmt: skip
@@ -54,6 +56,7 @@ def predict(
         root=data_dir,
         annotations=annotations,
         features=features or (),
+        text=clip,
         independent=independent,
         device=device,
     )

@@ -13,6 +13,9 @@ from mesm_cli import options, render
 app = typer.Typer(help="Turn features and annotations into what training reads.", no_args_is_help=True)
 
 
+JSON_LINES = "jsonl"
+
+
 class Kind(StrEnum):
     """Which count files to write."""
 
@@ -117,6 +120,21 @@ def count_tokens(
         typer.Option("--out", help="Folder to write to. Default: the annotations' folder.", show_default=False),
     ] = None,
     kind: Annotated[Kind, typer.Option("--kind", help="Which count files to write.")] = Kind.BOTH,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--split", help="Split to count; repeatable. Default: train and the evaluation split.", show_default=False
+        ),
+    ] = None,
+    max_words: Annotated[
+        int | None,
+        typer.Option(
+            "--max-words",
+            min=3,
+            help="Cut CLIP sentences to two tokens less. Default: the dataset's.",
+            show_default=False,
+        ),
+    ] = None,
     config: options.ConfigFile = None,
     set_: options.Set = None,
     overwrite: options.Overwrite = False,
@@ -135,17 +153,23 @@ def count_tokens(
     settings = resolve(layers(dataset, file=config, overrides=set_ or [])).dataset
     folder = annotations or options.data_root(data_dir) / settings.annotations
     kinds = [Kind.GLOVE, Kind.CLIP] if kind is Kind.BOTH else [kind]
-    written = count_dataset(
-        settings.name,
-        folder,
-        out=out or folder,
-        kinds=[str(k) for k in kinds],
-        max_words=settings.max_words,
-        overwrite=overwrite,
-    )
+    own = [settings.train, *settings.eval] if settings.name == JSON_LINES else []
+    with render.progress("Counting", None, unit="sentences") as advance:
+        written = count_dataset(
+            settings.name,
+            folder,
+            out=out or folder,
+            kinds=[str(k) for k in kinds],
+            max_words=max_words or settings.max_words,
+            overwrite=overwrite,
+            splits=split or own,
+            progress=lambda count: advance(count, ""),
+        )
     if json_:
         render.data([{"file": str(w.path), "rows": w.rows, "tokens": w.tokens, "changed": w.changed} for w in written])
         return
     for item in written:
         state = "" if item.changed else " (up to date)"
+        if item.link is not None:
+            state += f" -> {item.link}"
         render.say(f"{item.path}: {item.rows} different of {item.tokens} tokens{state}")

@@ -24,6 +24,7 @@ def train(
     annotations: options.AnnotationsDir = None,
     features: options.Features = None,
     glove: options.Glove = None,
+    clip: options.Clip = None,
     skip_missing: options.SkipMissing = False,
     config: options.ConfigFile = None,
     set_: options.Set = None,
@@ -73,13 +74,13 @@ def train(
             Path(),
             annotations=annotations or recorded.annotations,
             features=features or recorded.features,
-            glove=glove or recorded.glove,
+            text=glove or clip or recorded.text,
         )
     else:
         settings = resolve(layers(dataset, file=config, overrides=set_ or []))
         directory = run_directory(runs_dir, settings.dataset.name, name)
         root = options.data_root(data_dir)
-        paths = data_paths(settings, root, annotations=annotations, features=features or (), glove=glove)
+        paths = data_paths(settings, root, annotations=annotations, features=features or (), text=glove or clip)
         if directory.exists() and not overwrite:
             prepare_directory(directory, overwrite=False)
     run = Run(settings, paths, directory, device=where, skip_missing=skip_missing, resume=resume is not None)
@@ -101,14 +102,14 @@ def _resumed(directory: Path, overrides: list[str]) -> tuple[Path, Config, Paths
     checkpoint = load_checkpoint(folder / LAST)
     settings = resolve([Layer(str(folder / LAST), checkpoint.config), set_layer(overrides)])
     recorded = checkpoint.paths
-    paths = Paths(Path(recorded["annotations"]), tuple(map(Path, recorded["features"])), Path(recorded["glove"]))
+    paths = Paths(Path(recorded["annotations"]), tuple(map(Path, recorded["features"])), Path(recorded["text"]))
     return folder, settings, paths
 
 
 def _follow(run: Run, *, human: Any) -> dict[str, Any]:
     """Show a run's events as they come and return its result."""
     from mesm_core.training.loop import Step
-    from mesm_core.training.run import EpochDone, Evaluating, Finished, Started
+    from mesm_core.training.run import Encoding, EpochDone, Evaluating, Finished, Started
 
     result: dict[str, Any] = {"run": str(run.directory)}
     with render.training_progress() as display:
@@ -125,7 +126,9 @@ def _follow(run: Run, *, human: Any) -> dict[str, Any]:
             elif isinstance(event, Step):
                 display.step(event, epochs=run.config.train.epochs)
             elif isinstance(event, Evaluating):
-                display.evaluating(event.done, event.total)
+                display.busy("Evaluating", event.done, event.total)
+            elif isinstance(event, Encoding):
+                display.busy("Encoding text", event.done, event.total)
             elif isinstance(event, EpochDone):
                 human(_epoch_line(event, run.config.train.epochs))
             elif isinstance(event, Finished):

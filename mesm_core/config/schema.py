@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Splits = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
 
 
 class Section(BaseModel):
@@ -22,9 +29,7 @@ class DatasetConfig(Section):
 
     name: str = Field(description="Which annotation reader to use.")
     annotations: str = Field(description="Folder of the annotation files, under the data root.")
-    features: tuple[str, ...] = Field(
-        min_length=1, description="Feature files under the data root, in the order they are concatenated."
-    )
+    features: Splits = Field(description="Feature files under the data root, in the order they are concatenated.")
     clip_len: float = Field(
         description="Seconds of video a feature frame stands for; -1 spreads the frames over the duration."
     )
@@ -43,13 +48,9 @@ class DatasetConfig(Section):
     context: Literal["video", "group"] = Field(
         default="video", description="Frames that SS-MESM looks at: the query's video, or its whole group's."
     )
-    train_split: str = Field(default="train", description="Split to train on.")
-    val_splits: tuple[str, ...] = Field(
-        min_length=1, description="Splits that choose the best checkpoint where a validation split exists."
-    )
-    paper_splits: tuple[str, ...] = Field(
-        min_length=1, description="Splits the paper chose on (the test splits: see train.select_on)."
-    )
+    train: str = Field(default="train", description="Split to train on; a path where the dataset is jsonl.")
+    eval: Splits = Field(description="Splits that choose the best checkpoint: validation where there is one.")
+    paper_eval: Splits = Field(description="Splits the paper chose on (test splits: see train.select_on).")
 
     @model_validator(mode="after")
     def _clip_len_is_a_length_or_minus_one(self) -> Self:
@@ -63,8 +64,17 @@ class DatasetConfig(Section):
 class TextConfig(Section):
     """How sentences become word vectors and masked-word labels."""
 
-    encoder: Literal["glove"] = Field(description="Frozen text encoder.")
-    glove: str = Field(default="glove.6B.300d.txt", description="GloVe text file (plain or .gz), under the data root.")
+    encoder: Literal["glove", "glove-pkl", "clip"] = Field(
+        description="Frozen text encoder: a GloVe table, the words of a glove.pkl, or CLIP."
+    )
+    glove: str = Field(default="glove.6B.300d.txt", description="glove: text file (plain or .gz), under the data root.")
+    vocabulary: str = Field(
+        default="glove.pkl", description="glove-pkl: glove.pkl or a vocabulary file, in the annotations' folder."
+    )
+    clip: str = Field(default="clip_text_encoder.safetensors", description="clip: text weights, under the data root.")
+    clip_dtype: Literal["float32", "float16"] = Field(
+        default="float32", description="clip: numbers to encode with on CUDA; always float32 on the CPU."
+    )
     counts: str = Field(default="GloVe_tokenized_count.txt", description="Count file, in the annotations' folder.")
     vocab_size: Positive = Field(description="Most frequent words that masked-word reconstruction tells apart.")
     tagger: Literal["lexicon", "nltk"] = Field(
@@ -183,4 +193,4 @@ class Config(Section):
     def select_splits(self) -> tuple[str, ...]:
         """Splits that choose the best checkpoint."""
         paper = self.train.select_on == "paper"
-        return self.dataset.paper_splits if paper else self.dataset.val_splits
+        return self.dataset.paper_eval if paper else self.dataset.eval

@@ -29,6 +29,8 @@ class Reader(Protocol):
     """Names of the splits, training first; empty where any file can be one."""
     count_splits: tuple[str, ...]
     """Splits whose sentences the count file counts, in order."""
+    counts_in: str | None
+    """Folder, relative to the annotations', of the dataset whose count files this one shares."""
 
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the split's queries.
@@ -148,9 +150,7 @@ def video_moments(video: Any, where: str) -> Iterator[tuple[float, float, str]]:
         yield start, end, sentence
 
 
-def repaired_window(
-    start: float, end: float, duration: float, repairs: Counter[str]
-) -> tuple[float, float] | None:
+def repaired_window(start: float, end: float, duration: float, repairs: Counter[str]) -> tuple[float, float] | None:
     """Return a window inside the video, or None where it starts after the end; count what was repaired.
 
     >>> repaired_window(9.0, 3.0, 8.0, Counter())

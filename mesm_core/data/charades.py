@@ -18,6 +18,7 @@ class Charades:
 
     splits: tuple[str, ...] = ("train", "test")
     count_splits: tuple[str, ...] = ("train", "test")
+    counts_in: str | None = None
 
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the split's queries; a test query's id is its line's number, from 0.
@@ -38,7 +39,7 @@ class Charades:
             window = repaired_window(start, end, durations[vid], repairs)
             if window is not None:
                 qid = None if split == "train" else number
-                queries.append(Query(qid, vid, sentence, durations[vid], (window,)))
+                queries.append(Query(qid, vid, sentence, durations[vid], (window,), repaired=window != (start, end)))
         return Annotations(tuple(queries), repairs)
 
 
@@ -67,6 +68,8 @@ def _durations(path: Path) -> dict[str, float]:
         except (TypeError, ValueError):
             duration = 0.0
         if not (duration > 0 and math.isfinite(duration)):
-            raise DataError(f"{path}, line {number}: the length of {row['id']} is {row['length']!r}, not positive seconds.")
+            raise DataError(
+                f"{path}, line {number}: the length of {row['id']} is {row['length']!r}, not positive seconds."
+            )
         durations[row["id"]] = duration
     return durations

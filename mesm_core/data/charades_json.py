@@ -22,6 +22,7 @@ class CharadesJson:
     def __init__(self, *, files: dict[str, str], duration_key: str) -> None:
         self.splits = tuple(files)
         self.count_splits: tuple[str, ...] = ()
+        self.counts_in: str | None = "../charades/annotations"
         self._files = files
         self._duration_key = duration_key
 
@@ -43,7 +44,7 @@ class CharadesJson:
                 window = repaired_window(start, end, duration, repairs)
                 if window is not None:
                     qid = None if split == "train" else number
-                    queries.append(Query(qid, vid, sentence, duration, (window,)))
+                    queries.append(Query(qid, vid, sentence, duration, (window,), repaired=window != (start, end)))
         return Annotations(tuple(queries), repairs)
 
     def _duration(self, video: object, where: str) -> float:

@@ -2,50 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mesm_core.data.annotations import make_reader, read_split
 from mesm_core.data.counts import CLIP_COUNTS, GLOVE_COUNTS, clip_counts, counts_text, glove_counts
 from mesm_core.data.files import refuse_existing, write_atomically
+from mesm_core.errors import DataError, listing
 from mesm_core.text.clip_bpe import ClipTokenizer
 
 SPECIALS = 2
+STEP = 500
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Written:
-    """A count file: how many different tokens it has, how many were counted, and whether it is new."""
+    """A count file: how many different tokens it has, how many were counted, whether it is new or a link."""
 
     path: Path
     rows: int
     tokens: int
     changed: bool
+    link: Path | None = None
 
 
 def count_dataset(
-    dataset: str, folder: Path, *, out: Path, kinds: Sequence[str], max_words: int, overwrite: bool
+    dataset: str,
+    folder: Path,
+    *,
+    out: Path,
+    kinds: Sequence[str],
+    max_words: int,
+    overwrite: bool,
+    splits: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> list[Written]:
     """Write the count files of a dataset; a file that would not change is left alone.
 
     Args:
         dataset: reader's name; folder: its annotations; out: folder to write to.
         kinds: ``glove``, ``clip`` or both; max_words: CLIP sentences are cut to two tokens less.
+        splits: whose sentences to count, in order; default: the dataset's own (train, then the evaluation split).
+            A dataset that shares another's files gets links to them.
+        progress: called with the number of sentences done.
 
     Raises:
         DataError: the annotations are missing or malformed.
         OutputError: a file exists with other content and ``overwrite`` is off; nothing is written then.
     """
-    splits = make_reader(dataset).count_splits
-    sentences = [query.sentence for split in splits for query in read_split(dataset, folder, split).queries]
+    reader = make_reader(dataset)
+    if not splits and reader.counts_in is not None:
+        return link_counts(folder / reader.counts_in, out, kinds=kinds, overwrite=overwrite)
+    chosen = splits or reader.count_splits
+    sentences = [query.sentence for split in chosen for query in read_split(dataset, folder, split).queries]
     contents: dict[Path, list[tuple[object, ...]]] = {}
     if "glove" in kinds:
-        contents[out / GLOVE_COUNTS] = list(glove_counts(sentences))
+        contents[out / GLOVE_COUNTS] = list(glove_counts(_told(sentences, progress)))
     if "clip" in kinds:
         tokenizer = ClipTokenizer()
         limit = max_words - SPECIALS
-        contents[out / CLIP_COUNTS] = list(clip_counts(tokenizer.encode(sentence)[:limit] for sentence in sentences))
+        tokens = (tokenizer.encode(sentence)[:limit] for sentence in _told(sentences, progress))
+        contents[out / CLIP_COUNTS] = list(clip_counts(tokens))
     texts = {path: counts_text(rows) for path, rows in contents.items()}
     changed = {path: not path.is_file() or path.read_bytes() != text for path, text in texts.items()}
     for path in texts:
@@ -58,3 +78,37 @@ def count_dataset(
         Written(path, len(rows), sum(int(str(row[-1])) for row in rows), changed[path])
         for path, rows in contents.items()
     ]
+
+
+def link_counts(source: Path, out: Path, *, kinds: Sequence[str], overwrite: bool) -> list[Written]:
+    """Link another dataset's count files into a folder, as the published layout does.
+
+    Raises:
+        DataError: the other dataset's files are missing; OutputError: as for ``count_dataset``.
+    """
+    names = [name for kind, name in (("glove", GLOVE_COUNTS), ("clip", CLIP_COUNTS)) if kind in kinds]
+    missing = [name for name in names if not (source / name).is_file()]
+    if missing:
+        raise DataError(
+            f"{listing(missing)} of Charades-STA not found in {source}.",
+            hint="Run `mesm count-tokens --dataset charades` first.",
+        )
+    written = []
+    for name in names:
+        path, target = out / name, source / name
+        same = path.is_file() and path.read_bytes() == target.read_bytes()
+        if not same:
+            refuse_existing(path, overwrite=overwrite)
+            out.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            path.symlink_to(os.path.relpath(target.resolve(), out.resolve()))
+        rows = target.read_text(encoding="utf-8").splitlines()
+        written.append(Written(path, len(rows), sum(int(row.split()[-1]) for row in rows), not same, link=target))
+    return written
+
+
+def _told(sentences: Sequence[str], progress: Progress | None) -> Iterator[str]:
+    for number, sentence in enumerate(sentences, start=1):
+        yield sentence
+        if progress is not None and number % STEP == 0:
+            progress(STEP)

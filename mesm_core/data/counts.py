@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
+from mesm_core.data.files import follow
 from mesm_core.errors import DataError, TextError
 from mesm_core.text.words import count_words
 
 GLOVE_COUNTS = "GloVe_tokenized_count.txt"
 CLIP_COUNTS = "CLIP_tokenized_count.txt"
 FIRST_ID = 2
+Label = TypeVar("Label", str, int)
 
 
 def glove_counts(sentences: Iterable[str]) -> list[tuple[str, int, int]]:
@@ -52,25 +55,22 @@ def read_glove_counts(path: Path) -> list[str]:
         TextError: the file is missing.
         DataError: a line is malformed; the message names it.
     """
-    if not path.is_file():
-        raise TextError(
-            f"No count file at {path}.",
-            hint="`mesm count-tokens --dataset NAME` writes it from the annotations.",
-        )
-    words = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        fields = line.split()
-        if len(fields) != 3 or not (fields[1].isdigit() and fields[2].isdigit()):
-            raise DataError(
-                f"{path}, line {number}: expected 'WORD ID COUNT', found {line[:60]!r}.",
-                hint="`mesm count-tokens --overwrite` writes the file again.",
-            )
-        words.append(fields[0])
-    return words
+    return [word for word, _, _ in _fields(path, form="WORD ID COUNT")]
 
 
-def label_words(words: list[str], vocab_size: int, *, path: Path) -> list[str]:
-    """Return the first ``vocab_size`` words.
+def read_clip_counts(path: Path) -> list[int]:
+    """Return the token ids of a ``TOKEN_ID COUNT`` file, most frequent first.
+
+    Raises:
+        TextError: the file is missing.
+        DataError: a line is malformed; the message names it.
+    """
+    rows = _fields(path, form="TOKEN_ID COUNT")
+    return [int(token) for token, _ in rows]
+
+
+def label_words(words: list[Label], vocab_size: int, *, path: Path) -> list[Label]:
+    """Return the first ``vocab_size`` words or tokens.
 
     Raises:
         TextError: there are fewer.
@@ -81,3 +81,21 @@ def label_words(words: list[str], vocab_size: int, *, path: Path) -> list[str]:
             hint=f"Use --set text.vocab_size={len(words)}, or count more sentences.",
         )
     return words[:vocab_size]
+
+
+def _fields(path: Path, *, form: str) -> list[list[str]]:
+    if not path.is_file():
+        raise TextError(
+            f"No count file at {path}.", hint="`mesm count-tokens --dataset NAME` writes it from the annotations."
+        )
+    rows = []
+    for number, line in enumerate(follow(path).read_text(encoding="utf-8").splitlines(), start=1):
+        fields = line.split()
+        numbers = fields[1:] if form.startswith("WORD") else fields
+        if len(fields) != len(form.split()) or not all(number.isdigit() for number in numbers):
+            raise DataError(
+                f"{path}, line {number}: expected '{form}', found {line[:60]!r}.",
+                hint="`mesm count-tokens --overwrite` writes the file again.",
+            )
+        rows.append(fields)
+    return rows

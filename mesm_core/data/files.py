@@ -10,6 +10,8 @@ from pathlib import Path
 
 from mesm_core.errors import OutputError
 
+LONGEST_LINK = 200
+
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError where ``path`` exists and may not be replaced."""
@@ -50,6 +52,17 @@ def write_atomically(path: Path, content: bytes, *, overwrite: bool = True) -> N
     """Write ``content`` to ``path``, whole or not at all."""
     with replacing(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(content)
+
+
+def follow(path: Path) -> Path:
+    """Return where a file really lies: git and zip may leave a link as a small text that names its target."""
+    if path.is_file() and path.stat().st_size < LONGEST_LINK:
+        try:
+            target = path.parent / path.read_text(encoding="utf-8").strip()
+            return target if target.is_file() else path
+        except (OSError, ValueError):
+            return path
+    return path
 
 
 def _umask() -> int:

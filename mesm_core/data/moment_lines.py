@@ -60,6 +60,7 @@ class QVHighlights:
 
     splits: tuple[str, ...] = ("train", "val", "test")
     count_splits: tuple[str, ...] = ("train", "val")
+    counts_in: str | None = None
 
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the split's queries, grouped by source video; the test file has no windows.
@@ -76,15 +77,16 @@ class JsonLines:
 
     splits: tuple[str, ...] = ()
     count_splits: tuple[str, ...] = ("train", "val")
+    counts_in: str | None = None
 
     def read(self, folder: Path, split: str) -> Annotations:
-        """Return the queries of a file: ``split`` is its path, or its name without .jsonl in the folder.
+        """Return the queries of a file: ``split`` is its path, or its name in the folder, .jsonl left out or not.
 
         Raises:
             DataError: the file is missing or malformed; the message names the line.
         """
-        path = folder / split
-        return read_lines(path if path.suffix == ".jsonl" else folder / f"{split}.jsonl")
+        named = Path(split) if Path(split).is_file() else folder / split
+        return read_lines(named if named.suffix == ".jsonl" else folder / f"{split}.jsonl")
 
 
 def _record(line: str, where: str) -> dict[str, Any]:
@@ -96,7 +98,9 @@ def _record(line: str, where: str) -> dict[str, Any]:
         raise DataError(f"{where}: expected an object, found {type(record).__name__}.")
     missing = [key for key in ("vid", "duration", "query") if key not in record]
     if missing:
-        raise DataError(f"{where}: it lacks {', '.join(missing)}.", hint='A line: {"vid": "v1", "duration": 31.0, "query": "…"}')
+        raise DataError(
+            f"{where}: it lacks {', '.join(missing)}.", hint='A line: {"vid": "v1", "duration": 31.0, "query": "…"}'
+        )
     duration = record["duration"]
     if isinstance(duration, bool) or not isinstance(duration, int | float) or not 0 < duration < math.inf:
         raise DataError(f"{where}: the duration is {duration!r}; it must be a positive number of seconds.")

@@ -18,6 +18,7 @@ class Tacos:
 
     splits: tuple[str, ...] = ("train", "val", "test")
     count_splits: tuple[str, ...] = ("train", "test")
+    counts_in: str | None = None
 
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the split's queries; ids run from 1 where the split is not for training.

@@ -49,13 +49,23 @@ class Predictor:
 
     @classmethod
     def from_checkpoint(
-        cls, checkpoint: Checkpoint, *, config: Config | None = None, device: str = "auto"
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        config: Config | None = None,
+        device: str = "auto",
+        text: Path | None = None,
     ) -> Predictor:
-        """Return the predictor of a loaded checkpoint, with its own settings unless ``config`` is given."""
+        """Return the predictor of a loaded checkpoint.
+
+        Args:
+            config: settings to use instead of its own; text: where CLIP's weights lie, if they were moved.
+        """
         config = config or resolve([Layer("checkpoint", checkpoint.config)])
-        text = build_text_from_state(config, checkpoint.text)
-        model = build_trained(config, checkpoint.model, text)
-        return cls(config=config, model=model, text=text, device=build_device(device))
+        where = build_device(device)
+        encoder = build_text_from_state(config, checkpoint.text, device=where, path=text)
+        model = build_trained(config, checkpoint.model, encoder)
+        return cls(config=config, model=model, text=encoder, device=where)
 
     def locate(
         self,

@@ -41,6 +41,7 @@ def load_for_scoring(
     root: Path | None = None,
     annotations: Path | None = None,
     features: Sequence[Path] = (),
+    text: Path | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
     skip_missing: bool = False,
@@ -56,9 +57,9 @@ def load_for_scoring(
     """
     checkpoint = load_checkpoint(path)
     config = _with_overrides(checkpoint, path, overrides)
-    predictor = Predictor.from_checkpoint(checkpoint, config=config, device=device)
+    predictor = Predictor.from_checkpoint(checkpoint, config=config, device=device, text=text)
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features)
-    chosen = split or config.dataset.val_splits[0]
+    chosen = split or config.dataset.eval[0]
     dataset, skipped = build_split(
         config, paths, chosen, predictor.text, build_features(config, paths), skip_missing=skip_missing
     )
@@ -87,6 +88,7 @@ def checkpoint_paths(
 
 def score_checkpoint(job: Job, *, progress: Progress | None = None) -> Evaluation:
     """Return the predictions and metrics of a job."""
+    job.predictor.text.prepare(query.sentence for query in job.dataset.queries)
     return evaluate(
         job.predictor.model,
         job.dataset,
@@ -138,6 +140,7 @@ def locate_in_video(
     root: Path | None = None,
     annotations: Path | None = None,
     features: Sequence[Path] = (),
+    text: Path | None = None,
     independent: bool = False,
     device: str = "auto",
 ) -> tuple[list[Prediction], float]:
@@ -149,7 +152,7 @@ def locate_in_video(
         MesmError: a file is missing or does not fit, or the duration cannot be known.
     """
     checkpoint = load_checkpoint(path)
-    predictor = Predictor.from_checkpoint(checkpoint, device=device)
+    predictor = Predictor.from_checkpoint(checkpoint, device=device, text=text)
     paths = checkpoint_paths(checkpoint, predictor.config, root, annotations=annotations, features=features)
     store = build_features(predictor.config, paths)
     store.require([vid])

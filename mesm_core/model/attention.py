@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None) -> Tensor:
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None, causal: bool = False
+) -> Tensor:
     """Return (B, L, Dv) scaled dot-product attention of projected queries, keys and values.
 
     A query whose keys are all invalid looks at all of them evenly: the result is finite, and what the padded
@@ -16,6 +18,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: T
     Args:
         query, key: (B, L, Dk) and (B, S, Dk); value: (B, S, Dv); all float, widths divisible by ``heads``.
         key_mask: (B, S) bool, True where valid; None means all.
+        causal: position l looks at positions up to l only; without ``key_mask``.
 
     Source: "Attention is all you need", equation 1.
     """
@@ -23,7 +26,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: T
     mask = None
     if key_mask is not None:
         mask = (key_mask | ~key_mask.any(dim=-1, keepdim=True))[:, None, None, :]
-    return _join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+    return _join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal))
 
 
 def attend_among_few(query: Tensor, key: Tensor, value: Tensor, *, heads: int) -> Tensor:
@@ -66,14 +69,17 @@ class MultiHeadAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, *, key_mask: Tensor | None) -> Tensor:
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, *, key_mask: Tensor | None, causal: bool = False
+    ) -> Tensor:
         """Return (B, L, dim): ``query`` (B, L, dim) looks at ``key`` and ``value`` (B, S, dim).
 
         Args:
             query, key, value: float tensors.
             key_mask: (B, S) bool, True where valid; None means all.
+            causal: position l looks at positions up to l only; without ``key_mask``.
         """
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
-        out: Tensor = self.out_proj(attend(q, k, v, heads=self.heads, key_mask=key_mask))
+        out: Tensor = self.out_proj(attend(q, k, v, heads=self.heads, key_mask=key_mask, causal=causal))
         return out

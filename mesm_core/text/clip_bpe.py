@@ -49,12 +49,17 @@ class ClipTokenizer:
         self._ids = {token: number for number, token in enumerate(vocabulary)}
         self._ids |= {"<|startoftext|>": self.start, "<|endoftext|>": self.end}
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
+        self._pieces = {number: token.removesuffix(END_OF_WORD) for token, number in self._ids.items()}
         self._characters = characters
         self._known: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the text's tokens."""
         return [number for word in _PATTERN.findall(clean(text)) for number in self._word(word)]
+
+    def piece(self, token: int) -> str:
+        """Return a token's characters, without the mark of a word's end."""
+        return self._pieces[token]
 
     def _word(self, word: str) -> list[int]:
         known = self._known.get(word)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from mesm_core.errors import TextError
 from mesm_core.types import TextFeatures, Words
 
 TEXT_EPS = 1e-5
+Item = TypeVar("Item")
 
 
 class TextEncoder(Protocol):
@@ -34,6 +35,14 @@ class TextEncoder(Protocol):
 
         Raises:
             TextError: the sentence has no words.
+        """
+        ...
+
+    def prepare(self, sentences: Iterable[str], progress: Callable[[int], None] | None = None) -> None:
+        """Make ready to encode these sentences, where that is worth doing together.
+
+        Args:
+            progress: called with the number of sentences that are newly done.
         """
         ...
 
@@ -69,3 +78,13 @@ def refuse_empty(sentence: str) -> None:
         raise TextError(
             "The query is empty.", hint='Describe the moment in a sentence, e.g. "a person opens the door".'
         )
+
+
+def in_batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Yield ``size`` items at a time.
+
+    >>> list(in_batches([1, 2, 3], 2))
+    [[1, 2], [3]]
+    """
+    for first in range(0, len(items), size):
+        yield items[first : first + size]

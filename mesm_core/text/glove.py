@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -67,7 +69,7 @@ def read_glove(path: Path, words: Iterable[str], *, dim: int, seed: int) -> Glov
         vectors[row] = vector
         found.add(row)
 
-    _each_line(path, keep)
+    each_line(path, keep)
     if not found and vocabulary:
         raise TextError(
             f"{path} has none of the vocabulary's {len(vocabulary)} words.", hint="Is it a GloVe text file?"
@@ -114,6 +116,9 @@ class GloveText:
         weights = np.array(self._tagger.weights(raw)[: self._max_words], np.int64)
         return Words(tokens=tokens, labels=labels, unknown=labels == unknown, weights=weights)
 
+    def prepare(self, sentences: Iterable[str], progress: Callable[[int], None] | None = None) -> None:
+        """Do nothing: sentences are looked up as they come."""
+
     def ids(self, sentence: str) -> np.ndarray:
         """Return the table rows (w,) int64 of the sentence's words."""
         refuse_empty(sentence)
@@ -139,18 +144,38 @@ class GloveText:
         }
 
 
-def _each_line(path: Path, keep: Callable[[int, bytes], None]) -> None:
+def each_line(path: Path, keep: Callable[[int, bytes], None]) -> None:
+    """Call ``keep`` with the number, from 1, and the bytes of each line of a text file: plain, .gz or .zip.
+
+    Raises:
+        TextError: the file is missing or damaged.
+    """
     if not path.is_file():
         raise TextError(
             f"No GloVe file at {path}.",
             hint="Give --glove FILE (glove.6B.300d.txt, plain or .gz), or put it under the data folder.",
         )
     try:
-        with cast("IO[bytes]", gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")) as file:
+        with _opened(path) as file:
             for number, line in enumerate(file, start=1):
                 keep(number, line)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise TextError(f"{path} cannot be read: {error}", hint="Is the download complete?") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if name.endswith(".txt")]
+            wanted = [name for name in members if Path(name).stem == path.stem] or members
+            if len(wanted) != 1:
+                raise TextError(f"{path} holds {len(members)} text files.", hint="Unpack the one to use.")
+            with archive.open(wanted[0]) as file:
+                yield file
+        return
+    with cast("IO[bytes]", gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")) as file:
+        yield file
 
 
 def _random_vector(dim: int, seed: int) -> np.ndarray:

@@ -26,11 +26,13 @@ from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.files import write_atomically
 from mesm_core.errors import OutputError
 from mesm_core.inference.evaluate import Evaluation, evaluate, write_predictions
+from mesm_core.text.encoder import in_batches
 from mesm_core.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mesm_core.training.loop import Step, train_epoch
 from mesm_core.training.optim import learning_rate, make_optimizer, set_learning_rate
 
 BEST, LAST, CONFIG, METRICS, PREDICTIONS = "best.pt", "last.pt", "config.json", "metrics.jsonl", "predictions"
+ENCODED_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ class Started:
     first_epoch: int
     epochs: int
     skipped: list[str]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """``done`` of ``total`` sentences are encoded."""
+
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ class Finished:
     stopped_early: bool
 
 
-Event = Started | Step | Evaluating | EpochDone | Finished
+Event = Started | Encoding | Step | Evaluating | EpochDone | Finished
 
 
 def run_directory(root: Path, dataset: str, name: str) -> Path:
@@ -126,14 +136,14 @@ class Run:
         resume: bool = False,
     ) -> None:
         self.config, self.paths, self.directory, self.device = config, paths, directory, device
-        self.text = build_text(config, paths)
+        self.text = build_text(config, paths, device=device)
         features = build_features(config, paths)
-        splits = (config.dataset.train_split, *config.select_splits)
+        splits = (config.dataset.train, *config.select_splits)
         datasets, self.skipped = {}, []
         for split in dict.fromkeys(splits):
             datasets[split], missing = build_split(config, paths, split, self.text, features, skip_missing=skip_missing)
             self.skipped += missing
-        self.train_data: MomentDataset = datasets[config.dataset.train_split]
+        self.train_data: MomentDataset = datasets[config.dataset.train]
         self.eval_data = {split: datasets[split] for split in config.select_splits}
         self.train_data.plan(seed=config.train.seed, epoch=0, batch_size=config.train.batch_size)
         features.get(self.train_data.queries[0].vid)  # a wrong width fails here, before anything is written
@@ -154,6 +164,7 @@ class Run:
         train = self.config.train
         self._write_config()
         yield self._started()
+        yield from self._encode_text()
         stopped = False
         with _Board(self.directory) as board:
             if train.eval_untrained and self.epoch == 0:
@@ -173,6 +184,13 @@ class Run:
                 yield EpochDone(record, best)
                 stopped = 0 <= train.patience < self.waiting
         yield Finished(self.best_epoch, self.best_score, stopped)
+
+    def _encode_text(self) -> Iterator[Event]:
+        datasets = (self.train_data, *self.eval_data.values())
+        sentences = list(dict.fromkeys(query.sentence for data in datasets for query in data.queries))
+        for done, part in enumerate(in_batches(sentences, ENCODED_AT_ONCE)):
+            yield Encoding(done * ENCODED_AT_ONCE, len(sentences))
+            self.text.prepare(part)
 
     def _epoch(self, rate: float) -> Generator[Event, None, dict[str, Any]]:
         train = self.config.train

@@ -20,7 +20,7 @@ FIXED = ["--set", *" --set ".join(SMALL).split()]
 
 
 def train_words(trained: Trained, *more: object) -> list[object]:
-    return ["train", "--dataset", "tacos", "--data-dir", trained.root, "--glove", trained.paths.glove, *FIXED, *more]
+    return ["train", "--dataset", "tacos", "--data-dir", trained.root, "--glove", trained.paths.text, *FIXED, *more]
 
 
 def test_version_and_help(mesm) -> None:
@@ -199,7 +199,7 @@ def damaged(trained: Trained, tmp_path: Path, what: str) -> list[object]:
         words = ["--device", "gpu"]
     elif what == "config":
         words = ["--config", tmp_path / "none.toml"]
-    return ["train", "--dataset", "tacos", "--data-dir", root, "--glove", root / trained.paths.glove.name,
+    return ["train", "--dataset", "tacos", "--data-dir", root, "--glove", root / trained.paths.text.name,
             *FIXED, "--runs-dir", tmp_path / "runs", *words]  # fmt: skip
 
 

@@ -135,7 +135,7 @@ def test_queries_that_are_none(trained: Trained) -> None:
 
 def test_skipping_videos_without_features(tmp_path: Path, trained: Trained) -> None:
     paths = invent(tmp_path / "more", train=9, val=4, test=3)
-    mixed = type(paths)(paths.annotations, trained.paths.features, paths.glove)
+    mixed = type(paths)(paths.annotations, trained.paths.features, paths.text)
     config = small_config("train.epochs=1")
     with pytest.raises(FeatureError, match="1 of 9 videos have no features"):
         Run(config, mixed, tmp_path / "run", device=CPU)

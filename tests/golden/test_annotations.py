@@ -1,21 +1,90 @@
-"""What the readers and the tokenizer must produce, row by row and summed over whole splits."""
+"""What the readers and the tokenizers must produce, row by row and summed over whole splits, for every dataset."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mesm_core.build import Paths, build_text
+from mesm_core.config.load import load_config
 from mesm_core.data.annotations import read_split
 from mesm_core.data.counting import count_dataset
+from mesm_core.data.counts import label_words, read_clip_counts
+from mesm_core.data.files import follow
+from mesm_core.text.clip import ClipText, ClipTextTransformer
+from mesm_core.text.clip_bpe import ClipTokenizer
+from mesm_core.text.encoder import TextEncoder
 from mesm_core.text.glove import GloveText
+from mesm_core.text.vocabulary import build_vocabulary, read_vocabulary
 from mesm_core.text.words import CONTENT_TAGS, LexiconTagger, NltkTagger
-from tests.conftest import small_config
+from mesm_core.types import Query
+
+FOLDERS = {
+    "charades": "charades/annotations",
+    "charades-cd": "Charades-CD",
+    "charades-cg": "Charades-CG",
+    "qvhighlights": "qvhighlights/annotations",
+    "tacos": "TACoS/annotations",
+}
+PRESETS = {
+    "charades_clip": "charades",
+    "charades_glove_pkl": "charades-vgg-glove",
+    "charades-cd_clip": "charades-cd",
+    "charades-cg_clip": "charades-cg",
+    "qvhighlights_clip": "qvhighlights",
+    "tacos_glove": "tacos",
+}
+SPLITS = {
+    "charades_clip": ("train", "test"),
+    "charades_glove_pkl": ("train", "test"),
+    "charades-cg_clip": ("train", "novel_composition", "novel_word", "test_trivial"),
+    "charades-cd_clip": ("train", "val", "test_iid", "test_ood"),
+    "tacos_glove": ("train", "test"),
+    "qvhighlights_clip": ("train", "val", "test"),
+}
+CASES = [(name, split) for name, splits in SPLITS.items() for split in splits]
+
+
+@pytest.fixture(scope="module")
+def encoders(shared: Path) -> Iterator[dict[str, TextEncoder]]:
+    """One text encoder a kind of golden file, tagging with NLTK; CLIP's network is left out."""
+    import nltk
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(nltk.data, "path", [str(shared / "nltk_data")])
+    made: dict[str, TextEncoder] = {}
+    for name, preset in PRESETS.items():
+        config = load_config(preset, overrides=["text.tagger=nltk"])
+        folder = shared / "data" / FOLDERS[config.dataset.name]
+        if config.text.encoder == "clip":
+            counts = folder / config.text.counts
+            made[name] = ClipText(
+                model=ClipTextTransformer(vocabulary=9, context=9, width=8, layers=1, heads=1),
+                tokenizer=ClipTokenizer(),
+                label_ids=label_words(read_clip_counts(counts), config.text.vocab_size, path=counts),
+                tagger=NltkTagger(),
+                max_words=config.dataset.max_words,
+                device=torch.device("cpu"),
+            )
+        else:
+            glove = shared / "glove" / "glove.subset.300d.txt.gz"
+            text = folder / "glove.pkl" if config.text.encoder == "glove-pkl" else glove
+            made[name] = build_text(config, Paths(folder, (), text), device=torch.device("cpu"))
+    yield made
+    patch.undo()
+
+
+def read(shared: Path, name: str, split: str) -> tuple[Query, ...]:
+    dataset = load_config(PRESETS[name]).dataset.name
+    return read_split(dataset, shared / "data" / FOLDERS[dataset], split).queries
 
 
 def golden_rows(shared: Path, name: str) -> list[dict[str, Any]]:
@@ -23,44 +92,41 @@ def golden_rows(shared: Path, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-@pytest.fixture(scope="module")
-def nltk_text(shared: Path) -> GloveText:
-    patch = pytest.MonkeyPatch()
-    patch.setenv("NLTK_DATA", str(shared / "nltk_data"))
-    import nltk
-
-    patch.setattr(nltk.data, "path", [str(shared / "nltk_data")])
-    config = small_config("model.text_dim=300", "text.vocab_size=1111", "text.tagger=nltk")
-    annotations = shared / "data" / "TACoS" / "annotations"
-    yield build_text(config, Paths(annotations, (), shared / "glove" / "glove.subset.300d.txt.gz"))
-    patch.undo()
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_tacos_rows(shared: Path, nltk_text: GloveText, split: str) -> None:
-    rows = golden_rows(shared, f"tacos_glove.{split}")
-    queries = read_split("tacos", shared / "data" / "TACoS" / "annotations", split).queries
+@pytest.mark.parametrize(("name", "split"), CASES)
+def test_rows(shared: Path, encoders: dict[str, TextEncoder], name: str, split: str) -> None:
+    rows, queries, text = golden_rows(shared, f"{name}.{split}"), read(shared, name, split), encoders[name]
+    clip_len = load_config(PRESETS[name]).dataset.clip_len
     for row, query in zip(rows, queries, strict=False):
-        words = nltk_text.words(query.sentence)
         assert (query.qid, query.vid, query.sentence) == (row["qid"], row["video_id"], row["sentence"])
         assert query.duration == pytest.approx(row["duration"], abs=1e-9)
-        assert query.windows[0] == pytest.approx(row["moment"], abs=1e-9)
-        fractions = np.array(query.windows[0]) / query.duration
-        assert fractions == pytest.approx([row["start_idx"], row["end_idx"]], abs=1e-9)
-        assert nltk_text.ids(query.sentence).tolist() == row["words"]
+        windows = row["relevant_windows"] or ([row["moment"]] if row["moment"] else [])
+        assert len(query.windows) == len(windows)
+        for ours, theirs in zip(query.windows, windows, strict=True):
+            assert ours == pytest.approx(theirs, abs=1e-9)
+        if row["start_idx"] is not None:
+            start, end = query.windows[0]
+            places = (start / query.duration, end / query.duration)
+            if clip_len > 0:
+                places = (math.floor(start / clip_len), math.floor(end / clip_len))
+            assert places == pytest.approx((row["start_idx"], row["end_idx"]), abs=1e-9)
+        words = text.words(query.sentence)
+        if row["words"] is not None:
+            assert isinstance(text, GloveText | ClipText)
+            assert list(text.ids(query.sentence)) == row["words"]
+        assert len(words.tokens) == row["n_words"]
         assert words.weights.tolist() == row["weight"]
         assert words.unknown.astype(int).tolist() == row["unknown"]
         assert words.labels.tolist() == row["label"]
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_tacos_sums(shared: Path, nltk_text: GloveText, split: str) -> None:
-    summary = json.loads((shared / "golden" / "annotations" / "summary.json").read_text())[f"tacos_glove/{split}"]
-    queries = read_split("tacos", shared / "data" / "TACoS" / "annotations", split).queries
-    words = [nltk_text.words(query.sentence) for query in queries]
+@pytest.mark.parametrize(("name", "split"), CASES)
+def test_sums(shared: Path, encoders: dict[str, TextEncoder], name: str, split: str) -> None:
+    summary = json.loads((shared / "golden" / "annotations" / "summary.json").read_text())[f"{name}/{split}"]
+    queries = read(shared, name, split)
+    words = [encoders[name].words(query.sentence) for query in queries]
     assert {
         "queries": len(queries),
-        "videos": len({query.vid for query in queries}),
+        "videos": len({query.group for query in queries}),
         "words": sum(len(w.tokens) for w in words),
         "unknown": sum(int(w.unknown.sum()) for w in words),
         "weight": sum(int(w.weights.sum()) for w in words),
@@ -68,27 +134,61 @@ def test_tacos_sums(shared: Path, nltk_text: GloveText, split: str) -> None:
     } == summary
 
 
+def test_every_golden_file_is_compared(shared: Path) -> None:
+    files = {path.name.removesuffix(".jsonl.gz") for path in (shared / "golden" / "annotations").glob("*.gz")}
+    assert files == {f"{name}.{split}" for name, split in CASES}
+
+
 def test_counts_of_every_tacos_split(shared: Path) -> None:
-    folder = shared / "data" / "TACoS" / "annotations"
     sizes = {}
     for split in ("train", "val", "test"):
-        queries = read_split("tacos", folder, split).queries
+        queries = read(shared, "tacos_glove", split)
         sizes[split] = (len(queries), len({query.vid for query in queries}))
     assert sizes == {"train": (9790, 75), "val": (4436, 27), "test": (4001, 25)}
 
 
-def test_count_files_byte_for_byte(shared: Path, tmp_path: Path) -> None:
-    folder = shared / "data" / "TACoS" / "annotations"
-    written = count_dataset("tacos", folder, out=tmp_path, kinds=["glove", "clip"], max_words=16, overwrite=False)
-    assert len(written) == 2
-    for item in written:
-        assert item.path.read_bytes() == (folder / item.path.name).read_bytes()
+@pytest.mark.parametrize("preset", ["charades", "qvhighlights", "tacos"])
+def test_count_files_byte_for_byte(shared: Path, tmp_path: Path, preset: str) -> None:
+    config = load_config(preset).dataset
+    folder = shared / "data" / config.annotations
+    published = list(folder.glob("*_tokenized_count.txt"))
+    count_dataset(
+        config.name, folder, out=tmp_path, kinds=["glove", "clip"], max_words=config.max_words, overwrite=False
+    )
+    assert published
+    for path in published:
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("preset", ["charades-cd", "charades-cg"])
+def test_count_files_are_links(shared: Path, tmp_path: Path, preset: str) -> None:
+    config = load_config(preset).dataset
+    folder = shared / "data" / config.annotations
+    for item in count_dataset(config.name, folder, out=tmp_path, kinds=["clip"], max_words=16, overwrite=False):
+        assert item.path.is_symlink()
+        assert item.path.read_bytes() == follow(folder / item.path.name).read_bytes()
+
+
+def test_the_published_vocabulary_comes_out_again(shared: Path, tmp_path: Path) -> None:
+    published = read_vocabulary(shared / "data" / "charades" / "annotations" / "glove.pkl", dim=300)
+    file = tmp_path / "glove.txt"
+    lines = (
+        f"{word} {' '.join(repr(float(x)) for x in vector)}\n"
+        for word, vector in zip(reversed(published.words), published.vectors[::-1], strict=True)
+    )
+    file.write_text("".join(lines))
+    tagger = LexiconTagger()
+    queries = [query for split in ("train", "test") for query in read(shared, "charades_glove_pkl", split)]
+    sentences = ([t.lower() for t in tagger.tokens(query.sentence)] for query in queries if not query.repaired)
+    again = build_vocabulary(file, sentences, dim=300)
+    assert again.words == published.words
+    assert again.counts == published.counts
+    assert np.array_equal(again.vectors, published.vectors)
 
 
 def sentences(shared: Path, dataset: str) -> list[str]:
     if dataset == "tacos":
-        folder = shared / "data" / "TACoS" / "annotations"
-        return [q.sentence for split in ("train", "val", "test") for q in read_split("tacos", folder, split).queries]
+        return [q.sentence for split in ("train", "val", "test") for q in read(shared, "tacos_glove", split)]
     files = (shared / "data" / "charades" / "annotations").glob("charades_sta_*.txt")
     return [line.split("##")[1] for path in sorted(files) for line in path.read_text().splitlines()]
 

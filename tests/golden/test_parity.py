@@ -11,7 +11,15 @@ import pytest
 
 from tests.parity.fixture import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, compare
 
-MODELS = ["tacos_glove", "charades_glove_pkl", "charades_no_recfw", "charades_no_recss", "tacos_txt_pos"]
+MODELS = [
+    "charades_clip",
+    "charades_glove_pkl",
+    "charades_no_recfw",
+    "charades_no_recss",
+    "qvhighlights_clip",
+    "tacos_glove",
+    "tacos_txt_pos",
+]
 
 
 @pytest.mark.parametrize("name", MODELS)

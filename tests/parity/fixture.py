@@ -18,9 +18,12 @@ from mesm_core.losses.criterion import Criterion
 from mesm_core.model.mesm import Mesm
 from mesm_core.official.config import sections
 from mesm_core.official.names import from_official, rename
+from mesm_core.text.clip import ClipTextTransformer
 from mesm_core.text.encoder import mean_then_normalise, normalise
 from mesm_core.types import Inputs, ModelOutput, Targets
 
+# The examples' text transformers are too narrow for CLIP's 64 channels a head (golden/README.md).
+CLIP_FIXTURE_HEADS = 2
 OUTPUT_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
 # Gradients are sums in float32: what cancels leaves rounding noise in proportion to the largest one. An array
@@ -83,14 +86,28 @@ class Fixture:
             words = normalise(words) * mask[..., None]
             sentences = normalise(words.sum(axis=1) / mask.sum(axis=1, keepdims=True))
             return words, mask, sentences
-        features = np.zeros((*words.shape, self.flags["t_feat_dim"]), np.float32)
+        if self.flags["tokenizer_type"] == "CLIP":
+            raw = self._clip(words)
+            mask = mask[:, : self.flags["max_words_l"]]
+        else:
+            raw = self.arrays["state/text_encoder.emb.weight"][words]
+        features = np.zeros((*mask.shape, self.flags["t_feat_dim"]), np.float32)
         sentences = np.zeros((len(words), self.flags["t_feat_dim"]), np.float32)
-        table = self.arrays["state/text_encoder.emb.weight"]
-        for query, (ids, valid) in enumerate(zip(words, mask, strict=True)):
-            encoded = mean_then_normalise(table[ids[valid]])
+        for query, valid in enumerate(mask):
+            encoded = mean_then_normalise(raw[query, : mask.shape[1]][valid])
             features[query, : len(encoded.words)] = encoded.words
             sentences[query] = encoded.sentence
         return features, mask, sentences
+
+    def _clip(self, ids: np.ndarray) -> np.ndarray:
+        prefix = "text_encoder."
+        weights = {
+            name.removeprefix(prefix): torch.from_numpy(value)
+            for name, value in self.group("state").items()
+            if name.startswith(prefix)
+        }
+        encoder = ClipTextTransformer.from_weights(weights, heads=CLIP_FIXTURE_HEADS)
+        return encoder(torch.from_numpy(ids)).numpy()
 
     def _inputs(self) -> Inputs:
         words, mask, sentences = self._text()

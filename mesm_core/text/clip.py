@@ -1,0 +1,243 @@
+"""CLIP's text transformer, frozen, and the text encoder made of it (Radford et al. 2021)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mesm_core.errors import TextError
+from mesm_core.model.attention import MultiHeadAttention
+from mesm_core.text.cache import TextCache
+from mesm_core.text.clip_bpe import ClipTokenizer
+from mesm_core.text.encoder import in_batches, mean_then_normalise, refuse_empty
+from mesm_core.text.words import Tagger
+from mesm_core.types import TextFeatures, Words
+
+HEAD_WIDTH = 64
+BATCH = 128
+
+
+class QuickGELU(nn.Module):
+    """x · sigmoid(1.702 x), the activation of OpenAI's CLIP."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activation, the shape of ``x``."""
+        return x * torch.sigmoid(1.702 * x)
+
+
+class ResidualBlock(nn.Module):
+    """Pre-norm causal self-attention and a feed-forward of four times the width."""
+
+    def __init__(self, *, width: int, heads: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.attn = MultiHeadAttention(dim=width, heads=heads)
+        self.ln_1 = nn.LayerNorm(width)
+        self.mlp = nn.ModuleDict(
+            {"c_fc": nn.Linear(width, 4 * width), "gelu": activation, "c_proj": nn.Linear(4 * width, width)}
+        )
+        self.ln_2 = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (Q, L, width) of (Q, L, width)."""
+        seen = self.ln_1(x)
+        x = x + self.attn(seen, seen, seen, key_mask=None, causal=True)
+        hidden = self.mlp["gelu"](self.mlp["c_fc"](self.ln_2(x)))
+        out: Tensor = x + self.mlp["c_proj"](hidden)
+        return out
+
+
+class ClipTextTransformer(nn.Module):
+    """CLIP's text tower; its parameters have OpenAI's names.
+
+    Args:
+        vocabulary: number of tokens; context: longest sequence; width, layers, heads: of the transformer.
+        activation: ``quick_gelu`` (OpenAI's weights) or ``gelu`` (most of open_clip's).
+    """
+
+    def __init__(
+        self, *, vocabulary: int, context: int, width: int, layers: int, heads: int, activation: str = "quick_gelu"
+    ) -> None:
+        super().__init__()
+        make = {"quick_gelu": QuickGELU, "gelu": nn.GELU}[activation]
+        self.token_embedding = nn.Embedding(vocabulary, width)
+        self.positional_embedding = nn.Parameter(torch.zeros(context, width))
+        blocks = [ResidualBlock(width=width, heads=heads, activation=make()) for _ in range(layers)]
+        self.transformer = nn.ModuleDict({"resblocks": nn.Sequential(*blocks)})
+        self.ln_final = nn.LayerNorm(width)
+
+    @property
+    def width(self) -> int:
+        """Width of the hidden states."""
+        return int(self.positional_embedding.shape[1])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return the hidden states (Q, L, width) of token ids (Q, L) after the final LayerNorm, unprojected.
+
+        No position looks at a later one, so padding behind a sentence changes nothing in it.
+        """
+        x = self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]
+        out: Tensor = self.ln_final(self.transformer["resblocks"](x))
+        return out
+
+    @classmethod
+    def from_weights(
+        cls, weights: Mapping[str, Tensor], *, heads: int | None = None, activation: str = "quick_gelu"
+    ) -> ClipTextTransformer:
+        """Return the transformer of OpenAI-named weights, in evaluation mode and float32.
+
+        Raises:
+            TextError: the weights are no text tower.
+        """
+        try:
+            context, width = weights["positional_embedding"].shape
+            vocabulary = len(weights["token_embedding.weight"])
+        except KeyError as error:
+            raise TextError(f"These weights are no CLIP text encoder: {error} is missing.") from None
+        layers = len({name.split(".")[2] for name in weights if name.startswith("transformer.resblocks.")})
+        model = cls(
+            vocabulary=vocabulary,
+            context=context,
+            width=width,
+            layers=layers,
+            heads=heads or max(width // HEAD_WIDTH, 1),
+            activation=activation,
+        )
+        known = model.state_dict()
+        try:
+            model.load_state_dict({name: value.float() for name, value in weights.items() if name in known})
+        except RuntimeError as error:
+            raise TextError(f"These weights are no CLIP text encoder: {error}") from error
+        return model.eval().requires_grad_(False)
+
+
+class ClipText:
+    """The CLIP text encoder (mesm-model.md, "Words and sentence"); each sentence is encoded once.
+
+    Args:
+        model: frozen transformer; device: where it runs; dtype: float32, or float16 on CUDA.
+        tokenizer: BPE; label_ids: token ids that masked-word reconstruction tells apart, most frequent first.
+        tagger: weighs tokens; max_words: sentences are cut to this many tokens, start and end included.
+        cache: keeps encoded sentences on disk, or None; path: of the weights, for the checkpoint.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: ClipTextTransformer,
+        tokenizer: ClipTokenizer,
+        label_ids: Sequence[int],
+        tagger: Tagger,
+        max_words: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        cache: TextCache | None = None,
+        path: Path | None = None,
+    ) -> None:
+        self.label_ids = tuple(label_ids)
+        self.weights_hash = hash_weights(model)
+        self.path = path
+        self._model = model.to(device=device, dtype=dtype)
+        self._device = device
+        self._tokenizer = tokenizer
+        self._labels = {token: label for label, token in enumerate(self.label_ids)}
+        self._tagger = tagger
+        self._max_words = max_words
+        self._cache = cache
+        self._known: dict[str, np.ndarray] = {}
+
+    @property
+    def classes(self) -> int:
+        """Number of masked-word classes: the label tokens, unknown, start and end."""
+        return len(self.label_ids) + 3
+
+    def ids(self, sentence: str) -> list[int]:
+        """Return the sentence's token ids, start and end included, cut to ``max_words``.
+
+        Raises:
+            TextError: the sentence is empty.
+        """
+        refuse_empty(sentence)
+        inner = self._tokenizer.encode(sentence)[: self._max_words - 2]
+        return [self._tokenizer.start, *inner, self._tokenizer.end]
+
+    def words(self, sentence: str) -> Words:
+        """Return the sentence's tokens with masked-word labels and weights.
+
+        Raises:
+            TextError: the sentence is empty.
+        """
+        refuse_empty(sentence)
+        inner = self._tokenizer.encode(sentence)
+        pieces = [self._tokenizer.piece(token) for token in inner]
+        limit = self._max_words - 2
+        unknown = len(self.label_ids)
+        labels = [self._labels.get(token, unknown) for token in inner[:limit]]
+        weights = [0, *self._tagger.weights(pieces)[:limit], 0]
+        array = np.array([unknown + 1, *labels, unknown + 2], np.int64)
+        return Words(
+            tokens=("<|startoftext|>", *pieces[:limit], "<|endoftext|>"),
+            labels=array,
+            unknown=array == unknown,
+            weights=np.array(weights, np.int64),
+        )
+
+    def prepare(self, sentences: Iterable[str], progress: Callable[[int], None] | None = None) -> None:
+        """Encode the sentences that are neither in memory nor in the cache, in batches of equal length's sake."""
+        wanted = [s for s in dict.fromkeys(sentences) if s not in self._known]
+        if self._cache is not None:
+            stored = self._cache.read({s: self._key(s) for s in wanted})
+            self._known |= stored
+            if progress is not None:
+                progress(len(stored))
+            wanted = [s for s in wanted if s not in stored]
+        for part in in_batches(sorted(wanted, key=lambda s: len(self.ids(s))), BATCH):
+            encoded = dict(zip(part, self._encode(part), strict=True))
+            self._known |= encoded
+            if self._cache is not None:
+                self._cache.write({self._key(s): vectors for s, vectors in encoded.items()})
+            if progress is not None:
+                progress(len(part))
+
+    def features(self, sentence: str) -> TextFeatures:
+        """Return the sentence's word vectors and its own vector.
+
+        Raises:
+            TextError: the sentence is empty.
+        """
+        if sentence not in self._known:
+            self.prepare([sentence])
+        return mean_then_normalise(self._known[sentence])
+
+    def state(self) -> Mapping[str, Any]:
+        """Return what a checkpoint keeps: the encoder by path and hash, and the label tokens."""
+        return {
+            "path": None if self.path is None else str(self.path.resolve()),
+            "hash": self.weights_hash,
+            "label_ids": list(self.label_ids),
+        }
+
+    @torch.inference_mode()
+    def _encode(self, sentences: Sequence[str]) -> list[np.ndarray]:
+        ids = [self.ids(sentence) for sentence in sentences]
+        longest = max(map(len, ids))
+        table = torch.tensor([row + [0] * (longest - len(row)) for row in ids], device=self._device)
+        hidden = self._model(table).to(torch.float16).cpu().numpy()
+        return [row[: len(tokens)].copy() for row, tokens in zip(hidden, ids, strict=True)]
+
+    def _key(self, sentence: str) -> bytes:
+        return hashlib.sha256(f"{self.weights_hash} {self._max_words} {sentence}".encode(errors="replace")).digest()
+
+
+def hash_weights(model: nn.Module) -> str:
+    """Return a hash of a model's weights that does not depend on where they lie."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,224 @@
+"""CLIP's text weights from the files that people have, read without running code from them."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mesm_core.errors import TextError
+from mesm_core.text.clip import HEAD_WIDTH, ClipTextTransformer
+
+FORMAT = "mesm-clip-text"
+TEXT_NAMES = re.compile(
+    r"(?:.*\.)?((?:transformer\.resblocks\.\d+\..+)|token_embedding\.weight|positional_embedding|ln_final\.(?:weight|bias))$"
+)
+_HF_LAYER = re.compile(r"(?:.*\.)?text_model\.encoder\.layers\.(\d+)\.(.+)$")
+_HF_PARTS = {
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    "self_attn.out_proj": "attn.out_proj",
+}
+
+
+def read_clip_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the text tower's weights under OpenAI's names, and what the file says about them.
+
+    Takes OpenAI's TorchScript archives (ViT-B-32.pt), open_clip's and Hugging Face's checkpoints (.safetensors,
+    .bin, .pt), the paper's clip_text_encoder.pth, and what ``mesm prepare clip-text`` wrote.
+
+    Raises:
+        TextError: the file is missing, unreadable, needs code to be run, or has no text tower.
+    """
+    if not path.is_file():
+        raise TextError(
+            f"No CLIP weights at {path}.",
+            hint="Give --clip FILE: OpenAI's ViT-B-32.pt, an open_clip or Hugging Face checkpoint, or what "
+            "`mesm prepare clip-text` wrote.",
+        )
+    weights, about = _read(path)
+    text = text_tower(weights)
+    if not {"token_embedding.weight", "positional_embedding"} <= set(text):
+        raise TextError(
+            f"{path} has no CLIP text tower ({len(weights)} tensors, none of a text transformer's).",
+            hint="Give the whole CLIP model, not its image encoder.",
+        )
+    return text, about
+
+
+def load_clip_text(path: Path, *, width: int | None = None) -> ClipTextTransformer:
+    """Return the frozen text transformer of a weights file.
+
+    Args:
+        width: width that it must have.
+
+    Raises:
+        TextError: the file cannot be used, or is of another width.
+    """
+    weights, about = read_clip_weights(path)
+    heads = int(about["heads"]) if about.get("heads") else None
+    model = ClipTextTransformer.from_weights(weights, heads=heads, activation=about.get("activation", "quick_gelu"))
+    if width not in (None, model.width):
+        raise TextError(
+            f"The CLIP text encoder in {path} is {model.width} wide, but model.text_dim is {width}.",
+            hint=f"Use --set model.text_dim={model.width}, or give other weights.",
+        )
+    return model
+
+
+def write_clip_text(path: Path, weights: Mapping[str, Tensor], *, heads: int | None, activation: str) -> None:
+    """Write a text-only safetensors file (to a path that the caller made safe to write)."""
+    width = weights["positional_embedding"].shape[1]
+    about = {"format": FORMAT, "heads": str(heads or max(width // HEAD_WIDTH, 1)), "activation": activation}
+    save_file({name: value.contiguous().clone() for name, value in weights.items()}, path, metadata=about)
+
+
+def text_tower(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the text tower of a CLIP model's weights under OpenAI's names; image weights are left out."""
+    if any("text_model.embeddings" in name for name in weights):
+        return _from_hugging_face(weights)
+    named = {}
+    for name, value in weights.items():
+        match = TEXT_NAMES.match(name)
+        if match and not name.startswith(("visual.", "vision_model.")) and ".visual." not in name:
+            named[match[1]] = value
+    return named
+
+
+def _from_hugging_face(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    named: dict[str, Tensor] = {}
+    projections: dict[tuple[str, str, str], Tensor] = {}
+    for name, value in weights.items():
+        layer = _HF_LAYER.match(name)
+        if layer:
+            number, rest = layer.groups()
+            module, _, kind = rest.rpartition(".")
+            if module in {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}:
+                projections[number, module[-6], kind] = value
+            elif module in _HF_PARTS:
+                named[f"transformer.resblocks.{number}.{_HF_PARTS[module]}.{kind}"] = value
+        elif name.endswith("text_model.embeddings.token_embedding.weight"):
+            named["token_embedding.weight"] = value
+        elif name.endswith("text_model.embeddings.position_embedding.weight"):
+            named["positional_embedding"] = value
+        elif "text_model.final_layer_norm." in name:
+            named[f"ln_final.{name.rsplit('.', 1)[1]}"] = value
+    for number in {number for number, _, _ in projections}:
+        for kind in ("weight", "bias"):
+            parts = [projections[number, part, kind] for part in "qkv"]
+            named[f"transformer.resblocks.{number}.attn.in_proj_{kind}"] = torch.cat(parts)
+    return named
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        if _is_torchscript(path):
+            return _read_torchscript(path), {}
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise TextError(f"{path} cannot be read without running code from it, or is damaged: {error}") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        raise TextError(f"{path} cannot be read: {error}", hint="Is the download complete?") from error
+    while isinstance(content, dict) and isinstance(content.get("state_dict") or content.get("model"), dict):
+        content = content.get("state_dict") or content["model"]
+    if not isinstance(content, dict):
+        raise TextError(f"{path} holds {type(content).__name__}, not weights by name.")
+    return {name: value for name, value in content.items() if isinstance(value, Tensor)}, {}
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _read_torchscript(path: Path) -> dict[str, Tensor]:
+    """Return the parameters of a TorchScript archive by name; its code is not even looked at."""
+    with zipfile.ZipFile(path) as archive:
+        member = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+        root = _ScriptUnpickler(archive, member.removesuffix("data.pkl")).read()
+    tensors: dict[str, Tensor] = {}
+    _collect(root, "", tensors)
+    return tensors
+
+
+class _Module:
+    """Stands for any scripted module: its attributes as a dict."""
+
+    def __init__(self) -> None:
+        self.attributes: dict[str, Any] = {}
+
+    def __setstate__(self, state: Any) -> None:
+        self.attributes = state if isinstance(state, dict) else {}
+
+
+class _ScriptUnpickler(pickle.Unpickler):
+    """Reads a TorchScript data.pkl: scripted classes become ``_Module``, tensors are rebuilt, nothing else is had."""
+
+    _DTYPES = {  # noqa: RUF012
+        "FloatStorage": torch.float32,
+        "HalfStorage": torch.float16,
+        "BFloat16Storage": torch.bfloat16,
+        "DoubleStorage": torch.float64,
+        "LongStorage": torch.int64,
+        "IntStorage": torch.int32,
+        "BoolStorage": torch.bool,
+    }
+
+    def __init__(self, archive: zipfile.ZipFile, prefix: str) -> None:
+        super().__init__(io.BytesIO(archive.read(prefix + "data.pkl")))
+        self._archive = archive
+        self._prefix = prefix
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return a harmless stand-in for what a TorchScript archive names; refuse anything else."""
+        if module.startswith("__torch__"):
+            return _Module
+        if module == "torch" and name in self._DTYPES:
+            return self._DTYPES[name]
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild
+        if (module, name) == ("collections", "OrderedDict"):
+            return dict
+        if module == "torch.jit._pickle":
+            return lambda value=None, *_: value
+        raise TextError(f"The archive asks for {module}.{name}, which weights do not need: it was not loaded.")
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        """Return the flat storage that a persistent id names."""
+        _, dtype, key, *_ = pid
+        data = bytearray(self._archive.read(f"{self._prefix}data/{key}"))
+        return torch.frombuffer(data, dtype=dtype)
+
+    def read(self) -> Any:
+        """Return the root module."""
+        return self.load()
+
+
+def _rebuild(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+    return torch.as_strided(storage, size, stride, offset).clone()
+
+
+def _collect(module: Any, prefix: str, tensors: dict[str, Tensor]) -> None:
+    if isinstance(module, _Module):
+        for name, value in module.attributes.items():
+            if isinstance(value, Tensor):
+                tensors[prefix + name] = value
+            else:
+                _collect(value, f"{prefix}{name}.", tensors)

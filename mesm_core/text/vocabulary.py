@@ -1,0 +1,226 @@
+"""The vocabulary of a glove.pkl: words with counts and vectors, read safely and kept as HDF5."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mesm_core.data.files import follow
+from mesm_core.errors import TextError
+from mesm_core.text.encoder import normalise, refuse_empty
+from mesm_core.text.glove import each_line
+from mesm_core.text.words import Tagger
+from mesm_core.types import TextFeatures, Words
+
+PAD_WORD = "<PAD>"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words in order of first appearance, how often each is said, and (n, Dt) float32 vectors."""
+
+    words: tuple[str, ...]
+    counts: tuple[int, ...]
+    vectors: np.ndarray
+
+    def most_common(self, number: int) -> list[str]:
+        """Return the most frequent words, ties in order of first appearance."""
+        return [word for word, _ in Counter(dict(zip(self.words, self.counts, strict=True))).most_common(number)]
+
+
+def build_vocabulary(path: Path, sentences: Iterable[Iterable[str]], *, dim: int) -> Vocabulary:
+    """Return the vocabulary of tokenised sentences: their words that a GloVe text file has.
+
+    Raises:
+        TextError: the file is missing, damaged, of another width, or has none of the words.
+    """
+    counts = Counter(word for tokens in sentences for word in tokens)
+    wanted = {word.encode(): word for word in counts}
+    found: dict[str, np.ndarray] = {}
+
+    def keep(number: int, line: bytes) -> None:
+        head, _, rest = line.partition(b" ")
+        word = wanted.get(head)
+        if word is not None and word not in found:
+            vector = np.array(rest.split(), np.float32)
+            if vector.shape != (dim,):
+                raise TextError(f"{path}, line {number}: a vector of {vector.size} numbers, expected {dim}.")
+            found[word] = vector
+
+    each_line(path, keep)
+    words = [word for word in counts if word in found]
+    if not words:
+        raise TextError(f"{path} has none of the {len(counts)} words.", hint="Is it a GloVe text file?")
+    return Vocabulary(tuple(words), tuple(counts[w] for w in words), np.stack([found[w] for w in words]))
+
+
+def write_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
+    """Write a vocabulary as HDF5 (to a path that the caller made safe to write)."""
+    with h5py.File(path, "w") as file:
+        file["words"] = np.array([word.encode() for word in vocabulary.words], dtype=object)
+        file["counts"] = np.array(vocabulary.counts, np.int64)
+        file["vectors"] = vocabulary.vectors
+        file.attrs["format"] = "mesm-vocabulary"
+
+
+def read_vocabulary(path: Path, *, dim: int | None = None) -> Vocabulary:
+    """Return the vocabulary of a glove.pkl, or of a file that ``mesm prepare glove`` wrote; runs no code from it.
+
+    Args:
+        dim: width that the vectors must have.
+
+    Raises:
+        TextError: the file is missing, damaged, or holds anything else.
+    """
+    if not path.is_file():
+        raise TextError(
+            f"No vocabulary file at {path}.",
+            hint="Give --glove FILE (the published glove.pkl), or build one with `mesm prepare glove`.",
+        )
+    path = follow(path)
+    ours = path.suffix in {".h5", ".hdf5"}
+    vocabulary = _read_hdf5(path) if ours else _from_pickle(_Unpickler(path).read(), path)
+    width = vocabulary.vectors.shape[1]
+    if dim not in (None, width):
+        raise TextError(
+            f"The vectors in {path} are {width} wide, but model.text_dim is {dim}.",
+            hint=f"Use --set model.text_dim={width}, or give another vocabulary.",
+        )
+    return vocabulary
+
+
+class VocabularyText:
+    """The glove.pkl text encoder (mesm-model.md, "Words and sentence"): words it lacks are dropped.
+
+    Args:
+        vocabulary: words, counts and vectors.
+        vocab_size: most frequent words that masked-word reconstruction tells apart.
+        tagger: splits sentences and weighs words.
+        max_words: sentences are cut to this many known words.
+
+    Raises:
+        TextError: the vocabulary is smaller than ``vocab_size``.
+    """
+
+    def __init__(self, *, vocabulary: Vocabulary, vocab_size: int, tagger: Tagger, max_words: int) -> None:
+        if len(vocabulary.words) < vocab_size:
+            raise TextError(
+                f"The vocabulary has {len(vocabulary.words)} words, fewer than text.vocab_size = {vocab_size}.",
+                hint=f"Use --set text.vocab_size={len(vocabulary.words)}.",
+            )
+        self.vocabulary = vocabulary
+        self._rows = {word: row for row, word in enumerate(vocabulary.words)}
+        self._labels = {word: label for label, word in enumerate(vocabulary.most_common(vocab_size))}
+        self._tagger = tagger
+        self._max_words = max_words
+
+    @property
+    def classes(self) -> int:
+        """Number of masked-word classes: the label words and "unknown"."""
+        return len(self._labels) + 1
+
+    def prepare(self, sentences: Iterable[str], progress: Callable[[int], None] | None = None) -> None:
+        """Do nothing: sentences are looked up as they come."""
+
+    def words(self, sentence: str) -> Words:
+        """Return the sentence's known words with masked-word labels and weights; one unknown where none is.
+
+        Raises:
+            TextError: the sentence is empty.
+        """
+        refuse_empty(sentence)
+        raw = self._tagger.tokens(sentence)
+        weighed = zip(raw, self._tagger.weights(raw), strict=True)
+        known = [(token.lower(), weight) for token, weight in weighed if token.lower() in self._rows]
+        known = known[: self._max_words] or [("", 0)]
+        unknown = len(self._labels)
+        labels = np.array([self._labels.get(word, unknown) for word, _ in known], np.int64)
+        weights = np.array([weight for _, weight in known], np.int64)
+        return Words(tuple(word for word, _ in known), labels, labels == unknown, weights)
+
+    def features(self, sentence: str) -> TextFeatures:
+        """Return the known words' vectors, normalised, and the normalised mean of those.
+
+        Raises:
+            TextError: the sentence is empty.
+        """
+        rows = [self._rows.get(word, -1) for word in self.words(sentence).tokens]
+        vectors = self.vocabulary.vectors[rows] if rows != [-1] else np.zeros((1, self.vocabulary.vectors.shape[1]))
+        words = normalise(vectors.astype(np.float32))
+        return TextFeatures(words=words, sentence=normalise(words.mean(axis=0)))
+
+    def state(self) -> Mapping[str, Any]:
+        """Return the vocabulary for a checkpoint."""
+        import torch
+
+        return {
+            "words": list(self.vocabulary.words),
+            "counts": list(self.vocabulary.counts),
+            "vectors": torch.from_numpy(self.vocabulary.vectors),
+        }
+
+
+class _Unpickler(pickle.Unpickler):
+    """Admits what a glove.pkl holds: dict, list, Counter, NumPy arrays."""
+
+    _ALLOWED = frozenset(
+        {
+            ("collections", "Counter"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+        }
+    )
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.BytesIO(path.read_bytes()))
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return an admitted class; refuse and name any other."""
+        if (module, name) not in self._ALLOWED:
+            raise TextError(
+                f"{self._path} asks for {module}.{name}, which a vocabulary does not need: it was not loaded.",
+                hint="A glove.pkl holds dict, list, Counter and NumPy arrays only. Do not trust this file.",
+            )
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+    def read(self) -> Any:
+        """Return the file's content."""
+        try:
+            return self.load()
+        except TextError:
+            raise
+        except Exception as error:  # a damaged pickle can raise anything
+            raise TextError(f"{self._path} is not a readable pickle: {error}") from error
+
+
+def _from_pickle(content: Any, path: Path) -> Vocabulary:
+    try:
+        ids, vectors, counter = content["w2id"], content["id2vec"], content["counter"]
+        words = [word for word in sorted(ids, key=lambda w: ids[w]) if word != PAD_WORD]
+        table = np.stack([np.asarray(vectors[ids[word]], np.float32) for word in words])
+        return Vocabulary(tuple(words), tuple(int(counter[word]) for word in words), table)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise TextError(
+            f"{path} is not a glove.pkl: {type(error).__name__} {error}.",
+            hint="It has the keys w2id, id2vec and counter.",
+        ) from error
+
+
+def _read_hdf5(path: Path) -> Vocabulary:
+    try:
+        with h5py.File(path, "r") as file:
+            words = tuple(word.decode() for word in file["words"][()])
+            return Vocabulary(words, tuple(map(int, file["counts"][()])), np.asarray(file["vectors"][()], np.float32))
+    except (OSError, KeyError) as error:
+        raise TextError(f"{path} is not a vocabulary file: {error}") from error
