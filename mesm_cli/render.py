@@ -15,12 +15,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 
@@ -102,6 +104,22 @@ def progress(description: str, total: int | None, *, unit: str = "") -> Iterator
             bar.update(task, advance=amount, text=text)
 
         yield advance
+
+
+@contextmanager
+def bytes_progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar in bytes, with MB/s, on stderr and yield ``advance(bytes)``."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda size: bar.update(task, advance=size)
 
 
 def _bar_on_stderr(unit: str) -> Progress:
@@ -242,3 +260,15 @@ def _bar(start: float, end: float, duration: float, width: int) -> str:
 
 def _unicode() -> bool:
     return "utf" in (_out.encoding or "").lower() or bool(os.environ.get("MESM_UNICODE"))
+
+
+def findings(rows: Sequence[tuple[str, str, str]]) -> None:
+    """Print one line a check on stdout: ok, a warning or an error, its subject, and what was found."""
+    marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "error": "[bold red]error[/]"}
+    drawn = Table(box=None, pad_edge=False, show_header=False)
+    drawn.add_column(no_wrap=True)
+    drawn.add_column(no_wrap=True, style="bold")
+    drawn.add_column(overflow="fold")
+    for level, subject, message in rows:
+        drawn.add_row(marks[level], escape(subject), escape(message))
+    _out.print(drawn)

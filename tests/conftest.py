@@ -13,7 +13,8 @@ import torch
 from mesm_core.build import Paths
 from mesm_core.config.load import load_config
 from mesm_core.config.schema import Config
-from mesm_core.data.convert import find_sources, npy_to_hdf5
+from mesm_core.data.arrays import find_sources
+from mesm_core.data.convert import Options, npy_to_hdf5
 from mesm_core.data.counting import count_dataset
 from mesm_core.data.invented import write_invented
 from mesm_core.training.run import Run, prepare_directory
@@ -71,7 +72,7 @@ def invent(root: Path, **videos: int) -> Paths:
     """Write an invented dataset as a data root and return its paths."""
     made = write_invented(root, videos=videos or {"train": 8, "val": 3, "test": 3}, dim=12, text_dim=8)
     features = root / "TACoS" / "c3d.hdf5"
-    npy_to_hdf5(find_sources([made.npy]), features, fps=made.feature_fps)
+    npy_to_hdf5([find_sources(made.npy)], features, options=Options(fps=made.feature_fps))
     count_dataset("tacos", made.annotations, out=made.annotations, kinds=["glove"], max_words=16, overwrite=True)
     return Paths(made.annotations, (features,), made.glove)
 

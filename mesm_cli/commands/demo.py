@@ -58,7 +58,7 @@ def demo(
 
     Writes features, annotations and word vectors to a folder, and runs on them what you would run on yours.
     """
-    from mesm_cli.commands import evaluate, predict, prepare, train
+    from mesm_cli.commands import evaluate, predict, prepare, prepare_features, train
     from mesm_core.data.files import write_atomically
     from mesm_core.data.invented import write_invented
     from mesm_core.errors import OutputError
@@ -74,7 +74,7 @@ def demo(
 
     features = data / "TACoS" / "c3d.hdf5"
     _show("prepare", "npy2hdf5", made.npy, features, "--fps", made.feature_fps)
-    prepare.npy2hdf5([str(made.npy), str(features)], fps=made.feature_fps, overwrite=True)
+    prepare_features.npy2hdf5([str(made.npy), str(features)], fps=made.feature_fps, overwrite=True)
     _show("count-tokens", "--dataset", "tacos", "--data-dir", data)
     prepare.count_tokens("tacos", data_dir=data, overwrite=True)
     runs = folder / "runs"

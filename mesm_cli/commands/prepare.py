@@ -9,8 +9,15 @@ from typing import Annotated
 import typer
 
 from mesm_cli import options, render
+from mesm_cli.commands import prepare_data, prepare_features, prepare_text
 
 app = typer.Typer(help="Turn features and annotations into what training reads.", no_args_is_help=True)
+app.command("npy2hdf5")(prepare_features.npy2hdf5)
+app.command("hdf52npy")(prepare_features.hdf52npy)
+app.command("glove")(prepare_text.glove)
+app.command("clip-text")(prepare_text.clip_text)
+app.command("convert")(prepare_data.convert)
+app.command("check")(prepare_data.check)
 
 
 JSON_LINES = "jsonl"
@@ -22,92 +29,6 @@ class Kind(StrEnum):
     GLOVE = "glove"
     CLIP = "clip"
     BOTH = "both"
-
-
-class Dtype(StrEnum):
-    """Numbers that features are kept in."""
-
-    FLOAT16 = "float16"
-    FLOAT32 = "float32"
-
-
-@app.command("npy2hdf5")
-def npy2hdf5(
-    sources: Annotated[
-        list[str],
-        typer.Argument(metavar="SOURCE... OUT", help="Folders, files or quoted patterns; last, the HDF5 file."),
-    ],
-    key: Annotated[
-        str | None,
-        typer.Option(
-            "--key",
-            help="Array to take from .npz files. Default: features, or the only one.",
-            show_default=False,
-        ),
-    ] = None,
-    dtype: Annotated[
-        Dtype | None,
-        typer.Option("--dtype", help="Convert to this dtype. Default: as stored.", show_default=False),
-    ] = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(
-            "--fps",
-            min=1e-6,
-            help="Feature frames a second; kept with each video, so that predict knows its duration.",
-            show_default=False,
-        ),
-    ] = None,
-    overwrite: options.Overwrite = False,
-    json_: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
-    """Join .npy or .npz features, one file a video, into one HDF5 file.
-
-    Example: mesm prepare npy2hdf5 features/ data/TACoS/c3d.hdf5
-    """  # fmt: skip
-    from mesm_core.data import convert
-
-    if len(sources) < 2:
-        raise typer.BadParameter(
-            "give at least one source, and the HDF5 file to write last", param_hint="SOURCE... OUT"
-        )
-    out = Path(sources[-1])
-    files = convert.find_sources(sources[:-1])
-    total = sum(file.stat().st_size for file in files)
-    moved = 0
-    with render.progress("Converting", len(files), unit="videos") as advance:
-
-        def step(path: Path, size: int) -> None:
-            nonlocal moved
-            moved += size
-            advance(1, f"{moved / 1e6:.0f} of {total / 1e6:.0f} MB")
-
-        report = convert.npy_to_hdf5(files, out, key=key, dtype=dtype, fps=fps, overwrite=overwrite, progress=step)
-    if json_:
-        render.data(
-            {
-                "out": str(report.out),
-                "videos": report.videos,
-                "frames": report.frames,
-                "bytes": report.bytes,
-                "dims": sorted(report.dims),
-                "bad": [{"file": str(path), "reason": reason} for path, reason in report.bad],
-            }
-        )
-    else:
-        dims = ", ".join(map(str, sorted(report.dims)))
-        render.say(f"{out}: {report.videos} videos, {report.frames} frames, width {dims}, {report.bytes / 1e6:.1f} MB")
-    if len(report.dims) > 1:
-        render.warn(f"the videos have different widths ({dims}); training needs one")
-    if report.bad:
-        from mesm_core.errors import FeatureError, listing
-
-        reasons = "\n".join(f"  {path}: {reason}" for path, reason in report.bad)
-        raise FeatureError(
-            f"{len(report.bad)} of {len(files)} files were left out:\n{reasons}",
-            hint=f"The other {report.videos} are in {out}: {listing([out.name])}.",
-        )
 
 
 @app.command("count-tokens")

@@ -1,191 +1,277 @@
-"""Folders of .npy and .npz -> one HDF5 file, one dataset a video."""
+"""Folders of .npy and .npz to one HDF5 file, one dataset a video; and back."""
 
 from __future__ import annotations
 
-import glob
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
+from mesm_core.data.arrays import by_name, read_array
 from mesm_core.data.files import refuse_existing, replacing
-from mesm_core.errors import FeatureError, listing
+from mesm_core.data.rawcopy import RawArray, allocate, copy_numbers, raw_array
+from mesm_core.errors import FeatureError, OutputError, listing
 
-SUFFIXES = (".npy", ".npz")
-DEFAULT_KEY = "features"
 READERS = 4
-KEPT_DTYPES = (np.dtype(np.float16), np.dtype(np.float32))
+AHEAD = 2 * READERS
+FLUSH_BYTES = 256 * 2**20
+COMPLETE = "frames"
+DEFAULT_SKEW = 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files become datasets.
+
+    ``key``: array of an .npz; ``dtype``: to convert to; ``fps``: frames a second, kept with the duration that
+    follows; ``name_regex``: names of videos in file names; ``max_skew``: frames by which sources may differ in
+    length; ``compression``: gzip or lzf.
+    """
+
+    key: str | None = None
+    dtype: str | None = None
+    fps: float | None = None
+    name_regex: str | None = None
+    max_skew: int = DEFAULT_SKEW
+    compression: str | None = None
 
 
 @dataclass
 class Conversion:
-    """What a conversion wrote, and the files it had to leave out with the reason for each."""
+    """What a conversion wrote, what was there already, and the videos left out with the reason for each."""
 
     out: Path
     videos: int = 0
+    skipped: int = 0
     frames: int = 0
     bytes: int = 0
-    dims: set[int] = field(default_factory=set)
-    bad: list[tuple[Path, str]] = field(default_factory=list)
+    width: int | None = None
+    bad: list[tuple[str, str]] = field(default_factory=list)
 
 
-Progress = Callable[[Path, int], None]
-
-
-def find_sources(patterns: Sequence[str | Path]) -> list[Path]:
-    """Return the .npy and .npz files of folders, globs and single files, each once and in order.
-
-    Raises:
-        FeatureError: a pattern finds nothing, or two files would give the same name.
-    """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            matches = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
-        elif path.is_file():
-            matches = [path]
-        else:
-            matches = sorted(Path(p) for p in glob.glob(str(pattern), recursive=True))  # noqa: PTH207 (absolute patterns)
-        if not matches:
-            kind = "The folder" if path.is_dir() else "The path or pattern"
-            raise FeatureError(f"{kind} {pattern} has no .npy or .npz files.", hint="Check the path; quote patterns.")
-        wrong = [p for p in matches if p.suffix not in SUFFIXES]
-        if wrong:
-            raise FeatureError(f"Not .npy or .npz files: {listing(wrong)}.")
-        found |= dict.fromkeys(matches)
-    _refuse_duplicates(list(found))
-    return list(found)
+Progress = Callable[[int], None]
 
 
 def npy_to_hdf5(
-    sources: Sequence[Path],
+    parts: Sequence[Sequence[Path]],
     out: Path,
     *,
-    key: str | None = None,
-    dtype: str | None = None,
-    fps: float | None = None,
+    options: Options = Options(),
     overwrite: bool = False,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
-    """Write each file's array as the dataset named by its stem; files are read in parallel, written by one.
+    """Write every video as a dataset; files are read in parallel, written by one.
 
-    Bad files are left out and reported; if all are bad, nothing is written.
+    A video's files, one of each part, are cut to the shortest and joined on the feature axis. Bad videos are left
+    out and reported; if all are bad, nothing is written. While it lasts, the work lies in ``OUT.part``; what was
+    written there before a kill is not written again where ``resume`` is on.
 
     Args:
-        sources: .npy or .npz files, each (frames, dim) after squeezing.
-        key: array of an .npz to take; default: ``features``, or the only one.
-        dtype: ``float16`` or ``float32`` to convert to; default: as stored, float32 for any other.
-        fps: frames a second, kept as an attribute, with the duration that follows from it.
-        progress: called with each file and the bytes it gave.
+        parts: .npy or .npz files of each source.
+        progress: called with the bytes of each video done.
 
     Raises:
-        FeatureError: no file is usable; OutputError: ``out`` exists and ``overwrite`` is off.
+        FeatureError: no video is usable; OutputError: ``out`` or the rest of an earlier conversion is there, and
+            neither ``overwrite`` nor ``resume`` is on.
     """
-    refuse_existing(out, overwrite=overwrite)
+    videos = _match([by_name(paths, name_regex=options.name_regex) for paths in parts])
+    work = out.with_name(out.name + ".part")
+    if not resume:
+        refuse_existing(out, overwrite=overwrite)
+    _prepare_work(out, work, overwrite=overwrite, resume=resume)
     report = Conversion(out)
-    with replacing(out, overwrite=overwrite) as temporary:
-        with h5py.File(temporary, "w", libver="latest") as file:
-            for path, array in _read_all(sources, key=key, dtype=dtype, bad=report.bad):
-                if array is not None:
-                    _write(file, path, array, fps=fps)
-                    report.videos += 1
-                    report.frames += len(array)
-                    report.bytes += array.nbytes
-                    report.dims.add(array.shape[1])
-                if progress is not None:
-                    progress(path, 0 if array is None else array.nbytes)
-        if not report.videos:
-            reasons = "\n".join(f"  {path}: {reason}" for path, reason in report.bad[:10])
-            raise FeatureError(f"None of the {len(sources)} files could be used:\n{reasons}")
+    try:
+        with _open_for_append(work) as file:
+            report.width = next((node.shape[1] for node in file.values()), None)
+            left = [(name, paths) for name, paths in videos.items() if not _complete(file, name)]
+            report.skipped = len(videos) - len(left)
+            _write_all(file, left, report, options, progress)
+    except OSError as error:
+        raise OutputError(
+            f"{work} could not be written: {error}.", hint="Free some space; --resume goes on."
+        ) from error
+    if not report.videos and not report.skipped:
+        work.unlink()
+        reasons = "\n".join(f"  {name}: {reason}" for name, reason in report.bad[:10])
+        raise FeatureError(f"None of the {len(videos)} videos could be used:\n{reasons}")
+    work.replace(out)
     return report
 
 
-def read_array(path: Path, *, key: str | None = None, dtype: str | None = None) -> np.ndarray:
-    """Return a file's features (frames, dim), float16 or float32.
+def hdf5_to_npy(source: Path, folder: Path, *, overwrite: bool = False, progress: Progress | None = None) -> int:
+    """Write each dataset of an HDF5 file as ``FOLDER/NAME.npy`` and return how many there were.
 
     Raises:
-        FeatureError: the file is unreadable, holds Python objects, has another shape, NaN or infinity.
+        FeatureError: the file is missing, damaged or empty; OutputError: a .npy is there already.
     """
+    if not source.is_file():
+        raise FeatureError(f"No feature file at {source}.")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        array = loaded if isinstance(loaded, np.ndarray) else _choose(loaded, key)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if "allow_pickle" in str(error):
-            raise FeatureError("it holds Python objects, which are never loaded") from error
-        raise FeatureError(f"it cannot be read ({error})") from error
-    shape = array.shape
-    if array.ndim > 2:
-        array = array.reshape([size for size in shape if size != 1] or [1])
-    if array.ndim != 2:
-        raise FeatureError(f"its shape {shape} does not squeeze to (frames, dim)")
-    if 0 in array.shape:
-        raise FeatureError(f"it is empty: shape {shape}")
-    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
-        raise FeatureError(f"its dtype is {array.dtype}, not a real number")
-    if not np.isfinite(array).all():
-        raise FeatureError("it holds NaN or infinity")
-    wanted = np.dtype(dtype) if dtype else array.dtype if array.dtype in KEPT_DTYPES else np.dtype(np.float32)
-    converted = array.astype(wanted, copy=False)
-    if converted.dtype != array.dtype and not np.isfinite(converted).all():
-        raise FeatureError(f"its values do not fit in {wanted}")
-    return converted
+        with h5py.File(source, "r") as file:
+            names = [name for name, node in file.items() if isinstance(node, h5py.Dataset)]
+            if not names:
+                raise FeatureError(f"{source} holds no features.")
+            for name in names:
+                refuse_existing(folder / f"{name}.npy", overwrite=overwrite)
+            for name in names:
+                array = np.asarray(file[name][()])
+                with replacing(folder / f"{name}.npy") as temporary, temporary.open("wb") as target:
+                    np.save(target, array, allow_pickle=False)
+                if progress is not None:
+                    progress(array.nbytes)
+            return len(names)
+    except OSError as error:
+        raise FeatureError(f"{source} cannot be read: {error}") from error
 
 
-def _choose(arrays: np.lib.npyio.NpzFile, key: str | None) -> np.ndarray:
-    names = arrays.files
-    if key is None:
-        key = DEFAULT_KEY if DEFAULT_KEY in names else names[0] if len(names) == 1 else None
-    if key is None:
-        raise FeatureError(f"it holds several arrays ({listing(names)}): choose one with --key")
-    if key not in names:
-        raise FeatureError(f"it has no array '{key}' (it has: {listing(names)})")
-    chosen: np.ndarray = arrays[key]
-    return chosen
+def _match(parts: Sequence[Mapping[str, Path]]) -> dict[str, tuple[Path, ...]]:
+    """Return every video's files, one of each part.
 
-
-def _read_all(
-    sources: Sequence[Path], *, key: str | None, dtype: str | None, bad: list[tuple[Path, str]]
-) -> Iterator[tuple[Path, np.ndarray | None]]:
-    """Yield each file's array in order, read a few ahead; None where it is bad."""
-    remaining = iter(sources)
-    with ThreadPoolExecutor(READERS) as pool:
-
-        def submit(path: Path) -> tuple[Path, Future[np.ndarray]]:
-            return path, pool.submit(read_array, path, key=key, dtype=dtype)
-
-        ahead = [submit(path) for path in islice(remaining, 2 * READERS)]
-        while ahead:
-            path, future = ahead.pop(0)
-            try:
-                array: np.ndarray | None = future.result()
-            except FeatureError as error:
-                bad.append((path, error.message))
-                array = None
-            ahead += [submit(path) for path in islice(remaining, 1)]
-            yield path, array
-
-
-def _write(file: h5py.File, path: Path, array: np.ndarray, *, fps: float | None) -> None:
-    node = file.create_dataset(path.stem, data=array)
-    node.attrs["source"] = str(path)
-    if fps:
-        node.attrs["fps"] = fps
-        node.attrs["duration"] = len(array) / fps
-
-
-def _refuse_duplicates(paths: Sequence[Path]) -> None:
-    names: dict[str, Path] = {}
-    for path in paths:
-        other = names.setdefault(path.stem, path)
-        if other is not path:
+    Raises:
+        FeatureError: a part lacks videos that another has.
+    """
+    every = dict.fromkeys(name for part in parts for name in part)
+    for number, part in enumerate(parts, start=1):
+        missing = [name for name in every if name not in part]
+        if missing:
             raise FeatureError(
-                f"{other} and {path} would both be written as '{path.stem}'.",
-                hint="Rename one, or convert them apart.",
+                f"Source {number} lacks {len(missing)} of {len(every)} videos: {listing(missing)}.",
+                hint="With --concat every source has the same videos.",
             )
+    return {name: tuple(part[name] for part in parts) for name in every}
+
+
+def _prepare_work(out: Path, work: Path, *, overwrite: bool, resume: bool) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if work.exists() and not resume:
+            if not overwrite:
+                raise OutputError(
+                    f"{work} is left of an earlier conversion.", hint="Finish it: --resume. Start over: --overwrite."
+                )
+            work.unlink()
+        if resume and out.exists() and not work.exists():
+            out.replace(work)
+    except OSError as error:
+        raise OutputError(f"{out.parent} cannot be written: {error.strerror or error}.") from error
+
+
+def _open_for_append(work: Path) -> h5py.File:
+    """Open the work file so that, after a kill, it holds what was there at the last flush."""
+    try:
+        file = h5py.File(work, "a")
+    except OSError:
+        # A kill in the middle of a flush leaves a file that nobody can open: start over.
+        file = h5py.File(work, "w")
+    settings = file.id.get_mdc_config()
+    settings.evictions_enabled = False
+    settings.incr_mode = settings.flash_incr_mode = settings.decr_mode = 0
+    file.id.set_mdc_config(settings)
+    return file
+
+
+def _complete(file: h5py.File, name: str) -> bool:
+    node = file.get(name)
+    if node is None:
+        return False
+    if isinstance(node, h5py.Dataset) and node.attrs.get(COMPLETE) == node.shape[0]:
+        return True
+    del file[name]
+    return False
+
+
+@dataclass
+class _Job:
+    """A video on its way: its numbers are read (``array``), or copied straight to a place made for them (``raw``)."""
+
+    name: str
+    paths: tuple[Path, ...]
+    future: Future[np.ndarray | None]
+    raw: RawArray | None = None
+
+
+def _write_all(
+    file: h5py.File,
+    videos: Sequence[tuple[str, tuple[Path, ...]]],
+    report: Conversion,
+    options: Options,
+    progress: Progress | None,
+) -> None:
+    """Write the videos; worker threads read and copy, this thread alone calls HDF5."""
+    remaining, unflushed = iter(videos), 0
+    with ThreadPoolExecutor(READERS) as pool, open(file.filename, "r+b", buffering=0) as target:  # noqa: PTH123
+        jobs = deque(_start(pool, file, target.fileno(), video, report, options) for video in islice(remaining, AHEAD))
+        while jobs:
+            size = _finish(file, jobs.popleft(), report, options)
+            jobs.extend(_start(pool, file, target.fileno(), video, report, options) for video in islice(remaining, 1))
+            unflushed += size
+            if unflushed >= FLUSH_BYTES:
+                file.flush()
+                unflushed = 0
+            if progress is not None:
+                progress(size)
+
+
+def _start(
+    pool: ThreadPoolExecutor,
+    file: h5py.File,
+    target: int,
+    video: tuple[str, tuple[Path, ...]],
+    report: Conversion,
+    options: Options,
+) -> _Job:
+    name, paths = video
+    plain = len(paths) == 1 and options.compression is None
+    raw = raw_array(paths[0]) if plain else None
+    if raw is None or (options.dtype is not None and raw.dtype != options.dtype) or report.width != raw.shape[1]:
+        return _Job(name, paths, pool.submit(_read, paths, options))
+    place = allocate(file, name, raw)
+    return _Job(name, paths, pool.submit(copy_numbers, raw, target, place), raw)
+
+
+def _finish(file: h5py.File, job: _Job, report: Conversion, options: Options) -> int:
+    """Complete a job's dataset, or report why there is none; return its bytes."""
+    where = str(job.paths[0]) if len(job.paths) == 1 else job.name
+    try:
+        array = job.future.result()
+        if array is not None and report.width not in (None, array.shape[1]):
+            raise FeatureError(f"it is {array.shape[1]} wide, the others are {report.width}")
+    except FeatureError as error:
+        if job.raw is not None:
+            del file[job.name]
+        report.bad.append((where, error.message))
+        return 0
+    if array is not None:
+        layout: dict[str, Any] = {}
+        if options.compression:
+            layout = {"compression": options.compression, "chunks": array.shape}  # one chunk: read in one go
+        file.create_dataset(job.name, data=array, **layout)
+    node = file[job.name]
+    node.attrs["source"] = os.pathsep.join(map(str, job.paths))
+    if options.fps:
+        node.attrs["fps"] = options.fps
+        node.attrs["duration"] = len(node) / options.fps
+    node.attrs[COMPLETE] = len(node)
+    report.width = node.shape[1]
+    report.videos += 1
+    report.frames += len(node)
+    report.bytes += node.nbytes
+    return int(node.nbytes)
+
+
+def _read(paths: Sequence[Path], options: Options) -> np.ndarray:
+    arrays = [read_array(path, key=options.key, dtype=options.dtype) for path in paths]
+    if len(arrays) == 1:
+        return arrays[0]
+    lengths = [len(array) for array in arrays]
+    if max(lengths) - min(lengths) > options.max_skew:
+        raise FeatureError(f"its sources have {' and '.join(map(str, lengths))} frames, more than --max-skew apart")
+    return np.concatenate([array[: min(lengths)] for array in arrays], axis=1)

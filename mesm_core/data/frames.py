@@ -10,6 +10,7 @@ import numpy as np
 from mesm_core.types import Highlights, Query
 
 PAIRS = 2
+CLIP_SECONDS = 2
 
 
 def frame_range(window: tuple[float, float], *, duration: float, frames: int, clip_len: float) -> tuple[int, int]:
@@ -51,7 +52,10 @@ class FrameLabels:
 def label_frames(query: Query, *, frames: int, clip_len: float, rng: np.random.Generator) -> FrameLabels:
     """Return a query's frame labels: from its highlights where it has some, else from its windows."""
     if query.highlights is not None and query.highlights.clips:
-        return _from_highlights(query.highlights, frames, rng)
+        seconds = clip_len if clip_len > 0 else query.duration / frames
+        labels = _from_highlights(query.highlights, frames, seconds, rng)
+        if labels is not None:
+            return labels
     saliency = np.zeros(frames, np.float32)
     for window in query.windows:
         first, last = frame_range(window, duration=query.duration, frames=frames, clip_len=clip_len)
@@ -64,18 +68,30 @@ def label_frames(query: Query, *, frames: int, clip_len: float, rng: np.random.G
     return FrameLabels(inside, saliency, positive, negative, contrast=True)
 
 
-def _from_highlights(highlights: Highlights, frames: int, rng: np.random.Generator) -> FrameLabels:
-    """Return labels from annotators' scores (datasets.md, "QVHighlights"): a hard pair and a random pair."""
+def _from_highlights(
+    highlights: Highlights, frames: int, seconds: float, rng: np.random.Generator
+) -> FrameLabels | None:
+    """Return labels from annotators' scores (datasets.md, "QVHighlights"): a hard pair and a random pair.
+
+    Args:
+        seconds: what a frame stands for; scores are of clips of two seconds.
+
+    Returns None where no frame lies in a relevant clip.
+    """
+    clip_of = ((np.arange(frames) + 0.5) * seconds / CLIP_SECONDS).astype(np.int64)
     # A relevant clip may lie one past the last frame: it counts as the last.
-    clips = np.minimum(np.array(highlights.clips, np.int64), frames - 1)
-    sums = np.array([sum(scores) for scores in highlights.scores], np.float32)
-    saliency = np.zeros(frames, np.float32)
-    saliency[clips] = sums
-    hard = (clips[sums.argmax()], clips[sums.argmin()])
-    outside = np.setdiff1d(np.arange(frames), clips)
-    easy = (rng.choice(clips), rng.choice(outside)) if len(outside) else hard
+    clips = np.minimum(np.array(highlights.clips, np.int64), clip_of[-1])
+    scores = np.zeros(clip_of[-1] + 1, np.float32)
+    relevant = np.zeros(clip_of[-1] + 1, np.bool_)
+    scores[clips] = [sum(row) for row in highlights.scores]
+    relevant[clips] = True
+    saliency, inside, outside = scores[clip_of], *map(np.flatnonzero, (relevant[clip_of], ~relevant[clip_of]))
+    if len(inside) == 0:
+        return None
+    hard = (inside[saliency[inside].argmax()], inside[saliency[inside].argmin()])
+    easy = (rng.choice(inside), rng.choice(outside)) if len(outside) else hard
     pairs = np.array([hard, easy], np.int64)
-    return FrameLabels(np.unique(clips), saliency, pairs[:, 0], pairs[:, 1], contrast=True)
+    return FrameLabels(inside, saliency, pairs[:, 0], pairs[:, 1], contrast=True)
 
 
 def draw_masked_words(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:

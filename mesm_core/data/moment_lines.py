@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from mesm_core.data.annotations import Annotations, read_text, register, repaired_window
+from mesm_core.data.files import replacing
+from mesm_core.data.frames import CLIP_SECONDS
 from mesm_core.errors import DataError
 from mesm_core.types import Highlights, Query
-
-CLIP_SECONDS = 2
 
 
 def read_lines(path: Path, *, strict: bool = False, source_of: bool = False) -> Annotations:
@@ -143,3 +144,25 @@ def _highlights(record: dict[str, Any], where: str) -> Highlights | None:
         return Highlights(tuple(clips), tuple(tuple(float(s) for s in row) for row in scores))
     except (TypeError, ValueError):
         raise DataError(f"{where}: saliency_scores must be lists of numbers.") from None
+
+
+def write_lines(path: Path, queries: Iterable[Query], *, overwrite: bool) -> None:
+    """Write queries as JSON lines that ``read_lines`` reads back.
+
+    Raises:
+        OutputError: the file exists and ``overwrite`` is off.
+    """
+    with replacing(path, overwrite=overwrite) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for number, query in enumerate(queries, start=1):
+            record: dict[str, Any] = {
+                "qid": number if query.qid is None else query.qid,
+                "query": query.sentence,
+                "duration": query.duration,
+                "vid": query.vid,
+            }
+            if query.windows:
+                record["relevant_windows"] = [list(window) for window in query.windows]
+            if query.highlights is not None:
+                record["relevant_clip_ids"] = list(query.highlights.clips)
+                record["saliency_scores"] = [list(row) for row in query.highlights.scores]
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")

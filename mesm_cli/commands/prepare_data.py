@@ -1,0 +1,83 @@
+"""``mesm prepare convert`` and ``mesm prepare check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mesm_cli import options, render
+
+
+def convert(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSON-lines file to write (.jsonl).")],
+    split: Annotated[str, typer.Option("--split", help="Split to convert.")],
+    dataset: options.Dataset = None,
+    data_dir: options.DataDir = None,
+    annotations: options.AnnotationsDir = None,
+    config: options.ConfigFile = None,
+    set_: options.Set = None,
+    overwrite: options.Overwrite = False,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Turn a dataset's split into JSON lines, one query each: Moment-DETR's format, and that of your own data.
+
+    Example: mesm prepare convert --dataset tacos --split val tacos-val.jsonl
+    """
+    from mesm_core.config.load import layers, resolve
+    from mesm_core.data.annotations import read_split
+    from mesm_core.data.moment_lines import write_lines
+
+    settings = resolve(layers(dataset, file=config, overrides=set_ or [])).dataset
+    folder = annotations or options.data_root(data_dir) / settings.annotations
+    read = read_split(settings.name, folder, split)
+    write_lines(out, read.queries, overwrite=overwrite)
+    if json_:
+        render.data({"out": str(out), "queries": len(read.queries), "repairs": dict(read.repairs)})
+        return
+    render.say(f"{out}: {len(read.queries)} queries")
+    for repair, count in read.repairs.items():
+        render.say(f"  {count} {repair}")
+
+
+def check(
+    dataset: options.Dataset = None,
+    data_dir: options.DataDir = None,
+    annotations: options.AnnotationsDir = None,
+    features: options.Features = None,
+    glove: options.Glove = None,
+    clip: options.Clip = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Treat repaired annotations and warnings as errors.")
+    ] = False,
+    config: options.ConfigFile = None,
+    set_: options.Set = None,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Say whether everything for a run is there and fits together; exit code 2 where a run could not start.
+
+    Looks at annotations, features (missing videos, widths, frame rate against duration and clip_len), the text
+    encoder's files and how much of the vocabulary they cover.
+
+    Example: mesm prepare check --dataset charades
+    """
+    from mesm_core.build import data_paths
+    from mesm_core.build.check import check_data
+    from mesm_core.config.load import layers, resolve
+    from mesm_core.errors import DataError
+
+    settings = resolve(layers(dataset, file=config, overrides=set_ or []))
+    root = options.data_root(data_dir)
+    paths = data_paths(settings, root, annotations=annotations, features=features or (), text=glove or clip)
+    with render.progress("Checking", None) as advance:
+        findings = check_data(settings, paths, progress=lambda count: advance(count, ""))
+    if json_:
+        render.data([vars(finding) for finding in findings])
+    else:
+        render.findings([(f.level, f.subject, f.message) for f in findings])
+    failed = [f for f in findings if f.level == "error" or (strict and f.level == "warning")]
+    if failed:
+        raise DataError(f"{len(failed)} of {len(findings)} checks failed: a run could not start, or would go wrong.")

@@ -1,0 +1,147 @@
+"""``mesm prepare npy2hdf5`` and ``hdf52npy``: features from one form to the other."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mesm_cli import options, render
+
+if TYPE_CHECKING:
+    from mesm_core.data.convert import Conversion
+
+
+class Dtype(StrEnum):
+    """Numbers that features are kept in."""
+
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
+class Compression(StrEnum):
+    """Filters of HDF5 that every reader has, or h5py brings."""
+
+    GZIP = "gzip"
+    LZF = "lzf"
+
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(metavar="SOURCE... OUT", help="Folders, files, quoted patterns or .txt lists; last, the HDF5 file."),
+]
+Concat = Annotated[
+    bool, typer.Option("--concat", help="Join the sources' features of each video side by side, in this order.")
+]
+MaxSkew = Annotated[int, typer.Option("--max-skew", min=0, help="With --concat: frames by which lengths may differ.")]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", help="Array to take from .npz. Default: features, or the only one.", show_default=False),
+]
+NameRegex = Annotated[
+    str | None,
+    typer.Option("--name-regex", help="Name videos by what it (its first group) finds in files.", show_default=False),
+]
+DtypeOption = Annotated[
+    Dtype | None, typer.Option("--dtype", help="Convert to this dtype. Default: as stored.", show_default=False)
+]
+Fps = Annotated[
+    float | None,
+    typer.Option("--fps", min=1e-6, help="Feature frames a second; tells predict the duration.", show_default=False),
+]
+CompressionOption = Annotated[
+    Compression | None, typer.Option("--compression", help="Compress each video.", show_default=False)
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on where an interrupted conversion stopped, or add what is new.")
+]
+
+
+def npy2hdf5(
+    sources: Sources,
+    concat: Concat = False,
+    max_skew: MaxSkew = 2,
+    key: Key = None,
+    name_regex: NameRegex = None,
+    dtype: DtypeOption = None,
+    fps: Fps = None,
+    compression: CompressionOption = None,
+    resume: Resume = False,
+    overwrite: options.Overwrite = False,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Join .npy or .npz features, one file a video, into one HDF5 file.
+
+    Examples: mesm prepare npy2hdf5 features/ data/TACoS/c3d.hdf5
+
+    mesm prepare npy2hdf5 --concat clip/ slowfast/ data/mine.hdf5
+    """
+    from mesm_core.data import arrays, convert
+
+    if len(sources) < 2:
+        raise typer.BadParameter("give at least one source, and the HDF5 file last", param_hint="SOURCE... OUT")
+    out = Path(sources[-1])
+    found = [arrays.find_sources(source) for source in sources[:-1]]
+    parts = found if concat else [[file for files in found for file in files]]
+    total = sum(file.stat().st_size for part in parts for file in part if file.is_file())
+    chosen = convert.Options(
+        key=key,
+        dtype=None if dtype is None else str(dtype),
+        fps=fps,
+        name_regex=name_regex,
+        max_skew=max_skew,
+        compression=None if compression is None else str(compression),
+    )
+    with render.bytes_progress("Converting", total) as advance:
+        report = convert.npy_to_hdf5(parts, out, options=chosen, overwrite=overwrite, resume=resume, progress=advance)
+    _report(report, as_json=json_)
+
+
+def hdf52npy(
+    source: Annotated[Path, typer.Argument(help="HDF5 file of features.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write one .npy a video to.")],
+    overwrite: options.Overwrite = False,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Take an HDF5 file apart again, into one .npy a video."""
+    from mesm_core.data import convert
+
+    total = source.stat().st_size if source.is_file() else 0
+    with render.bytes_progress("Writing", total) as advance:
+        count = convert.hdf5_to_npy(source, folder, overwrite=overwrite, progress=advance)
+    if json_:
+        render.data({"out": str(folder), "videos": count})
+    else:
+        render.say(f"{folder}: {count} videos")
+
+
+def _report(report: Conversion, *, as_json: bool) -> None:
+    """Print what a conversion did; raise where videos were left out."""
+    if as_json:
+        render.data(
+            {
+                "out": str(report.out),
+                "videos": report.videos,
+                "already_there": report.skipped,
+                "frames": report.frames,
+                "bytes": report.bytes,
+                "dim": report.width,
+                "bad": [{"file": where, "reason": reason} for where, reason in report.bad],
+            }
+        )
+    else:
+        there = f" ({report.skipped} more were there already)" if report.skipped else ""
+        size = f"{report.frames} frames, width {report.width}, {report.bytes / 1e6:.1f} MB"
+        render.say(f"{report.out}: {report.videos} videos{there}, {size}")
+    if report.bad:
+        from mesm_core.errors import FeatureError
+
+        reasons = "\n".join(f"  {where}: {reason}" for where, reason in report.bad)
+        raise FeatureError(
+            f"{len(report.bad)} of {len(report.bad) + report.videos + report.skipped} videos were left out:\n{reasons}",
+            hint=f"The others are in {report.out}. Mend these and add them with --resume.",
+        )

@@ -1,0 +1,97 @@
+"""``mesm prepare glove`` and ``mesm prepare clip-text``: what text encoders read."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mesm_cli import options, render
+
+
+class Activation(StrEnum):
+    """Activations of CLIP's text transformers."""
+
+    QUICK_GELU = "quick_gelu"
+    GELU = "gelu"
+
+
+def glove(
+    source: Annotated[
+        Path, typer.Argument(metavar="GLOVE", help="glove.*.300d.txt, plain, .gz or .zip; or a glove.pkl to make safe.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Vocabulary file to write (.h5).")],
+    dataset: options.Dataset = None,
+    data_dir: options.DataDir = None,
+    annotations: options.AnnotationsDir = None,
+    config: options.ConfigFile = None,
+    set_: options.Set = None,
+    overwrite: options.Overwrite = False,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Build a dataset's vocabulary (the equivalent of glove.pkl): words, counts and vectors in a safe file.
+
+    Example: mesm prepare glove glove.6B.300d.txt data/charades/annotations/glove.h5 --dataset charades-vgg-glove
+    """
+    from mesm_core.config.load import layers, resolve
+    from mesm_core.data.files import refuse_existing, replacing
+    from mesm_core.data.vocabularies import dataset_vocabulary
+    from mesm_core.errors import OutputError
+    from mesm_core.text.vocabulary import read_vocabulary, write_vocabulary
+
+    if out.suffix not in {".h5", ".hdf5"}:
+        raise OutputError(f"{out} should end in .h5: the vocabulary is written as HDF5.")
+    refuse_existing(out, overwrite=overwrite)
+    if source.suffix == ".pkl":
+        vocabulary = read_vocabulary(source)
+    else:
+        settings = resolve(layers(dataset, file=config, overrides=set_ or []))
+        folder = annotations or options.data_root(data_dir) / settings.dataset.annotations
+        vocabulary = dataset_vocabulary(settings.dataset.name, folder, source, dim=settings.model.text_dim)
+    with replacing(out, overwrite=overwrite) as temporary:
+        write_vocabulary(temporary, vocabulary)
+    if json_:
+        render.data({"out": str(out), "words": len(vocabulary.words), "dim": vocabulary.vectors.shape[1]})
+    else:
+        render.say(f"{out}: {len(vocabulary.words)} words, {vocabulary.vectors.shape[1]}-d")
+
+
+def clip_text(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="OpenAI's ViT-B-32.pt, an open_clip or Hugging Face checkpoint, or the paper's .pth."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Text-only weights to write (.safetensors).")],
+    heads: Annotated[
+        int | None, typer.Option("--heads", min=1, help="Attention heads. Default: width / 64.", show_default=False)
+    ] = None,
+    activation: Annotated[
+        Activation, typer.Option("--activation", help="quick_gelu for OpenAI's weights, gelu for most of open_clip's.")
+    ] = Activation.QUICK_GELU,
+    overwrite: options.Overwrite = False,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Keep only the text encoder of a CLIP model, as safetensors; no code from the file is run.
+
+    Example: mesm prepare clip-text ViT-B-32.pt data/clip_text_encoder.safetensors
+    """  # fmt: skip
+    from mesm_core.data.files import refuse_existing, replacing
+    from mesm_core.text.clip import ClipTextTransformer
+    from mesm_core.text.clip_weights import read_clip_weights, write_clip_text
+
+    refuse_existing(out, overwrite=overwrite)
+    weights, _ = read_clip_weights(source)
+    model = ClipTextTransformer.from_weights(weights, heads=heads, activation=str(activation))
+    with replacing(out, overwrite=overwrite) as temporary:
+        write_clip_text(temporary, weights, heads=heads, activation=str(activation))
+    layers, size = len(model.transformer["resblocks"]), out.stat().st_size / 1e6
+    if json_:
+        render.data({"out": str(out), "width": model.width, "layers": layers, "tensors": len(weights)})
+    else:
+        render.say(f"{out}: {layers} layers, {model.width} wide, {size:.1f} MB")

@@ -1,0 +1,93 @@
+"""Copy a .npy file's numbers straight into an HDF5 file, checking them on the way."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mesm_core.data.arrays import KEPT_DTYPES, all_finite
+from mesm_core.errors import FeatureError
+
+CHUNK_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True)
+class RawArray:
+    """Where the numbers of a .npy file lie: ``shape`` (frames, dim), ``dtype``, and the ``offset`` in bytes."""
+
+    path: Path
+    shape: tuple[int, int]
+    dtype: np.dtype[np.generic]
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the numbers in bytes."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+
+def raw_array(path: Path) -> RawArray | None:
+    """Return where a .npy file's numbers lie, or None where they cannot be copied as they are.
+
+    They can where they are (frames, dim) in C order, float16 or float32 of this machine's byte order, and all there.
+    """
+    if path.suffix != ".npy":
+        return None
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(file)
+            offset = file.tell()
+            size = os.fstat(file.fileno()).st_size
+    except (OSError, ValueError):
+        return None
+    plain = len(shape) == 2 and 0 not in shape and not fortran and dtype in KEPT_DTYPES and dtype.isnative
+    if not plain:
+        return None
+    raw = RawArray(path, (shape[0], shape[1]), dtype, offset)
+    return raw if size >= offset + raw.nbytes else None
+
+
+def allocate(file: h5py.File, name: str, raw: RawArray) -> int:
+    """Make room for a dataset, unwritten, and return its place in the file in bytes."""
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_layout(h5py.h5d.CONTIGUOUS)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple(raw.shape)
+    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    links.set_char_encoding(h5py.h5t.CSET_UTF8)
+    kind = h5py.h5t.py_create(raw.dtype, logical=True)
+    node = h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=layout, lcpl=links)
+    return int(node.get_offset())
+
+
+def copy_numbers(raw: RawArray, target: int, place: int) -> None:
+    """Copy the numbers to byte ``place`` of the open file descriptor ``target``.
+
+    Raises:
+        FeatureError: they hold NaN or infinity, or the file ends before they do.
+    """
+    buffer = bytearray(CHUNK_BYTES)
+    view = memoryview(buffer)
+    done = 0
+    with raw.path.open("rb", buffering=0) as source:
+        source.seek(raw.offset)
+        while done < raw.nbytes:
+            count = source.readinto(view[: min(CHUNK_BYTES, raw.nbytes - done)])
+            if not count:
+                raise FeatureError("it cannot be read (it ends too early)")
+            # A read may stop inside a number; what is left of it comes again with the next one.
+            count -= count % raw.dtype.itemsize
+            if not all_finite(np.frombuffer(buffer, raw.dtype, count // raw.dtype.itemsize)):
+                raise FeatureError("it holds NaN or infinity")
+            written = 0
+            while written < count:
+                written += os.pwrite(target, view[written:count], place + done + written)
+            done += count
+            source.seek(raw.offset + done)
