@@ -73,7 +73,7 @@ def check(
     root = options.data_root(data_dir)
     paths = data_paths(settings, root, annotations=annotations, features=features or (), text=glove or clip)
     with render.progress("Checking", None) as advance:
-        findings = check_data(settings, paths, progress=lambda count: advance(count, ""))
+        findings = check_data(settings, paths, strict=strict, progress=lambda count: advance(count, ""))
     if json_:
         render.data([vars(finding) for finding in findings])
     else:

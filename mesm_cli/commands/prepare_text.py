@@ -63,7 +63,7 @@ def clip_text(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="SOURCE", help="OpenAI's ViT-B-32.pt, an open_clip or Hugging Face checkpoint, or the paper's .pth."
+            metavar="SOURCE", help="OpenAI's ViT-B-32.pt, open_clip's, Hugging Face's, or the paper's .pth."
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Text-only weights to write (.safetensors).")],
@@ -90,7 +90,7 @@ def clip_text(
     model = ClipTextTransformer.from_weights(weights, heads=heads, activation=str(activation))
     with replacing(out, overwrite=overwrite) as temporary:
         write_clip_text(temporary, weights, heads=heads, activation=str(activation))
-    layers, size = len(model.transformer["resblocks"]), out.stat().st_size / 1e6
+    layers, size = model.layers, out.stat().st_size / 1e6
     if json_:
         render.data({"out": str(out), "width": model.width, "layers": layers, "tensors": len(weights)})
     else:

@@ -72,6 +72,11 @@ class ClipTextTransformer(nn.Module):
         self.ln_final = nn.LayerNorm(width)
 
     @property
+    def layers(self) -> int:
+        """Number of transformer blocks."""
+        return len(list(self.transformer["resblocks"].children()))
+
+    @property
     def width(self) -> int:
         """Width of the hidden states."""
         return int(self.positional_embedding.shape[1])
