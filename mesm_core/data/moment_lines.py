@@ -32,7 +32,7 @@ def read_lines(path: Path, *, strict: bool = False, source_of: bool = False) -> 
     repairs: Counter[str] = Counter()
     queries: list[Query] = []
     seen: dict[Any, int] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
