@@ -75,7 +75,7 @@ def check(mesm, trained: Trained, *more: object) -> dict[str, tuple[str, str]]:
 def test_check_finds_nothing_wrong(mesm, trained: Trained) -> None:
     findings = check(mesm, trained)
     assert {level for level, _ in findings.values()} == {"ok"}
-    assert "looks like 0.5 frames/s" in findings["features c3d.hdf5"][1] or True
+    assert "looks like 0.5 frames/s" in findings["c3d.hdf5 rate"][1] or True
     table = mesm(
         "prepare", "check", "--dataset", "tacos", "--data-dir", trained.root, "--glove", trained.paths.text, *FIXED
     )
