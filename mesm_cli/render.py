@@ -35,9 +35,29 @@ _out = Console(highlight=False, soft_wrap=False)
 _err = Console(stderr=True, highlight=False)
 
 
+# Lines printed while a progress bar is live must go through the bar's console, or they run into it.
+_live = 0
+
+
 def say(text: str = "") -> None:
     """Print a line for a person on stdout; ``text`` may hold rich markup."""
-    _out.print(text, soft_wrap=True)
+    (_err if _live and _out.is_terminal and _err.is_terminal else _out).print(text, soft_wrap=True)
+
+
+def width() -> int | None:
+    """Return the terminal's width, or None where stdout is no terminal."""
+    return _out.width if _out.is_terminal else None
+
+
+@contextmanager
+def _showing(bar: Progress) -> Iterator[Progress]:
+    global _live
+    with bar:
+        _live += 1
+        try:
+            yield bar
+        finally:
+            _live -= 1
 
 
 def plain(text: str) -> str:
@@ -97,7 +117,7 @@ def value_text(value: object) -> str:
 @contextmanager
 def progress(description: str, total: int | None, *, unit: str = "") -> Iterator[Callable[[int, str], None]]:
     """Show a progress bar on stderr and yield ``advance(amount, text)``; silent where stderr is no terminal."""
-    with _bar_on_stderr(unit) as bar:
+    with _showing(_bar_on_stderr(unit)) as bar:
         task = bar.add_task(description, total=total, text="")
 
         def advance(amount: int, text: str = "") -> None:
@@ -117,7 +137,7 @@ def bytes_progress(description: str, total: int) -> Iterator[Callable[[int], Non
         TextColumn("eta"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bar:
+    with _showing(Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal)) as bar:
         task = bar.add_task(description, total=total)
         yield lambda size: bar.update(task, advance=size)
 
@@ -151,14 +171,15 @@ class TrainingProgress:
         """Show a step that is done."""
         now = time.monotonic()
         if step.epoch != self._epoch:
-            self._epoch, self._queries, self._began = step.epoch, 0, now
+            # The first step's time is not known, so its queries do not count towards the speed.
+            self._epoch, self._queries, self._began = step.epoch, -step.queries, now
             self._bar.reset(self._task, total=step.steps, description=f"Epoch {step.epoch + 1}/{epochs}")
         self._queries += step.queries
         self._bar.update(self._task, completed=step.index + 1)
         if now - self._shown >= 0.5:
             self._shown = now
-            rate = self._queries / max(now - self._began, 1e-6)
-            self._bar.update(self._task, text=f"loss {float(step.losses['loss']):.3f} {rate:.0f} q/s")
+            speed = f" {self._queries / (now - self._began):.0f} q/s" if self._queries else ""
+            self._bar.update(self._task, text=f"loss {float(step.losses['loss']):.3g}{speed}")
 
     def busy(self, what: str, done: int, total: int) -> None:
         """Show how far work between epochs is."""
@@ -169,7 +190,7 @@ class TrainingProgress:
 @contextmanager
 def training_progress() -> Iterator[TrainingProgress]:
     """Show a training run's progress on stderr; silent where stderr is no terminal."""
-    with _bar_on_stderr("") as bar:
+    with _showing(_bar_on_stderr("")) as bar:
         yield TrainingProgress(bar)
 
 

@@ -16,6 +16,9 @@ def convert(
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
     annotations: options.AnnotationsDir = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse annotations that would have to be repaired.")
+    ] = False,
     config: options.ConfigFile = None,
     set_: options.Set = None,
     overwrite: options.Overwrite = False,
@@ -29,10 +32,14 @@ def convert(
     from mesm_core.config.load import layers, resolve
     from mesm_core.data.annotations import read_split
     from mesm_core.data.moment_lines import write_lines
+    from mesm_core.errors import DataError
 
     settings = resolve(layers(dataset, file=config, overrides=set_ or [])).dataset
     folder = annotations or options.data_root(data_dir) / settings.annotations
     read = read_split(settings.name, folder, split)
+    if strict and read.repairs:
+        made = ", ".join(f"{count} {what}" for what, count in read.repairs.items())
+        raise DataError(f"The {split} split has annotations outside their videos: {made}.", hint="Leave out --strict.")
     write_lines(out, read.queries, overwrite=overwrite)
     if json_:
         render.data({"out": str(out), "queries": len(read.queries), "repairs": dict(read.repairs)})

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LOSSES = {"loss": "loss", "loss_span": "span", "loss_giou": "giou", "loss_label": "label",
           "loss_saliency": "saliency", "loss_rec_fw": "rec_fw", "loss_rec_ss": "rec_ss"}  # fmt: skip
+WIDE = 120
 
 
 def train(
@@ -60,7 +61,7 @@ def train(
     from mesm_core.build import build_device, data_paths
     from mesm_core.config.load import layers, resolve
     from mesm_core.errors import ConfigError
-    from mesm_core.training.run import Run, prepare_directory, run_directory
+    from mesm_core.training.run import LAST, Run, prepare_directory, run_directory
 
     where = build_device(device)
     if resume is not None:
@@ -86,7 +87,13 @@ def train(
     run = Run(settings, paths, directory, device=where, skip_missing=skip_missing, resume=resume is not None)
     if resume is None:
         prepare_directory(directory, overwrite=overwrite)
-    result = _follow(run, human=render.note if json_ else render.say)
+    try:
+        result = _follow(run, human=render.note if json_ else render.say)
+    except KeyboardInterrupt:
+        saved = (directory / LAST).is_file()
+        after = f"go on with: mesm train --resume {directory}" if saved else "no epoch was done, so nothing is saved"
+        render.note(f"Interrupted; {after}")
+        raise
     if json_:
         render.data(result)
 
@@ -95,10 +102,16 @@ def _resumed(directory: Path, overrides: list[str]) -> tuple[Path, Config, Paths
     """Return a run's folder, its settings with ``overrides`` on top, and where its data lay."""
     from mesm_core.build import Paths
     from mesm_core.config.load import Layer, resolve, set_layer
+    from mesm_core.errors import CheckpointError
     from mesm_core.training.checkpoint import load_checkpoint
     from mesm_core.training.run import LAST
 
     folder = directory.parent if directory.name == LAST else directory
+    if folder.is_dir() and not (folder / LAST).is_file():
+        raise CheckpointError(
+            f"{folder} has no {LAST}: nothing of a run was saved there, or it was stopped in its first epoch.",
+            hint="Start again, with --overwrite.",
+        )
     checkpoint = load_checkpoint(folder / LAST)
     settings = resolve([Layer(str(folder / LAST), checkpoint.config), set_layer(overrides)])
     recorded = checkpoint.paths
@@ -117,6 +130,9 @@ def _follow(run: Run, *, human: Any) -> dict[str, Any]:
             if isinstance(event, Started):
                 if event.skipped:
                     render.warn(f"{len(event.skipped)} videos have no features and are left out")
+                for split, repairs in event.repairs.items():
+                    made = ", ".join(f"{count} {what}" for what, count in repairs.items())
+                    human(f"[dim]Annotations of {split} repaired: {made}[/]")
                 human(
                     f"Training on {event.queries} queries in {event.videos} videos: {event.parameters:,} parameters "
                     f"on {run.device}, {event.epochs} epochs, chosen on {', '.join(run.eval_data)}"
@@ -146,8 +162,10 @@ def _follow(run: Run, *, human: Any) -> dict[str, Any]:
 def _epoch_line(event: EpochDone, epochs: int) -> str:
     record = event.record
     parts = [f"[bold]{record['epoch']:>4}/{epochs}[/]"]
-    losses = [f"{short} {record['losses'][key]:.3g}" for key, short in LOSSES.items() if key in record["losses"]]
-    if losses:
+    if record["losses"]:
+        # Every loss where there is room for it, the total where there is not; metrics.jsonl has them all.
+        shown = LOSSES if (render.width() or WIDE) >= WIDE else {"loss": "loss"}
+        losses = [f"{short} {record['losses'][key]:.3g}" for key, short in shown.items() if key in record["losses"]]
         parts.append(" ".join(losses) + f"  {record['queries_per_s']:.0f} q/s")
     for split, brief in record.get("eval", {}).items():
         parts.append(f"[cyan]{split}[/] mIoU {brief['MR-full-mIoU']:.2f} R1@0.5 {brief['MR-full-R1@0.5']:.2f}")

@@ -28,7 +28,7 @@ def find_sources(pattern: str | Path) -> list[Path]:
     if path.is_dir():
         matches = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
     elif path.is_file() and path.suffix == ".txt":
-        matches = [Path(line.strip()) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        matches = [Path(line.strip()) for line in _lines(path) if line.strip()]
     elif path.is_file():
         matches = [path]
     else:
@@ -109,6 +109,13 @@ def all_finite(array: np.ndarray) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
         total = array.sum()
     return bool(np.isfinite(total)) or bool(np.isfinite(array).all())
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise FeatureError(f"The list {path} is not UTF-8 text (byte {error.start}).") from error
 
 
 def _squeeze(array: np.ndarray) -> np.ndarray:

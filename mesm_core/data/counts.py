@@ -88,8 +88,12 @@ def _fields(path: Path, *, form: str) -> list[list[str]]:
         raise TextError(
             f"No count file at {path}.", hint="`mesm count-tokens --dataset NAME` writes it from the annotations."
         )
+    try:
+        lines = follow(path).read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
     rows = []
-    for number, line in enumerate(follow(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines[: -1 if lines[-1] == "" else None], start=1):
         fields = line.split()
         numbers = fields[1:] if form.startswith("WORD") else fields
         if len(fields) != len(form.split()) or not all(number.isdigit() for number in numbers):

@@ -60,10 +60,8 @@ def load_for_scoring(
     predictor = Predictor.from_checkpoint(checkpoint, config=config, device=device, text=text)
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features)
     chosen = split or config.dataset.eval[0]
-    dataset, skipped = build_split(
-        config, paths, chosen, predictor.text, build_features(config, paths), skip_missing=skip_missing
-    )
-    return Job(predictor, dataset, chosen, checkpoint.epoch, skipped)
+    built = build_split(config, paths, chosen, predictor.text, build_features(config, paths), skip_missing=skip_missing)
+    return Job(predictor, built.dataset, chosen, checkpoint.epoch, built.missing)
 
 
 def checkpoint_paths(

@@ -45,6 +45,7 @@ class Started:
     first_epoch: int
     epochs: int
     skipped: list[str]
+    repairs: dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,14 @@ class Run:
         self.text = build_text(config, paths, device=device)
         features = build_features(config, paths)
         splits = (config.dataset.train, *config.select_splits)
-        datasets, self.skipped = {}, []
-        for split in dict.fromkeys(splits):
-            datasets[split], missing = build_split(config, paths, split, self.text, features, skip_missing=skip_missing)
-            self.skipped += missing
-        self.train_data: MomentDataset = datasets[config.dataset.train]
-        self.eval_data = {split: datasets[split] for split in config.select_splits}
+        built = {
+            split: build_split(config, paths, split, self.text, features, skip_missing=skip_missing)
+            for split in dict.fromkeys(splits)
+        }
+        self.skipped = [vid for split in built.values() for vid in split.missing]
+        self.repairs = {name: split.repairs for name, split in built.items() if split.repairs}
+        self.train_data: MomentDataset = built[config.dataset.train].dataset
+        self.eval_data = {split: built[split].dataset for split in config.select_splits}
         self.train_data.plan(seed=config.train.seed, epoch=0, batch_size=config.train.batch_size)
         features.get(self.train_data.queries[0].vid)  # a wrong width fails here, before anything is written
         torch.manual_seed(config.train.seed)
@@ -318,6 +321,7 @@ class Run:
             first_epoch=self.epoch + 1,
             epochs=self.config.train.epochs,
             skipped=self.skipped,
+            repairs=self.repairs,
         )
 
 

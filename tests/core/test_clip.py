@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -45,6 +47,14 @@ def encoder(cache: TextCache | None = None, max_words: int = 8) -> ClipText:
     )
 
 
+def vocabulary() -> Vocabulary:
+    return Vocabulary(("he", "cuts", "bread"), (5, 1, 5), np.arange(9, dtype=np.float32).reshape(3, 3) + 1)
+
+
+ENCODER = encoder()
+VOCABULARY_TEXT = VocabularyText(vocabulary=vocabulary(), vocab_size=2, tagger=LexiconTagger(), max_words=8)
+
+
 def test_words_of_clip() -> None:
     words = encoder().words("A person indoctrinates the xyzzy cup and more and more")
     assert words.tokens[0] == "<|startoftext|>"
@@ -55,6 +65,24 @@ def test_words_of_clip() -> None:
     assert words.unknown[0] == words.unknown[-1] == np.False_
     assert words.weights[0] == words.weights[-1] == 0
     assert encoder().classes == 5
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(min_size=1, max_size=120).filter(lambda text: text.strip()))
+@example("🙂" * 50)
+@example("שלום עולם")
+@example("a\u200bb\u200d")
+@example("?!…(),;")
+@example("x" * 10_000)
+@example("\ud800 lone")
+def test_any_text_has_words_within_bounds(sentence: str) -> None:
+    for text in (ENCODER, VOCABULARY_TEXT):
+        words = text.words(sentence)
+        assert 1 <= len(words.tokens) <= 8
+        assert len(words.tokens) == len(words.labels) == len(words.unknown) == len(words.weights)
+        assert (words.labels >= 0).all()
+        assert (words.labels < text.classes).all()
+    assert np.isfinite(VOCABULARY_TEXT.features(sentence).sentence).all()
 
 
 def test_features_do_not_depend_on_the_batch() -> None:
@@ -203,10 +231,6 @@ def test_weights_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write_clip_text(out, tiny().state_dict(), heads=2, activation="gelu")
     with pytest.raises(TextError, match=r"16 wide, but model.text_dim is 512"):
         load_clip_text(out, width=512)
-
-
-def vocabulary() -> Vocabulary:
-    return Vocabulary(("he", "cuts", "bread"), (5, 1, 5), np.arange(9, dtype=np.float32).reshape(3, 3) + 1)
 
 
 def as_pickle(path: Path, **changes: object) -> Path:

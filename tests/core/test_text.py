@@ -197,5 +197,8 @@ def test_count_file_mistakes(tmp_path: Path) -> None:
     path.write_bytes(counts_text([("he", 2, 5)]) + b"broken line here x\n")
     with pytest.raises(DataError, match="line 2"):
         read_glove_counts(path)
+    path.write_bytes(b"he 2 5\n\xff\xfe 3 1\n")
+    with pytest.raises(DataError, match="UTF-8"):
+        read_glove_counts(path)
     with pytest.raises(TextError, match=r"1 words, fewer than text.vocab_size = 3"):
         label_words(["he"], 3, path=path)
