@@ -95,6 +95,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(root, run, paths, config)
 
 
+class Evil:
+    """Unpickling it would make a folder."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("evil-was-here",)
+
+
 @dataclass(frozen=True)
 class Result:
     """What a command did."""

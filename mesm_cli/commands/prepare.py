@@ -68,10 +68,10 @@ def count_tokens(
 
     Example: mesm count-tokens --dataset tacos
     """
-    from mesm_core.config.load import layers, resolve
+    from mesm_core.config.load import load_config
     from mesm_core.data.counting import count_dataset
 
-    settings = resolve(layers(dataset, file=config, overrides=set_ or [])).dataset
+    settings = load_config(dataset, file=config, overrides=set_ or []).dataset
     folder = annotations or options.data_root(data_dir) / settings.annotations
     kinds = [Kind.GLOVE, Kind.CLIP] if kind is Kind.BOTH else [kind]
     own = [settings.train, *settings.eval] if settings.name == JSON_LINES else []

@@ -29,12 +29,12 @@ def convert(
 
     Example: mesm prepare convert --dataset tacos --split val tacos-val.jsonl
     """
-    from mesm_core.config.load import layers, resolve
+    from mesm_core.config.load import load_config
     from mesm_core.data.annotations import read_split
     from mesm_core.data.moment_lines import write_lines
     from mesm_core.errors import DataError
 
-    settings = resolve(layers(dataset, file=config, overrides=set_ or [])).dataset
+    settings = load_config(dataset, file=config, overrides=set_ or []).dataset
     folder = annotations or options.data_root(data_dir) / settings.annotations
     read = read_split(settings.name, folder, split)
     if strict and read.repairs:
@@ -73,10 +73,10 @@ def check(
     """
     from mesm_core.build import data_paths
     from mesm_core.build.check import check_data
-    from mesm_core.config.load import layers, resolve
+    from mesm_core.config.load import load_config
     from mesm_core.errors import DataError
 
-    settings = resolve(layers(dataset, file=config, overrides=set_ or []))
+    settings = load_config(dataset, file=config, overrides=set_ or [])
     root = options.data_root(data_dir)
     paths = data_paths(settings, root, annotations=annotations, features=features or (), text=glove or clip)
     with render.progress("Checking", None) as advance:

@@ -36,7 +36,7 @@ def glove(
 
     Example: mesm prepare glove glove.6B.300d.txt data/charades/annotations/glove.h5 --dataset charades-vgg-glove
     """
-    from mesm_core.config.load import layers, resolve
+    from mesm_core.config.load import load_config
     from mesm_core.data.files import refuse_existing, replacing
     from mesm_core.data.vocabularies import dataset_vocabulary
     from mesm_core.errors import OutputError
@@ -48,7 +48,7 @@ def glove(
     if source.suffix == ".pkl":
         vocabulary = read_vocabulary(source)
     else:
-        settings = resolve(layers(dataset, file=config, overrides=set_ or []))
+        settings = load_config(dataset, file=config, overrides=set_ or [])
         folder = annotations or options.data_root(data_dir) / settings.dataset.annotations
         vocabulary = dataset_vocabulary(settings.dataset.name, folder, source, dim=settings.model.text_dim)
     with replacing(out, overwrite=overwrite) as temporary:

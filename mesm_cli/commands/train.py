@@ -59,7 +59,7 @@ def train(
     Example: mesm train --dataset tacos --features c3d.hdf5 --set train.epochs=50
     """  # fmt: skip
     from mesm_core.build import build_device, data_paths
-    from mesm_core.config.load import layers, resolve
+    from mesm_core.config.load import load_config
     from mesm_core.errors import ConfigError
     from mesm_core.training.run import LAST, Run, prepare_directory, run_directory
 
@@ -78,7 +78,7 @@ def train(
             text=glove or clip or recorded.text,
         )
     else:
-        settings = resolve(layers(dataset, file=config, overrides=set_ or []))
+        settings = load_config(dataset, file=config, overrides=set_ or [])
         directory = run_directory(runs_dir, settings.dataset.name, name)
         root = options.data_root(data_dir)
         paths = data_paths(settings, root, annotations=annotations, features=features or (), text=glove or clip)

@@ -32,18 +32,18 @@ class FeatureStore:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Path | str],
         *,
         dim: int,
         max_frames: int,
         shorten: str = "mean",
         cache_bytes: float = 0,
     ) -> None:
-        self.paths = tuple(paths)
+        self.paths = tuple(map(Path, paths))
         self.dim = dim
         self._max_frames = max_frames
         self._shorten = {"mean": mean_bins, "first": first_frames}[shorten]
-        self._files = [_open(path) for path in paths]
+        self._files = [_open(path) for path in self.paths]
         self._lock = threading.Lock()
         self._cache: dict[str, np.ndarray] = {}
         self._room = cache_bytes

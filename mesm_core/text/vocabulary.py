@@ -21,6 +21,7 @@ from mesm_core.text.words import Tagger
 from mesm_core.types import TextFeatures, Words
 
 PAD_WORD = "<PAD>"
+_RECONSTRUCT = np.empty(0).__reduce__()[0]
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,8 @@ class _Unpickler(pickle.Unpickler):
                 f"{self._path} asks for {module}.{name}, which a vocabulary does not need: it was not loaded.",
                 hint="A glove.pkl holds dict, list, Counter and NumPy arrays only. Do not trust this file.",
             )
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        # NumPy 1 and 2 keep this function in modules of different names.
+        return _RECONSTRUCT if name == "_reconstruct" else super().find_class(module, name)
 
     def read(self) -> Any:
         """Return the file's content."""

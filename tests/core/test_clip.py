@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import pickle
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from mesm_core.text.clip_weights import load_clip_text, read_clip_weights, write
 from mesm_core.text.encoder import normalise
 from mesm_core.text.vocabulary import Vocabulary, VocabularyText, read_vocabulary, write_vocabulary
 from mesm_core.text.words import LexiconTagger
+from tests.conftest import Evil
 
 TOKENIZER = ClipTokenizer()
 WIDTH, LAYERS = 16, 2
@@ -201,11 +201,6 @@ def test_weights_from_every_source(tmp_path: Path, kind: str) -> None:
     ids = torch.tensor([[49406, 320, 2533, 49407, 0]])
     with torch.inference_mode():
         assert torch.allclose(model(ids), again(ids), atol=1e-6)
-
-
-class Evil:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, ("evil-was-here",)
 
 
 def test_weights_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from mesm_core.inference.predictor import Predictor
 from mesm_core.inference.scoring import annotated_duration, load_for_scoring, locate_in_video, score_checkpoint
 from mesm_core.training.checkpoint import load_checkpoint, save_checkpoint
 from mesm_core.training.run import EpochDone, Finished, Run, prepare_directory
-from tests.conftest import Trained, invent, small_config
+from tests.conftest import Evil, Trained, invent, small_config
 
 CPU = torch.device("cpu")
 
@@ -116,6 +115,17 @@ def test_locate(trained: Trained) -> None:
     assert apart[0].windows == pytest.approx(answers[0].windows, abs=2e-4)
 
 
+def test_the_readmes_lines_of_python(trained: Trained) -> None:
+    from mesm_core import Predictor
+    from mesm_core.data.features import FeatureStore
+
+    predictor = Predictor.load(str(trained.best), device="cpu")
+    store = FeatureStore([str(trained.paths.features[0])], dim=12, max_frames=40)
+    answers = predictor.locate(store, "test-000", ["She took out kiwi"], duration=176.0)
+    assert answers[0].windows.shape == (4, 3)
+    assert list(answers[0].as_json()) == ["qid", "query", "vid", "pred_relevant_windows", "pred_saliency_scores"]
+
+
 def test_duration_from_annotations_or_not_at_all(trained: Trained) -> None:
     assert annotated_duration("tacos", trained.paths.annotations, "val-001") > 10
     with pytest.raises(MesmError, match="--duration"):
@@ -159,13 +169,6 @@ def test_a_directory_with_a_run_is_kept(trained: Trained, tmp_path: Path) -> Non
     (tmp_path / "mine.txt").write_text("mine")
     prepare_directory(tmp_path, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-
-
-class Evil:
-    """Unpickling it would make a folder."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, ("evil-was-here",)
 
 
 def test_checkpoints_that_are_not_ours(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
