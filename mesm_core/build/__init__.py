@@ -1,0 +1,40 @@
+"""Config -> objects: the only package that reads a config and calls constructors."""
+
+from __future__ import annotations
+
+from mesm_core.build.data import (
+    Paths,
+    Split,
+    build_decoding,
+    build_features,
+    build_framing,
+    build_split,
+    data_paths,
+    evaluation_settings,
+)
+from mesm_core.build.model import (
+    ENDPOINT_CHANNELS,
+    build_criterion,
+    build_device,
+    build_model,
+    build_trained,
+)
+from mesm_core.build.text import build_text, build_text_from_state
+
+__all__ = [
+    "ENDPOINT_CHANNELS",
+    "Paths",
+    "Split",
+    "build_criterion",
+    "build_decoding",
+    "build_device",
+    "build_features",
+    "build_framing",
+    "build_model",
+    "build_split",
+    "build_text",
+    "build_text_from_state",
+    "build_trained",
+    "data_paths",
+    "evaluation_settings",
+]

@@ -1,0 +1,196 @@
+"""Is everything for a run there, and does it fit together? Detects the field's classic silent failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from mesm_core.build.data import Paths
+from mesm_core.build.text import build_text
+from mesm_core.config.schema import Config
+from mesm_core.data.annotations import make_reader, read_split
+from mesm_core.errors import MesmError, listing
+from mesm_core.text.encoder import TextEncoder
+from mesm_core.types import Query
+
+SAMPLED_VIDEOS = 8
+# Frame rates differ from what clip_len says by a frame or two a video; a wrong clip_len is off by far more.
+RATE_TOLERANCE = 0.15
+LENGTH_TOLERANCE = 3
+LARGE_VALUE = 1e3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found: ``level`` is ok, warning or error."""
+
+    level: str
+    subject: str
+    message: str
+
+
+def check_data(
+    config: Config, paths: Paths, *, strict: bool = False, progress: Callable[[int], None] | None = None
+) -> list[Finding]:
+    """Return what was found of annotations, features and text.
+
+    Args:
+        strict: annotations that had to be repaired are a warning; progress: called with the number of videos.
+    """
+    findings: list[Finding] = []
+    queries: dict[str, tuple[Query, ...]] = {}
+    for finding, split, read in _annotations(config, paths, strict=strict):
+        findings.append(finding)
+        if read:
+            queries[split] = read
+    findings += _features(config, paths, queries, progress)
+    findings += _text(config, paths, queries)
+    return findings
+
+
+def _annotations(
+    config: Config, paths: Paths, *, strict: bool
+) -> Iterator[tuple[Finding, str, tuple[Query, ...]]]:
+    name = config.dataset.name
+    needed = (config.dataset.train, *config.select_splits)
+    for split in dict.fromkeys((*needed, *make_reader(name).splits)):
+        subject = f"annotations {split}"
+        try:
+            read = read_split(name, paths.annotations, split)
+        except MesmError as error:
+            level = "error" if split in needed else "warning"
+            yield Finding(level, subject, error.message), split, ()
+            continue
+        videos = len({query.vid for query in read.queries})
+        message = f"{len(read.queries)} queries, {videos} videos"
+        if read.repairs:
+            message += "; repaired: " + ", ".join(f"{count} {what}" for what, count in read.repairs.items())
+        bare = sum(not query.windows for query in read.queries)
+        if bare and split in needed:
+            yield Finding("error", subject, f"{message}; {bare} queries have no window to learn or score"), split, ()
+            continue
+        yield Finding("warning" if strict and read.repairs else "ok", subject, message), split, read.queries
+
+
+def _features(
+    config: Config, paths: Paths, queries: dict[str, tuple[Query, ...]], progress: Callable[[int], None] | None
+) -> Iterator[Finding]:
+    durations = {query.vid: query.duration for split in queries.values() for query in split}
+    needed = {q.vid for split in (config.dataset.train, *config.select_splits) for q in queries.get(split, ())}
+    lengths: list[dict[str, int]] = []
+    widths: list[int] = []
+    for path in paths.features:
+        subject = path.name
+        try:
+            with h5py.File(path, "r") as file:
+                shapes = {vid: file[vid].shape for vid in durations if isinstance(file.get(vid), h5py.Dataset)}
+                sample = [np.asarray(file[vid][()], np.float32) for vid in list(shapes)[:SAMPLED_VIDEOS]]
+        except OSError as error:
+            reason = "is not there" if not path.is_file() else f"cannot be opened ({error})"
+            yield Finding("error", subject, f"{path} {reason}")
+            continue
+        if progress is not None:
+            progress(len(shapes))
+        yield _presence(f"{subject} videos", needed, shapes)
+        flat = {vid: shape for vid, shape in shapes.items() if len(shape) == 2 and 0 not in shape}
+        if len(flat) < len(shapes):
+            odd = [vid for vid in shapes if vid not in flat]
+            yield Finding("error", f"{subject} shape", f"{len(odd)} videos are not (frames, dim): {listing(odd)}")
+        if not flat:
+            continue
+        found = {shape[1] for shape in flat.values()}
+        if len(found) > 1:
+            yield Finding("error", f"{subject} shape", f"videos of different widths: {listing(sorted(found))}")
+        widths.append(max(found))
+        lengths.append({vid: shape[0] for vid, shape in flat.items()})
+        yield _rate(f"{subject} rate", config, {vid: (length, durations[vid]) for vid, length in lengths[-1].items()})
+        yield _values(f"{subject} values", sample)
+    if len(widths) == len(paths.features) and widths:
+        yield _width(config, widths)
+    yield from _together(config, paths, lengths)
+
+
+def _presence(subject: str, needed: set[str], shapes: dict[str, tuple[int, ...]]) -> Finding:
+    missing = sorted(needed - shapes.keys())
+    if missing:
+        return Finding("error", subject, f"{len(missing)} of {len(needed)} videos are missing: {listing(missing)}")
+    return Finding("ok", subject, f"all {len(needed)} videos of training and validation are there")
+
+
+def _rate(subject: str, config: Config, videos: dict[str, tuple[int, float]]) -> Finding:
+    rates = np.array([length / duration for length, duration in videos.values()])
+    rate, clip_len = float(np.median(rates)), config.dataset.clip_len
+    looks = f"looks like {rate:.2g} frames/s"
+    long = sum(length > config.dataset.max_frames for length, _ in videos.values())
+    if clip_len < 0:
+        return Finding("ok", subject, f"{looks}; clip_len -1 spreads the frames over the duration")
+    if abs(rate * clip_len - 1) > RATE_TOLERANCE:
+        message = f"{looks}, but clip_len {clip_len:g} means {1 / clip_len:.2g}: clip_len {1 / rate:.2g} would fit"
+        return Finding("error", subject, message)
+    if long > len(videos) // 20 and config.dataset.shorten == "mean":
+        message = f"{looks}, but {long} videos have more than max_frames = {config.dataset.max_frames}: moments shift"
+        return Finding("warning", subject, message)
+    return Finding("ok", subject, f"{looks}, clip_len {clip_len:g} fits")
+
+
+def _values(subject: str, sample: Sequence[np.ndarray]) -> Finding:
+    frames = [array for array in sample if array.ndim == 2 and array.size]
+    if any(not np.isfinite(array).all() for array in frames):
+        return Finding("error", subject, "NaN or infinity among the values")
+    norms = np.concatenate([np.linalg.norm(array, axis=1) for array in frames])
+    if (norms == 0).mean() > 0.05:
+        return Finding("warning", subject, f"{(norms == 0).mean():.0%} of the frames are all zero")
+    if any(len(array) > 1 and np.allclose(array, array[0]) for array in frames):
+        return Finding("warning", subject, "a video's frames are all the same")
+    largest = max(float(np.abs(array).max()) for array in frames)
+    if largest > LARGE_VALUE:
+        return Finding("warning", subject, f"values up to {largest:.3g}: are these features, or pixels?")
+    state = "already of length 1" if np.allclose(norms, 1, atol=1e-2) else f"of length {np.median(norms):.3g}"
+    return Finding("ok", subject, f"frames {state}; they are scaled to 1 when read")
+
+
+def _width(config: Config, widths: Sequence[int]) -> Finding:
+    total, wanted = sum(widths), config.model.video_dim
+    shown = " + ".join(map(str, widths)) + (f" = {total}" if len(widths) > 1 else "")
+    if total != wanted:
+        return Finding("error", "feature width", f"{shown}, but model.video_dim is {wanted}")
+    return Finding("ok", "feature width", f"{shown}, as model.video_dim says")
+
+
+def _together(config: Config, paths: Paths, lengths: Sequence[dict[str, int]]) -> Iterator[Finding]:
+    """Look for files that do not belong together, or stand in another order than the preset's."""
+    for path, other in zip(paths.features[1:], lengths[1:], strict=False):
+        shared = [vid for vid in other if vid in lengths[0]]
+        apart = [vid for vid in shared if abs(other[vid] - lengths[0][vid]) > LENGTH_TOLERANCE]
+        if shared and len(apart) > len(shared) // 20:
+            message = f"{len(apart)} of {len(shared)} videos differ in length by more than {LENGTH_TOLERANCE} frames"
+            yield Finding("error", f"{path.name} length", f"{message} from {paths.features[0].name}")
+    given = [path.stem for path in paths.features]
+    usual = [Path(name).stem for name in config.dataset.features]
+    if given != usual and sorted(given) == sorted(usual):
+        message = f"{' then '.join(given)}; the preset joins {' then '.join(usual)}"
+        yield Finding("warning", "feature order", message)
+
+
+def _text(config: Config, paths: Paths, queries: dict[str, tuple[Query, ...]]) -> Iterator[Finding]:
+    try:
+        text = build_text(config, paths, device=torch.device("cpu"))
+    except MesmError as error:
+        yield Finding("error", f"text ({config.text.encoder})", str(error))
+        return
+    yield Finding("ok", f"text ({config.text.encoder})", f"{paths.text}, {config.text.vocab_size} label words")
+    for split, listed in queries.items():
+        yield _coverage(text, split, listed)
+
+
+def _coverage(text: TextEncoder, split: str, queries: Sequence[Query]) -> Finding:
+    words = [text.words(sentence) for sentence in dict.fromkeys(query.sentence for query in queries)]
+    total = sum(len(w.tokens) for w in words)
+    unknown = sum(int(w.unknown.sum()) for w in words)
+    level = "warning" if unknown > total // 2 else "ok"
+    return Finding(level, f"vocabulary {split}", f"{1 - unknown / total:.1%} of {total} words are among the label words")

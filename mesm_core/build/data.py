@@ -1,0 +1,134 @@
+"""Settings -> paths, features, batches, and how outputs become scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mesm_core.config.schema import Config
+from mesm_core.data.annotations import read_split
+from mesm_core.data.collate import Framing
+from mesm_core.data.dataset import MomentDataset
+from mesm_core.data.features import FeatureStore
+from mesm_core.inference.decode import Decoding
+from mesm_core.metrics.report import LENGTH_RANGES, SUPERLONG
+from mesm_core.text.encoder import TextEncoder
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a run's data lies; ``text``: the text encoder's file (GloVe text, vocabulary, or CLIP weights)."""
+
+    annotations: Path
+    features: tuple[Path, ...]
+    text: Path
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the paths, absolute, as strings."""
+        return {
+            "annotations": str(self.annotations.resolve()),
+            "features": [str(path.resolve()) for path in self.features],
+            "text": str(self.text.resolve()),
+        }
+
+
+def data_paths(
+    config: Config,
+    root: Path,
+    *,
+    annotations: Path | None = None,
+    features: Sequence[Path] = (),
+    text: Path | None = None,
+) -> Paths:
+    """Return the paths that are given, and the config's under ``root`` for the others."""
+    folder = annotations or root / config.dataset.annotations
+    files = {
+        "glove": root / config.text.glove,
+        "glove-pkl": folder / config.text.vocabulary,
+        "clip": root / config.text.clip,
+    }
+    return Paths(
+        annotations=folder,
+        features=tuple(features) or tuple(root / name for name in config.dataset.features),
+        text=text or files[config.text.encoder],
+    )
+
+
+def build_features(config: Config, paths: Paths) -> FeatureStore:
+    """Return the video features.
+
+    Raises:
+        FeatureError: a file is missing or damaged.
+    """
+    return FeatureStore(
+        paths.features,
+        dim=config.model.video_dim,
+        max_frames=config.dataset.max_frames,
+        shorten=config.dataset.shorten,
+        cache_bytes=config.data.cache_gb * 2**30,
+    )
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split's dataset, the videos it does without, and how many of each repair its annotations needed."""
+
+    dataset: MomentDataset
+    missing: list[str]
+    repairs: dict[str, int]
+
+
+def build_split(
+    config: Config,
+    paths: Paths,
+    split: str,
+    text: TextEncoder,
+    features: FeatureStore,
+    *,
+    skip_missing: bool = False,
+) -> Split:
+    """Return the dataset of a split.
+
+    Raises:
+        DataError: the annotations are missing or malformed.
+        FeatureError: videos have no features, and ``skip_missing`` is off or nothing would be left.
+    """
+    annotations = read_split(config.dataset.name, paths.annotations, split)
+    vids = [query.vid for query in annotations.queries]
+    missing = features.missing(vids)
+    if not skip_missing or len(missing) == len(set(vids)):
+        features.require(vids)
+    absent = set(missing)
+    dataset = MomentDataset(
+        [query for query in annotations.queries if query.vid not in absent],
+        text=text,
+        features=features,
+        framing=build_framing(config),
+        max_gather_size=config.dataset.max_gather_size,
+    )
+    return Split(dataset, missing, dict(annotations.repairs))
+
+
+def evaluation_settings(config: Config) -> dict[str, Any]:
+    """Return the arguments of ``inference.evaluate.evaluate`` that a config decides."""
+    return {
+        "batch_size": config.eval.batch_size,
+        "decoding": build_decoding(config),
+        "thresholds": config.eval.thresholds,
+        "ranges": LENGTH_RANGES | (SUPERLONG if config.eval.superlong else {}),
+    }
+
+
+def build_framing(config: Config) -> Framing:
+    """Return how seconds and frames belong together."""
+    data = config.dataset
+    return Framing(clip_len=data.clip_len, span_unit=data.span_unit, context=data.context, max_windows=data.max_windows)
+
+
+def build_decoding(config: Config) -> Decoding:
+    """Return how outputs become windows."""
+    return Decoding(max_time=config.eval.max_time, clip_len=config.dataset.clip_len)
+
+

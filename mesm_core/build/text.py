@@ -1,0 +1,130 @@
+"""Settings -> text encoder: one line an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mesm_core.build.data import Paths
+from mesm_core.config.schema import Config
+from mesm_core.data.counts import label_words, read_clip_counts, read_glove_counts
+from mesm_core.errors import CheckpointError
+from mesm_core.text.cache import TextCache, default_cache_path
+from mesm_core.text.clip import ClipText
+from mesm_core.text.clip_bpe import ClipTokenizer
+from mesm_core.text.clip_weights import load_clip_text
+from mesm_core.text.encoder import TextEncoder
+from mesm_core.text.glove import GloveTable, GloveText, read_glove
+from mesm_core.text.vocabulary import Vocabulary, VocabularyText, read_vocabulary
+from mesm_core.text.words import make_tagger
+
+
+def build_text(config: Config, paths: Paths, *, device: torch.device) -> TextEncoder:
+    """Return the text encoder of a training run, from files.
+
+    Raises:
+        TextError: a file is missing or does not fit; DataError: the count file is malformed.
+    """
+    return _FROM_FILES[config.text.encoder](config, paths, device)
+
+
+def build_text_from_state(
+    config: Config, state: Mapping[str, Any], *, device: torch.device, path: Path | None = None
+) -> TextEncoder:
+    """Return the text encoder that a checkpoint holds, or names by path and hash.
+
+    Args:
+        path: where CLIP's weights lie now, if not where they lay at training.
+
+    Raises:
+        TextError: CLIP's weights are missing; CheckpointError: they are others than at training.
+    """
+    return _FROM_STATE[config.text.encoder](config, state, device, path)
+
+
+def _glove(config: Config, paths: Paths, device: torch.device) -> GloveText:
+    counts = paths.annotations / config.text.counts
+    words = read_glove_counts(counts)
+    labels = label_words(words, config.text.vocab_size, path=counts)
+    table = read_glove(paths.text, words, dim=config.model.text_dim, seed=config.train.seed)
+    return _glove_text(config, table, labels)
+
+
+def _glove_from_state(
+    config: Config, state: Mapping[str, Any], device: torch.device, path: Path | None
+) -> GloveText:
+    table = GloveTable(tuple(state["words"]), state["vectors"].numpy())
+    return _glove_text(config, table, state["label_words"])
+
+
+def _glove_text(config: Config, table: GloveTable, labels: Sequence[str]) -> GloveText:
+    tagger = make_tagger(config.text.tagger)
+    return GloveText(table=table, label_words=labels, tagger=tagger, max_words=config.dataset.max_words)
+
+
+def _vocabulary(config: Config, paths: Paths, device: torch.device) -> VocabularyText:
+    return _vocabulary_text(config, read_vocabulary(paths.text, dim=config.model.text_dim))
+
+
+def _vocabulary_from_state(
+    config: Config, state: Mapping[str, Any], device: torch.device, path: Path | None
+) -> VocabularyText:
+    vocabulary = Vocabulary(tuple(state["words"]), tuple(state["counts"]), state["vectors"].numpy())
+    return _vocabulary_text(config, vocabulary)
+
+
+def _vocabulary_text(config: Config, vocabulary: Vocabulary) -> VocabularyText:
+    return VocabularyText(
+        vocabulary=vocabulary,
+        vocab_size=config.text.vocab_size,
+        tagger=make_tagger(config.text.tagger),
+        max_words=config.dataset.max_words,
+    )
+
+
+def _clip(config: Config, paths: Paths, device: torch.device) -> ClipText:
+    counts = paths.annotations / config.text.counts
+    labels = label_words(read_clip_counts(counts), config.text.vocab_size, path=counts)
+    return _clip_text(config, paths.text, labels, device)
+
+
+def _clip_from_state(
+    config: Config, state: Mapping[str, Any], device: torch.device, path: Path | None
+) -> ClipText:
+    encoder = _clip_text(config, path or Path(state["path"]), state["label_ids"], device)
+    if encoder.weights_hash != state["hash"]:
+        raise CheckpointError(
+            f"The CLIP text encoder {encoder.path} is another than at training (its weights differ).",
+            hint="Give the same weights with --clip FILE.",
+        )
+    return encoder
+
+
+def _clip_text(config: Config, path: Path, labels: Sequence[int], device: torch.device) -> ClipText:
+    half = config.text.clip_dtype == "float16" and device.type == "cuda"
+    return ClipText(
+        model=load_clip_text(path, width=config.model.text_dim),
+        tokenizer=ClipTokenizer(),
+        label_ids=labels,
+        tagger=make_tagger(config.text.tagger),
+        max_words=config.dataset.max_words,
+        device=device,
+        dtype=torch.float16 if half else torch.float32,
+        cache=TextCache(default_cache_path()),
+        path=path,
+    )
+
+
+_FROM_FILES: dict[str, Callable[[Config, Paths, torch.device], TextEncoder]] = {
+    "glove": _glove,
+    "glove-pkl": _vocabulary,
+    "clip": _clip,
+}
+_FROM_STATE: dict[str, Callable[[Config, Mapping[str, Any], torch.device, Path | None], TextEncoder]] = {
+    "glove": _glove_from_state,
+    "glove-pkl": _vocabulary_from_state,
+    "clip": _clip_from_state,
+}

@@ -1,0 +1,82 @@
+"""Highlight detection: HIT@1 and mean average precision of saliency, at three levels (evaluation.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}
+CLIP_SECONDS = 2
+
+
+def clip_scores(duration: float, clips: Sequence[int], scores: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return (⌊duration / 2⌋, annotators) scores, 0 outside the relevant clips.
+
+    >>> clip_scores(6.0, [1], [(4, 2, 0)]).tolist()
+    [[0.0, 0.0, 0.0], [4.0, 2.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    full = np.zeros((int(duration / CLIP_SECONDS), len(scores[0]) if scores else 0))
+    inside = [row for row, clip in enumerate(clips) if clip < len(full)]
+    full[[clips[row] for row in inside]] = [scores[row] for row in inside]
+    return full
+
+
+def score_highlights(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> dict[str, dict[str, float]]:
+    """Return ``{"Fair": {"mAP": …, "Hit1": …}, …}`` as fractions.
+
+    Args:
+        predicted: one score a clip, a query; truth: (clips, annotators) scores 0 to 4, a query.
+
+    >>> score_highlights([np.array([0.1, 0.9])], [np.array([[0, 0, 0], [4, 1, 2]])])["VeryGood"]
+    {'mAP': 0.3333333333333333, 'Hit1': 1.0}
+    """
+    annotators = max((t.shape[1] for t in truth), default=0)
+    longest = max((len(t) for t in truth), default=0)
+    given = np.full((len(truth), longest), -np.inf)
+    labels = np.zeros((len(truth), longest, annotators))
+    valid = np.zeros((len(truth), longest), np.bool_)
+    top = np.zeros((len(truth), annotators))
+    for row, (scores, clips) in enumerate(zip(predicted, truth, strict=True)):
+        # Longer predictions are cut, shorter ones padded with 0.
+        given[row, : len(clips)] = 0
+        given[row, : min(len(scores), len(clips))] = scores[: len(clips)]
+        labels[row, : len(clips)] = clips
+        valid[row, : len(clips)] = True
+        first = int(np.argmax(scores)) if len(scores) else len(clips)
+        if first < len(clips):
+            top[row] = clips[first]
+    return {
+        name: {
+            "mAP": float(average_precision(given, labels >= level, valid).mean()),
+            "Hit1": float((top >= level).any(axis=1).mean()),
+        }
+        for name, level in LEVELS.items()
+    }
+
+
+def average_precision(scores: np.ndarray, positive: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Return the (Q, A) AP: interpolated precision, averaged over the distinct recall points.
+
+    Equal scores are one threshold. Without a positive clip it is 0, with nothing but positives 1.
+
+    Args:
+        scores: (Q, T); positive: (Q, T, A) bool; valid: (Q, T) bool, the valid clips first.
+    """
+    order = np.argsort(np.where(valid, -scores, np.inf), axis=1, kind="stable")
+    scores = np.take_along_axis(scores, order, axis=1)
+    valid = np.take_along_axis(valid, order, axis=1)
+    hits = np.take_along_axis(positive, order[..., None], axis=1) & valid[..., None]
+    # A threshold ends where the next score differs, or where there is no next one.
+    ends = valid.copy()
+    ends[:, :-1] &= (scores[:, :-1] != scores[:, 1:]) | ~valid[:, 1:]
+    found = hits.cumsum(axis=1)
+    precision = np.where(ends[..., None], found / np.arange(1, scores.shape[1] + 1)[None, :, None], 0)
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    reached = np.maximum.accumulate(np.where(ends[..., None], found, 0), axis=1)
+    before = np.concatenate([np.zeros_like(reached[:, :1]), reached[:, :-1]], axis=1)
+    points = ends[..., None] & (reached > before)
+    area = (precision * points).sum(axis=1) / np.maximum(points.sum(axis=1), 1)
+    everything = hits.sum(axis=1) == valid.sum(axis=1)[:, None]
+    result: np.ndarray = np.where(everything, 1.0, area)
+    return result
