@@ -53,9 +53,7 @@ def check_data(
     return findings
 
 
-def _annotations(
-    config: Config, paths: Paths, *, strict: bool
-) -> Iterator[tuple[Finding, str, tuple[Query, ...]]]:
+def _annotations(config: Config, paths: Paths, *, strict: bool) -> Iterator[tuple[Finding, str, tuple[Query, ...]]]:
     name = config.dataset.name
     needed = (config.dataset.train, *config.select_splits)
     for split in dict.fromkeys((*needed, *make_reader(name).splits)):
@@ -193,4 +191,6 @@ def _coverage(text: TextEncoder, split: str, queries: Sequence[Query]) -> Findin
     total = sum(len(w.tokens) for w in words)
     unknown = sum(int(w.unknown.sum()) for w in words)
     level = "warning" if unknown > total // 2 else "ok"
-    return Finding(level, f"vocabulary {split}", f"{1 - unknown / total:.1%} of {total} words are among the label words")
+    return Finding(
+        level, f"vocabulary {split}", f"{1 - unknown / total:.1%} of {total} words are among the label words"
+    )

@@ -130,5 +130,3 @@ def build_framing(config: Config) -> Framing:
 def build_decoding(config: Config) -> Decoding:
     """Return how outputs become windows."""
     return Decoding(max_time=config.eval.max_time, clip_len=config.dataset.clip_len)
-
-

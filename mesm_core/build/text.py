@@ -53,9 +53,7 @@ def _glove(config: Config, paths: Paths, device: torch.device) -> GloveText:
     return _glove_text(config, table, labels)
 
 
-def _glove_from_state(
-    config: Config, state: Mapping[str, Any], device: torch.device, path: Path | None
-) -> GloveText:
+def _glove_from_state(config: Config, state: Mapping[str, Any], device: torch.device, path: Path | None) -> GloveText:
     table = GloveTable(tuple(state["words"]), state["vectors"].numpy())
     return _glove_text(config, table, state["label_words"])
 
@@ -91,9 +89,7 @@ def _clip(config: Config, paths: Paths, device: torch.device) -> ClipText:
     return _clip_text(config, paths.text, labels, device)
 
 
-def _clip_from_state(
-    config: Config, state: Mapping[str, Any], device: torch.device, path: Path | None
-) -> ClipText:
+def _clip_from_state(config: Config, state: Mapping[str, Any], device: torch.device, path: Path | None) -> ClipText:
     encoder = _clip_text(config, path or Path(state["path"]), state["label_ids"], device)
     if encoder.weights_hash != state["hash"]:
         raise CheckpointError(
