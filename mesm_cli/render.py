@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import sys
@@ -95,6 +96,28 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     for row in rows:
         drawn.add_row(*("–" if cell is None else escape(str(cell)) for cell in row))
     _out.print(drawn)
+
+
+def raw(columns: Sequence[str], rows: Iterable[Sequence[object]], *, form: str) -> None:
+    """Print rows on stdout as ``csv``, ``markdown`` or ``latex``."""
+    table_rows = [list(map(str, columns)), *([str(cell) for cell in row] for row in rows)]
+    if form == "csv":
+        csv.writer(sys.stdout, lineterminator="\n").writerows(table_rows)
+        return
+    if form == "markdown":
+        lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in table_rows]
+        lines.insert(1, "| --- |" + " ---: |" * (len(columns) - 1))
+    else:
+        escaped = [[_latex(cell) for cell in row] for row in table_rows]
+        body = [" & ".join(row) + r" \\" for row in escaped]
+        head = rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}"
+        lines = [head, r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}"]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _latex(text: str) -> str:
+    text = text.replace("–", "--")
+    return "".join(f"\\{c}" if c in "&%$#_{}" else c for c in text)
 
 
 def keys(rows: Iterable[tuple[str, object, str]]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from mesm_core.metrics.moments import MAP_THRESHOLDS, MomentScores, score_moments
 
 R1_THRESHOLDS = (0.3, *MAP_THRESHOLDS)
-TACOS_R1_THRESHOLDS = (0.1, 0.3, 0.5, 0.7)
+SCORE_R1_THRESHOLDS = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))
 LENGTH_RANGES: dict[str, tuple[float, float]] = {
     "short": (0, 10),
     "middle": (10, 30),
@@ -88,3 +88,13 @@ def _of_length(windows: np.ndarray, shortest: float, longest: float) -> np.ndarr
     length = windows[:, 1] - windows[:, 0]
     kept: np.ndarray = windows[(length > shortest) & (length <= longest)]
     return kept
+
+
+def per_query_values(scores: MomentScores) -> dict[str, np.ndarray]:
+    """Return the (Q,) values whose means are the main figures, by the keys of the summary."""
+    return {
+        "MR-full-R1@0.5": (scores.best_iou >= 0.5).astype(float),
+        "MR-full-R1@0.7": (scores.best_iou >= 0.7).astype(float),
+        "MR-full-mIoU": scores.best_iou,
+        "MR-full-mAP": scores.average_precision.mean(axis=1),
+    }

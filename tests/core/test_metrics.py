@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesm_core.metrics.bootstrap import interval, paired_p_value
+from mesm_core.metrics.highlights import LEVELS, clip_scores, score_highlights
 from mesm_core.metrics.moments import MAP_THRESHOLDS, MAX_WINDOWS, iou, score_moments
+from mesm_core.metrics.nms import temporal_nms
 from mesm_core.metrics.report import LENGTH_RANGES, SUPERLONG, moment_tables
 
 
@@ -43,6 +46,77 @@ def test_against_a_slow_implementation(queries: list[tuple[list[tuple[int, int, 
         assert scores.best_iou[row] == pytest.approx(first)
         want = [slow_average_precision(answers, targets, threshold) for threshold in MAP_THRESHOLDS]
         assert scores.average_precision[row] == pytest.approx(want)
+
+
+def slow_highlight_ap(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The field's highlight AP, threshold by threshold."""
+    if labels.all() or not labels.any():
+        return float(labels.all())
+    points = []
+    for threshold in sorted(set(scores.tolist())):
+        chosen = scores >= threshold
+        points.append((labels[chosen].sum() / labels.sum(), labels[chosen].mean()))
+    best, kept = 0.0, {}
+    for recall, precision in points:
+        best = max(best, precision)
+        if recall > 0:
+            kept[recall] = best
+    return float(np.mean(list(kept.values())))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.lists(st.integers(0, 4), min_size=3, max_size=3), st.integers(-2, 2)), min_size=1, max_size=9
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_highlights_against_a_slow_implementation(queries: list[list[tuple[list[int], int]]]) -> None:
+    truth = [np.array([labels for labels, _ in clips]) for clips in queries]
+    predicted = [np.array([float(score) for _, score in clips]) for clips in queries]
+    scored = score_highlights(predicted, truth)
+    for name, level in LEVELS.items():
+        want = [
+            slow_highlight_ap(labels[:, annotator] >= level, scores)
+            for labels, scores in zip(truth, predicted, strict=True)
+            for annotator in range(3)
+        ]
+        assert scored[name]["mAP"] == pytest.approx(np.mean(want))
+        hits = [(labels[scores.argmax()] >= level).any() for labels, scores in zip(truth, predicted, strict=True)]
+        assert scored[name]["Hit1"] == pytest.approx(np.mean(hits))
+
+
+def test_highlight_lengths_that_differ() -> None:
+    truth = [clip_scores(4.9, [0, 1, 2], [(4, 0, 0), (0, 0, 0), (4, 4, 4)])]
+    assert truth[0].shape == (2, 3)
+    late = score_highlights([np.array([0.1, 0.2, 0.9])], truth)["VeryGood"]
+    assert late["Hit1"] == 0
+    short = score_highlights([np.array([0.5])], truth)["VeryGood"]
+    assert short == {"mAP": pytest.approx(1 / 3), "Hit1": 1.0}
+
+
+def test_nms() -> None:
+    windows = np.array([[0.0, 10, 0.5], [1, 10, 0.9], [20, 30, 0.1], [0, 5, 0.2]])
+    assert temporal_nms(windows, threshold=-1).tolist() == windows.tolist()
+    assert temporal_nms(windows, threshold=0.5).tolist() == [[1, 10, 0.9], [0, 5, 0.2], [20, 30, 0.1]]
+    assert len(temporal_nms(windows, threshold=0.5, max_before=2)) == 1
+    assert len(temporal_nms(windows, threshold=0.5, max_after=1)) == 1
+    assert temporal_nms(np.zeros((0, 3)), threshold=0.5).shape == (0, 3)
+
+
+def test_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=400)
+    low, high = interval(values, seed=1)
+    assert low < values.mean() < high
+    assert (high - low) == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.15)
+    assert interval(values, seed=1) == (low, high)
+    assert paired_p_value(values, values, seed=0) == 1
+    assert paired_p_value(values + 1, values, seed=0) < 0.01
+    assert paired_p_value(values, rng.permutation(values), seed=0) > 0.5
 
 
 def test_by_hand() -> None:

@@ -1,0 +1,194 @@
+"""``mesm score``: any system's submission against ground truth."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mesm_cli import options, render
+
+if TYPE_CHECKING:
+    from mesm_core.data.annotations import Annotations
+    from mesm_core.inference.submissions import Scored
+
+
+class Format(StrEnum):
+    """Forms of the summary."""
+
+    TABLE = "table"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PREDICTIONS... [TRUTH]",
+        help="Submissions (.jsonl, .jsonl.gz); last the truth, unless --truth is given.",
+    ),
+]
+Truth = Annotated[
+    Path | None, typer.Option("--truth", help="Ground truth in Moment-DETR's format.", show_default=False)
+]
+SplitOption = Annotated[
+    str | None, typer.Option("--split", help="With --dataset: the split that is the truth.", show_default=False)
+]
+Nms = Annotated[float, typer.Option("--nms", help="Temporal NMS at this overlap first; -1 for none.")]
+Ci = Annotated[bool, typer.Option("--ci", help="Add bootstrap 95% intervals of the main figures.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")]
+PerQuery = Annotated[
+    Path | None,
+    typer.Option("--per-query", help="Write each query's IoU and AP as JSON lines, worst first.", show_default=False),
+]
+Partial = Annotated[bool, typer.Option("--allow-partial", help="Score the queries that both sides have.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="Form of the summary.")]
+
+
+def score(
+    files: Files,
+    truth: Truth = None,
+    dataset: options.Dataset = None,
+    split: SplitOption = None,
+    data_dir: options.DataDir = None,
+    annotations: options.AnnotationsDir = None,
+    nms: Nms = -1,
+    ci: Ci = False,
+    seed: Seed = 0,
+    per_query: PerQuery = None,
+    allow_partial: Partial = False,
+    format_: FormatOption = Format.TABLE,
+    overwrite: options.Overwrite = False,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Score predictions of any system as the field's evaluator does; several files side by side.
+
+    Examples: mesm score predictions.jsonl highlight_val_release.jsonl
+
+    mesm score ours.jsonl theirs.jsonl --truth highlight_val_release.jsonl --ci
+    """
+    from mesm_core.config.load import load_config
+    from mesm_core.inference.submissions import read_submission, read_truth, score_submission
+    from mesm_core.metrics.report import LENGTH_RANGES, SCORE_R1_THRESHOLDS, SUPERLONG
+
+    thresholds, ranges = SCORE_R1_THRESHOLDS, LENGTH_RANGES
+    if dataset is not None:
+        config = load_config(dataset)
+        folder = annotations or options.data_root(data_dir) / config.dataset.annotations
+        real = read_truth(None, dataset=config.dataset.name, folder=folder, split=split or config.dataset.eval[0])
+        thresholds = config.eval.thresholds
+        ranges = LENGTH_RANGES | (SUPERLONG if config.eval.superlong else {})
+    else:
+        if truth is None and len(files) < 2:
+            raise typer.BadParameter("give predictions and the truth, or --dataset and --split", param_hint="TRUTH")
+        truth, files = (truth, files) if truth is not None else (files[-1], files[:-1])
+        real = read_truth(truth)
+    scored = [
+        score_submission(
+            read_submission(file),
+            real.queries,
+            thresholds=thresholds,
+            ranges=ranges,
+            nms=nms,
+            allow_partial=allow_partial,
+        )
+        for file in files
+    ]
+    extras = _extras(scored, ci=ci, seed=seed)
+    if per_query is not None:
+        _write_per_query(per_query, scored, overwrite=overwrite)
+    if json_:
+        objects = [result.tables | extra for result, extra in zip(scored, extras, strict=True)]
+        render.data(objects[0] if len(objects) == 1 else dict(zip(map(str, files), objects, strict=True)))
+        return
+    _show(scored, extras, real, format_)
+
+
+def _extras(scored: list[Scored], *, ci: bool, seed: int) -> list[dict[str, Any]]:
+    """Return each file's intervals, and its p-values against the first, where asked for."""
+    from mesm_core.metrics.bootstrap import interval, paired_p_value
+    from mesm_core.metrics.report import per_query_values, percent
+
+    extras: list[dict[str, Any]] = []
+    first = per_query_values(scored[0].moments)
+    for number, result in enumerate(scored):
+        extra: dict[str, Any] = {}
+        values = per_query_values(result.moments)
+        if ci:
+            extra["ci95"] = {key: [percent(x) for x in interval(v, seed=seed)] for key, v in values.items()}
+        if number and result.queries == scored[0].queries:
+            extra["p_value_against_first"] = {
+                key: round(paired_p_value(values[key], first[key], seed=seed), 4) for key in values
+            }
+        extras.append(extra)
+    return extras
+
+
+def _write_per_query(path: Path, scored: list[Scored], *, overwrite: bool) -> None:
+    from mesm_core.data.files import write_atomically
+
+    lines = []
+    for result in scored:
+        worst = sorted(range(len(result.queries)), key=lambda row: float(result.moments.best_iou[row]))
+        for row in worst:
+            query = result.queries[row]
+            record = {
+                "file": str(result.submission.path),
+                "qid": query.qid,
+                "vid": query.vid,
+                "query": query.sentence,
+                "iou": round(float(result.moments.best_iou[row]), 4),
+                "ap": round(float(result.moments.average_precision[row].mean()), 4),
+            }
+            lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+    write_atomically(path, "".join(lines).encode(), overwrite=overwrite)
+
+
+def _show(scored: list[Scored], extras: list[dict[str, Any]], truth: Annotations, format_: Format) -> None:
+    names = _short([result.submission.path.name for result in scored])
+    keys = list(dict.fromkeys(key for result in scored for key in result.tables["brief"]))
+    rows = [[key, *(_number(result.tables["brief"].get(key)) for result in scored)] for key in keys]
+    more = [
+        [key, name, _number(result.tables["brief"].get(key)), *_doubt(extra, key)]
+        for key in keys
+        for name, result, extra in zip(names, scored, extras, strict=True)
+        if any(key in part for part in extra.values())
+    ]
+    columns = ["metric", *names]
+    about = ["metric", "file", "value", "95% interval", "p against the first"]
+    if format_ is not Format.TABLE:
+        render.raw(columns, rows, form=str(format_))
+        if more:
+            render.raw(about, more, form=str(format_))
+        return
+    render.say(f"{len(scored[0].queries)} of {len(truth.queries)} queries; % of queries, or mean AP in %")
+    render.table(columns, rows)
+    if more:
+        render.say()
+        render.table(about, more)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _doubt(extra: dict[str, Any], key: str) -> tuple[str, str]:
+    low, high = extra.get("ci95", {}).get(key, (None, None))
+    p = extra.get("p_value_against_first", {}).get(key)
+    return "–" if low is None else f"{low:.2f} to {high:.2f}", "–" if p is None else f"{p:.3f}"
+
+
+def _short(names: list[str]) -> list[str]:
+    """Return file names without the end that all share, so that columns stay narrow."""
+    if len(names) < 2:
+        return names
+    shared = takewhile(lambda column: len(set(column)) == 1, zip(*(reversed(name) for name in names), strict=False))
+    tail = "".join(column[0] for column in shared)[::-1]
+    shorter = [name.removesuffix(tail).rstrip("._-") for name in names]
+    return shorter if all(shorter) and len(set(shorter)) == len(names) else names

@@ -1,0 +1,32 @@
+"""Temporal non-maximum suppression (evaluation.md)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def temporal_nms(
+    windows: np.ndarray, *, threshold: float, max_before: int | None = None, max_after: int | None = None
+) -> np.ndarray:
+    """Return the rows that are kept: greedily by score, dropping those that overlap a kept one too much.
+
+    The overlap is the intersection over the hull of the two windows.
+
+    Args:
+        windows: (n, 3) rows [start, end, score]; threshold: overlap above which a window is dropped; below 0 nothing
+            is dropped. max_before, max_after: windows at most taken in and given out.
+
+    >>> temporal_nms(np.array([[0.0, 10, 0.5], [1, 10, 0.9], [20, 30, 0.1]]), threshold=0.5).tolist()
+    [[1.0, 10.0, 0.9], [20.0, 30.0, 0.1]]
+    """
+    windows = np.asarray(windows, float).reshape(-1, 3)
+    if threshold < 0:
+        return windows
+    windows = windows[np.argsort(-windows[:, 2], kind="stable")][:max_before]
+    kept: list[np.ndarray] = []
+    for window in windows:
+        inner = np.array([min(window[1], k[1]) - max(window[0], k[0]) for k in kept])
+        hull = np.array([max(window[1], k[1]) - min(window[0], k[0]) for k in kept])
+        if not (np.maximum(inner, 0) > threshold * hull).any():
+            kept.append(window)
+    return np.array(kept[:max_after]).reshape(-1, 3)

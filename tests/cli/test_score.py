@@ -1,0 +1,123 @@
+"""``mesm score`` as a user types it, and what it says about files that cannot be scored."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+TRUTH = [
+    {"qid": 1, "vid": "v", "duration": 20, "query": "a", "relevant_windows": [[0, 10]]},
+    {"qid": 2, "vid": "v", "duration": 20, "query": "b", "relevant_windows": [[4, 8], [12, 20]]},
+    {"qid": 3, "vid": "w", "duration": 60, "query": "c", "relevant_windows": [[10, 60]]},
+]
+GOOD = [
+    {"qid": 1, "pred_relevant_windows": [[0, 10, 0.9], [0, 9, 0.5]]},
+    {"qid": 2, "pred_relevant_windows": [[12, 20, 0.9], [4, 8, 0.8]]},
+    {"qid": 3, "pred_relevant_windows": [[10, 60, 0.9]]},
+]
+POOR = [{"qid": q, "pred_relevant_windows": [[0, 3, 0.9]]} for q in (1, 2, 3)]
+
+
+def write(path: Path, records: list[object]) -> Path:
+    text = "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path, Path]:
+    return (
+        write(tmp_path / "good.jsonl", GOOD),
+        write(tmp_path / "poor.jsonl.gz", POOR),
+        write(tmp_path / "truth.jsonl", TRUTH),
+    )
+
+
+def test_one_file(mesm, files: tuple[Path, Path, Path]) -> None:
+    good, _, truth = files
+    brief = json.loads(mesm("score", good, truth, "--json").out)["brief"]
+    assert brief["MR-full-R1@0.5"] == 100
+    assert brief["MR-full-mAP"] == 100
+    assert brief["MR-short-mAP"] == 100
+    assert not any(key.startswith("HL") for key in brief)
+    assert "MR-full-mIoU" in mesm("score", good, truth).out
+    suppressed = json.loads(mesm("score", good, truth, "--nms", "0.5", "--json").out)
+    assert suppressed["brief"] == brief
+
+
+def test_side_by_side(mesm, files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    good, poor, truth = files
+    worst = tmp_path / "worst.jsonl"
+    result = mesm("score", good, poor, "--truth", truth, "--ci", "--json", "--per-query", worst)
+    both = json.loads(result.out)
+    assert both[str(good)]["ci95"]["MR-full-R1@0.5"] == [100, 100]
+    assert 0 < both[str(poor)]["p_value_against_first"]["MR-full-mIoU"] <= 1
+    lines = [json.loads(line) for line in worst.read_text().splitlines()]
+    assert len(lines) == 6
+    assert lines[3]["iou"] <= lines[4]["iou"] <= lines[5]["iou"]
+    assert mesm("score", good, poor, "--truth", truth, "--per-query", worst).code == 2
+    table = mesm("score", good, poor, "--truth", truth, "--ci").out
+    assert "100.00 to 100.00" in table
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [("csv", "MR-full-mIoU,100.00"), ("markdown", "| MR-full-mIoU | 100.00 |"), ("latex", r"MR-full-mIoU & 100.00 \\")],
+)
+def test_forms(mesm, files: tuple[Path, Path, Path], form: str, expected: str) -> None:
+    assert expected in mesm("score", files[0], files[2], "--format", form).out
+
+
+def test_against_a_datasets_split(mesm, trained) -> None:
+    predictions = trained.run / "predictions" / "val.jsonl"
+    command = ["score", predictions, "--dataset", "tacos", "--split", "val", "--data-dir", trained.root, "--json"]
+    result = mesm(*command)
+    assert result.code == 0, result.err
+    recorded = [json.loads(line) for line in (trained.run / "metrics.jsonl").read_text().splitlines()]
+    best = max((record for record in recorded), key=lambda record: record["select"]["score"])
+    assert json.loads(result.out)["brief"] == best["eval"]["val"]
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ([*GOOD[:2], {"qid": 9, "pred_relevant_windows": []}], "1 without an answer: 3"),
+        ([*GOOD[:2], {"qid": 9, "pred_relevant_windows": []}], "1 that the truth does not have: 9"),
+        ([{"qid": 1, "pred_relevant_windows": [[5, 2, 1]]}], "line 1: window [5, 2] ends before it starts"),
+        ([{"qid": 1, "pred_relevant_windows": [[5, 8]]}], "a score is missing"),
+        (['{"qid": 1, "pred_relevant_windows": [[1, 2, NaN]]}'], "not finite"),
+        ([*GOOD[:1], '{"qid": 2, "pred_rel'], "line 2"),
+        ([{"qid": 1}], "'qid' and 'pred_relevant_windows'"),
+        ([GOOD[0], GOOD[0]], "comes twice"),
+        ([{"qid": 1, "pred_relevant_windows": [], "pred_saliency_scores": ["x"]}], "finite numbers"),
+    ],
+)
+def test_mistakes(mesm, files: tuple[Path, Path, Path], tmp_path: Path, records: list[object], expected: str) -> None:
+    result = mesm("score", write(tmp_path / "bad.jsonl", records), files[2])
+    assert result.code == 2
+    assert expected in result.err
+    assert "Traceback" not in result.err
+
+
+def test_files_that_are_none(mesm, files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    good, poor, truth = files
+    (tmp_path / "cut.jsonl.gz").write_bytes(poor.read_bytes()[:-9])
+    (tmp_path / "no.jsonl.gz").write_bytes(b"plain")
+    bare = write(tmp_path / "bare.jsonl", [{k: v for k, v in TRUTH[0].items() if k != "relevant_windows"}])
+    for words, expected in (
+        ((tmp_path / "cut.jsonl.gz", truth), "not a whole gzip file"),
+        ((tmp_path / "no.jsonl.gz", truth), "not a whole gzip file"),
+        ((tmp_path / "none.jsonl", truth), "No predictions"),
+        ((good, bare), "have no windows"),
+        ((good,), "TRUTH"),
+        ((good, "--dataset", "tacos", "--split", "tst"), "Did you mean 'test'?"),
+    ):
+        result = mesm("score", *words)
+        assert result.code == 2
+        assert expected in result.err, result.err
+    partly = mesm("score", write(tmp_path / "part.jsonl", GOOD[:2]), truth, "--allow-partial")
+    assert partly.code == 0
+    assert "2 of 3 queries" in partly.out
