@@ -130,6 +130,15 @@ def keys(rows: Iterable[tuple[str, object, str]]) -> None:
         _out.print(f"{escape(line)}{' ' * (width - len(line))}  [{colour}]# {escape(source)}[/]", soft_wrap=True)
 
 
+def toml(sections: Mapping[str, Mapping[str, object]]) -> None:
+    """Print sections of settings on stdout as a TOML file."""
+    blocks = (
+        "\n".join([f"[{name}]", *(f"{key} = {value_text(value)}" for key, value in values.items())])
+        for name, values in sections.items()
+    )
+    sys.stdout.write("\n\n".join(blocks) + "\n")
+
+
 def value_text(value: object) -> str:
     """Return a setting's value as TOML writes it."""
     if isinstance(value, bool):

@@ -47,3 +47,23 @@ def validate(
     for file in files:
         load.resolve(load.layers(dataset, file=file, overrides=[]))
         render.say(f"{file}: ok")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="JSON config or opt.json of the published implementation.")],
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Print the published implementation's JSON config as a TOML file of ours.
+
+    Example: mesm config import config.json > mine.toml; then mesm train --config mine.toml
+    """
+    from mesm_core.config.load import file_layer
+    from mesm_core.official.config import config_from_flags
+
+    values = config_from_flags(file_layer(file).values, source=str(file)).model_dump(mode="json")
+    if json_:
+        render.data(values)
+    else:
+        render.toml(values)

@@ -40,8 +40,9 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on a split: recall, mean IoU and mAP, by length of the moments.
 
-    Data are looked for in the data folder, else where they were at training. The checkpoint holds its own word
-    vectors, so --glove is not read; --clip says where CLIP's weights lie, if they were moved.
+    Data are looked for in the data folder, else where they were at training. Checkpoints of the published
+    implementation (model_test_best.ckpt) work as they are; unlike ours they hold no word vectors, so --glove names
+    the file. --clip says where CLIP's weights lie, if they were moved.
 
     Example: mesm eval runs/tacos-default/best.pt --split test
     """  # fmt: skip
@@ -56,7 +57,7 @@ def evaluate(
         root=data_dir,
         annotations=annotations,
         features=features or (),
-        text=clip,
+        text=glove or clip,
         overrides=set_ or [],
         device=device,
         skip_missing=skip_missing,

@@ -41,8 +41,8 @@ def predict(
 ) -> None:
     """Find the moments of a video in which sentences happen.
 
-    The checkpoint holds its own word vectors, so --glove is not read; --clip says where CLIP's weights lie, if they
-    were moved.
+    Checkpoints of the published implementation work as they are; unlike ours they hold no word vectors, so --glove
+    names the file. --clip says where CLIP's weights lie, if they were moved.
 
     Example: mesm predict runs/tacos-default/best.pt --features c3d.hdf5 --video s30-d52.avi "She took out kiwi"
     """  # fmt: skip
@@ -56,7 +56,7 @@ def predict(
         root=data_dir,
         annotations=annotations,
         features=features or (),
-        text=clip,
+        text=glove or clip,
         independent=independent,
         device=device,
     )

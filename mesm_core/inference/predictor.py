@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mesm_core.build import build_decoding, build_device, build_framing, build_text_from_state, build_trained
+from mesm_core.build import (
+    Paths,
+    build_decoding,
+    build_device,
+    build_framing,
+    build_text,
+    build_text_from_state,
+    build_trained,
+    data_paths,
+)
 from mesm_core.config.load import Layer, resolve
 from mesm_core.config.schema import Config
 from mesm_core.data.collate import Item, collate
@@ -17,8 +26,9 @@ from mesm_core.data.features import FeatureStore
 from mesm_core.errors import DataError, TextError
 from mesm_core.inference.decode import decode
 from mesm_core.model.mesm import Mesm
+from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.text.encoder import TextEncoder
-from mesm_core.training.checkpoint import Checkpoint, load_checkpoint
+from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.types import Prediction, Query
 
 
@@ -45,7 +55,7 @@ class Predictor:
         Raises:
             CheckpointError: the file is not a checkpoint of ours; DeviceError: the device is not there.
         """
-        return cls.from_checkpoint(load_checkpoint(Path(path)), device=device)
+        return cls.from_checkpoint(load_any_checkpoint(Path(path)), device=device)
 
     @classmethod
     def from_checkpoint(
@@ -55,15 +65,23 @@ class Predictor:
         config: Config | None = None,
         device: str = "auto",
         text: Path | None = None,
+        paths: Paths | None = None,
     ) -> Predictor:
         """Return the predictor of a loaded checkpoint.
 
         Args:
             config: settings to use instead of its own; text: where CLIP's weights lie, if they were moved.
+            paths: where the text encoder's files lie, for a published checkpoint, which does not hold it.
+
+        Raises:
+            TextError: the text encoder's files are missing or do not fit.
         """
         config = config or resolve([Layer("checkpoint", checkpoint.config)])
         where = build_device(device)
-        encoder = build_text_from_state(config, checkpoint.text, device=where, path=text)
+        if checkpoint.text:
+            encoder = build_text_from_state(config, checkpoint.text, device=where, path=text)
+        else:
+            encoder = build_text(config, paths or data_paths(config, Path("data")), device=where)
         model = build_trained(config, checkpoint.model, encoder)
         return cls(config=config, model=model, text=encoder, device=where)
 
@@ -96,10 +114,15 @@ class Predictor:
         groups = [[item] for item in items] if independent else [items]
         video = {vid: features.get(vid)}
         decoding = build_decoding(self.config)
-        decoding = replace(decoding, max_time=min(decoding.max_time, duration))
         answers: list[Prediction] = []
         with torch.inference_mode():
             for group in groups:
                 batch = collate([group], video, framing=build_framing(self.config), rng=None).to(self.device)
                 answers += decode(self.model(batch.inputs), batch, decoding)
-        return answers
+        return [_within(answer, duration) for answer in answers]
+
+
+def _within(prediction: Prediction, duration: float) -> Prediction:
+    windows = prediction.windows.copy()
+    windows[:, :2] = np.minimum(windows[:, :2], duration)
+    return replace(prediction, windows=windows)

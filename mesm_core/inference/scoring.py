@@ -17,9 +17,11 @@ from mesm_core.data.files import write_atomically
 from mesm_core.errors import ConfigError, DataError
 from mesm_core.inference.evaluate import Evaluation, Progress, evaluate, write_predictions
 from mesm_core.inference.predictor import Predictor
-from mesm_core.training.checkpoint import Checkpoint, load_checkpoint
+from mesm_core.official.checkpoint import load_any_checkpoint
+from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.types import Prediction
 
+DEFAULT_ROOT = Path("data")
 CHANGEABLE = ("eval.", "data.", "train.batch_size")
 
 
@@ -55,10 +57,10 @@ def load_for_scoring(
     Raises:
         MesmError: a file is missing or does not fit.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_any_checkpoint(path)
     config = _with_overrides(checkpoint, path, overrides)
-    predictor = Predictor.from_checkpoint(checkpoint, config=config, device=device, text=text)
-    paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features)
+    paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
+    predictor = Predictor.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
     chosen = split or config.dataset.eval[0]
     built = build_split(config, paths, chosen, predictor.text, build_features(config, paths), skip_missing=skip_missing)
     return Job(predictor, built.dataset, chosen, checkpoint.epoch, built.missing)
@@ -71,16 +73,21 @@ def checkpoint_paths(
     *,
     annotations: Path | None = None,
     features: Sequence[Path] = (),
+    text: Path | None = None,
 ) -> Paths:
-    """Return given paths, else those under the data folder ``root``, else where the data lay at training."""
+    """Return given paths, else those under the data folder ``root``, else where the data lay at training.
+
+    A published checkpoint does not say where its data lay: they are looked for in ./data then.
+    """
     recorded = checkpoint.paths
-    if root is not None:
-        return data_paths(config, root, annotations=annotations, features=features)
+    if root is not None or not recorded:
+        return data_paths(config, root or DEFAULT_ROOT, annotations=annotations, features=features, text=text)
     return data_paths(
         config,
         Path(),
         annotations=annotations or Path(recorded["annotations"]),
         features=features or [Path(name) for name in recorded["features"]],
+        text=text,
     )
 
 
@@ -149,9 +156,10 @@ def locate_in_video(
     Raises:
         MesmError: a file is missing or does not fit, or the duration cannot be known.
     """
-    checkpoint = load_checkpoint(path)
-    predictor = Predictor.from_checkpoint(checkpoint, device=device, text=text)
-    paths = checkpoint_paths(checkpoint, predictor.config, root, annotations=annotations, features=features)
+    checkpoint = load_any_checkpoint(path)
+    config = _with_overrides(checkpoint, path, ())
+    paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
+    predictor = Predictor.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
     store = build_features(predictor.config, paths)
     store.require([vid])
     seconds = duration if duration is not None else store.duration(vid)

@@ -61,6 +61,15 @@ def test_config_validate(mesm, tmp_path: Path) -> None:
     assert "Did you mean 'train.epochs'?" in result.err
 
 
+def test_config_import(mesm, tmp_path: Path) -> None:
+    flags = {"dataset_name": "charades", "tokenizer_type": "CLIP", "hidden_dim": 64, "v_feat_dim": 100}
+    (tmp_path / "config.json").write_text(json.dumps(flags))
+    (tmp_path / "mine.toml").write_text(mesm("config", "import", tmp_path / "config.json").out)
+    assert mesm("config", "validate", tmp_path / "mine.toml").code == 0
+    values = json.loads(mesm("config", "show", "--config", tmp_path / "mine.toml", "--json").out)
+    assert (values["model"]["hidden_dim"], values["model"]["video_dim"], values["train"]["lr"]) == (64, 100, 2e-4)
+
+
 def test_npy2hdf5(mesm, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((2, 3), np.float32))
     np.save(tmp_path / "b.npy", np.ones((4, 3), np.float32))

@@ -1,0 +1,77 @@
+"""Checkpoints of the published implementation, as they are; and one door for them and ours."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mesm_core.build import ENDPOINT_CHANNELS, build_model
+from mesm_core.errors import CheckpointError
+from mesm_core.official.config import config_from_flags
+from mesm_core.official.names import rename
+from mesm_core.training.checkpoint import Checkpoint, checkpoint_from, load_content
+
+_WIDTH_OF = "input_vid_proj.0.LayerNorm.weight"
+_WORD_CLASSES = {"clip": 3}
+
+
+def load_any_checkpoint(path: Path) -> Checkpoint:
+    """Return a checkpoint of ours or of the published implementation (``model_test_best.ckpt``).
+
+    The published files hold no text encoder and no paths: ``text`` and ``paths`` are empty then. Of their pickled
+    content only ``argparse.Namespace`` is admitted besides tensors and plain values; no code is run.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or neither; ConfigError: its dataset is unknown.
+    """
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        content = load_content(path)
+    if isinstance(content, dict) and _WIDTH_OF in (content.get("model") or {}):
+        return _from_official(content, path)
+    return checkpoint_from(content, path)
+
+
+def _from_official(content: Mapping[str, Any], path: Path) -> Checkpoint:
+    weights = content["model"]
+    config = config_from_flags(
+        _flags(content, path), source=str(path), video_dim=len(weights[_WIDTH_OF]) - ENDPOINT_CHANNELS
+    )
+    classes = config.text.vocab_size + _WORD_CLASSES.get(config.text.encoder, 1)
+    expected = build_model(config.model, classes=classes, max_words=config.dataset.max_words).state_dict()
+    renamed = rename(weights, keep=expected)
+    missing = [name for name in expected if name not in renamed]
+    if missing:
+        raise CheckpointError(
+            f"{path} lacks {len(missing)} of the {len(expected)} weights its settings ask for, e.g. {missing[0]}.",
+            hint="Is its opt.json that of another run?",
+        )
+    return Checkpoint(
+        config=config.model_dump(mode="json"),
+        model=renamed,
+        text={},
+        paths={},
+        epoch=int(content.get("epoch") or 0) + 1,
+        metrics={},
+    )
+
+
+def _flags(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the run's flags: those in the checkpoint, else those of ``opt.json`` beside it."""
+    options = content.get("opt")
+    if isinstance(options, argparse.Namespace):
+        return vars(options)
+    if isinstance(options, dict):
+        return options
+    beside = path.with_name("opt.json")
+    if not beside.is_file():
+        raise CheckpointError(f"{path} holds no settings.", hint="Put the run's opt.json beside it.")
+    try:
+        flags = json.loads(beside.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{beside} is not readable JSON: {error}") from error
+    return dict(flags)
