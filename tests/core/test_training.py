@@ -181,7 +181,7 @@ def test_checkpoints_that_are_not_ours(trained: Trained, tmp_path: Path, monkeyp
     Path("cut.pt").write_bytes(trained.best.read_bytes()[:5000])
     Path("empty.pt").touch()
     expected = {
-        "evil": "not a checkpoint",
+        "evil": "which no checkpoint needs",
         "other": "not a mesm checkpoint",
         "hollow": "without config",
         "newer": "newer mesm",
