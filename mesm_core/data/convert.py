@@ -90,7 +90,7 @@ def npy_to_hdf5(
     report = Conversion(out)
     try:
         with _open_for_append(work) as file:
-            report.width = next((node.shape[1] for node in file.values()), None)
+            report.width = next((node.shape[1] for node in file.values() if getattr(node, "ndim", 0) == 2), None)
             left = [(name, paths) for name, paths in videos.items() if not _complete(file, name)]
             report.skipped = len(videos) - len(left)
             _write_all(file, left, report, options, progress)
@@ -159,6 +159,8 @@ def _prepare_work(out: Path, work: Path, *, overwrite: bool, resume: bool) -> No
                 )
             work.unlink()
         if resume and out.exists() and not work.exists():
+            if not h5py.is_hdf5(out):
+                raise OutputError(f"{out} is not an HDF5 file, so nothing can be added to it.")
             out.replace(work)
     except OSError as error:
         raise OutputError(f"{out.parent} cannot be written: {error.strerror or error}.") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -84,6 +84,18 @@ class FeatureStore:
                 self._room -= video.nbytes
                 self._cache[vid] = video
             return video
+
+    def read_ahead(self, vids: Iterable[str]) -> Iterator[str]:
+        """Read and keep videos, yielding each, as long as there is memory for them.
+
+        Raises:
+            FeatureError: as for ``get``.
+        """
+        for vid in vids:
+            self.get(vid)
+            if vid not in self._cache:
+                return
+            yield vid
 
     def duration(self, vid: str) -> float | None:
         """Return the ``duration`` attribute (seconds) of the video's dataset, or None."""

@@ -49,6 +49,14 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """``done`` of ``total`` videos' features are in memory."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Encoding:
     """``done`` of ``total`` sentences are encoded."""
 
@@ -81,7 +89,7 @@ class Finished:
     stopped_early: bool
 
 
-Event = Started | Encoding | Step | Evaluating | EpochDone | Finished
+Event = Started | Reading | Encoding | Step | Evaluating | EpochDone | Finished
 
 
 def run_directory(root: Path, dataset: str, name: str) -> Path:
@@ -165,9 +173,10 @@ class Run:
     def train(self) -> Iterator[Event]:
         """Yield what happens, until the last epoch or until patience runs out."""
         train = self.config.train
-        self._write_config()
         yield self._started()
+        yield from self._read_features()
         yield from self._encode_text()
+        self._write_config()
         stopped = False
         with _Board(self.directory) as board:
             if train.eval_untrained and self.epoch == 0:
@@ -187,6 +196,13 @@ class Run:
                 yield EpochDone(record, best)
                 stopped = 0 <= train.patience < self.waiting
         yield Finished(self.best_epoch, self.best_score, stopped)
+
+    def _read_features(self) -> Iterator[Event]:
+        """Read what fits in memory, so that a damaged video is found before anything is written."""
+        datasets = (self.train_data, *self.eval_data.values())
+        vids = list(dict.fromkeys(query.vid for data in datasets for query in data.queries))
+        for done, _ in enumerate(self.train_data.features.read_ahead(vids), start=1):
+            yield Reading(done, len(vids))
 
     def _encode_text(self) -> Iterator[Event]:
         datasets = (self.train_data, *self.eval_data.values())

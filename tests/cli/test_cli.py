@@ -185,8 +185,7 @@ def damaged(trained: Trained, tmp_path: Path, what: str) -> list[object]:
                 del file[f"train-{number:03}"]
     elif what == "nan":
         with h5py.File(features, "a") as file:
-            for number in range(8):
-                file[f"train-{number:03}"][0, 0] = np.nan
+            file["val-002"][0, 0] = np.nan
     elif what == "width":
         words = ["--set", "model.video_dim=99"]
     elif what == "annotation":
@@ -236,7 +235,7 @@ def test_bad_input_to_train(mesm, trained: Trained, tmp_path: Path, what: str, e
     assert result.code == 2
     assert expected in result.err
     assert "Traceback" not in result.err
-    assert not (tmp_path / "runs").exists()
+    assert not list((tmp_path / "runs").rglob("*.*"))
 
 
 def test_bad_input_to_eval_and_predict(mesm, trained: Trained, tmp_path: Path) -> None:

@@ -123,6 +123,10 @@ def test_resuming_adds_what_is_missing(tmp_path: Path) -> None:
     assert not work.exists()
     with h5py.File(out) as file:
         assert [file[f"v{n}"][0, 0] for n in range(4)] == [0, 1, 2, 3]
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match="not an HDF5 file"):
+        npy_to_hdf5([sources], tmp_path / "mine.txt", resume=True)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
     work.write_bytes(b"damaged")
     out.unlink()
     assert npy_to_hdf5([sources], out, resume=True).videos == 4
