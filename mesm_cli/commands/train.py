@@ -122,7 +122,7 @@ def _resumed(directory: Path, overrides: list[str]) -> tuple[Path, Config, Paths
 def _follow(run: Run, *, human: Any) -> dict[str, Any]:
     """Show a run's events as they come and return its result."""
     from mesm_core.training.loop import Step
-    from mesm_core.training.run import Encoding, EpochDone, Evaluating, Finished, Reading, Started
+    from mesm_core.training.run import Encoding, EpochDone, Evaluating, Finished, Reading, Started, Warned
 
     result: dict[str, Any] = {"run": str(run.directory)}
     with render.training_progress() as display:
@@ -143,6 +143,8 @@ def _follow(run: Run, *, human: Any) -> dict[str, Any]:
                 display.step(event, epochs=run.config.train.epochs)
             elif isinstance(event, Evaluating):
                 display.busy("Evaluating", event.done, event.total)
+            elif isinstance(event, Warned):
+                render.warn(event.message)
             elif isinstance(event, Reading):
                 display.busy("Reading features", event.done, event.total)
             elif isinstance(event, Encoding):

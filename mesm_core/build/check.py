@@ -109,7 +109,7 @@ def _features(
         yield _rate(f"{subject} rate", config, {vid: (length, durations[vid]) for vid, length in lengths[-1].items()})
         yield _values(f"{subject} values", sample)
     if len(widths) == len(paths.features) and widths:
-        yield _width(config, widths)
+        yield _width(config, paths, widths)
     yield from _together(config, paths, lengths)
 
 
@@ -120,16 +120,27 @@ def _presence(subject: str, needed: set[str], shapes: dict[str, tuple[int, ...]]
     return Finding("ok", subject, f"all {len(needed)} videos of training and validation are there")
 
 
+def wrong_rate(rate: float, clip_len: float) -> str | None:
+    """Return what is wrong where frames come at another rate than ``clip_len`` says, else None.
+
+    >>> wrong_rate(5.9, 1.0)
+    'looks like 5.9 frames/s, but clip_len 1 means 1: clip_len 0.17 would fit'
+    """
+    if clip_len < 0 or abs(rate * clip_len - 1) <= RATE_TOLERANCE:
+        return None
+    means = f"clip_len {clip_len:g} means {1 / clip_len:.2g}"
+    return f"looks like {rate:.2g} frames/s, but {means}: clip_len {1 / rate:.2g} would fit"
+
+
 def _rate(subject: str, config: Config, videos: dict[str, tuple[int, float]]) -> Finding:
-    rates = np.array([length / duration for length, duration in videos.values()])
-    rate, clip_len = float(np.median(rates)), config.dataset.clip_len
+    rate = float(np.median([length / duration for length, duration in videos.values()]))
+    clip_len, wrong = config.dataset.clip_len, wrong_rate(rate, config.dataset.clip_len)
+    if wrong:
+        return Finding("error", subject, wrong)
     looks = f"looks like {rate:.2g} frames/s"
-    long = sum(length > config.dataset.max_frames for length, _ in videos.values())
     if clip_len < 0:
         return Finding("ok", subject, f"{looks}; clip_len -1 spreads the frames over the duration")
-    if abs(rate * clip_len - 1) > RATE_TOLERANCE:
-        message = f"{looks}, but clip_len {clip_len:g} means {1 / clip_len:.2g}: clip_len {1 / rate:.2g} would fit"
-        return Finding("error", subject, message)
+    long = sum(length > config.dataset.max_frames for length, _ in videos.values())
     if long > len(videos) // 20 and config.dataset.shorten == "mean":
         message = f"{looks}, but {long} videos have more than max_frames = {config.dataset.max_frames}: moments shift"
         return Finding("warning", subject, message)
@@ -152,11 +163,15 @@ def _values(subject: str, sample: Sequence[np.ndarray]) -> Finding:
     return Finding("ok", subject, f"frames {state}; they are scaled to 1 when read")
 
 
-def _width(config: Config, widths: Sequence[int]) -> Finding:
-    total, wanted = sum(widths), config.model.video_dim
+def _width(config: Config, paths: Paths, widths: Sequence[int]) -> Finding:
+    total, wanted, usual = sum(widths), config.model.video_dim, config.dataset.feature_dims
     shown = " + ".join(map(str, widths)) + (f" = {total}" if len(widths) > 1 else "")
     if total != wanted:
         return Finding("error", "feature width", f"{shown}, but model.video_dim is {wanted}")
+    if sum(usual) == wanted and tuple(widths) != usual:
+        names = " and ".join(path.name for path in paths.features)
+        message = f"{names} are {shown} wide, usually {' + '.join(map(str, usual))}: are they swapped or mislabelled?"
+        return Finding("error" if sorted(widths) == sorted(usual) else "warning", "feature width", message)
     return Finding("ok", "feature width", f"{shown}, as model.video_dim says")
 
 

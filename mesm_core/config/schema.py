@@ -30,6 +30,9 @@ class DatasetConfig(Section):
     name: str = Field(description="Which annotation reader to use.")
     annotations: str = Field(description="Folder of the annotation files, under the data root.")
     features: Splits = Field(description="Feature files under the data root, in the order they are concatenated.")
+    feature_dims: tuple[Positive, ...] = Field(
+        default=(), description="Usual width of each feature file, to find swapped ones; empty for unknown."
+    )
     clip_len: float = Field(
         description="Seconds of video a feature frame stands for; -1 spreads the frames over the duration."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from mesm_core.build import (
     build_text,
     evaluation_settings,
 )
+from mesm_core.build.check import wrong_rate
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.files import write_atomically
@@ -46,6 +48,13 @@ class Started:
     epochs: int
     skipped: list[str]
     repairs: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something is probably wrong, but the run goes on."""
+
+    message: str
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ class Finished:
     stopped_early: bool
 
 
-Event = Started | Reading | Encoding | Step | Evaluating | EpochDone | Finished
+Event = Started | Warned | Reading | Encoding | Step | Evaluating | EpochDone | Finished
 
 
 def run_directory(root: Path, dataset: str, name: str) -> Path:
@@ -201,8 +210,16 @@ class Run:
         """Read what fits in memory, so that a damaged video is found before anything is written."""
         datasets = (self.train_data, *self.eval_data.values())
         vids = list(dict.fromkeys(query.vid for data in datasets for query in data.queries))
-        for done, _ in enumerate(self.train_data.features.read_ahead(vids), start=1):
+        durations = {query.vid: query.duration for data in datasets for query in data.queries}
+        rates = []
+        for done, vid in enumerate(self.train_data.features.read_ahead(vids), start=1):
             yield Reading(done, len(vids))
+            length = len(self.train_data.features.get(vid))
+            if length < self.config.dataset.max_frames:
+                rates.append(length / durations[vid])
+        wrong = wrong_rate(statistics.median(rates), self.config.dataset.clip_len) if rates else None
+        if wrong:
+            yield Warned(f"The features' frame rate {wrong}.")
 
     def _encode_text(self) -> Iterator[Event]:
         datasets = (self.train_data, *self.eval_data.values())

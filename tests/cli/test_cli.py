@@ -152,6 +152,15 @@ def test_train_eval_predict(mesm, trained: Trained, tmp_path: Path) -> None:
     assert "saliency" in drawn
 
 
+def test_training_warns_of_a_wrong_clip_len(mesm, trained: Trained, tmp_path: Path) -> None:
+    words = ["--runs-dir", tmp_path, "--set", "train.epochs=1", "--set", "dataset.max_frames=200"]
+    wrong = mesm(*train_words(trained, *words, "--set", "dataset.clip_len=0.17"))
+    assert wrong.code == 0, wrong.err
+    assert "clip_len 2 would fit" in " ".join(wrong.err.split())
+    right = mesm(*train_words(trained, *words, "--set", "dataset.clip_len=2", "--overwrite"))
+    assert "would fit" not in right.err
+
+
 def test_demo_refuses_a_folder_in_use(mesm, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     result = mesm("demo", "--out", tmp_path)

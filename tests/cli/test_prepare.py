@@ -132,6 +132,8 @@ def test_check_finds_a_wrong_clip_len_and_files_that_do_not_belong(mesm, trained
     assert "differ in length by more than 3 frames" in str(check(mesm, trained, *both))
     order = ["--set", 'dataset.features=["slow.hdf5", "c3d.hdf5"]']
     assert "c3d then slow; the preset joins slow then c3d" in str(check(mesm, trained, *both, *order))
+    swapped = ["--set", "dataset.feature_dims=[8, 16]", *both[:4], "--set", "model.video_dim=24"]
+    assert "usually 8 + 16" in str(check(mesm, trained, *swapped))
     assert check(mesm, trained, "--features", tmp_path / "none.hdf5")["none.hdf5"][0] == "error"
     assert check(mesm, trained, "--set", "text.vocab_size=99")["text (glove)"][0] == "error"
 
