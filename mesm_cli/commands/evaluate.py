@@ -23,6 +23,16 @@ def evaluate(
     clip: options.Clip = None,
     skip_missing: options.SkipMissing = False,
     set_: options.Set = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            "--truth",
+            help="Ground truth (Moment-DETR's format) of a split that has none of its own.",
+            show_default=False,
+            rich_help_panel=options.DATA,
+        ),
+    ] = None,
+    nms: Annotated[float, typer.Option("--nms", help="Temporal NMS at this overlap; -1 for none.")] = -1,
     device: options.Device = "auto",
     output: Annotated[
         Path | None,
@@ -47,6 +57,7 @@ def evaluate(
     Example: mesm eval runs/tacos-default/best.pt --split test
     """  # fmt: skip
     from mesm_core.data.files import refuse_existing
+    from mesm_core.inference.evaluate import predictions_name
     from mesm_core.inference.scoring import load_for_scoring, score_checkpoint, write_evaluation
 
     if output is not None:
@@ -61,18 +72,22 @@ def evaluate(
         overrides=set_ or [],
         device=device,
         skip_missing=skip_missing,
+        truth=None if truth is None else truth.resolve(),
     )
     if job.skipped:
         render.warn(f"{len(job.skipped)} videos have no features and are left out")
     with render.progress(f"Evaluating {job.split}", len(job.dataset), unit="queries") as advance:
-        evaluation = score_checkpoint(job, progress=lambda count: advance(count, ""))
-    target = output or checkpoint.parent / "predictions" / f"{checkpoint.stem}-{job.split}.jsonl"
+        evaluation = score_checkpoint(job, nms=nms, progress=lambda count: advance(count, ""))
+    target = output or checkpoint.parent / "predictions" / f"{checkpoint.stem}-{predictions_name(job.split)}"
     tables = write_evaluation(evaluation, job, checkpoint, target, overwrite=overwrite or output is None)
     if json_:
         render.data(tables)
         return
     render.say(f"[bold]{checkpoint}[/] (epoch {job.epoch}) on {job.split}: {len(job.dataset)} queries")
-    render.metrics(evaluation.brief)
-    render.say()
-    render.length_table(evaluation.metrics)
+    if evaluation.metrics is None:
+        render.say("The split has no ground truth, so nothing is scored; --truth names a file that has it.")
+    else:
+        render.metrics(evaluation.brief)
+        render.say()
+        render.length_table({k: v for k, v in evaluation.metrics.items() if not k.startswith("HL-")})
     render.say(f"Predictions: {target}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +31,8 @@ class Reader(Protocol):
     """Splits whose sentences the count file counts, in order."""
     counts_in: str | None
     """Folder, relative to the annotations', of the dataset whose count files this one shares."""
+    truths: Mapping[str, str]
+    """Ground-truth file, by split, where the split's own file has none."""
 
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the split's queries.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from mesm_core.data.annotations import Annotations, read_text, register, repaired_window
 from mesm_core.errors import DataError
@@ -19,6 +21,7 @@ class Charades:
     splits: tuple[str, ...] = ("train", "test")
     count_splits: tuple[str, ...] = ("train", "test")
     counts_in: str | None = None
+    truths: Mapping[str, str] = MappingProxyType({})
 
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the split's queries; a test query's id is its line's number, from 0.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from mesm_core.data.annotations import Annotations, read_videos, register, repaired_window, video_moments
@@ -23,6 +24,7 @@ class CharadesJson:
         self.splits = tuple(files)
         self.count_splits: tuple[str, ...] = ()
         self.counts_in: str | None = "../charades/annotations"
+        self.truths: Mapping[str, str] = {}
         self._files = files
         self._duration_key = duration_key
 

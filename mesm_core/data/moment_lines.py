@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mesm_core.data.annotations import Annotations, read_text, register, repaired_window
@@ -62,6 +63,7 @@ class QVHighlights:
     splits: tuple[str, ...] = ("train", "val", "test")
     count_splits: tuple[str, ...] = ("train", "val")
     counts_in: str | None = None
+    truths: Mapping[str, str] = MappingProxyType({"test": "highlight_test_with_gt.jsonl"})
 
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the split's queries, grouped by source video; the test file has no windows.
@@ -79,6 +81,7 @@ class JsonLines:
     splits: tuple[str, ...] = ()
     count_splits: tuple[str, ...] = ("train", "val")
     counts_in: str | None = None
+    truths: Mapping[str, str] = MappingProxyType({})
 
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the queries of a file: ``split`` is its path, or its name in the folder, .jsonl left out or not.

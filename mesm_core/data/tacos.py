@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mesm_core.data.annotations import Annotations, read_videos, register, video_moments
@@ -19,6 +21,7 @@ class Tacos:
     splits: tuple[str, ...] = ("train", "val", "test")
     count_splits: tuple[str, ...] = ("train", "test")
     counts_in: str | None = None
+    truths: Mapping[str, str] = MappingProxyType({})
 
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the split's queries; ids run from 1 where the split is not for training.

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.files import replacing
-from mesm_core.errors import DataError
 from mesm_core.inference.decode import Decoding, decode
-from mesm_core.metrics.report import moment_tables
+from mesm_core.inference.tables import metric_tables
+from mesm_core.metrics.highlights import CLIP_SECONDS
+from mesm_core.metrics.nms import temporal_nms
 from mesm_core.model.mesm import Mesm
-from mesm_core.types import Prediction
+from mesm_core.types import Prediction, Query
 
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A split's predictions, in file order, and its metric tables."""
+    """A split's predictions, in file order, and its metric tables; None where its truth is not known."""
 
     predictions: list[Prediction]
-    metrics: dict[str, Any]
+    metrics: dict[str, Any] | None
 
     @property
     def brief(self) -> dict[str, float | None]:
         """The summary keys of evaluation.md."""
-        brief: dict[str, float | None] = self.metrics["brief"]
+        brief: dict[str, float | None] = {} if self.metrics is None else self.metrics["brief"]
         return brief
 
 
@@ -72,26 +72,40 @@ def evaluate(
     decoding: Decoding,
     thresholds: Sequence[float],
     ranges: Mapping[str, tuple[float, float]],
+    nms: float = -1,
+    truth: Sequence[Query] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Return the split's predictions and metrics; neither depends on the batch size.
 
-    Raises:
-        DataError: the split has queries without ground truth.
+    Args:
+        nms: threshold of temporal NMS; -1 for none.
+        truth: the split's queries with their windows, in the same order; default: the split's own. Without windows
+            there are no metrics.
     """
-    bare = sum(not query.windows for query in dataset.queries)
-    if bare:
-        raise DataError(
-            f"{bare} of {len(dataset)} queries have no ground-truth windows, so the split cannot be scored."
-        )
     ordered = predict_split(model, dataset, batch_size=batch_size, device=device, decoding=decoding, progress=progress)
-    metrics = moment_tables(
+    ordered = [replace(p, windows=temporal_nms(p.windows, threshold=nms)) for p in ordered]
+    queries = dataset.queries if truth is None else truth
+    if not all(query.windows for query in queries):
+        return Evaluation(ordered, None)
+    by_clip = decoding.clip_len == CLIP_SECONDS  # highlights are judged by clips of two seconds
+    metrics = metric_tables(
+        queries,
         [prediction.windows for prediction in ordered],
-        [np.array(query.windows) for query in dataset.queries],
+        [prediction.saliency if by_clip else None for prediction in ordered],
         thresholds=thresholds,
         ranges=ranges,
     )
     return Evaluation(ordered, metrics)
+
+
+def predictions_name(split: str) -> str:
+    """Return the file name of a split's predictions; a split of JSON lines is a path of its own.
+
+    >>> predictions_name("val"), predictions_name("/data/val.jsonl")
+    ('val.jsonl', 'val.jsonl')
+    """
+    return Path(split).name.removesuffix(".jsonl") + ".jsonl"
 
 
 def write_predictions(path: Path, lines: Iterable[Prediction], *, overwrite: bool) -> None:

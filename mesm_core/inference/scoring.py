@@ -14,15 +14,16 @@ from mesm_core.config.schema import Config
 from mesm_core.data.annotations import make_reader
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.files import write_atomically
-from mesm_core.errors import ConfigError, DataError
+from mesm_core.data.moment_lines import read_lines
+from mesm_core.errors import ConfigError, DataError, listing
 from mesm_core.inference.evaluate import Evaluation, Progress, evaluate, write_predictions
 from mesm_core.inference.predictor import Predictor
 from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.training.checkpoint import Checkpoint
-from mesm_core.types import Prediction
+from mesm_core.types import Prediction, Query
 
 DEFAULT_ROOT = Path("data")
-CHANGEABLE = ("eval.", "data.", "train.batch_size")
+CHANGEABLE = ("eval.", "data.")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Job:
     split: str
     epoch: int
     skipped: list[str]
+    truth: tuple[Query, ...] | None = None
 
 
 def load_for_scoring(
@@ -47,12 +49,14 @@ def load_for_scoring(
     overrides: Sequence[str] = (),
     device: str = "auto",
     skip_missing: bool = False,
+    truth: Path | None = None,
 ) -> Job:
     """Return a checkpoint's model and a split's data; ``split`` defaults to the first validation split.
 
     Args:
         root: data folder; annotations, features: given paths, over the data folder's.
         overrides: ``eval.…=…`` settings.
+        truth: ground truth of a split whose own file has none; default: the dataset's, where it is there.
 
     Raises:
         MesmError: a file is missing or does not fit.
@@ -63,7 +67,24 @@ def load_for_scoring(
     predictor = Predictor.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
     chosen = split or config.dataset.eval[0]
     built = build_split(config, paths, chosen, predictor.text, build_features(config, paths), skip_missing=skip_missing)
-    return Job(predictor, built.dataset, chosen, checkpoint.epoch, built.missing)
+    published = truth or make_reader(config.dataset.name).truths.get(chosen)
+    known = None
+    if published is not None and (truth is not None or (paths.annotations / published).is_file()):
+        known = match_truth(built.dataset.queries, paths.annotations / published)
+    return Job(predictor, built.dataset, chosen, checkpoint.epoch, built.missing, known)
+
+
+def match_truth(queries: Sequence[Query], path: Path) -> tuple[Query, ...]:
+    """Return the queries of a ground-truth file (Moment-DETR's format) that belong to ``queries``, in their order.
+
+    Raises:
+        DataError: the file is missing or malformed, or lacks some of them.
+    """
+    known = {query.qid: query for query in read_lines(path).queries}
+    missing = [query.qid for query in queries if query.qid not in known]
+    if missing:
+        raise DataError(f"{path} lacks {len(missing)} of the split's queries: {listing(missing)}.")
+    return tuple(known[query.qid] for query in queries)
 
 
 def checkpoint_paths(
@@ -91,14 +112,16 @@ def checkpoint_paths(
     )
 
 
-def score_checkpoint(job: Job, *, progress: Progress | None = None) -> Evaluation:
-    """Return the predictions and metrics of a job."""
+def score_checkpoint(job: Job, *, nms: float = -1, progress: Progress | None = None) -> Evaluation:
+    """Return the predictions of a job, and metrics where the truth is known."""
     job.predictor.text.prepare(query.sentence for query in job.dataset.queries)
     return evaluate(
         job.predictor.model,
         job.dataset,
         device=job.predictor.device,
         progress=progress,
+        nms=nms,
+        truth=job.truth,
         **evaluation_settings(job.predictor.config),
     )
 
@@ -119,7 +142,7 @@ def write_evaluation(
         "split": job.split,
         "queries": len(job.dataset),
         "predictions": str(path),
-        **evaluation.metrics,
+        **(evaluation.metrics or {}),
     }
     metrics = path.with_suffix(".metrics.json")
     write_atomically(metrics, (json.dumps(tables, indent=2) + "\n").encode(), overwrite=True)

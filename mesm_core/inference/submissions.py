@@ -16,10 +16,10 @@ import numpy as np
 from mesm_core.data.annotations import Annotations, read_split
 from mesm_core.data.moment_lines import read_lines
 from mesm_core.errors import DataError, listing
-from mesm_core.metrics.highlights import clip_scores, score_highlights
+from mesm_core.inference.tables import metric_tables
 from mesm_core.metrics.moments import MomentScores, score_moments
 from mesm_core.metrics.nms import temporal_nms
-from mesm_core.metrics.report import LENGTH_RANGES, R1_THRESHOLDS, moment_tables, percent
+from mesm_core.metrics.report import LENGTH_RANGES, R1_THRESHOLDS
 from mesm_core.types import Query
 
 Qid = int | str
@@ -109,19 +109,10 @@ def score_submission(
     """
     queries = _matched(submission, truth, allow_partial=allow_partial)
     predicted = [temporal_nms(submission.windows[_qid(q)], threshold=nms) for q in queries]
-    windows = [np.array(query.windows) for query in queries]
-    tables = moment_tables(predicted, windows, thresholds=thresholds, ranges=ranges)
-    marked = [q for q in queries if q.highlights is not None]
-    answers = [submission.saliency[_qid(q)] for q in marked]
-    if marked and all(answer is not None for answer in answers):
-        clips = [
-            clip_scores(q.duration, q.highlights.clips, q.highlights.scores) for q in marked if q.highlights is not None
-        ]
-        for level, scores in score_highlights([a for a in answers if a is not None], clips).items():
-            table = {"HL-mAP": percent(scores["mAP"]), "HL-Hit1": percent(scores["Hit1"])}
-            tables[f"HL-min-{level}"] = table
-            tables["brief"] |= {f"HL-min-{level}-mAP": table["HL-mAP"], f"HL-min-{level}-Hit1": table["HL-Hit1"]}
-    return Scored(submission, tables, score_moments(predicted, windows), queries)
+    answers = [submission.saliency[_qid(query)] for query in queries]
+    tables = metric_tables(queries, predicted, answers, thresholds=thresholds, ranges=ranges)
+    truth_windows = [np.array(query.windows) for query in queries]
+    return Scored(submission, tables, score_moments(predicted, truth_windows), queries)
 
 
 def _matched(submission: Submission, truth: Sequence[Query], *, allow_partial: bool) -> tuple[Query, ...]:

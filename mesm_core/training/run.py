@@ -26,8 +26,8 @@ from mesm_core.build.check import wrong_rate
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.files import write_atomically
-from mesm_core.errors import OutputError
-from mesm_core.inference.evaluate import Evaluation, evaluate, write_predictions
+from mesm_core.errors import DataError, OutputError
+from mesm_core.inference.evaluate import Evaluation, evaluate, predictions_name, write_predictions
 from mesm_core.text.encoder import in_batches
 from mesm_core.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mesm_core.training.loop import Step, train_epoch
@@ -165,6 +165,9 @@ class Run:
         self.repairs = {name: split.repairs for name, split in built.items() if split.repairs}
         self.train_data: MomentDataset = built[config.dataset.train].dataset
         self.eval_data = {split: built[split].dataset for split in config.select_splits}
+        bare = [split for split, data in self.eval_data.items() if not all(query.windows for query in data.queries)]
+        if bare:
+            raise DataError(f"{', '.join(bare)} has queries without windows, so it cannot choose a checkpoint.")
         self.train_data.plan(seed=config.train.seed, epoch=0, batch_size=config.train.batch_size)
         features.get(self.train_data.queries[0].vid)  # a wrong width fails here, before anything is written
         torch.manual_seed(config.train.seed)
@@ -288,7 +291,7 @@ class Run:
     def _save(self, record: dict[str, Any], evaluations: Mapping[str, Evaluation], *, best: bool) -> None:
         self._append(record)
         for split, evaluation in evaluations.items() if best else ():
-            path = self.directory / PREDICTIONS / f"{split}.jsonl"
+            path = self.directory / PREDICTIONS / predictions_name(split)
             write_predictions(path, evaluation.predictions, overwrite=True)
         if best:
             save_checkpoint(self.directory / BEST, self._checkpoint(record, training={}))

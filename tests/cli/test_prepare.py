@@ -162,6 +162,27 @@ def test_your_own_data_from_files_to_an_answer(mesm, trained: Trained, tmp_path:
         assert result.code == 0, (step, result.err)
     assert "The man cuts a pan." in result.out
 
+    best = "runs/jsonl-default/best.pt"
+    assert Path("runs/jsonl-default/predictions/val.jsonl").is_file()
+    assert Path("runs/jsonl-default/predictions/best-val.jsonl").is_file()
+    bare = [json.loads(line) for line in Path("val.jsonl").read_text().splitlines()]
+    Path("bare.jsonl").write_text("".join(json.dumps(r | {"relevant_windows": []}) + "\n" for r in bare))
+    unscored = mesm("eval", best, "--split", "bare.jsonl", "--json")
+    assert unscored.code == 0, unscored.err
+    assert "brief" not in json.loads(unscored.out)
+    assert len(Path(json.loads(unscored.out)["predictions"]).read_text().splitlines()) == len(bare)
+    assert "nothing is scored" in mesm("eval", best, "--split", "bare.jsonl").out
+    scored = mesm("eval", best, "--split", "bare.jsonl", "--truth", "val.jsonl", "--json")
+    usual = mesm("eval", best, "--json")
+    assert json.loads(scored.out)["brief"] == json.loads(usual.out)["brief"]
+    suppressed = json.loads(mesm("eval", best, "--nms", "0.01", "--json").out)
+    first = json.loads(Path(suppressed["predictions"]).read_text().splitlines()[0])["pred_relevant_windows"]
+    assert len(first) < 4
+    refused = mesm("train", "--dataset", "jsonl", *files[:2], "--set", "dataset.eval=bare.jsonl", *files[4:], *FIXED,
+                   "--name", "other")  # fmt: skip
+    assert refused.code == 2
+    assert "cannot choose a checkpoint" in refused.err
+
 
 def test_foreign_features(mesm, shared: Path, trained: Trained, tmp_path: Path) -> None:
     """CLIP features as other tools save them load, and a model of their width answers from them."""
