@@ -9,13 +9,35 @@ import typer
 
 from mesm_cli import options, render
 
+CheckpointFile = Annotated[Path, typer.Argument(metavar="CKPT", help="best.pt or last.pt of a run.")]
+SplitOption = Annotated[
+    str | None, typer.Option("--split", help="Split to score. Default: the validation split.", show_default=False)
+]
+Truth = Annotated[
+    Path | None,
+    typer.Option(
+        "--truth",
+        help="Ground truth (Moment-DETR's format) of a split that has none of its own.",
+        show_default=False,
+        rich_help_panel=options.DATA,
+    ),
+]
+Nms = Annotated[float, typer.Option("--nms", help="Temporal NMS at this overlap; -1 for none.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Predictions file (.jsonl). Default: predictions/ beside the checkpoint.",
+        show_default=False,
+        rich_help_panel=options.OUTPUT,
+    ),
+]
+
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="best.pt or last.pt of a run.")],
-    split: Annotated[
-        str | None,
-        typer.Option("--split", help="Split to score. Default: the validation split.", show_default=False),
-    ] = None,
+    checkpoint: CheckpointFile,
+    split: SplitOption = None,
     data_dir: options.DataDir = None,
     annotations: options.AnnotationsDir = None,
     features: options.Features = None,
@@ -23,27 +45,10 @@ def evaluate(
     clip: options.Clip = None,
     skip_missing: options.SkipMissing = False,
     set_: options.Set = None,
-    truth: Annotated[
-        Path | None,
-        typer.Option(
-            "--truth",
-            help="Ground truth (Moment-DETR's format) of a split that has none of its own.",
-            show_default=False,
-            rich_help_panel=options.DATA,
-        ),
-    ] = None,
-    nms: Annotated[float, typer.Option("--nms", help="Temporal NMS at this overlap; -1 for none.")] = -1,
+    truth: Truth = None,
+    nms: Nms = -1,
     device: options.Device = "auto",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Predictions file (.jsonl). Default: predictions/ beside the checkpoint.",
-            show_default=False,
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
+    output: Output = None,
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
     debug: options.Debug = False,
