@@ -268,26 +268,16 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{tail}" if hours else f"{minutes}:{tail}"
 
 
-def timeline(
-    windows: np.ndarray,
-    *,
-    duration: float,
-    saliency: np.ndarray | None = None,
-    truth: Sequence[float] | None = None,
-) -> None:
-    """Draw windows (n, 3) on a time axis on stdout, one row each, above the saliency curve."""
+def timeline(rows: Iterable[tuple[float, float, float]], *, duration: float, saliency: np.ndarray) -> None:
+    """Draw (start, end, score) rows on a time axis on stdout, above the saliency curve."""
     width = max(min(_out.width, 100) - 30, 20)
-    for rank, (start, end, score) in enumerate(windows, start=1):
+    for rank, (start, end, score) in enumerate(rows, start=1):
         bar = _bar(start, end, duration, width)
         _out.print(f"{rank:>2}  {clock(start):>7} – {clock(end):<7} {score:5.2f}  [cyan]{bar}[/]", soft_wrap=True)
-    if truth is not None:
-        bar = _bar(truth[0], truth[1], duration, width)
-        _out.print(f"    {clock(truth[0]):>7} – {clock(truth[1]):<7} truth  [green]{bar}[/]", soft_wrap=True)
-    indent = " " * 29
-    if saliency is not None and len(saliency):
-        _out.print(f"{'saliency':>27}  [magenta]{sparkline(saliency, width)}[/]", soft_wrap=True)
+    _out.print(f"{'saliency':>27}  [magenta]{sparkline(saliency, width)}[/]", soft_wrap=True)
     end_text = clock(duration)
-    _out.print(f"{indent}0:00{' ' * max(width - 4 - len(end_text), 1)}{end_text}", soft_wrap=True, style="dim")
+    axis = f"0:00{' ' * max(width - 4 - len(end_text), 1)}{end_text}"
+    _out.print(f"{' ' * 29}{axis}", soft_wrap=True, style="dim")
 
 
 def sparkline(values: np.ndarray, width: int) -> str:

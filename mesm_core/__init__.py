@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mesm_core.config.load import load_config
     from mesm_core.config.schema import Config
     from mesm_core.errors import MesmError
-    from mesm_core.inference.predictor import Predictor
+    from mesm_core.inference.predictor import Answer, Asked, Moment, MomentRetriever
     from mesm_core.types import Prediction, Query
 
 __version__ = "0.1.0"
@@ -18,12 +18,26 @@ _HOMES = {
     "Config": "mesm_core.config.schema",
     "MesmError": "mesm_core.errors",
     "Prediction": "mesm_core.types",
-    "Predictor": "mesm_core.inference.predictor",
+    "Answer": "mesm_core.inference.predictor",
+    "Asked": "mesm_core.inference.predictor",
+    "Moment": "mesm_core.inference.predictor",
+    "MomentRetriever": "mesm_core.inference.predictor",
     "Query": "mesm_core.types",
     "load_config": "mesm_core.config.load",
 }
 
-__all__ = ["Config", "MesmError", "Prediction", "Predictor", "Query", "__version__", "load_config"]
+__all__ = [
+    "Answer",
+    "Asked",
+    "Config",
+    "MesmError",
+    "Moment",
+    "MomentRetriever",
+    "Prediction",
+    "Query",
+    "__version__",
+    "load_config",
+]
 
 
 def __getattr__(name: str) -> Any:

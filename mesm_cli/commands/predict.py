@@ -10,7 +10,7 @@ import typer
 from mesm_cli import options, render
 
 if TYPE_CHECKING:
-    from mesm_core.types import Prediction
+    from mesm_core import Answer
 
 
 def predict(
@@ -61,18 +61,19 @@ def predict(
         device=device,
     )
     if json_:
-        render.data([_as_json(answer, seconds, top) for answer in answers])
+        render.data([_as_json(answer, video, seconds, top) for answer in answers])
         return
     for answer in answers:
         render.say(f"[bold]{render.plain(answer.query)}[/]  in {render.plain(video)}")
-        render.timeline(answer.windows[:top], duration=seconds, saliency=answer.saliency)
+        rows = [(moment.start, moment.end, moment.score) for moment in answer.moments[:top]]
+        render.timeline(rows, duration=seconds, saliency=answer.saliency)
 
 
-def _as_json(answer: Prediction, duration: float, top: int) -> dict[str, object]:
-    moments = [{"start": start, "end": end, "score": score} for start, end, score in answer.windows[:top].tolist()]
+def _as_json(answer: Answer, video: str, duration: float, top: int) -> dict[str, object]:
+    moments = [{"start": m.start, "end": m.end, "score": m.score} for m in answer.moments[:top]]
     return {
         "query": answer.query,
-        "video": answer.vid,
+        "video": video,
         "duration": duration,
         "moments": moments,
         "saliency": answer.saliency.tolist(),

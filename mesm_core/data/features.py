@@ -42,7 +42,7 @@ class FeatureStore:
         self.paths = tuple(map(Path, paths))
         self.dim = dim
         self._max_frames = max_frames
-        self._shorten = {"mean": mean_bins, "first": first_frames}[shorten]
+        self._shorten = shorten
         self._files = [_open(path) for path in self.paths]
         self._lock = threading.Lock()
         self._cache: dict[str, np.ndarray] = {}
@@ -79,11 +79,26 @@ class FeatureStore:
             kept = self._cache.get(vid)
             if kept is not None:
                 return kept
-            video = self._prepare([self._read(file, vid) for file in self._files])
+            video = prepare_video(
+                [self._read(file, vid) for file in self._files],
+                dim=self.dim,
+                max_frames=self._max_frames,
+                shorten=self._shorten,
+                where=f"Video '{vid}' in {self._names()}",
+            )
             if video.nbytes <= self._room:
                 self._room -= video.nbytes
                 self._cache[vid] = video
             return video
+
+    def raw(self, vid: str) -> list[np.ndarray]:
+        """Return the video's frames as they are stored, float32, one array a file.
+
+        Raises:
+            FeatureError: the video is missing or damaged.
+        """
+        with self._lock:
+            return [self._read(file, vid) for file in self._files]
 
     def read_ahead(self, vids: Iterable[str]) -> Iterator[str]:
         """Read and keep videos, yielding each, as long as there is memory for them.
@@ -122,28 +137,41 @@ class FeatureStore:
             frames = np.asarray(node[()], dtype=np.float32)
         except (OSError, ValueError, TypeError) as error:
             raise FeatureError(f"{where} cannot be read: {error}", hint="Is the file complete?") from error
-        if not np.isfinite(frames).all():
-            bad = int(np.flatnonzero(~np.isfinite(frames).all(axis=1))[0])
-            raise FeatureError(
-                f"{where} holds NaN or infinity (first in frame {bad}).",
-                hint="Extract the video's features again.",
-            )
         return frames
-
-    def _prepare(self, parts: list[np.ndarray]) -> np.ndarray:
-        length = min(len(part) for part in parts)
-        video = np.concatenate([normalise(part[:length]) for part in parts], axis=1)
-        if video.shape[1] != self.dim:
-            widths = " + ".join(str(part.shape[1]) for part in parts)
-            total = f" = {video.shape[1]}" if len(parts) > 1 else ""
-            raise FeatureError(
-                f"The features in {self._names()} are {widths}{total} wide, but model.video_dim is {self.dim}.",
-                hint=f"To train on these: --set model.video_dim={video.shape[1]}; else give the files it expects.",
-            )
-        return with_endpoints(self._shorten(video, self._max_frames))
 
     def _names(self) -> str:
         return " + ".join(str(path) for path in self.paths)
+
+
+def prepare_video(parts: Sequence[np.ndarray], *, dim: int, max_frames: int, shorten: str, where: str) -> np.ndarray:
+    """Return (L, dim + 2) float32 frames as the model wants them, of one (L, D) array of raw frames a feature file.
+
+    Args:
+        dim: width that all files together must have; max_frames, shorten: as for ``FeatureStore``.
+        where: what the features are of, for messages.
+
+    Raises:
+        FeatureError: they are no (frames, dim) arrays, of another width, or hold NaN or infinity.
+    """
+    for part in parts:
+        if part.ndim != 2 or 0 in part.shape:
+            raise FeatureError(f"{where}: the shape is {part.shape}; features are (frames, dim).")
+        if not np.isfinite(part).all():
+            bad = int(np.flatnonzero(~np.isfinite(part).all(axis=1))[0])
+            raise FeatureError(
+                f"{where}: the features hold NaN or infinity (first in frame {bad}).",
+                hint="Extract the video's features again.",
+            )
+    length = min(len(part) for part in parts)
+    video = np.concatenate([normalise(part[:length].astype(np.float32)) for part in parts], axis=1)
+    if video.shape[1] != dim:
+        widths = " + ".join(str(part.shape[1]) for part in parts)
+        total = f" = {video.shape[1]}" if len(parts) > 1 else ""
+        raise FeatureError(
+            f"{where}: the features are {widths}{total} wide, but model.video_dim is {dim}.",
+            hint=f"To train on these: --set model.video_dim={video.shape[1]}; else give the files it expects.",
+        )
+    return with_endpoints({"mean": mean_bins, "first": first_frames}[shorten](video, max_frames))
 
 
 def mean_bins(video: np.ndarray, max_frames: int) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""A trained model that answers queries about videos."""
+"""A trained model that answers queries about videos: the library's front door, and what the command line stands on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from mesm_core.build import (
 from mesm_core.config.load import Layer, resolve
 from mesm_core.config.schema import Config
 from mesm_core.data.collate import Item, collate
-from mesm_core.data.features import FeatureStore
+from mesm_core.data.features import prepare_video
 from mesm_core.errors import DataError, TextError
 from mesm_core.inference.decode import decode
 from mesm_core.model.mesm import Mesm
@@ -31,29 +31,70 @@ from mesm_core.text.encoder import TextEncoder
 from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.types import Prediction, Query
 
+Features = np.ndarray | Sequence[np.ndarray]
+"""A video's frames (L, D), or one array of frames a feature file, in the order they are joined."""
 
-class Predictor:
-    """Answers queries with a checkpoint's model.
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where a sentence happens: ``start`` and ``end`` in seconds, ``score`` in [0, 1]."""
+
+    start: float
+    end: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found for a query: moments by falling score, and ``saliency`` (frames,) float32, a ranking score."""
+
+    query: str
+    moments: tuple[Moment, ...]
+    saliency: np.ndarray
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A video and what is asked about it."""
+
+    features: Features
+    queries: Sequence[str]
+    duration: float
+
+
+class MomentRetriever:
+    """Answers queries with a trained model; may be used from several threads.
 
     Args:
-        config: the run's settings.
-        model: trained, in evaluation mode.
-        text: the checkpoint's text encoder.
-        device: where the model runs.
+        config: the run's settings; model: trained, in evaluation mode; text: its text encoder; device: where to run.
+
+    >>> from mesm_core.config.load import load_config
+    >>> from mesm_core.build import build_model
+    >>> from mesm_core.text.glove import GloveTable, GloveText
+    >>> from mesm_core.text.words import LexiconTagger
+    >>> small = ["model.video_dim=6", "model.text_dim=4", "model.hidden_dim=8", "model.heads=2", "model.slots=3"]
+    >>> config = load_config("tacos", overrides=small)
+    >>> table = GloveTable(("he", "cuts"), np.ones((4, 4), np.float32))
+    >>> text = GloveText(table=table, label_words=["he"], tagger=LexiconTagger(), max_words=16)
+    >>> model = build_model(config.model, classes=2, max_words=16).eval()
+    >>> retriever = MomentRetriever(config=config, model=model, text=text, device=torch.device("cpu"))
+    >>> answer, = retriever.locate(np.random.rand(20, 6), ["He cuts bread."], duration=31.0)
+    >>> len(answer.moments), answer.saliency.shape, 0 <= answer.moments[0].start <= 31.0
+    (3, (20,), True)
     """
 
     def __init__(self, *, config: Config, model: Mesm, text: TextEncoder, device: torch.device) -> None:
         self.config = config
-        self.model = model.to(device)
+        self.model = model.to(device).eval()
         self.text = text
         self.device = device
 
     @classmethod
-    def load(cls, path: Path | str, *, device: str = "auto") -> Predictor:
-        """Return the predictor of a checkpoint that ``mesm train`` wrote.
+    def load(cls, path: Path | str, *, device: str = "auto") -> MomentRetriever:
+        """Return the retriever of a checkpoint that ``mesm train`` wrote.
 
         Raises:
-            CheckpointError: the file is not a checkpoint of ours; DeviceError: the device is not there.
+            CheckpointError: the file is not a checkpoint; DeviceError: the device is not there.
         """
         return cls.from_checkpoint(load_any_checkpoint(Path(path)), device=device)
 
@@ -66,8 +107,8 @@ class Predictor:
         device: str = "auto",
         text: Path | None = None,
         paths: Paths | None = None,
-    ) -> Predictor:
-        """Return the predictor of a loaded checkpoint.
+    ) -> MomentRetriever:
+        """Return the retriever of a loaded checkpoint.
 
         Args:
             config: settings to use instead of its own; text: where CLIP's weights lie, if they were moved.
@@ -82,47 +123,74 @@ class Predictor:
             encoder = build_text_from_state(config, checkpoint.text, device=where, path=text)
         else:
             encoder = build_text(config, paths or data_paths(config, Path("data")), device=where)
-        model = build_trained(config, checkpoint.model, encoder)
-        return cls(config=config, model=model, text=encoder, device=where)
+        return cls(config=config, model=build_trained(config, checkpoint.model, encoder), text=encoder, device=where)
 
     def locate(
-        self,
-        features: FeatureStore,
-        vid: str,
-        queries: Sequence[str],
-        *,
-        duration: float,
-        independent: bool = False,
-    ) -> list[Prediction]:
-        """Return one prediction a query, in order: windows in seconds by falling score, saliency a frame.
-
-        Windows end at the video's end at the latest.
+        self, features: Features, queries: Sequence[str], *, duration: float, independent: bool = False
+    ) -> list[Answer]:
+        """Return one answer a query, in order; the video is encoded once for all of them.
 
         Args:
-            features: holds the video; vid: which one; duration: its length in seconds.
+            features: raw frames, as wide as the model's features; they are scaled and shortened as in training.
             queries: sentences; together they form one group unless ``independent``.
+            duration: the video's length in seconds; no moment ends after it.
 
         Raises:
-            TextError: a query is empty, or there is none; FeatureError: the video is missing or does not fit;
+            TextError: a query is empty, or there is none; FeatureError: the features do not fit the model;
             DataError: the duration is not positive.
         """
-        if not queries:
-            raise TextError("No query was given.", hint='Put one in quotes: "a person opens the door".')
-        if not duration > 0 or not np.isfinite(duration):
-            raise DataError(f"The duration is {duration:g} seconds; it must be positive.")
-        items = [Item(Query(None, vid, query, duration), self.text.features(query)) for query in queries]
-        groups = [[item] for item in items] if independent else [items]
-        video = {vid: features.get(vid)}
-        decoding = build_decoding(self.config)
-        answers: list[Prediction] = []
+        if independent:
+            return [self.locate(features, [query], duration=duration)[0] for query in queries]
+        (answers,) = self.locate_many([Asked(features, queries, duration)])
+        return answers
+
+    def locate_many(self, asked: Sequence[Asked]) -> list[list[Answer]]:
+        """Return the answers about many videos, a list a video, in order; batched as in evaluation.
+
+        Raises:
+            The same as ``locate``.
+        """
+        size = self.config.eval.batch_size
+        found: list[list[Answer]] = []
+        for first in range(0, len(asked), size):
+            found += self._locate_batch(asked[first : first + size])
+        return found
+
+    def _locate_batch(self, asked: Sequence[Asked]) -> list[list[Answer]]:
+        videos: dict[str, np.ndarray] = {}
+        groups: list[list[Item]] = []
+        for number, video in enumerate(asked):
+            _refuse_what_cannot_be_asked(video)
+            videos[str(number)] = self._prepare(video.features)
+            self.text.prepare(video.queries)
+            groups.append(
+                [Item(Query(None, str(number), q, video.duration), self.text.features(q)) for q in video.queries]
+            )
         with torch.inference_mode():
-            for group in groups:
-                batch = collate([group], video, framing=build_framing(self.config), rng=None).to(self.device)
-                answers += decode(self.model(batch.inputs), batch, decoding)
-        return [_within(answer, duration) for answer in answers]
+            batch = collate(groups, videos, framing=build_framing(self.config), rng=None).to(self.device)
+            predictions = iter(decode(self.model(batch.inputs), batch, build_decoding(self.config)))
+        return [[_answer(next(predictions), video.duration) for _ in video.queries] for video in asked]
+
+    def _prepare(self, features: Features) -> np.ndarray:
+        parts = [features] if isinstance(features, np.ndarray) else list(features)
+        return prepare_video(
+            parts,
+            dim=self.config.model.video_dim,
+            max_frames=self.config.dataset.max_frames,
+            shorten=self.config.dataset.shorten,
+            where="The video's features",
+        )
 
 
-def _within(prediction: Prediction, duration: float) -> Prediction:
-    windows = prediction.windows.copy()
-    windows[:, :2] = np.minimum(windows[:, :2], duration)
-    return replace(prediction, windows=windows)
+def _refuse_what_cannot_be_asked(asked: Asked) -> None:
+    if not asked.queries:
+        raise TextError("No query was given.", hint='Put one in quotes: "a person opens the door".')
+    if not asked.duration > 0 or not np.isfinite(asked.duration):
+        raise DataError(f"The duration is {asked.duration:g} seconds; it must be positive.")
+
+
+def _answer(prediction: Prediction, duration: float) -> Answer:
+    moments = (
+        Moment(min(start, duration), min(end, duration), score) for start, end, score in prediction.windows.tolist()
+    )
+    return Answer(prediction.query, tuple(moments), prediction.saliency)

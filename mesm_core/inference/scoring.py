@@ -17,10 +17,10 @@ from mesm_core.data.files import write_atomically
 from mesm_core.data.moment_lines import read_lines
 from mesm_core.errors import ConfigError, DataError, listing
 from mesm_core.inference.evaluate import Evaluation, Progress, evaluate, write_predictions
-from mesm_core.inference.predictor import Predictor
+from mesm_core.inference.predictor import Answer, MomentRetriever
 from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.training.checkpoint import Checkpoint
-from mesm_core.types import Prediction, Query
+from mesm_core.types import Query
 
 DEFAULT_ROOT = Path("data")
 CHANGEABLE = ("eval.", "data.")
@@ -30,7 +30,7 @@ CHANGEABLE = ("eval.", "data.")
 class Job:
     """A checkpoint and the split it is to be scored on."""
 
-    predictor: Predictor
+    retriever: MomentRetriever
     dataset: MomentDataset
     split: str
     epoch: int
@@ -64,14 +64,14 @@ def load_for_scoring(
     checkpoint = load_any_checkpoint(path)
     config = _with_overrides(checkpoint, path, overrides)
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
-    predictor = Predictor.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
+    retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
     chosen = split or config.dataset.eval[0]
-    built = build_split(config, paths, chosen, predictor.text, build_features(config, paths), skip_missing=skip_missing)
+    built = build_split(config, paths, chosen, retriever.text, build_features(config, paths), skip_missing=skip_missing)
     published = truth or make_reader(config.dataset.name).truths.get(chosen)
     known = None
     if published is not None and (truth is not None or (paths.annotations / published).is_file()):
         known = match_truth(built.dataset.queries, paths.annotations / published)
-    return Job(predictor, built.dataset, chosen, checkpoint.epoch, built.missing, known)
+    return Job(retriever, built.dataset, chosen, checkpoint.epoch, built.missing, known)
 
 
 def match_truth(queries: Sequence[Query], path: Path) -> tuple[Query, ...]:
@@ -114,15 +114,15 @@ def checkpoint_paths(
 
 def score_checkpoint(job: Job, *, nms: float = -1, progress: Progress | None = None) -> Evaluation:
     """Return the predictions of a job, and metrics where the truth is known."""
-    job.predictor.text.prepare(query.sentence for query in job.dataset.queries)
+    job.retriever.text.prepare(query.sentence for query in job.dataset.queries)
     return evaluate(
-        job.predictor.model,
+        job.retriever.model,
         job.dataset,
-        device=job.predictor.device,
+        device=job.retriever.device,
         progress=progress,
         nms=nms,
         truth=job.truth,
-        **evaluation_settings(job.predictor.config),
+        **evaluation_settings(job.retriever.config),
     )
 
 
@@ -138,7 +138,7 @@ def write_evaluation(
     tables = {
         "checkpoint": str(checkpoint),
         "epoch": job.epoch,
-        "dataset": job.predictor.config.dataset.name,
+        "dataset": job.retriever.config.dataset.name,
         "split": job.split,
         "queries": len(job.dataset),
         "predictions": str(path),
@@ -171,7 +171,7 @@ def locate_in_video(
     text: Path | None = None,
     independent: bool = False,
     device: str = "auto",
-) -> tuple[list[Prediction], float]:
+) -> tuple[list[Answer], float]:
     """Return a checkpoint's answers to queries about one video, and the video's duration in seconds.
 
     The duration is the one given, else the feature dataset's ``duration`` attribute, else the annotations'.
@@ -182,24 +182,23 @@ def locate_in_video(
     checkpoint = load_any_checkpoint(path)
     config = _with_overrides(checkpoint, path, ())
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
-    predictor = Predictor.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
-    store = build_features(predictor.config, paths)
+    retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
+    store = build_features(config, paths)
     store.require([vid])
     seconds = duration if duration is not None else store.duration(vid)
     if seconds is None:
-        seconds = annotated_duration(predictor.config.dataset.name, paths.annotations, vid)
-    answers = predictor.locate(store, vid, queries, duration=seconds, independent=independent)
-    return answers, seconds
+        seconds = annotated_duration(config, paths.annotations, vid)
+    return retriever.locate(store.raw(vid), queries, duration=seconds, independent=independent), seconds
 
 
-def annotated_duration(dataset: str, folder: Path, vid: str) -> float:
-    """Return a video's duration in seconds from a dataset's annotations.
+def annotated_duration(config: Config, folder: Path, vid: str) -> float:
+    """Return a video's duration in seconds from the dataset's annotations.
 
     Raises:
         DataError: no readable split has the video.
     """
-    reader = make_reader(dataset)
-    for split in reader.splits:
+    reader = make_reader(config.dataset.name)
+    for split in reader.splits or (config.dataset.train, *config.dataset.eval):
         try:
             queries = reader.read(folder, split).queries
         except DataError:

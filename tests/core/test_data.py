@@ -137,7 +137,7 @@ def test_width_that_does_not_fit(tmp_path: Path) -> None:
 def test_features_that_are_not_finite(tmp_path: Path, value: float) -> None:
     frames = np.ones((4, 3), np.float32)
     frames[2, 1] = value
-    with pytest.raises(FeatureError, match=r"video 'v'.*NaN or infinity \(first in frame 2\)"):
+    with pytest.raises(FeatureError, match=r"Video 'v'.*NaN or infinity \(first in frame 2\)"):
         store(write_features(tmp_path / "a.hdf5", v=frames)).get("v")
 
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from mesm_core.data.files import replacing, write_atomically
 from mesm_core.errors import CheckpointError, FeatureError, MesmError, OutputError, TextError
-from mesm_core.inference.predictor import Predictor
+from mesm_core.inference.predictor import Asked, MomentRetriever
 from mesm_core.inference.scoring import annotated_duration, load_for_scoring, locate_in_video, score_checkpoint
 from mesm_core.training.checkpoint import load_checkpoint, save_checkpoint
 from mesm_core.training.run import EpochDone, Finished, Run, prepare_directory
@@ -79,7 +81,7 @@ def test_evaluation_every_n_epochs(trained: Trained, tmp_path: Path) -> None:
 def test_predictions_do_not_depend_on_the_batch(trained: Trained) -> None:
     def windows(batch_size: int) -> list[torch.Tensor]:
         job = load_for_scoring(trained.best, split="test", overrides=[f"eval.batch_size={batch_size}"])
-        model = job.predictor.model
+        model = job.retriever.model
         plan = job.dataset.eval_plan(batch_size=batch_size)
         if batch_size == 2:
             plan = plan[::-1]
@@ -104,32 +106,59 @@ def test_scores_do_not_depend_on_the_batch(trained: Trained) -> None:
 
 def test_locate(trained: Trained) -> None:
     answers, duration = locate_in_video(trained.best, ["The man cuts a pan.", "kettle"], vid="test-000")
-    assert len(answers) == 2
+    assert [answer.query for answer in answers] == ["The man cuts a pan.", "kettle"]
     for answer in answers:
-        assert answer.windows.shape == (4, 3)
-        assert (answer.windows[:, :2] >= 0).all()
-        assert (answer.windows[:, :2] <= duration).all()
-        assert (answer.windows[:-1, 2] >= answer.windows[1:, 2]).all()
+        assert len(answer.moments) == 4
+        assert all(0 <= moment.start <= moment.end <= duration for moment in answer.moments)
+        scores = [moment.score for moment in answer.moments]
+        assert scores == sorted(scores, reverse=True)
         assert len(answer.saliency) == min(round(duration / 2), 40)
     apart, _ = locate_in_video(trained.best, ["The man cuts a pan.", "kettle"], vid="test-000", independent=True)
-    assert apart[0].windows == pytest.approx(answers[0].windows, abs=2e-4)
+    for one, other in zip(apart, answers, strict=True):
+        assert [m.start for m in one.moments] == pytest.approx([m.start for m in other.moments], abs=2e-4)
 
 
 def test_the_readmes_lines_of_python(trained: Trained) -> None:
-    from mesm_core import Predictor
-    from mesm_core.data.features import FeatureStore
+    from mesm_core import MomentRetriever as FrontDoor
 
-    predictor = Predictor.load(str(trained.best), device="cpu")
-    store = FeatureStore([str(trained.paths.features[0])], dim=12, max_frames=40)
-    answers = predictor.locate(store, "test-000", ["She took out kiwi"], duration=176.0)
-    assert answers[0].windows.shape == (4, 3)
-    assert list(answers[0].as_json()) == ["qid", "query", "vid", "pred_relevant_windows", "pred_saliency_scores"]
+    retriever = FrontDoor.load(str(trained.best), device="cpu")
+    frames = np.load(trained.root / "npy" / "test-000.npy")
+    (answer,) = retriever.locate(frames, ["She took out kiwi"], duration=176.0)
+    (usual,), _ = locate_in_video(trained.best, ["She took out kiwi"], vid="test-000", duration=176.0)
+    assert answer.moments == usual.moments
+    assert np.array_equal(answer.saliency, usual.saliency)
+
+
+def test_many_videos_from_many_threads(trained: Trained) -> None:
+    retriever = MomentRetriever.load(trained.best, device="cpu")
+    names = [f"{split}-{number:03}" for split in ("train", "test") for number in range(3)]
+    asked = [Asked(np.load(trained.root / "npy" / f"{name}.npy"), ["He cuts.", "bread"], 60.0) for name in names]
+    together = retriever.locate_many(asked)
+    with ThreadPoolExecutor(4) as pool:
+        alone = list(pool.map(lambda a: retriever.locate(a.features, a.queries, duration=a.duration), asked * 3))
+    for many, one in zip(together * 3, alone, strict=True):
+        for a, b in zip(many, one, strict=True):
+            assert [m.start for m in a.moments] == pytest.approx([m.start for m in b.moments], abs=2e-3)
+    assert retriever.locate_many([]) == []
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        (np.ones((5, 7)), "are 7 wide, but model.video_dim is 12"),
+        (np.ones(12), "features are \\(frames, dim\\)"),
+        (np.full((5, 12), np.nan), "NaN or infinity"),
+    ],
+)
+def test_features_that_do_not_fit_the_model(trained: Trained, frames: np.ndarray, expected: str) -> None:
+    with pytest.raises(FeatureError, match=expected):
+        MomentRetriever.load(trained.best, device="cpu").locate(frames, ["a"], duration=9.0)
 
 
 def test_duration_from_annotations_or_not_at_all(trained: Trained) -> None:
-    assert annotated_duration("tacos", trained.paths.annotations, "val-001") > 10
+    assert annotated_duration(trained.config, trained.paths.annotations, "val-001") > 10
     with pytest.raises(MesmError, match="--duration"):
-        annotated_duration("tacos", trained.paths.annotations, "elsewhere")
+        annotated_duration(trained.config, trained.paths.annotations, "elsewhere")
     with pytest.raises(MesmError, match="positive"):
         locate_in_video(trained.best, ["a"], vid="test-000", duration=0)
 
@@ -203,7 +232,7 @@ def test_weights_that_do_not_fit_their_config(trained: Trained, tmp_path: Path) 
     checkpoint.config["model"]["hidden_dim"] = 32
     save_checkpoint(tmp_path / "odd.pt", checkpoint)
     with pytest.raises(CheckpointError, match="do not fit"):
-        Predictor.load(tmp_path / "odd.pt", device="cpu")
+        MomentRetriever.load(tmp_path / "odd.pt", device="cpu")
 
 
 def test_files_are_whole_or_absent(tmp_path: Path) -> None:
