@@ -250,6 +250,10 @@ def _by_leaf(leaf: str, known: Sequence[str]) -> str:
 
 def _explain(error: ValidationError, stack: Sequence[Layer]) -> str:
     lines = []
+    if not any("dataset" in layer.values for layer in stack):
+        return (
+            f"No dataset was chosen: give --dataset NAME ({listing(preset_names())}), or a --config file that has it."
+        )
     for issue in error.errors():
         key = ".".join(str(part) for part in issue["loc"] if not isinstance(part, int))
         if issue["type"] == "missing":

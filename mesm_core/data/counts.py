@@ -84,6 +84,11 @@ def label_words(words: list[Label], vocab_size: int, *, path: Path) -> list[Labe
 
 
 def _fields(path: Path, *, form: str) -> list[list[str]]:
+    if not path.parent.is_dir():
+        raise TextError(
+            f"There is no annotations folder at {path.parent}.",
+            hint="Give --annotations DIR, or put the dataset below --data-dir, $MESM_DATA, else ./data.",
+        )
     if not path.is_file():
         raise TextError(
             f"No count file at {path}.", hint="`mesm count-tokens --dataset NAME` writes it from the annotations."

@@ -113,7 +113,7 @@ def test_unknown_dataset() -> None:
 
 
 def test_nothing_given() -> None:
-    with pytest.raises(ConfigError, match="--dataset"):
+    with pytest.raises(ConfigError, match=r"No dataset was chosen: give --dataset NAME \(charades,"):
         load_config()
 
 

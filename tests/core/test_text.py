@@ -194,6 +194,8 @@ def test_count_file_mistakes(tmp_path: Path) -> None:
     path = tmp_path / "counts.txt"
     with pytest.raises(TextError, match="mesm count-tokens"):
         read_glove_counts(path)
+    with pytest.raises(TextError, match="no annotations folder"):
+        read_glove_counts(tmp_path / "none" / "counts.txt")
     path.write_bytes(counts_text([("he", 2, 5)]) + b"broken line here x\n")
     with pytest.raises(DataError, match="line 2"):
         read_glove_counts(path)
