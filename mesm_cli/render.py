@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mesm_core.training.loop import Step
 
 BLOCKS = "▁▂▃▄▅▆▇█"
+LIVE_LOSSES = ("loss", "loss_span", "loss_giou", "loss_label", "loss_saliency")
+WIDE = 120
 
 _out = Console(highlight=False, soft_wrap=False)
 _err = Console(stderr=True, highlight=False)
@@ -211,7 +213,9 @@ class TrainingProgress:
         if now - self._shown >= 0.5:
             self._shown = now
             speed = f" {self._queries / (now - self._began):.0f} q/s" if self._queries else ""
-            self._bar.update(self._task, text=f"loss {float(step.losses['loss']):.3g}{speed}")
+            shown = LIVE_LOSSES if _err.width >= WIDE else LIVE_LOSSES[:1]
+            losses = [f"{name.removeprefix('loss_')} {float(step.losses[name]):.3g}" for name in shown]
+            self._bar.update(self._task, text=" ".join(losses) + speed)
 
     def busy(self, what: str, done: int, total: int) -> None:
         """Show how far work between epochs is."""

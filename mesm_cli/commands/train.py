@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 LOSSES = {"loss": "loss", "loss_span": "span", "loss_giou": "giou", "loss_label": "label",
           "loss_saliency": "saliency", "loss_rec_fw": "rec_fw", "loss_rec_ss": "rec_ss"}  # fmt: skip
-WIDE = 120
 
 
 def train(
@@ -168,7 +167,7 @@ def _epoch_line(event: EpochDone, epochs: int) -> str:
     parts = [f"[bold]{record['epoch']:>4}/{epochs}[/]"]
     if record["losses"]:
         # Every loss where there is room for it, the total where there is not; metrics.jsonl has them all.
-        shown = LOSSES if (render.width() or WIDE) >= WIDE else {"loss": "loss"}
+        shown = LOSSES if (render.width() or render.WIDE) >= render.WIDE else {"loss": "loss"}
         losses = [f"{short} {record['losses'][key]:.3g}" for key, short in shown.items() if key in record["losses"]]
         parts.append(" ".join(losses) + f"  {record['queries_per_s']:.0f} q/s")
     for split, brief in record.get("eval", {}).items():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,11 @@ LINES = "the 1 2 3\nknife 4 5 6\nzebra 7 8 9\n"
 
 def glove_file(folder: Path, text: str = LINES, name: str = "glove.txt") -> Path:
     path = folder / name
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(path.stem + ".txt", text)
+            archive.writestr("glove.other.txt", "the 9 9 9\n")
+        return path
     path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     return path
 
@@ -34,7 +40,7 @@ def small_text(**settings: int) -> GloveText:
     )
 
 
-@pytest.mark.parametrize("name", ["glove.txt", "glove.txt.gz"])
+@pytest.mark.parametrize("name", ["glove.txt", "glove.txt.gz", "glove.zip"])
 def test_glove_keeps_the_vocabularys_rows(tmp_path: Path, name: str) -> None:
     table = read_glove(glove_file(tmp_path, name=name), ["the", "knife", "unheard"], dim=3, seed=7)
     assert table.words == ("knife", "the", "unheard")
