@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+CLIP_SECONDS = 2
+"""Length of the clips that annotators score, in seconds."""
+
 _Moved = TypeVar("_Moved", "Inputs", "Targets")
 
 

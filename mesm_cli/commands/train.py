@@ -121,7 +121,7 @@ def _resumed(directory: Path, overrides: list[str]) -> tuple[Path, Config, Paths
 def _follow(run: Run, *, human: Any) -> dict[str, Any]:
     """Show a run's events as they come and return its result."""
     from mesm_core.training.loop import Step
-    from mesm_core.training.run import Encoding, EpochDone, Evaluating, Finished, Reading, Started, Warned
+    from mesm_core.training.run import Busy, EpochDone, Finished, Started, Warned
 
     result: dict[str, Any] = {"run": str(run.directory)}
     with render.training_progress() as display:
@@ -140,14 +140,10 @@ def _follow(run: Run, *, human: Any) -> dict[str, Any]:
                     human(f"Going on after epoch {event.first_epoch - 1}")
             elif isinstance(event, Step):
                 display.step(event, epochs=run.config.train.epochs)
-            elif isinstance(event, Evaluating):
-                display.busy("Evaluating", event.done, event.total)
             elif isinstance(event, Warned):
                 render.warn(event.message)
-            elif isinstance(event, Reading):
-                display.busy("Reading features", event.done, event.total)
-            elif isinstance(event, Encoding):
-                display.busy("Encoding text", event.done, event.total)
+            elif isinstance(event, Busy):
+                display.busy(event.what, event.done, event.total)
             elif isinstance(event, EpochDone):
                 human(_epoch_line(event, run.config.train.epochs))
             elif isinstance(event, Finished):

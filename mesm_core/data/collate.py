@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,8 +11,6 @@ from torch import Tensor
 
 from mesm_core.data.frames import draw_masked_words, label_frames
 from mesm_core.types import Batch, Inputs, Query, Targets, TextFeatures, Words
-
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,17 +93,19 @@ def link_counts(source: Path, out: Path, *, kinds: Sequence[str], overwrite: boo
             f"{listing(missing)} of Charades-STA not found in {source}.",
             hint="Run `mesm count-tokens --dataset charades` first.",
         )
+    same = {n: (out / n).is_file() and (out / n).read_bytes() == (source / n).read_bytes() for n in names}
+    for name in names:
+        if not same[name]:
+            refuse_existing(out / name, overwrite=overwrite)
     written = []
     for name in names:
         path, target = out / name, source / name
-        same = path.is_file() and path.read_bytes() == target.read_bytes()
-        if not same:
-            refuse_existing(path, overwrite=overwrite)
+        if not same[name]:
             out.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
             path.symlink_to(os.path.relpath(target.resolve(), out.resolve()))
         rows = target.read_text(encoding="utf-8").splitlines()
-        written.append(Written(path, len(rows), sum(int(row.split()[-1]) for row in rows), not same, link=target))
+        written.append(Written(path, len(rows), sum(int(row.split()[-1]) for row in rows), not same[name], link=target))
     return written
 
 

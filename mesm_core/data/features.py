@@ -47,7 +47,6 @@ class FeatureStore:
         self._lock = threading.Lock()
         self._cache: dict[str, np.ndarray] = {}
         self._room = cache_bytes
-        self._checked_width = False
 
     def __contains__(self, vid: str) -> bool:
         return all(vid in file for file in self._files)

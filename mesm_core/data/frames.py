@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mesm_core.types import Highlights, Query
+from mesm_core.types import CLIP_SECONDS, Highlights, Query
 
 PAIRS = 2
-CLIP_SECONDS = 2
 
 
 def frame_range(window: tuple[float, float], *, duration: float, frames: int, clip_len: float) -> tuple[int, int]:

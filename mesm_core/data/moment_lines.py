@@ -12,9 +12,8 @@ from typing import Any
 
 from mesm_core.data.annotations import Annotations, read_text, register, repaired_window
 from mesm_core.data.files import replacing
-from mesm_core.data.frames import CLIP_SECONDS
 from mesm_core.errors import DataError
-from mesm_core.types import Highlights, Query
+from mesm_core.types import CLIP_SECONDS, Highlights, Query
 
 
 def read_lines(path: Path, *, strict: bool = False, source_of: bool = False) -> Annotations:

@@ -14,10 +14,9 @@ from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.files import replacing
 from mesm_core.inference.decode import Decoding, decode
 from mesm_core.inference.tables import metric_tables
-from mesm_core.metrics.highlights import CLIP_SECONDS
 from mesm_core.metrics.nms import temporal_nms
 from mesm_core.model.mesm import Mesm
-from mesm_core.types import Prediction, Query
+from mesm_core.types import CLIP_SECONDS, Prediction, Query
 
 Progress = Callable[[int], None]
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mesm_core.types import CLIP_SECONDS
+
 LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}
-CLIP_SECONDS = 2
 
 
 def clip_scores(duration: float, clips: Sequence[int], scores: Sequence[Sequence[float]]) -> np.ndarray:

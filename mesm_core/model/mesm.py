@@ -68,34 +68,40 @@ class Mesm(nn.Module):
         """
         queries = inputs.video_index.shape[0]
         mask = inputs.video_mask[inputs.video_index]
-        video = self._video(inputs)
+        # Without dropout a video is the same for all its queries: it is projected once.
+        once = None if self.training else self.video_projection(inputs.video)
+        video = self.video_projection(inputs.video[inputs.video_index]) if once is None else once[inputs.video_index]
         video_pos = frame_positions(inputs.video_mask, self.dim).to(video.dtype)[inputs.video_index]
         words, words_mask = self.text_projection(inputs.words), inputs.words_mask
-        recon = self._reconstruction(inputs)
+        recon = self._reconstruction(inputs, once)
+
+        def paired(x: Tensor, *, foreign: bool) -> Tensor:
+            """Return ``x`` with the negatives behind it, of the foreign queries or of the same ones."""
+            if targets is None:
+                return x
+            return torch.cat([x, x[targets.negative_query] if foreign else x])
+
         # Negatives ride in the same pass, behind the positives: everything but the decoder is shared.
-        both = torch.arange(queries, device=words.device)
-        if targets is not None:
-            both = torch.cat([both, targets.negative_query])
-        rows = torch.arange(queries, device=words.device).repeat(len(both) // queries)
+        frames_pos = paired(video_pos, foreign=False)
         text, text_mask, text_pos = self._text(words, words_mask, recon)
 
-        enhanced = video[rows]
+        enhanced = paired(video, foreign=False)
         if self.frame_word is not None:
             enhanced = self.frame_word.enhance(
                 enhanced,
-                video_pos=video_pos[rows],
-                words=words[both],
+                video_pos=frames_pos,
+                words=paired(words, foreign=True),
                 words_pos=self._words_pos(words, text_pos, negatives=targets),
-                words_mask=words_mask[both],
+                words_mask=paired(words_mask, foreign=True),
             )
         aligned = self.aligner(
             enhanced,
-            text[both],
-            a_pos=video_pos[rows],
-            b_pos=None if text_pos is None else text_pos[both],
-            b_mask=text_mask[both],
+            paired(text, foreign=True),
+            a_pos=frames_pos,
+            b_pos=None if text_pos is None else paired(text_pos, foreign=True),
+            b_mask=paired(text_mask, foreign=True),
         )
-        memory, saliency = self._encode(aligned, pos=video_pos[rows], mask=mask[rows])
+        memory, saliency = self._encode(aligned, pos=frames_pos, mask=paired(mask, foreign=False))
         outputs, references = self.decoder(memory[:queries], pos=video_pos, mask=mask)
         return ModelOutput(
             logits=[self.class_head(output) for output in outputs],
@@ -110,19 +116,16 @@ class Mesm(nn.Module):
             reconstruction=recon,
         )
 
-    def _video(self, inputs: Inputs) -> Tensor:
-        """Return the projected video (Q, T, d); each query has a dropout of its own in training."""
-        if self.training:
-            out: Tensor = self.video_projection(inputs.video[inputs.video_index])
-            return out
-        once: Tensor = self.video_projection(inputs.video)
-        return once[inputs.video_index]
+    def _reconstruction(self, inputs: Inputs, projected: Tensor | None) -> Tensor | None:
+        """Return SS-MESM's reconstructions (Q, d), or None where it is off.
 
-    def _reconstruction(self, inputs: Inputs) -> Tensor | None:
-        """Return SS-MESM's reconstructions (Q, d), or None where it is off."""
+        Args:
+            projected: (V, T, d) the projected video; None projects it afresh, with a dropout of its own.
+        """
         if self.segment_sentence is None:
             return None
-        frames, mask = self.video_projection(inputs.video), inputs.video_mask
+        frames = self.video_projection(inputs.video) if projected is None else projected
+        mask = inputs.video_mask
         if inputs.context is None or inputs.context_mask is None or inputs.context_index is None:
             rows = inputs.video_index
         else:

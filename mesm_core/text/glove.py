@@ -45,20 +45,35 @@ def read_glove(path: Path, words: Iterable[str], *, dim: int, seed: int) -> Glov
         TextError: the file is missing, damaged, of another width than ``dim``, or has none of the words.
     """
     vocabulary = tuple(sorted(set(words)))
-    rows = {word.encode(): index for index, word in enumerate(vocabulary, start=FIRST_WORD)}
+    rows = {word: index for index, word in enumerate(vocabulary, start=FIRST_WORD)}
     vectors = np.zeros((len(vocabulary) + FIRST_WORD, dim), np.float32)
     vectors[UNKNOWN] = _random_vector(dim, seed)
-    found: set[int] = set()
+    found = glove_vectors(path, vocabulary, dim=dim)
+    for word, vector in found.items():
+        vectors[rows[word]] = vector
+    missing = tuple(word for word in vocabulary if word not in found)
+    vectors[[rows[word] for word in missing]] = vectors[UNKNOWN]
+    return GloveTable(vocabulary, vectors, missing)
+
+
+def glove_vectors(path: Path, words: Iterable[str], *, dim: int) -> dict[str, np.ndarray]:
+    """Return the (dim,) float32 vectors of those words that a GloVe text file has: plain, .gz or .zip.
+
+    Raises:
+        TextError: the file is missing, damaged, of another width than ``dim``, or has none of the words.
+    """
+    wanted = {word.encode(): word for word in words}
+    found: dict[str, np.ndarray] = {}
 
     def keep(number: int, line: bytes) -> None:
-        word, _, rest = line.partition(b" ")
-        row = rows.get(word)
-        if row is None or row in found:
+        head, _, rest = line.partition(b" ")
+        word = wanted.get(head)
+        if word is None or word in found:
             return
         try:
             vector = np.array(rest.split(), dtype=np.float32)
         except ValueError:
-            raise TextError(f"{path}, line {number}: '{word.decode()}' is not followed by numbers.") from None
+            raise TextError(f"{path}, line {number}: '{word}' is not followed by numbers.") from None
         if vector.shape != (dim,):
             if number == 1 and vector.size == 1:
                 return  # a word2vec-style header: rows and width
@@ -66,17 +81,12 @@ def read_glove(path: Path, words: Iterable[str], *, dim: int, seed: int) -> Glov
                 f"{path}, line {number}: a vector of {vector.size} numbers, but model.text_dim is {dim}.",
                 hint=f"Use the {dim}-d GloVe file, or --set model.text_dim={vector.size}.",
             )
-        vectors[row] = vector
-        found.add(row)
+        found[word] = vector
 
-    each_line(path, keep)
-    if not found and vocabulary:
-        raise TextError(
-            f"{path} has none of the vocabulary's {len(vocabulary)} words.", hint="Is it a GloVe text file?"
-        )
-    absent = [row for row in rows.values() if row not in found]
-    vectors[absent] = vectors[UNKNOWN]
-    return GloveTable(vocabulary, vectors, tuple(vocabulary[row - FIRST_WORD] for row in absent))
+    _each_line(path, keep)
+    if wanted and not found:
+        raise TextError(f"{path} has none of the vocabulary's {len(wanted)} words.", hint="Is it a GloVe text file?")
+    return found
 
 
 class GloveText:
@@ -144,12 +154,7 @@ class GloveText:
         }
 
 
-def each_line(path: Path, keep: Callable[[int, bytes], None]) -> None:
-    """Call ``keep`` with the number, from 1, and the bytes of each line of a text file: plain, .gz or .zip.
-
-    Raises:
-        TextError: the file is missing or damaged.
-    """
+def _each_line(path: Path, keep: Callable[[int, bytes], None]) -> None:
     if not path.is_file():
         raise TextError(
             f"No GloVe file at {path}.",

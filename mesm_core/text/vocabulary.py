@@ -16,7 +16,7 @@ import numpy as np
 from mesm_core.data.files import follow
 from mesm_core.errors import TextError
 from mesm_core.text.encoder import normalise, refuse_empty
-from mesm_core.text.glove import each_line
+from mesm_core.text.glove import glove_vectors
 from mesm_core.text.words import Tagger
 from mesm_core.types import TextFeatures, Words
 
@@ -44,22 +44,8 @@ def build_vocabulary(path: Path, sentences: Iterable[Iterable[str]], *, dim: int
         TextError: the file is missing, damaged, of another width, or has none of the words.
     """
     counts = Counter(word for tokens in sentences for word in tokens)
-    wanted = {word.encode(): word for word in counts}
-    found: dict[str, np.ndarray] = {}
-
-    def keep(number: int, line: bytes) -> None:
-        head, _, rest = line.partition(b" ")
-        word = wanted.get(head)
-        if word is not None and word not in found:
-            vector = np.array(rest.split(), np.float32)
-            if vector.shape != (dim,):
-                raise TextError(f"{path}, line {number}: a vector of {vector.size} numbers, expected {dim}.")
-            found[word] = vector
-
-    each_line(path, keep)
+    found = glove_vectors(path, counts, dim=dim)
     words = [word for word in counts if word in found]
-    if not words:
-        raise TextError(f"{path} has none of the {len(counts)} words.", hint="Is it a GloVe text file?")
     return Vocabulary(tuple(words), tuple(counts[w] for w in words), np.stack([found[w] for w in words]))
 
 

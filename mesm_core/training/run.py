@@ -58,25 +58,10 @@ class Warned:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """``done`` of ``total`` videos' features are in memory."""
+class Busy:
+    """``done`` of ``total`` videos, sentences or queries of ``what``, the work before and between epochs."""
 
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """``done`` of ``total`` sentences are encoded."""
-
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Evaluating:
-    """``done`` of ``total`` queries of the epoch's evaluation are answered."""
-
+    what: str
     done: int
     total: int
 
@@ -98,7 +83,7 @@ class Finished:
     stopped_early: bool
 
 
-Event = Started | Warned | Reading | Encoding | Step | Evaluating | EpochDone | Finished
+Event = Started | Warned | Busy | Step | EpochDone | Finished
 
 
 def run_directory(root: Path, dataset: str, name: str) -> Path:
@@ -216,7 +201,7 @@ class Run:
         durations = {query.vid: query.duration for data in datasets for query in data.queries}
         rates = []
         for done, vid in enumerate(self.train_data.features.read_ahead(vids), start=1):
-            yield Reading(done, len(vids))
+            yield Busy("Reading features", done, len(vids))
             length = len(self.train_data.features.get(vid))
             if length < self.config.dataset.max_frames:
                 rates.append(length / durations[vid])
@@ -228,7 +213,7 @@ class Run:
         datasets = (self.train_data, *self.eval_data.values())
         sentences = list(dict.fromkeys(query.sentence for data in datasets for query in data.queries))
         for done, part in enumerate(in_batches(sentences, ENCODED_AT_ONCE)):
-            yield Encoding(done * ENCODED_AT_ONCE, len(sentences))
+            yield Busy("Encoding text", done * ENCODED_AT_ONCE, len(sentences))
             self.text.prepare(part)
 
     def _epoch(self, rate: float) -> Generator[Event, None, dict[str, Any]]:
@@ -266,10 +251,10 @@ class Run:
         done = 0
         results: dict[str, Evaluation] = {}
         for split, data in self.eval_data.items():
-            yield Evaluating(done, total)
+            yield Busy("Evaluating", done, total)
             results[split] = evaluate(self.model, data, device=self.device, **evaluation_settings(self.config))
             done += len(data)
-        yield Evaluating(done, total)
+        yield Busy("Evaluating", done, total)
         return results
 
     def _judge(self, record: dict[str, Any], evaluations: Mapping[str, Evaluation]) -> bool:

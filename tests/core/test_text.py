@@ -15,6 +15,7 @@ from mesm_core.errors import ConfigError, DataError, TextError
 from mesm_core.text.clip_bpe import ClipTokenizer, find_merges
 from mesm_core.text.encoder import normalise
 from mesm_core.text.glove import FIRST_WORD, UNKNOWN, GloveTable, GloveText, read_glove
+from mesm_core.text.vocabulary import build_vocabulary
 from mesm_core.text.words import LexiconTagger, NltkTagger, closed_class_words, count_words, make_tagger
 
 TOKENIZER = ClipTokenizer()
@@ -68,6 +69,13 @@ def test_glove_skips_a_header(tmp_path: Path) -> None:
 def test_glove_mistakes(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(TextError, match=expected):
         read_glove(glove_file(tmp_path, text), ["the"], dim=3, seed=0)
+
+
+def test_vocabularies_read_glove_as_strictly(tmp_path: Path) -> None:
+    with pytest.raises(TextError, match="line 1: 'the' is not followed by numbers"):
+        build_vocabulary(glove_file(tmp_path, "the 1 two 3\n"), [["the"]], dim=3)
+    with pytest.raises(TextError, match="none of the vocabulary"):
+        build_vocabulary(glove_file(tmp_path, "dog 1 2 3\n"), [["the"]], dim=3)
 
 
 def test_glove_missing_and_damaged(tmp_path: Path) -> None:
