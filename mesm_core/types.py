@@ -85,7 +85,8 @@ class Inputs:
     """What the model needs to answer: no truth, no draws.
 
     ``video`` (V, T, Dv+2) float32, ``video_mask`` (V, T) bool, ``video_index`` (Q,) int64: each query's row
-    of ``video``; ``words`` (Q, W, Dt) float32, ``words_mask`` (Q, W) bool, ``sentences`` (Q, Dt) float32;
+    of ``video``; ``words`` (Q, W, Dt) float32, ``words_mask`` (Q, W) bool; ``frames`` (N,) int64:
+    where the queries' valid frames lie in a (Q, T) layout, q·T + t by rising q and t, so that padding can be left out;
     ``context_index`` (Q,) int64 and ``context`` (K, T'), int64 rows of the flattened (V·T) frames that
     SS-MESM looks at with ``context_mask``, or None where a query's context is its own video.
     """
@@ -95,7 +96,7 @@ class Inputs:
     video_index: Tensor
     words: Tensor
     words_mask: Tensor
-    sentences: Tensor
+    frames: Tensor
     context: Tensor | None = None
     context_mask: Tensor | None = None
     context_index: Tensor | None = None

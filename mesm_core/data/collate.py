@@ -60,6 +60,7 @@ def collate_inputs(groups: Sequence[Sequence[Item]], videos: dict[str, np.ndarra
     """Return the model's inputs: each video once, padded to the longest, each query's words likewise."""
     items = [item for group in groups for item in group]
     row = {vid: number for number, vid in enumerate(videos)}
+    index = np.array([row[item.query.vid] for item in items])
     video, video_mask = pad(list(videos.values()))
     words, words_mask = pad([item.text.words for item in items])
     context: dict[str, Tensor] = {}
@@ -69,10 +70,10 @@ def collate_inputs(groups: Sequence[Sequence[Item]], videos: dict[str, np.ndarra
     return Inputs(
         video=torch.from_numpy(video),
         video_mask=torch.from_numpy(video_mask),
-        video_index=torch.tensor([row[item.query.vid] for item in items]),
+        video_index=torch.from_numpy(index),
         words=torch.from_numpy(words),
         words_mask=torch.from_numpy(words_mask),
-        sentences=torch.from_numpy(np.stack([item.text.sentence for item in items])),
+        frames=torch.from_numpy(np.flatnonzero(video_mask[index])),
         **context,
     )
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_core.model.packing import Packing
+
 
 def attend(
     query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None, causal: bool = False
@@ -70,7 +72,15 @@ class MultiHeadAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, *, key_mask: Tensor | None, causal: bool = False
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        key_mask: Tensor | None,
+        causal: bool = False,
+        rows: Packing | None = None,
+        pick: Tensor | None = None,
     ) -> Tensor:
         """Return (B, L, dim): ``query`` (B, L, dim) looks at ``key`` and ``value`` (B, S, dim).
 
@@ -78,8 +88,17 @@ class MultiHeadAttention(nn.Module):
             query, key, value: float tensors.
             key_mask: (B, S) bool, True where valid; None means all.
             causal: position l looks at positions up to l only; without ``key_mask``.
+            rows: ``query`` and the result are (N, dim) packed rows; 2-d ``key`` and ``value`` are too.
+            pick: (B,) int64: key and value are (C, S, dim), projected once, and query b looks at ``pick[b]``.
         """
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
-        out: Tensor = self.out_proj(attend(q, k, v, heads=self.heads, key_mask=key_mask, causal=causal))
+        if rows is not None:
+            q = rows.pad(q)
+            if key.dim() == 2:
+                k, v = rows.pad(k), rows.pad(v)
+        if pick is not None:
+            k, v = k[pick], v[pick]
+        looked = attend(q, k, v, heads=self.heads, key_mask=key_mask, causal=causal)
+        out: Tensor = self.out_proj(looked if rows is None else rows.pack(looked))
         return out

@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mesm_core.model.attention import MultiHeadAttention
+from mesm_core.model.dropout import Dropout
 from mesm_core.model.layers import FeedForward
+from mesm_core.model.packing import Packing
 
 
 class FeedForwardBlock(nn.Module):
@@ -15,11 +17,11 @@ class FeedForwardBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.feedforward = FeedForward(dim=dim, hidden=hidden, dropout=dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm2 = nn.LayerNorm(dim)
 
-    def forward(self, y: Tensor, activation: nn.Module) -> Tensor:
-        """Return (B, L, dim) of (B, L, dim)."""
+    def forward(self, y: Tensor, activation: nn.PReLU) -> Tensor:
+        """Return (..., dim) of (..., dim)."""
         out: Tensor = self.norm2(y + self.dropout(self.feedforward(self.norm1(y), activation)))
         return out
 
@@ -35,7 +37,7 @@ class CrossEncoderLayer(nn.Module):
     def __init__(self, *, dim: int, heads: int, hidden: int, dropout: float, roles: int = 1) -> None:
         super().__init__()
         self.attention = MultiHeadAttention(dim=dim, heads=heads)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.activation = nn.PReLU()
         self.blocks = nn.ModuleList(FeedForwardBlock(dim=dim, hidden=hidden, dropout=dropout) for _ in range(roles))
 
@@ -48,6 +50,8 @@ class CrossEncoderLayer(nn.Module):
         b_pos: Tensor | None,
         b_mask: Tensor,
         role: int = 0,
+        rows: Packing | None = None,
+        pick: Tensor | None = None,
     ) -> Tensor:
         """Return the updated ``a``.
 
@@ -55,10 +59,12 @@ class CrossEncoderLayer(nn.Module):
             a: (B, L, dim), b: (B, S, dim); a_pos, b_pos: the same shapes, or None for none.
             b_mask: (B, S) bool, True where valid.
             role: which feed-forward to use.
+            rows: ``a`` and the result are (N, dim) packed rows.
+            pick: (B,) int64: ``b`` is (C, S, dim), and a's item i looks at ``pick[i]``.
         """
         query = a if a_pos is None else a + a_pos
         key = b if b_pos is None else b + b_pos
-        y = a + self.dropout(self.attention(query, key, b, key_mask=b_mask))
+        y = a + self.dropout(self.attention(query, key, b, key_mask=b_mask, rows=rows, pick=pick))
         out: Tensor = self.blocks[min(role, len(self.blocks) - 1)](y, self.activation)
         return out
 
@@ -81,8 +87,10 @@ class CrossEncoder(nn.Module):
         b_pos: Tensor | None = None,
         b_mask: Tensor,
         role: int = 0,
+        rows: Packing | None = None,
+        pick: Tensor | None = None,
     ) -> Tensor:
-        """Return the updated ``a`` (B, L, dim); arguments as in ``CrossEncoderLayer.forward``."""
+        """Return the updated ``a``; arguments as in ``CrossEncoderLayer.forward``."""
         for layer in self.layers:
-            a = layer(a, b, a_pos=a_pos, b_pos=b_pos, b_mask=b_mask, role=role)
+            a = layer(a, b, a_pos=a_pos, b_pos=b_pos, b_mask=b_mask, role=role, rows=rows, pick=pick)
         return a

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mesm_core.model.attention import MultiHeadAttention, attend, attend_among_few, split_heads
+from mesm_core.model.dropout import Dropout
 from mesm_core.model.layers import MLP, FeedForward
+from mesm_core.model.packing import Packing
 from mesm_core.model.positions import point_positions
 
 LOGIT_EPS = 1e-3
@@ -31,12 +33,12 @@ class EncoderLayer(nn.Module):
         self.feedforward = FeedForward(dim=dim, hidden=hidden, dropout=dropout)
         self.activation = nn.PReLU()
         self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, *, pos: Tensor, mask: Tensor) -> Tensor:
-        """Return (B, L, dim) of x, pos (B, L, dim); mask: (B, L) bool, True where a key is valid."""
+    def forward(self, x: Tensor, *, pos: Tensor, mask: Tensor, rows: Packing) -> Tensor:
+        """Return (N, dim) of x, pos (N, dim), packed as ``rows`` says; mask: (B, L) bool, True where a key is valid."""
         where = x + pos
-        x = self.norm1(x + self.dropout(self.attention(where, where, x, key_mask=mask)))
+        x = self.norm1(x + self.dropout(self.attention(where, where, x, key_mask=mask, rows=rows)))
         out: Tensor = self.norm2(x + self.dropout(self.feedforward(x, self.activation)))
         return out
 
@@ -64,16 +66,25 @@ class DecoderLayer(nn.Module):
         self.feedforward = FeedForward(dim=dim, hidden=hidden, dropout=dropout)
         self.activation = nn.PReLU()
         self.norm3 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
-        self, content: Tensor, *, query_pos: Tensor, sine: Tensor, memory: Tensor, pos: Tensor, mask: Tensor
+        self,
+        content: Tensor,
+        *,
+        query_pos: Tensor,
+        sine: Tensor,
+        memory: Tensor,
+        pos: Tensor,
+        mask: Tensor,
+        rows: Packing,
     ) -> Tensor:
         """Return the slots' new content (B, N, dim).
 
         Args:
             content, query_pos, sine: (B, N, dim) slots, their positions, their modulated sine positions.
-            memory, pos: (B, T, dim) frames and their positions; mask: (B, T) bool, True where valid.
+            memory, pos: (N, dim) frames and their positions, packed as ``rows`` says; mask: (B, T) bool, True where
+                valid.
         """
         q = self.self_query_content(content) + self.self_query_pos(query_pos)
         k = self.self_key_content(content) + self.self_key_pos(query_pos)
@@ -88,8 +99,8 @@ class DecoderLayer(nn.Module):
         if self.cross_query_pos is not None:
             q, k = q + self.cross_query_pos(query_pos), k + k_pos
         q = self._per_head(q, self.cross_query_sine(sine))
-        k = self._per_head(k, k_pos)
-        looked = attend(q, k, self.cross_value(memory), heads=self.heads, key_mask=mask)
+        k = self._per_head(rows.pad(k), rows.pad(k_pos))
+        looked = attend(q, k, rows.pad(self.cross_value(memory)), heads=self.heads, key_mask=mask)
         content = self.norm2(content + self.dropout(self.cross_out(looked)))
         out: Tensor = self.norm3(content + self.dropout(self.feedforward(content, self.activation)))
         return out
@@ -116,13 +127,13 @@ class Decoder(nn.Module):
         self.move = MLP(dim, dim, dim, 2)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, memory: Tensor, *, pos: Tensor, mask: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, memory: Tensor, *, pos: Tensor, mask: Tensor, rows: Packing) -> tuple[list[Tensor], list[Tensor]]:
         """Return each layer's output (B, N, dim) and the references (B, N, 2) that went into it.
 
         Args:
-            memory, pos: (B, T, dim); mask: (B, T) bool, True where valid.
+            memory, pos: (N, dim) packed as ``rows`` says; mask: (B, T) bool, True where valid.
         """
-        batch = memory.shape[0]
+        batch = rows.batch
         reference = self.slots.weight.sigmoid().expand(batch, -1, -1)
         content = memory.new_zeros(batch, reference.shape[1], self.dim)
         seen, outputs, references = reference, [], []
@@ -131,7 +142,7 @@ class Decoder(nn.Module):
             query_pos = self.query_pos(sine)
             scale = 1.0 if number == 0 else self.sine_scale(content)
             sine = sine * scale * (self.width_scale(content).sigmoid() / seen[..., 1:])
-            content = layer(content, query_pos=query_pos, sine=sine, memory=memory, pos=pos, mask=mask)
+            content = layer(content, query_pos=query_pos, sine=sine, memory=memory, pos=pos, mask=mask, rows=rows)
             outputs.append(self.norm(content))
             references.append(reference)
             reference = (self.move(content) + logit(seen)).sigmoid()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mesm_core.model.cross_encoder import CrossEncoder
 from mesm_core.model.layers import ProjectionLayer
+from mesm_core.model.packing import Packing
 
 ENHANCE, RECONSTRUCT = 0, 1
 
@@ -42,14 +43,24 @@ class FrameWord(nn.Module):
         self.unknown_token = nn.Parameter(torch.zeros(text_dim))
 
     def enhance(
-        self, video: Tensor, *, video_pos: Tensor, words: Tensor, words_pos: Tensor | None, words_mask: Tensor
+        self,
+        video: Tensor,
+        *,
+        video_pos: Tensor,
+        words: Tensor,
+        words_pos: Tensor | None,
+        words_mask: Tensor,
+        rows: Packing,
     ) -> Tensor:
-        """Return the enhanced video (Q, T, d): frames look at the words.
+        """Return the enhanced video (N, d): frames look at the words.
 
         Args:
-            video, video_pos: (Q, T, d); words: (Q, W, d); words_pos: the same or None; words_mask: (Q, W) bool.
+            video, video_pos: (N, d) packed frames, as ``rows`` says; words: (Q, W, d); words_pos: the same or None;
+                words_mask: (Q, W) bool.
         """
-        out: Tensor = self.encoder(video, words, a_pos=video_pos, b_pos=words_pos, b_mask=words_mask, role=ENHANCE)
+        out: Tensor = self.encoder(
+            video, words, a_pos=video_pos, b_pos=words_pos, b_mask=words_mask, role=ENHANCE, rows=rows
+        )
         return out
 
     def mask_words(self, words: Tensor, *, masked: Tensor, unknown: Tensor, project: nn.Module) -> Tensor:

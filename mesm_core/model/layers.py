@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_core.model.dropout import Dropout, prelu_then
+
 
 class ProjectionLayer(nn.Module):
     """LayerNorm -> Dropout -> Linear, and a ReLU where ``relu`` is on; (..., in_dim) -> (..., out_dim)."""
@@ -14,7 +16,7 @@ class ProjectionLayer(nn.Module):
     def __init__(self, *, in_dim: int, out_dim: int, dropout: float, relu: bool) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(in_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(in_dim, out_dim)
         self.relu = relu
 
@@ -36,17 +38,17 @@ def projection(*, in_dim: int, out_dim: int, layers: int, dropout: float) -> nn.
 
 
 class FeedForward(nn.Module):
-    """Linear -> activation -> Dropout -> Linear; the activation is the caller's, so that two can share it."""
+    """Linear -> PReLU -> Dropout -> Linear; the PReLU is the caller's, so that two can share it."""
 
     def __init__(self, *, dim: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.linear1 = nn.Linear(dim, hidden)
         self.linear2 = nn.Linear(hidden, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, activation: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, activation: nn.PReLU) -> Tensor:
         """Return (..., dim) of (..., dim)."""
-        out: Tensor = self.linear2(self.dropout(activation(self.linear1(x))))
+        out: Tensor = self.linear2(prelu_then(self.dropout, self.linear1(x), activation.weight))
         return out
 
 

@@ -11,6 +11,7 @@ from mesm_core.model.cross_encoder import CrossEncoder
 from mesm_core.model.detr import Decoder, EncoderLayer, logit
 from mesm_core.model.frame_word import FrameWord
 from mesm_core.model.layers import MLP
+from mesm_core.model.packing import Packing
 from mesm_core.model.positions import WordPositions, frame_positions
 from mesm_core.model.segment_sentence import SegmentSentence
 from mesm_core.types import Inputs, ModelOutput, Targets
@@ -66,12 +67,17 @@ class Mesm(nn.Module):
         With ``targets`` it also contrasts each query with another group's (negative saliency) and reconstructs
         masked words; it draws nothing but dropout.
         """
-        queries = inputs.video_index.shape[0]
-        mask = inputs.video_mask[inputs.video_index]
+        queries, length = inputs.video_index.shape[0], inputs.video.shape[1]
+        rows = Packing(inputs.frames, queries, length)
+        source = inputs.video_index[rows.owner] * length + rows.index % length
         # Without dropout a video is the same for all its queries: it is projected once.
         once = None if self.training else self.video_projection(inputs.video)
-        video = self.video_projection(inputs.video[inputs.video_index]) if once is None else once[inputs.video_index]
-        video_pos = frame_positions(inputs.video_mask, self.dim).to(video.dtype)[inputs.video_index]
+        if once is None:
+            video = self.video_projection(inputs.video.flatten(0, 1)[source])
+        else:
+            video = once.flatten(0, 1)[source]
+        video_pos = frame_positions(inputs.video_mask, self.dim).to(video.dtype).flatten(0, 1)[source]
+        mask = inputs.video_mask[inputs.video_index]
         words, words_mask = self.text_projection(inputs.words), inputs.words_mask
         recon = self._reconstruction(inputs, once)
 
@@ -82,6 +88,7 @@ class Mesm(nn.Module):
             return torch.cat([x, x[targets.negative_query] if foreign else x])
 
         # Negatives ride in the same pass, behind the positives: everything but the decoder is shared.
+        both = rows if targets is None else rows.twice()
         frames_pos = paired(video_pos, foreign=False)
         text, text_mask, text_pos = self._text(words, words_mask, recon)
 
@@ -93,6 +100,7 @@ class Mesm(nn.Module):
                 words=paired(words, foreign=True),
                 words_pos=self._words_pos(words, text_pos, negatives=targets),
                 words_mask=paired(words_mask, foreign=True),
+                rows=both,
             )
         aligned = self.aligner(
             enhanced,
@@ -100,19 +108,21 @@ class Mesm(nn.Module):
             a_pos=frames_pos,
             b_pos=None if text_pos is None else paired(text_pos, foreign=True),
             b_mask=paired(text_mask, foreign=True),
+            rows=both,
         )
-        memory, saliency = self._encode(aligned, pos=frames_pos, mask=paired(mask, foreign=False))
-        outputs, references = self.decoder(memory[:queries], pos=video_pos, mask=mask)
+        memory, saliency = self._encode(aligned, pos=frames_pos, mask=paired(mask, foreign=False), rows=both)
+        outputs, references = self.decoder(memory[: len(rows.index)], pos=video_pos, mask=mask, rows=rows)
+        padded = rows.pad(video)
         return ModelOutput(
             logits=[self.class_head(output) for output in outputs],
             spans=[(self.span_head(o) + logit(r)).sigmoid() for o, r in zip(outputs, references, strict=True)],
             saliency=saliency[:queries],
             negative_saliency=None if targets is None else saliency[queries:],
-            word_logits=None if targets is None else self._word_logits(words, video, video_pos, targets),
-            video=video,
+            word_logits=None if targets is None else self._word_logits(words, padded, rows.pad(video_pos), targets),
+            video=padded,
             text=text,
             text_mask=text_mask,
-            enhanced_video=enhanced[:queries],
+            enhanced_video=rows.pad(enhanced[: len(rows.index)]),
             reconstruction=recon,
         )
 
@@ -134,11 +144,9 @@ class Mesm(nn.Module):
                 inputs.context_mask,
                 inputs.context_index,
             )
-        if self.training:
-            out: Tensor = self.segment_sentence(frames[rows], mask[rows])
-            return out
-        once: Tensor = self.segment_sentence(frames, mask)
-        return once[rows]
+        # With dropout each query's token goes its own way; without it one a context is enough.
+        out: Tensor = self.segment_sentence(frames, mask, pick=rows if self.training else None)
+        return out if self.training else out[rows]
 
     def _text(self, words: Tensor, words_mask: Tensor, recon: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the text that the aligner looks at: the reconstruction in front of the words."""
@@ -157,17 +165,18 @@ class Mesm(nn.Module):
         behind = text_pos[negatives.negative_query][:, text_pos.shape[1] - words.shape[1] :]
         return torch.cat([own, behind])
 
-    def _encode(self, video: Tensor, *, pos: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the memory (B, T, d) and the saliency (B, T); nothing looks at the global token."""
-        token = self.global_token.expand(len(video), 1, -1)
-        x = torch.cat([token, video], dim=1)
-        pos = torch.cat([self.global_pos.expand(len(video), 1, -1), pos], dim=1)
+    def _encode(self, video: Tensor, *, pos: Tensor, mask: Tensor, rows: Packing) -> tuple[Tensor, Tensor]:
+        """Return the memory (N, d) and the saliency (B, T), 0 at padding; nothing looks at the global token."""
+        x = torch.cat([self.global_token.expand(rows.batch, -1), video])
+        pos = torch.cat([self.global_pos.expand(rows.batch, -1), pos])
         keys = torch.cat([mask.new_zeros(len(mask), 1), mask], dim=1)
+        with_token = rows.with_token()
         for layer in self.encoder:
-            x = layer(x, pos=pos, mask=keys)
-        summary, memory = x[:, :1], x[:, 1:]
-        products = self.saliency_frames(memory) * self.saliency_global(summary)
-        return memory, products.sum(dim=-1) / math.sqrt(self.dim)
+            x = layer(x, pos=pos, mask=keys, rows=with_token)
+        summary, memory = x[: rows.batch], x[rows.batch :]
+        frames = rows.pad(self.saliency_frames(memory))
+        products = frames @ self.saliency_global(summary).unsqueeze(-1)
+        return memory, products.squeeze(-1) / math.sqrt(self.dim)
 
     def _word_logits(self, words: Tensor, video: Tensor, video_pos: Tensor, targets: Targets) -> Tensor | None:
         """Return masked-word logits (Q, W, classes), or None where FW-MESM is off."""

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mesm_core.model.dropout import Dropout
+
 EPS = 1e-6
 
 
@@ -48,7 +50,7 @@ class WordPositions(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(length, dim)
         self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, *, start: int = 0) -> Tensor:
         """Return the positions (Q, W, dim) of words (Q, W, dim) whose first stands at ``start``."""

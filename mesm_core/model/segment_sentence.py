@@ -27,14 +27,15 @@ class SegmentSentence(nn.Module):
         self.head = head
         self.masked_sentence = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, frames: Tensor, frames_mask: Tensor) -> Tensor:
-        """Return (B, d) reconstructions of length 1.
+    def forward(self, frames: Tensor, frames_mask: Tensor, *, pick: Tensor | None = None) -> Tensor:
+        """Return (B, d) reconstructions of length 1, one a context, or one a query.
 
         Args:
-            frames: (B, T, d) projected video of each query's context; frames_mask: (B, T) bool.
+            frames: (B, T, d) projected video of each context; frames_mask: (B, T) bool.
+            pick: (Q,) int64: the context of each query; it tells queries apart by their dropout alone.
 
         Source: mesm-model.md, "Segment-sentence enhancement".
         """
-        token = self.masked_sentence.expand(frames.shape[0], 1, -1)
-        out = self.encoder(token, frames, b_mask=frames_mask)
+        token = self.masked_sentence.expand(len(frames if pick is None else pick), 1, -1)
+        out = self.encoder(token, frames, b_mask=frames_mask if pick is None else frames_mask[pick], pick=pick)
         return F.normalize(out.squeeze(1), dim=-1)

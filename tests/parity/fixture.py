@@ -79,25 +79,21 @@ class Fixture:
         """Return our losses with the example's settings."""
         return build_criterion(self.loss_config, self.model_config)
 
-    def _text(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _text(self) -> tuple[np.ndarray, np.ndarray]:
         words, mask = self.arrays["in/words_id"], self.arrays.get("in/words_mask")
         if mask is None:
             mask = words.sum(axis=-1) != 0
-            words = normalise(words) * mask[..., None]
-            sentences = normalise(words.sum(axis=1) / mask.sum(axis=1, keepdims=True))
-            return words, mask, sentences
+            return normalise(words) * mask[..., None], mask
         if self.flags["tokenizer_type"] == "CLIP":
             raw = self._clip(words)
             mask = mask[:, : self.flags["max_words_l"]]
         else:
             raw = self.arrays["state/text_encoder.emb.weight"][words]
         features = np.zeros((*mask.shape, self.flags["t_feat_dim"]), np.float32)
-        sentences = np.zeros((len(words), self.flags["t_feat_dim"]), np.float32)
         for query, valid in enumerate(mask):
             encoded = mean_then_normalise(raw[query, : mask.shape[1]][valid])
             features[query, : len(encoded.words)] = encoded.words
-            sentences[query] = encoded.sentence
-        return features, mask, sentences
+        return features, mask
 
     def _clip(self, ids: np.ndarray) -> np.ndarray:
         prefix = "text_encoder."
@@ -110,7 +106,7 @@ class Fixture:
         return encoder(torch.from_numpy(ids)).numpy()
 
     def _inputs(self) -> Inputs:
-        words, mask, sentences = self._text()
+        words, mask = self._text()
         video_mask = self.arrays["in/video_mask"]
         context = {}
         if self.flags["dataset_name"] == "qvhighlights":
@@ -123,7 +119,7 @@ class Fixture:
             video_index=torch.arange(len(video_mask)),
             words=torch.from_numpy(words),
             words_mask=torch.from_numpy(mask),
-            sentences=torch.from_numpy(sentences),
+            frames=torch.from_numpy(np.flatnonzero(video_mask)),
             **context,
         )
 
