@@ -172,6 +172,11 @@ class ModelOutput:
     negative_saliency: Tensor | None = None
     word_logits: Tensor | None = None
 
+    def float(self) -> ModelOutput:
+        """Return the same output in float32, as losses need it."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: _float(value) for name, value in values.items()})
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -192,6 +197,12 @@ class Prediction:
             "pred_relevant_windows": self.windows.tolist(),
             "pred_saliency_scores": self.saliency.tolist(),
         }
+
+
+def _float(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_float(item) for item in value]
+    return value if value is None or not value.is_floating_point() else value.float()
 
 
 def _to(value: _Moved, device: torch.device) -> _Moved:

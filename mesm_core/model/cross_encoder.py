@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mesm_core.model.attention import MultiHeadAttention
 from mesm_core.model.dropout import Dropout
-from mesm_core.model.layers import FeedForward
+from mesm_core.model.feedforward import FeedForward
 from mesm_core.model.packing import Packing
 
 

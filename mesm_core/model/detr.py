@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from mesm_core.model.attention import MultiHeadAttention, attend, attend_among_few, split_heads
 from mesm_core.model.dropout import Dropout
-from mesm_core.model.layers import MLP, FeedForward
+from mesm_core.model.feedforward import FeedForward
+from mesm_core.model.layers import MLP
 from mesm_core.model.packing import Packing
 from mesm_core.model.positions import point_positions
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_core.model.dropout import Dropout, prelu_then
+from mesm_core.model.dropout import Dropout
 
 
 class ProjectionLayer(nn.Module):
@@ -35,21 +35,6 @@ def projection(*, in_dim: int, out_dim: int, layers: int, dropout: float) -> nn.
             for number, (a, b) in enumerate(pairwise(widths), start=1)
         )
     )
-
-
-class FeedForward(nn.Module):
-    """Linear -> PReLU -> Dropout -> Linear; the PReLU is the caller's, so that two can share it."""
-
-    def __init__(self, *, dim: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(dim, hidden)
-        self.linear2 = nn.Linear(hidden, dim)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x: Tensor, activation: nn.PReLU) -> Tensor:
-        """Return (..., dim) of (..., dim)."""
-        out: Tensor = self.linear2(prelu_then(self.dropout, self.linear1(x), activation.weight))
-        return out
 
 
 class MLP(nn.Module):

@@ -12,6 +12,7 @@ from mesm_core.data.dataset import MomentDataset, read_ahead
 from mesm_core.errors import MesmError
 from mesm_core.losses.criterion import Criterion
 from mesm_core.model.mesm import Mesm
+from mesm_core.training.precision import autocast
 from mesm_core.training.randomness import seed_everything
 
 
@@ -37,12 +38,14 @@ def train_epoch(
     batch_size: int,
     grad_clip: float,
     device: torch.device,
+    precision: str = "fp32",
 ) -> Iterator[Step]:
     """Yield each step of an epoch after it is done.
 
     Args:
         epoch: from 0; with ``seed`` it decides the batches and every draw.
         batch_size: groups a batch; grad_clip: largest gradient norm, 0 or less for no limit.
+        precision: ``fp32``, ``tf32`` or ``bf16``; weights, losses and the optimiser stay in float32.
 
     Raises:
         MesmError: the loss is not finite.
@@ -57,7 +60,9 @@ def train_epoch(
         moved = batch.to(device)
         if moved.targets is None:
             raise ValueError("a training batch has targets")
-        losses = criterion(model(moved.inputs, moved.targets), moved.inputs, moved.targets)
+        with autocast(device, precision):
+            output = model(moved.inputs, moved.targets)
+        losses = criterion(output.float(), moved.inputs, moved.targets)
         total = criterion.total(losses)
         if not torch.isfinite(total):
             vids = ", ".join(dict.fromkeys(query.vid for query in batch.queries))

@@ -1,0 +1,78 @@
+"""Padded tensors without their padding: only the rows that are there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Which rows of a padded (B, L) layout are there: ``index`` (N,) int64, each b·L + l once."""
+
+    index: Tensor
+    batch: int
+    length: int
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """Return the (N, ...) rows of (B, L, ...)."""
+        out: Tensor = _Pack.apply(padded, self.index)  # type: ignore[no-untyped-call]
+        return out
+
+    def pad(self, rows: Tensor) -> Tensor:
+        """Return (B, L, ...), zero where no row is, of (N, ...)."""
+        out: Tensor = _Pad.apply(rows, self.index, self.batch, self.length)  # type: ignore[no-untyped-call]
+        return out
+
+    @property
+    def owner(self) -> Tensor:
+        """(N,) int64: the b of each row."""
+        return torch.div(self.index, self.length, rounding_mode="floor")
+
+    def twice(self) -> Packing:
+        """Return the packing of the same layout twice, one behind the other."""
+        return Packing(torch.cat([self.index, self.index + self.batch * self.length]), 2 * self.batch, self.length)
+
+    def with_token(self) -> Packing:
+        """Return the packing of (B, 1 + L): a token in front of each b; the B tokens come first, then the rows."""
+        tokens = torch.arange(self.batch, device=self.index.device) * (self.length + 1)
+        return Packing(torch.cat([tokens, self.index + self.owner + 1]), self.batch, self.length + 1)
+
+
+def _taken(padded: Tensor, index: Tensor) -> Tensor:
+    return padded.flatten(0, 1).index_select(0, index)
+
+
+def _spread(rows: Tensor, index: Tensor, batch: int, length: int) -> Tensor:
+    flat = rows.new_zeros(batch * length, *rows.shape[1:])
+    return flat.index_copy_(0, index, rows).view(batch, length, *rows.shape[1:])
+
+
+class _Pack(torch.autograd.Function):
+    """Each row is there once, so the gradient is a copy, where index_select's own would add row by row."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.shape = padded.shape[:2]
+        return _taken(padded, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return _spread(grad, index, *ctx.shape), None
+
+
+class _Pad(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor, batch: int, length: int) -> Tensor:
+        ctx.save_for_backward(index)
+        return _spread(rows, index, batch, length)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (index,) = ctx.saved_tensors
+        return _taken(grad, index), None, None, None
