@@ -69,9 +69,13 @@ def plant(shared: Path, out: Path) -> None:
         subprocess.run([*command, "--glove-pkl", str(pickle_file)], check=True)
 
 
-def best_miou(problem: Problem, paths: Paths, folder: Path, *, seed: int, device: torch.device) -> float:
+def best_miou(
+    problem: Problem, paths: Paths, folder: Path, *, seed: int, device: torch.device, precision: str
+) -> float:
     """Train one seed and return its best mIoU."""
-    config = load_config(problem.preset, overrides=[*problem.settings, f"train.seed={seed}"])
+    config = load_config(
+        problem.preset, overrides=[*problem.settings, f"train.seed={seed}", f"train.precision={precision}"]
+    )
     prepare_directory(folder, overwrite=True)
     scores = [0.0]
     for event in Run(config, paths, folder, device=device).train():
@@ -90,6 +94,7 @@ def main() -> int:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--work", type=Path, default=Path("/tmp/mesm-learning"))
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="fp32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[2019, 2020, 2021])
     arguments = parser.parse_args()
@@ -102,11 +107,14 @@ def main() -> int:
     began = time.monotonic()
     ours = {}
     for seed in arguments.seeds:
-        ours[seed] = best_miou(problem, paths, arguments.work / f"{arguments.problem}-{seed}", seed=seed, device=device)
+        folder = arguments.work / f"{arguments.problem}-{arguments.precision}-{seed}"
+        ours[seed] = best_miou(problem, paths, folder, seed=seed, device=device, precision=arguments.precision)
     curves = json.loads((shared / "golden" / "learning" / "curves.json").read_text())[arguments.problem]
     theirs = {seed: max(epoch["MR-full-miou"] for epoch in epochs) for seed, epochs in curves.items()}
     mean, published = sum(ours.values()) / len(ours), sum(theirs.values()) / len(theirs)
-    print(f"{arguments.problem} on {platform.processor() or platform.machine()}, {device}, {arguments.threads} threads")
+    print(
+        f"{arguments.problem} on {platform.processor() or platform.machine()}, {device}, {arguments.threads} threads, {arguments.precision}"
+    )
     print(f"torch {torch.__version__}, python {platform.python_version()}, {time.monotonic() - began:.0f} s")
     print(f"best mIoU, ours:      {', '.join(f'{s}: {v:.2f}' for s, v in ours.items())}; mean {mean:.2f}")
     print(f"best mIoU, published: {', '.join(f'{s}: {v:.2f}' for s, v in theirs.items())}; mean {published:.2f}")

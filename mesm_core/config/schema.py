@@ -151,6 +151,9 @@ class TrainConfig(Section):
     gamma: Annotated[float, Field(gt=0)] = Field(default=0.1, description="Factor by which it drops.")
     grad_clip: float = Field(default=0.1, description="Largest gradient norm; 0 or less does not clip.")
     seed: Annotated[int, Field(ge=0)] = 2019
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        default="fp32", description="Numbers of matrix products: float32, on CUDA with TF32 factors, or bfloat16."
+    )
     eval_every: Positive = Field(default=1, description="Epochs between evaluations.")
     eval_untrained: bool = Field(default=False, description="Also evaluate before the first epoch.")
     patience: int = Field(

@@ -12,7 +12,7 @@ from mesm_core.data.dataset import MomentDataset, read_ahead
 from mesm_core.errors import MesmError
 from mesm_core.losses.criterion import Criterion
 from mesm_core.model.mesm import Mesm
-from mesm_core.training.precision import autocast
+from mesm_core.training.precision import use_precision
 from mesm_core.training.randomness import seed_everything
 
 
@@ -52,6 +52,7 @@ def train_epoch(
     """
     plan = dataset.plan(seed=seed, epoch=epoch, batch_size=batch_size)
     model.train()
+    numbers = use_precision(model, device, precision)
     batches = read_ahead(
         lambda index: dataset.train_batch(plan[index], seed=seed, epoch=epoch, index=index), range(len(plan))
     )
@@ -60,7 +61,7 @@ def train_epoch(
         moved = batch.to(device)
         if moved.targets is None:
             raise ValueError("a training batch has targets")
-        with autocast(device, precision):
+        with numbers:
             output = model(moved.inputs, moved.targets)
         losses = criterion(output.float(), moved.inputs, moved.targets)
         total = criterion.total(losses)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
+
+from mesm_core.model.feedforward import FeedForward, fast_bfloat16
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context of a forward pass: bfloat16 products for ``bf16``, else as they are."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+def use_precision(model: nn.Module, device: torch.device, precision: str) -> torch.autocast:
+    """Make a model train with a precision and return the context of its forward pass.
 
-
-def allow_tf32(precision: str) -> None:
-    """Let CUDA round the factors of float32 products to TF32 for ``tf32`` and ``bf16``; forbid it for ``fp32``."""
+    ``fp32``: float32 throughout. ``tf32``: CUDA rounds the factors of products to TF32. ``bf16``: products in
+    bfloat16; a CPU without AMX multiplies those slower than float32, so there only the feed-forwards round to bfloat16,
+    and keep their values so, and products are computed in float32.
+    """
     torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+    in_float32 = device.type == "cpu" and not fast_bfloat16()
+    for module in model.modules():
+        if isinstance(module, FeedForward):
+            module.keeps_bfloat16 = precision == "bf16" and in_float32
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16" and not in_float32)

@@ -31,6 +31,7 @@ from mesm_core.inference.evaluate import Evaluation, evaluate, predictions_name,
 from mesm_core.text.encoder import in_batches
 from mesm_core.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mesm_core.training.loop import Step, train_epoch
+from mesm_core.training.memory import keep_freed_memory
 from mesm_core.training.optim import learning_rate, make_optimizer, set_learning_rate
 
 BEST, LAST, CONFIG, METRICS, PREDICTIONS = "best.pt", "last.pt", "config.json", "metrics.jsonl", "predictions"
@@ -170,6 +171,7 @@ class Run:
     def train(self) -> Iterator[Event]:
         """Yield what happens, until the last epoch or until patience runs out."""
         train = self.config.train
+        keep_freed_memory()
         yield self._started()
         yield from self._read_features()
         yield from self._encode_text()
@@ -231,6 +233,7 @@ class Run:
             batch_size=train.batch_size,
             grad_clip=train.grad_clip,
             device=self.device,
+            precision=train.precision,
         ):
             for name, value in step.losses.items():
                 sums[name] = sums.get(name, 0) + value
