@@ -21,7 +21,8 @@ import torch
 
 from mesm_core.build import Paths, build_device
 from mesm_core.config.load import load_config
-from mesm_core.training.run import EpochDone, Run, prepare_directory
+from mesm_core.training.events import EpochDone
+from mesm_core.training.run import Run, prepare_directory
 
 SMALL_MODEL = (
     "model.video_dim=128",
@@ -112,9 +113,8 @@ def main() -> int:
     curves = json.loads((shared / "golden" / "learning" / "curves.json").read_text())[arguments.problem]
     theirs = {seed: max(epoch["MR-full-miou"] for epoch in epochs) for seed, epochs in curves.items()}
     mean, published = sum(ours.values()) / len(ours), sum(theirs.values()) / len(theirs)
-    print(
-        f"{arguments.problem} on {platform.processor() or platform.machine()}, {device}, {arguments.threads} threads, {arguments.precision}"
-    )
+    where = f"{platform.processor() or platform.machine()}, {device}, {arguments.threads} threads"
+    print(f"{arguments.problem} on {where}, {arguments.precision}")
     print(f"torch {torch.__version__}, python {platform.python_version()}, {time.monotonic() - began:.0f} s")
     print(f"best mIoU, ours:      {', '.join(f'{s}: {v:.2f}' for s, v in ours.items())}; mean {mean:.2f}")
     print(f"best mIoU, published: {', '.join(f'{s}: {v:.2f}' for s, v in theirs.items())}; mean {published:.2f}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mesm_cli import options
-from mesm_cli.commands import config, demo, evaluate, predict, prepare, score, train
+from mesm_cli.commands import config, demo, evaluate, export, predict, prepare, score, train
 from mesm_cli.errors import guard
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("count-tokens")(prepare.count_tokens)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("score")(score.score)
 app.add_typer(config.app, name="config")
 app.command("demo")(demo.demo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from mesm_cli import render
 from mesm_core.errors import MesmError
 
-USER_ERROR, OUR_ERROR, INTERRUPTED = 2, 1, 130
+USER_ERROR, OUR_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 1, 130, 141
 
 _debug = False
 
@@ -30,6 +31,10 @@ def guard(run: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         render.note("Interrupted.")
         return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has what it wanted (`| head`); the rest of stdout goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     except MesmError as error:
         if _debug:
             traceback.print_exc(file=sys.stderr)

@@ -27,6 +27,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from mesm_core.pages.page import clock
+
 if TYPE_CHECKING:
     from mesm_core.training.loop import Step
 
@@ -257,19 +259,6 @@ def length_table(tables: Mapping[str, Any]) -> None:
             ]
         )
     table(["moments", "queries", *(f"R1@{t}" for t in shown), "mIoU", "mAP"], rows)
-
-
-def clock(seconds: float) -> str:
-    """Return seconds as m:ss.s, with hours where there are any.
-
-    >>> clock(75.26), clock(3725)
-    ('1:15.3', '1:02:05.0')
-    """
-    tenths = round(seconds * 10)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    tail = f"{rest / 10:04.1f}"
-    return f"{hours}:{minutes:02}:{tail}" if hours else f"{minutes}:{tail}"
 
 
 def timeline(rows: Iterable[tuple[float, float, float]], *, duration: float, saliency: np.ndarray) -> None:

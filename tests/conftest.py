@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -116,6 +117,7 @@ def mesm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Run the command line in this process."""
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("MESM_DATA", raising=False)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
 
     def run(*words: object) -> Result:
         from mesm_cli.app import app

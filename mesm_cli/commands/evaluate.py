@@ -35,6 +35,17 @@ Output = Annotated[
 ]
 
 
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        help="Write a page of tables, histograms, and the best and worst answers (.html).",
+        show_default=False,
+        rich_help_panel=options.OUTPUT,
+    ),
+]
+
+
 def evaluate(
     checkpoint: CheckpointFile,
     split: SplitOption = None,
@@ -49,6 +60,7 @@ def evaluate(
     nms: Nms = -1,
     device: options.Device = "auto",
     output: Output = None,
+    report: Report = None,
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
     debug: options.Debug = False,
@@ -64,9 +76,11 @@ def evaluate(
     from mesm_core.data.files import refuse_existing
     from mesm_core.inference.evaluate import predictions_name
     from mesm_core.inference.scoring import load_for_scoring, score_checkpoint, write_evaluation
+    from mesm_core.pages.report import write_report
 
-    if output is not None:
-        refuse_existing(output, overwrite=overwrite)
+    for path in (output, report):
+        if path is not None:
+            refuse_existing(path, overwrite=overwrite)
     job = load_for_scoring(
         checkpoint,
         split=split,
@@ -81,10 +95,18 @@ def evaluate(
     )
     if job.skipped:
         render.warn(f"{len(job.skipped)} videos have no features and are left out")
+    for warning in job.warnings:
+        render.warn(warning)
     with render.progress(f"Evaluating {job.split}", len(job.dataset), unit="queries") as advance:
         evaluation = score_checkpoint(job, nms=nms, progress=lambda count: advance(count, ""))
     target = output or checkpoint.parent / "predictions" / f"{checkpoint.stem}-{predictions_name(job.split)}"
     tables = write_evaluation(evaluation, job, checkpoint, target, overwrite=overwrite or output is None)
+    if report is not None:
+        if evaluation.metrics is None:
+            render.warn("The split has no ground truth, so there is no report.")
+        else:
+            write_report(report, evaluation, job.truth or job.dataset.queries, tables, overwrite=overwrite)
+            render.note(f"Report: {report}")
     if json_:
         render.data(tables)
         return

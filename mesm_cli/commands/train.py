@@ -12,10 +12,37 @@ from mesm_cli import options, render
 if TYPE_CHECKING:
     from mesm_core.build import Paths
     from mesm_core.config.schema import Config
-    from mesm_core.training.run import EpochDone, Run
+    from mesm_core.training.checkpoint import Checkpoint
+    from mesm_core.training.events import EpochDone
+    from mesm_core.training.run import Run
 
 LOSSES = {"loss": "loss", "loss_span": "span", "loss_giou": "giou", "loss_label": "label",
           "loss_saliency": "saliency", "loss_rec_fw": "rec_fw", "loss_rec_ss": "rec_ss"}  # fmt: skip
+
+
+Name = Annotated[
+    str, typer.Option("--name", help="The run is kept in RUNS/DATASET-NAME.", rich_help_panel=options.OUTPUT)
+]
+RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.", rich_help_panel=options.OUTPUT)]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        help="Go on with this run's folder, with its settings.",
+        show_default=False,
+        rich_help_panel=options.OUTPUT,
+    ),
+]
+Init = Annotated[
+    Path | None,
+    typer.Option(
+        "--init",
+        help="Start from the weights of a checkpoint, ours or a published one; without --dataset and --config "
+        "with its settings too.",
+        show_default=False,
+        rich_help_panel=options.SETTINGS,
+    ),
+]
 
 
 def train(
@@ -29,22 +56,10 @@ def train(
     config: options.ConfigFile = None,
     set_: options.Set = None,
     device: options.Device = "auto",
-    name: Annotated[
-        str,
-        typer.Option("--name", help="The run is kept in RUNS/DATASET-NAME.", rich_help_panel=options.OUTPUT),
-    ] = "default",
-    runs_dir: Annotated[
-        Path, typer.Option("--runs-dir", help="Folder of the runs.", rich_help_panel=options.OUTPUT)
-    ] = Path("runs"),
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            "--resume",
-            help="Go on with this run's folder, with its settings.",
-            show_default=False,
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
+    name: Name = "default",
+    runs_dir: RunsDir = Path("runs"),
+    resume: Resume = None,
+    init: Init = None,
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
     debug: options.Debug = False,
@@ -58,15 +73,16 @@ def train(
     Example: mesm train --dataset tacos --features c3d.hdf5 --set train.epochs=50
     """  # fmt: skip
     from mesm_core.build import build_device, data_paths
-    from mesm_core.config.load import load_config
     from mesm_core.errors import ConfigError
+    from mesm_core.inference.scoring import checkpoint_paths
+    from mesm_core.official.checkpoint import load_any_checkpoint
     from mesm_core.training.run import LAST, Run, prepare_directory, run_directory
 
-    where = build_device(device)
+    where, start = build_device(device), None
     if resume is not None:
-        if dataset or config or overwrite:
+        if dataset or config or overwrite or init:
             raise ConfigError(
-                "--resume takes its settings from the run: leave out --dataset, --config and --overwrite."
+                "--resume takes its settings from the run: leave out --dataset, --config, --init and --overwrite."
             )
         directory, settings, recorded = _resumed(resume, set_ or [])
         paths = data_paths(
@@ -77,13 +93,19 @@ def train(
             text=glove or clip or recorded.text,
         )
     else:
-        settings = load_config(dataset, file=config, overrides=set_ or [])
+        start = None if init is None else load_any_checkpoint(init)
+        settings = _settings(start, dataset, config, set_ or [])
         directory = run_directory(runs_dir, settings.dataset.name, name)
-        root = options.data_root(data_dir)
-        paths = data_paths(settings, root, annotations=annotations, features=features or (), text=glove or clip)
+        given: dict[str, Any] = {"annotations": annotations, "features": features or (), "text": glove or clip}
+        if start is None or dataset or config:
+            paths = data_paths(settings, options.data_root(data_dir), **given)
+        else:
+            paths = checkpoint_paths(start, settings, data_dir, **given)
         if directory.exists() and not overwrite:
             prepare_directory(directory, overwrite=False)
-    run = Run(settings, paths, directory, device=where, skip_missing=skip_missing, resume=resume is not None)
+    run = Run(
+        settings, paths, directory, device=where, skip_missing=skip_missing, resume=resume is not None, init=start
+    )
     if resume is None:
         prepare_directory(directory, overwrite=overwrite)
     try:
@@ -95,6 +117,15 @@ def train(
         raise
     if json_:
         render.data(result)
+
+
+def _settings(start: Checkpoint | None, dataset: str | None, config: Path | None, overrides: list[str]) -> Config:
+    """Return a new run's settings: those of the checkpoint it starts from where no others are named."""
+    from mesm_core.config.load import Layer, load_config, resolve, set_layer
+
+    if start is None or dataset or config:
+        return load_config(dataset, file=config, overrides=overrides)
+    return resolve([Layer("--init", start.config), set_layer(overrides)])
 
 
 def _resumed(directory: Path, overrides: list[str]) -> tuple[Path, Config, Paths]:
@@ -120,8 +151,9 @@ def _resumed(directory: Path, overrides: list[str]) -> tuple[Path, Config, Paths
 
 def _follow(run: Run, *, human: Any) -> dict[str, Any]:
     """Show a run's events as they come and return its result."""
+    from mesm_core.errors import listing
+    from mesm_core.training.events import Busy, EpochDone, Finished, Started, Warned
     from mesm_core.training.loop import Step
-    from mesm_core.training.run import Busy, EpochDone, Finished, Started, Warned
 
     result: dict[str, Any] = {"run": str(run.directory)}
     with render.training_progress() as display:
@@ -136,6 +168,10 @@ def _follow(run: Run, *, human: Any) -> dict[str, Any]:
                     f"Training on {event.queries} queries in {event.videos} videos: {event.parameters:,} parameters "
                     f"on {run.device}, {event.epochs} epochs, chosen on {', '.join(run.eval_data)}"
                 )
+                if event.fresh:
+                    render.warn(
+                        f"{len(event.fresh)} weights are not the checkpoint's but new: {listing(event.fresh, limit=3)}"
+                    )
                 if event.first_epoch > 1:
                     human(f"Going on after epoch {event.first_epoch - 1}")
             elif isinstance(event, Step):

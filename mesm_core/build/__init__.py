@@ -18,6 +18,7 @@ from mesm_core.build.model import (
     build_device,
     build_model,
     build_trained,
+    load_matching,
 )
 from mesm_core.build.text import build_text, build_text_from_state
 
@@ -37,4 +38,5 @@ __all__ = [
     "build_trained",
     "data_paths",
     "evaluation_settings",
+    "load_matching",
 ]

@@ -69,6 +69,26 @@ def build_trained(config: Config, weights: Mapping[str, torch.Tensor], text: Tex
     return model.eval()
 
 
+def load_matching(model: Mesm, weights: Mapping[str, torch.Tensor], *, source: str) -> list[str]:
+    """Load the weights whose names and shapes fit, to start training from, and return the names left as they were.
+
+    Raises:
+        CheckpointError: fewer than half of the model's weights fit.
+    """
+    own = model.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    if 2 * len(fitting) < len(own):
+        widths = {name: tuple(value.shape) for name, value in weights.items() if name in own}
+        example = next((n for n in own if n not in fitting and n in widths), next(iter(own)))
+        raise CheckpointError(
+            f"Only {len(fitting)} of the model's {len(own)} weights fit {source}; {example} is "
+            f"{tuple(own[example].shape)}, there {widths.get(example, 'missing')}.",
+            hint="Leave out --dataset and --config to take the checkpoint's settings.",
+        )
+    model.load_state_dict(fitting, strict=False)
+    return [name for name in own if name not in fitting]
+
+
 def build_model(config: ModelConfig, *, classes: int, max_words: int) -> Mesm:
     """Return an untrained model.
 

@@ -46,6 +46,10 @@ class MomentDataset:
         self._max_gather_size = max_gather_size
         self._encoded: dict[str, tuple[TextFeatures, Words]] = {}
 
+    def words(self, sentence: str) -> Words:
+        """Return a sentence's tokens with their labels."""
+        return self._text.words(sentence)
+
     def __len__(self) -> int:
         return len(self.queries)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from mesm_core.errors import OutputError
+from mesm_core.errors import DataError, OutputError
 
 LONGEST_LINK = 200
 
@@ -19,6 +22,30 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path} is a folder.", hint="Give the name of a file.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already.", hint="Add --overwrite to replace it, or choose another name.")
+
+
+@contextmanager
+def open_text(path: Path, *, what: str) -> Iterator[IO[str]]:
+    """Open a UTF-8 file, plain or ``.gz``, to read its lines one by one.
+
+    Args:
+        what: what it should hold, for messages.
+
+    Raises:
+        DataError: it is missing, cannot be read, is cut short, or is not UTF-8; also while its lines are read.
+    """
+    try:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8") as file:
+            yield file
+    except FileNotFoundError:
+        raise DataError(f"No file of {what} at {path}.") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is not a whole gzip file: {error}.") from error
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder, not a file of {what}.") from None
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from mesm_core.text.encoder import TextEncoder
 from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.types import Prediction, Query
 
+MOST_WORDS = 500
 Features = np.ndarray | Sequence[np.ndarray]
 """A video's frames (L, D), or one array of frames a feature file, in the order they are joined."""
 
@@ -136,7 +137,8 @@ class MomentRetriever:
             duration: the video's length in seconds; no moment ends after it.
 
         Raises:
-            TextError: a query is empty, or there is none; FeatureError: the features do not fit the model;
+            TextError: a query is empty or as long as a book, or there is none;
+            FeatureError: the features do not fit the model;
             DataError: the duration is not positive.
         """
         if independent:
@@ -185,6 +187,13 @@ class MomentRetriever:
 def _refuse_what_cannot_be_asked(asked: Asked) -> None:
     if not asked.queries:
         raise TextError("No query was given.", hint='Put one in quotes: "a person opens the door".')
+    for query in asked.queries:
+        words = len(query.split())
+        if words > MOST_WORDS:
+            raise TextError(
+                f"The query '{query[:40]}…' has {words:,} words; models read the first few dozen at most.",
+                hint="Describe one moment in a sentence.",
+            )
     if not asked.duration > 0 or not np.isfinite(asked.duration):
         raise DataError(f"The duration is {asked.duration:g} seconds; it must be positive.")
 

@@ -13,11 +13,12 @@ from mesm_core.config.load import Layer, resolve, set_layer
 from mesm_core.config.schema import Config
 from mesm_core.data.annotations import make_reader
 from mesm_core.data.dataset import MomentDataset
+from mesm_core.data.facts import data_facts, differences
 from mesm_core.data.files import write_atomically
 from mesm_core.data.moment_lines import read_lines
 from mesm_core.errors import ConfigError, DataError, listing
 from mesm_core.inference.evaluate import Evaluation, Progress, evaluate, write_predictions
-from mesm_core.inference.predictor import Answer, MomentRetriever
+from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.types import Query
@@ -28,7 +29,7 @@ CHANGEABLE = ("eval.", "data.")
 
 @dataclass(frozen=True)
 class Job:
-    """A checkpoint and the split it is to be scored on."""
+    """A checkpoint and the split it is to be scored on; ``warnings``: how its data differs from that of training."""
 
     retriever: MomentRetriever
     dataset: MomentDataset
@@ -36,6 +37,7 @@ class Job:
     epoch: int
     skipped: list[str]
     truth: tuple[Query, ...] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def load_for_scoring(
@@ -71,7 +73,8 @@ def load_for_scoring(
     known = None
     if published is not None and (truth is not None or (paths.annotations / published).is_file()):
         known = match_truth(built.dataset.queries, paths.annotations / published)
-    return Job(retriever, built.dataset, chosen, checkpoint.epoch, built.missing, known)
+    warnings = tuple(differences(checkpoint.facts, data_facts(built.dataset))) if checkpoint.facts else ()
+    return Job(retriever, built.dataset, chosen, checkpoint.epoch, built.missing, known, warnings)
 
 
 def match_truth(queries: Sequence[Query], path: Path) -> tuple[Query, ...]:
@@ -108,7 +111,7 @@ def checkpoint_paths(
         Path(),
         annotations=annotations or Path(recorded["annotations"]),
         features=features or [Path(name) for name in recorded["features"]],
-        text=text,
+        text=text or Path(recorded["text"]),
     )
 
 
@@ -157,57 +160,3 @@ def _with_overrides(checkpoint: Checkpoint, path: Path, overrides: Sequence[str]
                 hint="Train again to change others.",
             )
     return resolve([Layer(str(path), checkpoint.config), set_layer(overrides)])
-
-
-def locate_in_video(
-    path: Path,
-    queries: Sequence[str],
-    *,
-    vid: str,
-    duration: float | None = None,
-    root: Path | None = None,
-    annotations: Path | None = None,
-    features: Sequence[Path] = (),
-    text: Path | None = None,
-    independent: bool = False,
-    device: str = "auto",
-) -> tuple[list[Answer], float]:
-    """Return a checkpoint's answers to queries about one video, and the video's duration in seconds.
-
-    The duration is the one given, else the feature dataset's ``duration`` attribute, else the annotations'.
-
-    Raises:
-        MesmError: a file is missing or does not fit, or the duration cannot be known.
-    """
-    checkpoint = load_any_checkpoint(path)
-    config = _with_overrides(checkpoint, path, ())
-    paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
-    retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
-    store = build_features(config, paths)
-    store.require([vid])
-    seconds = duration if duration is not None else store.duration(vid)
-    if seconds is None:
-        seconds = annotated_duration(config, paths.annotations, vid)
-    return retriever.locate(store.raw(vid), queries, duration=seconds, independent=independent), seconds
-
-
-def annotated_duration(config: Config, folder: Path, vid: str) -> float:
-    """Return a video's duration in seconds from the dataset's annotations.
-
-    Raises:
-        DataError: no readable split has the video.
-    """
-    reader = make_reader(config.dataset.name)
-    for split in reader.splits or (config.dataset.train, *config.dataset.eval):
-        try:
-            queries = reader.read(folder, split).queries
-        except DataError:
-            continue  # a split that is not there cannot know the video
-        for query in queries:
-            if query.vid == vid:
-                return query.duration
-    raise DataError(
-        f"The duration of video '{vid}' is not known: the feature file has no 'duration' attribute, and the "
-        f"annotations in {folder} do not have the video.",
-        hint="Give --duration SECONDS, or convert the features with `mesm prepare npy2hdf5 --fps RATE`.",
-    )

@@ -16,8 +16,8 @@ ROWS = 512
 class FeedForward(nn.Module):
     """Linear -> PReLU -> Dropout -> Linear; the PReLU is the caller's, so that two can share it.
 
-    ``keeps_bfloat16``: on the CPU, round the products' factors to bfloat16 and keep them so for the backward pass, without
-    autocast; products are computed in float32, which is the faster way on a CPU without AMX.
+    ``keeps_bfloat16``: on the CPU, round the products' factors to bfloat16 and keep them so for the backward pass,
+    without autocast; products are computed in float32, which is the faster way on a CPU without AMX.
     """
 
     keeps_bfloat16 = False

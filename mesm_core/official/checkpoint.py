@@ -14,14 +14,14 @@ from mesm_core.build import ENDPOINT_CHANNELS, build_model
 from mesm_core.errors import CheckpointError
 from mesm_core.official.config import config_from_flags
 from mesm_core.official.names import rename
-from mesm_core.training.checkpoint import Checkpoint, checkpoint_from, load_content
+from mesm_core.training.checkpoint import WEIGHTS, Checkpoint, checkpoint_from, load_content, read_export
 
 _WIDTH_OF = "input_vid_proj.0.LayerNorm.weight"
 _WORD_CLASSES = {"clip": 3}
 
 
 def load_any_checkpoint(path: Path) -> Checkpoint:
-    """Return a checkpoint of ours or of the published implementation (``model_test_best.ckpt``).
+    """Return a checkpoint of ours, also an exported one, or of the published implementation (``model_test_best.ckpt``).
 
     The published files hold no text encoder and no paths: ``text`` and ``paths`` are empty then. Of their pickled
     content only ``argparse.Namespace`` is admitted besides tensors and plain values; no code is run.
@@ -29,6 +29,8 @@ def load_any_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: the file is missing, damaged, or neither; ConfigError: its dataset is unknown.
     """
+    if (path / WEIGHTS).is_file():
+        return read_export(path)
     with torch.serialization.safe_globals([argparse.Namespace]):
         content = load_content(path)
     if isinstance(content, dict) and _WIDTH_OF in (content.get("model") or {}):

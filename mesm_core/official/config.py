@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mesm_core.build import ENDPOINT_CHANNELS
 from mesm_core.config.load import FIELD_NAMES, Layer, preset, preset_names, resolve
 from mesm_core.config.schema import Config, LossConfig, ModelConfig
 from mesm_core.errors import ConfigError, listing
@@ -23,6 +24,27 @@ _FLAGS = FIELD_NAMES | {
     "grad_clip": "train.grad_clip",
     "seed": "train.seed",
     "aux_loss": "loss.aux",
+}
+_ALIASES = ("num_heads",)
+_SPELLING = {"share_mlp": "share_MLP"}
+# What the published code reads besides, and we have no setting for because it is always so.
+_FIXED = {
+    "use_tef": True,
+    "contra_samples": 2,
+    "normalize_video": True,
+    "normalize_txt": True,
+    "pre_norm": False,
+    "position_embedding": "sine",
+    "span_loss_type": "l1",
+    "num_workers": 0,
+    "pin_memory": False,
+    "ctx_mode": None,
+    "sort_results": True,
+    "nms_thd": -1,
+    "max_before_nms": 10,
+    "max_after_nms": 10,
+    "exp_id": "mesm",
+    "is_inference": False,
 }
 _SCORES = {"miou": "mIoU", "map": "mAP"}
 
@@ -59,6 +81,39 @@ def config_from_flags(flags: Mapping[str, Any], *, source: str, video_dim: int |
     if video_dim is not None:
         values.setdefault("model", {})["video_dim"] = video_dim
     return resolve([preset(_preset_name(flags, encoder, source)), Layer(source, values)])
+
+
+def flags_of(config: Config, paths: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's settings as the published implementation's flags, complete enough to run it.
+
+    Args:
+        paths: where the data lay (``annotations``, ``features``, ``text``); empty where that is not known.
+    """
+    values = config.model_dump(mode="json")
+    known = {flag: key for flag, key in _FLAGS.items() if flag not in _ALIASES}
+    flags = {_SPELLING.get(flag, flag): _at(values, key) for flag, key in known.items()}
+    for section, schema in (("model", ModelConfig), ("loss", LossConfig)):
+        same = {
+            name: values[section][name] for name in schema.model_fields if f"{section}.{name}" not in known.values()
+        }
+        flags |= same
+    flags["stop_score"] = flags["stop_score"].lower()
+    flags["v_feat_dim"] += ENDPOINT_CHANNELS
+    clip = config.text.encoder == "clip"
+    return flags | {
+        "dataset_name": "charades" if config.dataset.name.startswith("charades-vgg") else config.dataset.name,
+        "tokenizer_type": "CLIP" if clip else "GloVeNLTK",
+        "load_vocab_pkl": config.text.encoder == "glove-pkl",
+        "ann_path": paths.get("annotations", "./annotations"),
+        "feat_files": list(paths.get("features", ["./features.hdf5"])),
+        "text_model_path": paths.get("text", "./pretrained_models"),
+        **_FIXED,
+    }
+
+
+def _at(values: Mapping[str, Any], key: str) -> Any:
+    section, _, name = key.partition(".")
+    return values[section][name]
 
 
 def _encoder(flags: Mapping[str, Any]) -> str:

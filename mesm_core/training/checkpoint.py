@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import zipfile
@@ -10,12 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 
 from mesm_core import __version__
-from mesm_core.data.files import replacing
+from mesm_core.data.files import refuse_existing, replacing, write_atomically
 from mesm_core.errors import CheckpointError
 
+WEIGHTS, SETTINGS, REST = "model.safetensors", "config.json", "checkpoint.json"
 FORMAT = "mesm-checkpoint"
 VERSION = 1
 _GLOBAL = re.compile(r"nsupported (?:global: )?GLOBAL (\S+)")
@@ -27,7 +31,7 @@ class Checkpoint:
 
     ``config``: the resolved settings; ``model``: weights by name; ``text``: the text encoder's state;
     ``paths``: where the data lay at training; ``epoch``: epochs done; ``metrics``: summary by split;
-    ``training``: optimiser state and bookkeeping, empty in ``best.pt``.
+    ``training``: optimiser state and bookkeeping, empty in ``best.pt``; ``facts``: what the training data looked like.
     """
 
     config: dict[str, Any]
@@ -37,6 +41,7 @@ class Checkpoint:
     epoch: int
     metrics: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -44,6 +49,61 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     content = {"format": FORMAT, "version": VERSION, "mesm": __version__, **vars(checkpoint)}
     with replacing(path) as temporary:
         torch.save(content, temporary)
+
+
+def write_export(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write a checkpoint as ``model.safetensors``, ``config.json`` and ``checkpoint.json``; return them.
+
+    The first holds the weights and, under ``text.…``, the text encoder's tensors; the last the rest of it. mesm reads
+    the folder wherever it reads a checkpoint.
+
+    Raises:
+        OutputError: a file exists and ``overwrite`` is off, or the folder cannot be written.
+    """
+    paths = [folder / name for name in (WEIGHTS, SETTINGS, REST)]
+    for path in paths:
+        refuse_existing(path, overwrite=overwrite)
+    tensors = {f"model.{name}": value.contiguous() for name, value in checkpoint.model.items()}
+    text = {name: value for name, value in checkpoint.text.items() if not isinstance(value, torch.Tensor)}
+    tensors |= {f"text.{name}": checkpoint.text[name].contiguous() for name in checkpoint.text if name not in text}
+    rest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "mesm": __version__,
+        "text": text,
+        "paths": checkpoint.paths,
+        "epoch": checkpoint.epoch,
+        "metrics": checkpoint.metrics,
+        "facts": checkpoint.facts,
+    }
+    with replacing(paths[0]) as temporary:
+        safetensors.torch.save_file(tensors, temporary)
+    write_atomically(paths[1], (json.dumps(checkpoint.config, indent=2) + "\n").encode())
+    write_atomically(paths[2], (json.dumps(rest, ensure_ascii=False) + "\n").encode())
+    return paths
+
+
+def read_export(folder: Path) -> Checkpoint:
+    """Return the checkpoint that ``write_export`` wrote.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or does not belong to it.
+    """
+    try:
+        tensors = safetensors.torch.load_file(folder / WEIGHTS)
+        config = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        rest = json.loads((folder / REST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder} is not an exported checkpoint that mesm can read: {error}",
+            hint=f"It has {WEIGHTS}, {SETTINGS} and {REST}; `mesm export` writes them.",
+        ) from error
+    parts: dict[str, dict[str, Any]] = {"model": {}, "text": dict(rest.get("text", {}))}
+    for name, value in tensors.items():
+        part, _, rest_of_name = name.partition(".")
+        parts.setdefault(part, {})[rest_of_name] = value
+    content = rest | {"config": config, "model": parts["model"], "text": parts["text"], "training": {}}
+    return checkpoint_from(content, folder)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -98,7 +158,7 @@ def checkpoint_from(content: Any, path: Path) -> Checkpoint:
             f"{path} was written by a newer mesm ({content['mesm']}).", hint="Install that version, or a later one."
         )
     names = Checkpoint.__dataclass_fields__
-    absent = [name for name in names if name not in content]
+    absent = [name for name in names if name not in content and name != "facts"]
     if absent:
         raise CheckpointError(f"{path} is a mesm checkpoint without {', '.join(absent)}: it is damaged.")
-    return Checkpoint(**{name: content[name] for name in names})
+    return Checkpoint(**{name: content[name] for name in names if name in content})

@@ -6,7 +6,6 @@ import json
 import statistics
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,70 +20,24 @@ from mesm_core.build import (
     build_split,
     build_text,
     evaluation_settings,
+    load_matching,
 )
 from mesm_core.build.check import wrong_rate
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
+from mesm_core.data.facts import data_facts
 from mesm_core.data.files import write_atomically
 from mesm_core.errors import DataError, OutputError
 from mesm_core.inference.evaluate import Evaluation, evaluate, predictions_name, write_predictions
 from mesm_core.text.encoder import in_batches
 from mesm_core.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mesm_core.training.loop import Step, train_epoch
+from mesm_core.training.events import Busy, EpochDone, Event, Finished, Started, Warned
+from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
 from mesm_core.training.optim import learning_rate, make_optimizer, set_learning_rate
 
 BEST, LAST, CONFIG, METRICS, PREDICTIONS = "best.pt", "last.pt", "config.json", "metrics.jsonl", "predictions"
 ENCODED_AT_ONCE = 512
-
-
-@dataclass(frozen=True)
-class Started:
-    """Data and model are ready."""
-
-    queries: int
-    videos: int
-    parameters: int
-    first_epoch: int
-    epochs: int
-    skipped: list[str]
-    repairs: dict[str, dict[str, int]]
-
-
-@dataclass(frozen=True)
-class Warned:
-    """Something is probably wrong, but the run goes on."""
-
-    message: str
-
-
-@dataclass(frozen=True)
-class Busy:
-    """``done`` of ``total`` videos, sentences or queries of ``what``, the work before and between epochs."""
-
-    what: str
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class EpochDone:
-    """An epoch's record, as written to metrics.jsonl; ``best`` where it is the best so far."""
-
-    record: dict[str, Any]
-    best: bool
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The run is over; ``stopped_early`` where patience ran out."""
-
-    best_epoch: int | None
-    best_score: float | None
-    stopped_early: bool
-
-
-Event = Started | Warned | Busy | Step | EpochDone | Finished
 
 
 def run_directory(root: Path, dataset: str, name: str) -> Path:
@@ -124,6 +77,7 @@ class Run:
         device: where to train.
         skip_missing: go on without the videos that have no features.
         resume: continue from the directory's last.pt.
+        init: a checkpoint whose weights to start from, those that fit.
 
     Raises:
         MesmError: data or settings that cannot be used; nothing has been written then.
@@ -138,6 +92,7 @@ class Run:
         device: torch.device,
         skip_missing: bool = False,
         resume: bool = False,
+        init: Checkpoint | None = None,
     ) -> None:
         self.config, self.paths, self.directory, self.device = config, paths, directory, device
         self.text = build_text(config, paths, device=device)
@@ -156,8 +111,10 @@ class Run:
             raise DataError(f"{', '.join(bare)} has queries without windows, so it cannot choose a checkpoint.")
         self.train_data.plan(seed=config.train.seed, epoch=0, batch_size=config.train.batch_size)
         features.get(self.train_data.queries[0].vid)  # a wrong width fails here, before anything is written
+        self.facts = data_facts(self.train_data)
         torch.manual_seed(config.train.seed)
         self.model = build_model(config.model, classes=self.text.classes, max_words=config.dataset.max_words)
+        self.fresh = [] if init is None else load_matching(self.model, init.model, source="the checkpoint of --init")
         self.model.to(device)
         self.criterion = build_criterion(config.loss, config.model)
         self.optimizer = make_optimizer(self.model, lr=config.train.lr, weight_decay=config.train.weight_decay)
@@ -310,6 +267,7 @@ class Run:
             epoch=self.epoch,
             metrics=dict(record.get("eval", {})),
             training=training,
+            facts=self.facts,
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -346,6 +304,7 @@ class Run:
             epochs=self.config.train.epochs,
             skipped=self.skipped,
             repairs=self.repairs,
+            fresh=self.fresh,
         )
 
 

@@ -1,19 +1,25 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
 from mesm_core.data.files import replacing, write_atomically
 from mesm_core.errors import CheckpointError, FeatureError, MesmError, OutputError, TextError
+from mesm_core.inference.asking import Question, Reply, load_asker
 from mesm_core.inference.predictor import Asked, MomentRetriever
-from mesm_core.inference.scoring import annotated_duration, load_for_scoring, locate_in_video, score_checkpoint
+from mesm_core.inference.scoring import load_for_scoring, score_checkpoint
 from mesm_core.training.checkpoint import load_checkpoint, save_checkpoint
-from mesm_core.training.run import EpochDone, Finished, Run, prepare_directory
+from mesm_core.training.events import EpochDone, Finished
+from mesm_core.training.run import Run, prepare_directory
 from tests.conftest import Evil, Trained, invent, small_config
 
 CPU = torch.device("cpu")
@@ -104,8 +110,14 @@ def test_scores_do_not_depend_on_the_batch(trained: Trained) -> None:
     assert briefs[0] == briefs[1] == briefs[2]
 
 
+def ask(checkpoint: Path, queries: list[str], *, duration: float | None = None, **how: Any) -> list[Reply]:
+    questions = [Question(number, "test-000", query, duration) for number, query in enumerate(queries)]
+    return list(load_asker(checkpoint, device="cpu").answer(questions, **how))
+
+
 def test_locate(trained: Trained) -> None:
-    answers, duration = locate_in_video(trained.best, ["The man cuts a pan.", "kettle"], vid="test-000")
+    replies = ask(trained.best, ["The man cuts a pan.", "kettle"])
+    answers, duration = [reply.answer for reply in replies], replies[0].duration
     assert [answer.query for answer in answers] == ["The man cuts a pan.", "kettle"]
     for answer in answers:
         assert len(answer.moments) == 4
@@ -113,9 +125,9 @@ def test_locate(trained: Trained) -> None:
         scores = [moment.score for moment in answer.moments]
         assert scores == sorted(scores, reverse=True)
         assert len(answer.saliency) == min(round(duration / 2), 40)
-    apart, _ = locate_in_video(trained.best, ["The man cuts a pan.", "kettle"], vid="test-000", independent=True)
+    apart = ask(trained.best, ["The man cuts a pan.", "kettle"], independent=True)
     for one, other in zip(apart, answers, strict=True):
-        assert [m.start for m in one.moments] == pytest.approx([m.start for m in other.moments], abs=2e-4)
+        assert [m.start for m in one.answer.moments] == pytest.approx([m.start for m in other.moments], abs=2e-4)
 
 
 def test_the_readmes_lines_of_python(trained: Trained) -> None:
@@ -124,7 +136,7 @@ def test_the_readmes_lines_of_python(trained: Trained) -> None:
     retriever = FrontDoor.load(str(trained.best), device="cpu")
     frames = np.load(trained.root / "npy" / "test-000.npy")
     (answer,) = retriever.locate(frames, ["She took out kiwi"], duration=176.0)
-    (usual,), _ = locate_in_video(trained.best, ["She took out kiwi"], vid="test-000", duration=176.0)
+    usual = ask(trained.best, ["She took out kiwi"], duration=176.0)[0].answer
     assert answer.moments == usual.moments
     assert np.array_equal(answer.saliency, usual.saliency)
 
@@ -155,21 +167,38 @@ def test_features_that_do_not_fit_the_model(trained: Trained, frames: np.ndarray
         MomentRetriever.load(trained.best, device="cpu").locate(frames, ["a"], duration=9.0)
 
 
-def test_duration_from_annotations_or_not_at_all(trained: Trained) -> None:
-    assert annotated_duration(trained.config, trained.paths.annotations, "val-001") > 10
+def test_duration_from_annotations_or_not_at_all(trained: Trained, tmp_path: Path) -> None:
+    copy = tmp_path / "bare.hdf5"
+    shutil.copy(trained.paths.features[0], copy)
+    with h5py.File(copy, "a") as file:
+        for vid in file:
+            file[vid].attrs.pop("duration", None)
+        file["elsewhere"] = file["val-001"][()]
+    asker = load_asker(trained.best, features=[copy], device="cpu")
+    (known,) = asker.answer([Question(1, "val-001", "He cuts.")])
+    assert known.duration > 10
     with pytest.raises(MesmError, match="--duration"):
-        annotated_duration(trained.config, trained.paths.annotations, "elsewhere")
+        list(asker.answer([Question(1, "elsewhere", "He cuts.")]))
     with pytest.raises(MesmError, match="positive"):
-        locate_in_video(trained.best, ["a"], vid="test-000", duration=0)
+        ask(trained.best, ["a"], duration=0)
 
 
 def test_queries_that_are_none(trained: Trained) -> None:
     with pytest.raises(TextError, match="empty"):
-        locate_in_video(trained.best, ["a", " "], vid="test-000")
+        ask(trained.best, ["a", " "])
+    with pytest.raises(TextError, match="10,000 words"):
+        ask(trained.best, [" ".join(["cut"] * 10000)])
+    assert ask(trained.best, []) == []
     with pytest.raises(TextError, match="No query"):
-        locate_in_video(trained.best, [], vid="test-000")
-    answers, _ = locate_in_video(trained.best, ["Xyzzy"], vid="test-000")
-    assert len(answers) == 1
+        MomentRetriever.load(trained.best, device="cpu").locate(np.ones((5, 12)), [], duration=9.0)
+    assert len(ask(trained.best, ["Xyzzy"])) == 1
+
+
+def test_suppressed_moments_overlap_less(trained: Trained) -> None:
+    (all_,), (few,) = ask(trained.best, ["He cuts."]), ask(trained.best, ["He cuts."], nms=0.0)
+    assert len(few.answer.moments) <= len(all_.answer.moments)
+    spans = sorted((m.start, m.end) for m in few.answer.moments)
+    assert all(a[1] <= b[0] for a, b in pairwise(spans))
 
 
 def test_skipping_videos_without_features(tmp_path: Path, trained: Trained) -> None:

@@ -1,0 +1,43 @@
+"""``mesm export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mesm_cli import options, render
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="best.pt of a run, or a published .ckpt.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to; with --official a .ckpt file.")],
+    official: Annotated[
+        bool, typer.Option("--official", help="Write the published implementation's format, opt.json beside it.")
+    ] = False,
+    overwrite: options.Overwrite = False,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write a checkpoint in a form that others read: safetensors and JSON, or the published implementation's.
+
+    OUT gets model.safetensors, config.json and checkpoint.json; mesm reads such a folder wherever it reads a
+    checkpoint. The published form holds no word vectors: its readers take them from the GloVe or CLIP files.
+
+    Examples: mesm export runs/tacos-default/best.pt exported
+
+    mesm export runs/tacos-default/best.pt model_best.ckpt --official
+    """
+    from mesm_core.official.checkpoint import load_any_checkpoint
+    from mesm_core.official.export import export_official
+    from mesm_core.training.checkpoint import write_export
+
+    loaded = load_any_checkpoint(checkpoint)
+    write = export_official if official else write_export
+    files = write(loaded, out, overwrite=overwrite)
+    if json_:
+        render.data({"files": [str(path) for path in files]})
+        return
+    for path in files:
+        render.say(f"Wrote {path}")

@@ -1,0 +1,57 @@
+"""What a split's data looks like, kept with a checkpoint: other features than at training fail silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from mesm_core.data.dataset import MomentDataset
+
+SAMPLED_VIDEOS, SAMPLED_SENTENCES = 8, 500
+RATE_TOLERANCE, LENGTH_TOLERANCE, UNKNOWN_TOLERANCE = 0.15, 0.25, 0.1
+
+
+def data_facts(dataset: MomentDataset) -> dict[str, Any]:
+    """Return names and widths of the feature files, frames a second, frame lengths, and the share of unknown words.
+
+    Taken from the first videos and sentences; ``norms`` are medians of the raw frames' lengths, one a file.
+    """
+    durations = {query.vid: query.duration for query in dataset.queries}
+    sample = {vid: dataset.features.raw(vid) for vid in list(durations)[:SAMPLED_VIDEOS]}
+    parts = list(zip(*sample.values(), strict=True))
+    rates = [min(map(len, files)) / durations[vid] for vid, files in sample.items()]
+    sentences = list(dict.fromkeys(query.sentence for query in dataset.queries))[:SAMPLED_SENTENCES]
+    unknown = [flag for sentence in sentences for flag in dataset.words(sentence).unknown.tolist()]
+    return {
+        "files": [path.name for path in dataset.features.paths],
+        "widths": [files[0].shape[1] for files in parts],
+        "norms": [float(np.median(np.concatenate([np.linalg.norm(x, axis=1) for x in files]))) for files in parts],
+        "rate": float(np.median(rates)),
+        "unknown": sum(unknown) / len(unknown),
+    }
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a warning for each fact that is another than at training; nothing where that is not known.
+
+    >>> before = {"files": ["a.h5"], "widths": [4], "norms": [1.0], "rate": 1.0, "unknown": 0.1}
+    >>> list(differences(before, before | {"rate": 2.0}))
+    ['The features have 2 frames a second, 1 at training: clip_len does not fit them.']
+    """
+    if not then:
+        return
+    if then["files"] != now["files"]:
+        yield f"The feature files are {' + '.join(now['files'])}, {' + '.join(then['files'])} at training."
+    if then["widths"] != now["widths"]:
+        yield f"The feature files are {now['widths']} wide, {then['widths']} at training: are they in another order?"
+    elif any(abs(a - b) > LENGTH_TOLERANCE * b for a, b in zip(now["norms"], then["norms"], strict=True)):
+        lengths = [", ".join(f"{x:.3g}" for x in facts["norms"]) for facts in (now, then)]
+        yield f"The features' frames are of length {lengths[0]}, {lengths[1]} at training: are they others?"
+    if abs(now["rate"] - then["rate"]) > RATE_TOLERANCE * then["rate"]:
+        rates = f"{now['rate']:.2g} frames a second, {then['rate']:.2g} at training"
+        yield f"The features have {rates}: clip_len does not fit them."
+    if now["unknown"] > then["unknown"] + UNKNOWN_TOLERANCE:
+        shares = f"{now['unknown']:.0%} of the words are outside the vocabulary, {then['unknown']:.0%} at training"
+        yield f"The vocabulary differs: {shares}."

@@ -1,0 +1,62 @@
+"""Our checkpoints in the published implementation's format, so that work can move both ways."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mesm_core.build import build_model
+from mesm_core.config.load import Layer, resolve
+from mesm_core.config.schema import Config
+from mesm_core.data.files import replacing, write_atomically
+from mesm_core.official.config import flags_of
+from mesm_core.official.names import to_official
+from mesm_core.training.checkpoint import Checkpoint
+
+OPTIONS = "opt.json"
+_POSITIONS = "txt_position_embed."
+
+
+def export_official(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write ``path`` (a ``.ckpt``) and ``opt.json`` beside it, and return both.
+
+    The published files hold no text encoder, so neither does this one.
+
+    Raises:
+        OutputError: a file exists and ``overwrite`` is off.
+    """
+    config = resolve([Layer("checkpoint", checkpoint.config)])
+    flags = flags_of(config, checkpoint.paths)
+    content = {
+        "model": official_weights(config, checkpoint.model),
+        "epoch": max(checkpoint.epoch - 1, 0),
+        "opt": argparse.Namespace(**flags),
+    }
+    options = path.with_name(OPTIONS)
+    write_atomically(options, (json.dumps(flags, indent=4) + "\n").encode(), overwrite=overwrite)
+    with replacing(path, overwrite=overwrite) as temporary:
+        torch.save(content, temporary)
+    return [path, options]
+
+
+def official_weights(config: Config, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights under their official names, with the ones that the published code has and does not use."""
+    named = {to_official(name): value for name, value in weights.items()}
+    words = config.dataset.max_words + int(config.model.segment_sentence)
+    width = config.model.hidden_dim
+    unused = {
+        f"{_POSITIONS}position_embeddings.weight": torch.zeros(words, width),
+        f"{_POSITIONS}LayerNorm.weight": torch.ones(width),
+        f"{_POSITIONS}LayerNorm.bias": torch.zeros(width),
+    }
+    if not config.model.frame_word:
+        whole = config.model.model_copy(update={"frame_word": True})
+        fresh = build_model(whole, classes=1, max_words=config.dataset.max_words).state_dict()
+        encoder = {name: value for name, value in fresh.items() if name.startswith("frame_word.encoder.")}
+        unused |= {to_official(name): value for name, value in encoder.items()}
+    return unused | named

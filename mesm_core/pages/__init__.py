@@ -1,0 +1,1 @@
+"""Self-contained web pages: no network, no scripts, light and dark, narrow and wide."""

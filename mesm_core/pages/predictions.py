@@ -1,0 +1,80 @@
+"""Answers drawn on a time axis: as a page, or by matplotlib as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mesm_core.data.files import replacing, write_atomically
+from mesm_core.errors import OutputError
+from mesm_core.inference.asking import Reply
+from mesm_core.pages.page import axis, clock, lane, page, saliency_lane, section
+
+FORMATS = (".html", ".png", ".svg")
+
+
+def check_plot(path: Path) -> None:
+    """Refuse a plot that cannot be drawn, before any work is done.
+
+    Raises:
+        OutputError: the ending is unknown, or matplotlib is needed and not installed.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise OutputError(f"{path}: a plot ends in {', '.join(FORMATS)}.")
+    if path.suffix.lower() != ".html":
+        try:
+            import matplotlib as _  # noqa: F401
+        except ImportError:
+            raise OutputError(
+                f"{path.suffix} plots are drawn by matplotlib, which is not installed.",
+                hint="pip install 'mesm[plot]', or give a .html file, which needs nothing.",
+            ) from None
+
+
+def write_plot(path: Path, replies: Sequence[Reply], *, top: int, overwrite: bool = False) -> None:
+    """Write a page or a picture with a timeline a reply: its ``top`` moments and the saliency curve.
+
+    Raises:
+        OutputError: the file exists and ``overwrite`` is off.
+    """
+    if path.suffix.lower() == ".html":
+        write_atomically(path, _page(replies, top).encode(), overwrite=overwrite)
+    else:
+        with replacing(path, overwrite=overwrite) as temporary:
+            _draw(temporary, replies, top, form=path.suffix.lower()[1:])
+
+
+def _page(replies: Sequence[Reply], top: int) -> str:
+    videos = list(dict.fromkeys(reply.question.vid for reply in replies))
+    shown = videos[0] if len(videos) == 1 else f"{len(videos)} videos"
+    return page("Moments", f"{len(replies)} queries about {shown}", (_answer(reply, top) for reply in replies))
+
+
+def _answer(reply: Reply, top: int) -> str:
+    lanes = []
+    for rank, moment in enumerate(reply.answer.moments[:top], start=1):
+        what = f"{clock(moment.start)} – {clock(moment.end)}, score {moment.score:.2f}"
+        name = f"{rank}. {clock(moment.start)}"
+        lanes.append(lane(name, [(moment.start, moment.end, what)], duration=reply.duration, colour=0))
+    parts = [*lanes, saliency_lane(reply.answer.saliency), axis(reply.duration)]
+    return section(f"{reply.question.query}  ({reply.question.vid})", *parts)
+
+
+def _draw(path: Path, replies: Sequence[Reply], top: int, *, form: str) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.2 * len(replies)), layout="constrained")
+    rows = figure.subplots(len(replies), squeeze=False)[:, 0]
+    for axes, reply in zip(rows, replies, strict=True):
+        moments = reply.answer.moments[:top]
+        for rank, moment in enumerate(moments):
+            axes.barh(-rank, moment.end - moment.start, left=moment.start, height=0.7, color="tab:blue")
+            axes.annotate(f"{moment.score:.2f}", (moment.end, -rank), va="center", fontsize=8)
+        saliency = reply.answer.saliency
+        curve = axes.twinx()
+        at = [(i + 0.5) * reply.duration / len(saliency) for i in range(len(saliency))]
+        curve.plot(at, saliency, color="tab:purple", linewidth=1)
+        curve.set_yticks([])
+        axes.set(xlim=(0, reply.duration), yticks=[], ylim=(-max(len(moments), 1) + 0.4, 0.6), xlabel="seconds")
+        axes.set_title(f"{reply.question.query}  ({reply.question.vid})", loc="left", fontsize=10)
+    figure.savefig(path, format=form, dpi=150)

@@ -1,0 +1,137 @@
+"""An evaluation as one page: tables, where it is right and wrong, its best and worst answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mesm_core.data.files import write_atomically
+from mesm_core.inference.evaluate import Evaluation
+from mesm_core.metrics.moments import score_moments
+from mesm_core.pages.page import axis, bars, cards, clock, lane, page, paragraph, saliency_lane, section, table
+from mesm_core.types import Query
+
+SHOWN = 8
+THRESHOLD = 0.5
+PARTS = 5
+
+
+def write_report(
+    path: Path, evaluation: Evaluation, queries: Sequence[Query], tables: dict[str, Any], *, overwrite: bool = False
+) -> None:
+    """Write the report of an evaluation.
+
+    Args:
+        queries: with their windows, in the order of the predictions.
+        tables: as ``write_evaluation`` returns them.
+
+    Raises:
+        OutputError: the file exists and ``overwrite`` is off.
+    """
+    truth = [np.array(query.windows) for query in queries]
+    iou = score_moments([prediction.windows for prediction in evaluation.predictions], truth).best_iou
+    order = np.argsort(iou, kind="stable")
+    subtitle = f"{tables['checkpoint']}, epoch {tables['epoch']}: {len(queries)} queries of {tables['split']}"
+    body = [
+        section("Summary", *_summary(evaluation.brief)),
+        section("By length of the moment", _lengths(tables)),
+        cards([_histogram(iou), _by_length(iou, queries), _by_position(iou, queries)]),
+        section(f"Worst {min(SHOWN, len(queries))}", *_answers(evaluation, queries, iou, order[:SHOWN])),
+        section(f"Best {min(SHOWN, len(queries))}", *_answers(evaluation, queries, iou, order[::-1][:SHOWN])),
+        section("All thresholds", _thresholds(tables)),
+    ]
+    content = page(f"{tables['dataset']} {tables['split']}", subtitle, body)
+    write_atomically(path, content.encode(), overwrite=overwrite)
+
+
+def _summary(brief: dict[str, float | None]) -> list[str]:
+    moments = [(key.removeprefix("MR-full-"), value) for key, value in brief.items() if key.startswith("MR-full")]
+    highlights = [(key, value) for key, value in brief.items() if key.startswith("HL-")]
+    parts = [table([key for key, _ in moments], [[value for _, value in moments]])]
+    if highlights:
+        parts.append(table([key for key, _ in highlights], [[value for _, value in highlights]]))
+    return parts
+
+
+def _scores(tables: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in tables.items() if isinstance(value, dict) and "MR-R1" in value}
+
+
+def _lengths(tables: dict[str, Any]) -> str:
+    scored = _scores(tables)
+    shown = [t for t in ("0.1", "0.3", "0.5", "0.7") if t in scored["full"]["MR-R1"]]
+    rows = [
+        [name, s["queries"], *(s["MR-R1"][t] for t in shown), s["MR-mIoU"], s["MR-mAP"]["average"]]
+        for name, s in scored.items()
+    ]
+    return table(["moments", "queries", *(f"R1@{t}" for t in shown), "mIoU", "mAP"], rows)
+
+
+def _thresholds(tables: dict[str, Any]) -> str:
+    rows: list[list[object]] = []
+    for name, scores in _scores(tables).items():
+        for metric in ("MR-R1", "MR-mAP"):
+            rows.append([f"{name} {metric.removeprefix('MR-')}", *scores[metric].values()])
+    full = _scores(tables)["full"]
+    columns = max((list(full[metric]) for metric in ("MR-R1", "MR-mAP")), key=len)
+    widest = len(columns)
+    if any(len(row) != widest + 1 for row in rows):
+        return "\n".join(
+            table([metric, *full[metric]], [[n, *s[metric].values()] for n, s in _scores(tables).items()])
+            for metric in ("MR-R1", "MR-mAP")
+        )
+    return table(["", *columns], rows)
+
+
+def _histogram(iou: np.ndarray) -> str:
+    counts = np.histogram(iou, bins=np.linspace(0, 1, 11))[0]
+    rows = [(f".{i}" if i else "0", float(count), str(count)) for i, count in enumerate(counts)]
+    return section("IoU of the first answer", bars(rows), paragraph("Queries by IoU, in steps of 0.1."), level=3)
+
+
+def _recall(iou: np.ndarray, groups: Sequence[tuple[str, np.ndarray]]) -> str:
+    rows: list[tuple[str, float | None, str]] = []
+    for label, member in groups:
+        share = 100 * float((iou[member] >= THRESHOLD).mean()) if member.any() else None
+        rows.append((label, share, "–" if share is None else f"{share:.0f}"))
+    return bars(rows, top=100)
+
+
+def _by_length(iou: np.ndarray, queries: Sequence[Query]) -> str:
+    lengths = np.array([query.windows[0][1] - query.windows[0][0] for query in queries])
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, PARTS + 1)))
+    part = np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, max(len(edges) - 2, 0))
+    groups = [(f"{a:.3g}–{b:.3g} s", part == n) for n, (a, b) in enumerate(pairwise(edges))]
+    chart = _recall(iou, groups or [(f"{lengths[0]:.3g} s", np.ones(len(lengths), bool))])
+    return section(f"R1@{THRESHOLD} by length", chart, paragraph("Equal shares of the queries."), level=3)
+
+
+def _by_position(iou: np.ndarray, queries: Sequence[Query]) -> str:
+    middles = np.array([sum(query.windows[0]) / 2 / query.duration for query in queries])
+    part = np.clip((middles * PARTS).astype(int), 0, PARTS - 1)
+    groups = [(f"{100 * n // PARTS}–{100 * (n + 1) // PARTS}%", part == n) for n in range(PARTS)]
+    text = paragraph("Where the moment's middle lies in the video.")
+    return section(f"R1@{THRESHOLD} by position", _recall(iou, groups), text, level=3)
+
+
+def _answers(evaluation: Evaluation, queries: Sequence[Query], iou: np.ndarray, rows: np.ndarray) -> list[str]:
+    parts = []
+    for row in rows.tolist():
+        query, prediction = queries[row], evaluation.predictions[row]
+        windows = [(s, e, f"truth {clock(s)} – {clock(e)}") for s, e in query.windows]
+        first = [(s, e, f"{clock(s)} – {clock(e)}, score {p:.2f}") for s, e, p in prediction.windows[:1].tolist()]
+        others = [(s, e, f"{clock(s)} – {clock(e)}, score {p:.2f}") for s, e, p in prediction.windows[1:5].tolist()]
+        lanes = [
+            lane("truth", windows, duration=query.duration, colour=1),
+            lane("first", first, duration=query.duration, colour=0),
+            lane("next four", others, duration=query.duration, colour=5),
+            saliency_lane(prediction.saliency),
+            axis(query.duration),
+        ]
+        about = paragraph(f"{query.vid}, IoU {iou[row]:.2f}")
+        parts.append(section(query.sentence, about, *lanes, level=3))
+    return [cards(parts)]
