@@ -70,7 +70,8 @@ class _Pieces(torch.autograd.Function):
     ) -> Tensor:
         kept_type = torch.bfloat16 if half else x.dtype
         ctx.scale, ctx.types = 1 / (1 - drop), (x.dtype, w1.dtype)
-        w1, w2 = w1.to(kept_type).to(w1.dtype), w2.to(kept_type).to(w2.dtype) * ctx.scale
+        w1, w2 = w1.to(kept_type).to(w1.dtype), w2.to(kept_type).to(w2.dtype)
+        w2 = w2 * ctx.scale if drop else w2
         x = x.to(kept_type)
         learning = any(ctx.needs_input_grad)
         hidden = x.new_empty(len(x) if learning else 0, len(w1))

@@ -11,19 +11,32 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Packing:
-    """Which rows of a padded (B, L) layout are there: ``index`` (N,) int64, each b·L + l once."""
+    """Which rows of a padded (B, L) layout are there: ``index`` (N,) int64, each b·L + l once.
+
+    ``rising``: the index rises, so that it need not be looked at where all rows are there.
+    """
 
     index: Tensor
     batch: int
     length: int
+    rising: bool = True
+
+    @property
+    def whole(self) -> bool:
+        """True where nothing is left out, nor out of order."""
+        return self.rising and len(self.index) == self.batch * self.length
 
     def pack(self, padded: Tensor) -> Tensor:
         """Return the (N, ...) rows of (B, L, ...)."""
+        if self.whole:
+            return padded.flatten(0, 1)
         out: Tensor = _Pack.apply(padded, self.index)  # type: ignore[no-untyped-call]
         return out
 
     def pad(self, rows: Tensor) -> Tensor:
         """Return (B, L, ...), zero where no row is, of (N, ...)."""
+        if self.whole:
+            return rows.view(self.batch, self.length, *rows.shape[1:])
         out: Tensor = _Pad.apply(rows, self.index, self.batch, self.length)  # type: ignore[no-untyped-call]
         return out
 
@@ -34,12 +47,14 @@ class Packing:
 
     def twice(self) -> Packing:
         """Return the packing of the same layout twice, one behind the other."""
-        return Packing(torch.cat([self.index, self.index + self.batch * self.length]), 2 * self.batch, self.length)
+        index = torch.cat([self.index, self.index + self.batch * self.length])
+        return Packing(index, 2 * self.batch, self.length, self.rising)
 
     def with_token(self) -> Packing:
         """Return the packing of (B, 1 + L): a token in front of each b; the B tokens come first, then the rows."""
         tokens = torch.arange(self.batch, device=self.index.device) * (self.length + 1)
-        return Packing(torch.cat([tokens, self.index + self.owner + 1]), self.batch, self.length + 1)
+        index = torch.cat([tokens, self.index + self.owner + 1])
+        return Packing(index, self.batch, self.length + 1, rising=False)
 
 
 def _taken(padded: Tensor, index: Tensor) -> Tensor:

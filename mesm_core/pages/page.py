@@ -21,8 +21,10 @@ p { margin: .2rem 0 .6rem; } .soft { color: var(--soft); overflow-wrap: anywhere
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
+.stats { display: flex; flex-wrap: wrap; gap: .3rem 2rem; } .stats div { min-width: 5rem; }
+.stats b { display: block; font-size: 1.3rem; font-weight: 600; } .stats span { color: var(--soft); font-size: .85rem; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 0 2.5rem; }
-@media (max-width: 30rem) { .cards { grid-template-columns: 1fr; } }
+@media (max-width: 30rem) { th, td { padding: .25rem .4rem; font-size: .8rem; } .cards { grid-template-columns: 1fr; } }
 .bars { display: flex; align-items: flex-end; gap: 3px; height: 11rem; }
 .bars div { flex: 1; min-width: 0; height: 100%; display: flex; flex-direction: column; justify-content: flex-end;
   text-align: center; font-size: .72rem; color: var(--soft); }
@@ -71,6 +73,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join("<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row) + "</tr>\n" for row in rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def stats(rows: Iterable[tuple[str, float | None]]) -> str:
+    """Return figures with their names, as many a line as there is room for."""
+    drawn = (f"<div><b>{_cell(value)}</b><span>{escape(name)}</span></div>" for name, value in rows)
+    return '<div class="stats">' + "".join(drawn) + "</div>"
 
 
 def bars(rows: Sequence[tuple[str, float | None, str]], *, top: float | None = None) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from mesm_core.data.files import write_atomically
 from mesm_core.inference.evaluate import Evaluation
 from mesm_core.metrics.moments import score_moments
-from mesm_core.pages.page import axis, bars, cards, clock, lane, page, paragraph, saliency_lane, section, table
+from mesm_core.pages.page import axis, bars, cards, clock, lane, page, paragraph, saliency_lane, section, stats, table
 from mesm_core.types import Query
 
 SHOWN = 8
@@ -51,10 +51,7 @@ def write_report(
 def _summary(brief: dict[str, float | None]) -> list[str]:
     moments = [(key.removeprefix("MR-full-"), value) for key, value in brief.items() if key.startswith("MR-full")]
     highlights = [(key, value) for key, value in brief.items() if key.startswith("HL-")]
-    parts = [table([key for key, _ in moments], [[value for _, value in moments]])]
-    if highlights:
-        parts.append(table([key for key, _ in highlights], [[value for _, value in highlights]]))
-    return parts
+    return [stats(moments), *([paragraph("Highlights"), stats(highlights)] if highlights else [])]
 
 
 def _scores(tables: dict[str, Any]) -> dict[str, Any]:
