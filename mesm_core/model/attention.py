@@ -94,8 +94,10 @@ class MultiHeadAttention(nn.Module):
             key_mask: (B, S) bool, True where valid; None means all.
             causal: position l looks at positions up to l only; without ``key_mask``.
             rows: ``query`` and the result are (N, dim) packed rows; 2-d ``key`` and ``value`` are too.
-            pick: (B,) int64: key and value are (C, S, dim), projected once, and query b looks at ``pick[b]``.
+            pick: (B,) int64: key and value are (C, S, dim), and query b looks at ``pick[b]``.
         """
+        if query.shape[1] == 1 and key is value and key_mask is not None:
+            return self._lone(query, key, key_mask, pick)
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
         if rows is not None:
@@ -103,7 +105,25 @@ class MultiHeadAttention(nn.Module):
             if key.dim() == 2:
                 k, v = rows.pad(k), rows.pad(v)
         if pick is not None:
-            k, v = k.index_select(0, pick), v.index_select(0, pick)  # its gradient is cheaper than k[pick]'s
+            k, v = k.index_select(0, pick), v.index_select(0, pick)
         looked = attend(q, k, v, heads=self.heads, key_mask=key_mask, causal=causal)
         out: Tensor = self.out_proj(looked if rows is None else rows.pack(looked))
+        return out
+
+    def _lone(self, query: Tensor, seen: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
+        """Return the same for a single query an item that looks at ``seen`` itself, without projecting all of it.
+
+        q·(W s) = (Wᵀ q)·s and Σ a (W s) = W (Σ a s), a head at a time; the keys' bias cancels in the softmax.
+        """
+        batch, _, dim = query.shape
+        (wq, wk, wv), (bq, _, bv) = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        seen = seen if pick is None else seen.index_select(0, pick)
+        width = dim // self.heads
+        q = F.linear(query, wq, bq).view(batch, self.heads, 1, width) * width**-0.5
+        asked = (q @ wk.view(self.heads, width, dim)).squeeze(2)
+        scores = asked @ seen.transpose(1, 2)
+        scores = scores.masked_fill(~(mask | ~mask.any(dim=-1, keepdim=True)).unsqueeze(1), -torch.inf)
+        found = (scores.softmax(dim=-1) @ seen).unsqueeze(2)
+        v = found @ wv.view(self.heads, width, dim).transpose(1, 2)
+        out: Tensor = self.out_proj(v.view(batch, 1, dim) + bv)
         return out
