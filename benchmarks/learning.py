@@ -21,8 +21,9 @@ import torch
 
 from mesm_core.build import Paths, build_device
 from mesm_core.config.load import load_config
+from mesm_core.training.directory import prepare_directory
 from mesm_core.training.events import EpochDone
-from mesm_core.training.run import Run, prepare_directory
+from mesm_core.training.run import Run
 
 SMALL_MODEL = (
     "model.video_dim=128",

@@ -88,6 +88,15 @@ Device = Annotated[
     str,
     typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="Numbers of matrix products: fp32, tf32 (CUDA) or bf16. Default: train.precision.",
+        show_default=False,
+    ),
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the model first (torch.compile).")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.", rich_help_panel=OUTPUT)]
 Json = Annotated[
     bool,

@@ -178,7 +178,7 @@ def bytes_progress(description: str, total: int) -> Iterator[Callable[[int], Non
         yield lambda size: bar.update(task, advance=size)
 
 
-def _bar_on_stderr(unit: str) -> Progress:
+def _bar_on_stderr(unit: str, *, quiet: bool = False) -> Progress:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -190,7 +190,7 @@ def _bar_on_stderr(unit: str) -> Progress:
         TextColumn("eta"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal)
+    return Progress(*columns, console=_err, transient=True, disable=quiet or not _err.is_terminal)
 
 
 class TrainingProgress:
@@ -226,9 +226,9 @@ class TrainingProgress:
 
 
 @contextmanager
-def training_progress() -> Iterator[TrainingProgress]:
-    """Show a training run's progress on stderr; silent where stderr is no terminal."""
-    with _showing(_bar_on_stderr("")) as bar:
+def training_progress(*, quiet: bool = False) -> Iterator[TrainingProgress]:
+    """Show a training run's progress on stderr; silent where stderr is no terminal, and if ``quiet``."""
+    with _showing(_bar_on_stderr("", quiet=quiet)) as bar:
         yield TrainingProgress(bar)
 
 

@@ -18,7 +18,8 @@ from mesm_core.data.arrays import find_sources
 from mesm_core.data.convert import Options, npy_to_hdf5
 from mesm_core.data.counting import count_dataset
 from mesm_core.data.invented import write_invented
-from mesm_core.training.run import Run, prepare_directory
+from mesm_core.training.directory import prepare_directory
+from mesm_core.training.run import Run
 
 torch.set_num_threads(1)
 

@@ -154,6 +154,13 @@ class TrainConfig(Section):
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         default="fp32", description="Numbers of matrix products: float32, on CUDA with TF32 factors, or bfloat16."
     )
+    accumulate: Positive = Field(default=1, description="Batches whose gradients are averaged into one step.")
+    compile: bool = Field(default=False, description="Compile the model (torch.compile); the first steps are slow.")
+    save_minutes: NonNegative = Field(default=10.0, description="Minutes between checkpoints within an epoch; 0: none.")
+    keep: Positive = Field(default=2, description="Newest checkpoints kept to resume from.")
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
+        default=("tensorboard",), description="Where curves go besides metrics.jsonl; wandb and mlflow are extras."
+    )
     eval_every: Positive = Field(default=1, description="Epochs between evaluations.")
     eval_untrained: bool = Field(default=False, description="Also evaluate before the first epoch.")
     patience: int = Field(

@@ -69,6 +69,7 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise OutputError(f"{path} could not be written: {error.strerror or error}.") from error
     finally:
@@ -90,6 +91,16 @@ def follow(path: Path) -> Path:
         except (OSError, ValueError):
             return path
     return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renaming last through a power cut, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _umask() -> int:

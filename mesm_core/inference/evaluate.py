@@ -16,6 +16,7 @@ from mesm_core.inference.decode import Decoding, decode
 from mesm_core.inference.tables import metric_tables
 from mesm_core.metrics.nms import temporal_nms
 from mesm_core.model.mesm import Mesm
+from mesm_core.training.distributed import ALONE, Team
 from mesm_core.types import CLIP_SECONDS, Prediction, Query
 
 Progress = Callable[[int], None]
@@ -43,14 +44,16 @@ def predict_split(
     device: torch.device,
     decoding: Decoding,
     progress: Progress | None = None,
+    team: Team = ALONE,
 ) -> list[Prediction]:
     """Return one prediction a query, in file order; the model is left in evaluation mode.
 
     Args:
         progress: called with the number of queries that each batch answered.
+        team: processes that share the work; all get every prediction.
     """
     model.eval()
-    plan = dataset.eval_plan(batch_size=batch_size)
+    plan = team.share(dataset.eval_plan(batch_size=batch_size))
     order = [index for batch in plan for group in batch for index in group]
     answers: list[Prediction] = []
     with torch.inference_mode():
@@ -59,7 +62,8 @@ def predict_split(
             answers += decode(model(moved.inputs), moved, decoding)
             if progress is not None:
                 progress(len(batch.queries))
-    return [prediction for _, prediction in sorted(zip(order, answers, strict=True), key=lambda pair: pair[0])]
+    everyones = [pair for pairs in team.gather(list(zip(order, answers, strict=True))) for pair in pairs]
+    return [prediction for _, prediction in sorted(everyones, key=lambda pair: pair[0])]
 
 
 def evaluate(
@@ -74,6 +78,7 @@ def evaluate(
     nms: float = -1,
     truth: Sequence[Query] | None = None,
     progress: Progress | None = None,
+    team: Team = ALONE,
 ) -> Evaluation:
     """Return the split's predictions and metrics; neither depends on the batch size.
 
@@ -82,7 +87,9 @@ def evaluate(
         truth: the split's queries with their windows, in the same order; default: the split's own. Without windows
             there are no metrics.
     """
-    ordered = predict_split(model, dataset, batch_size=batch_size, device=device, decoding=decoding, progress=progress)
+    ordered = predict_split(
+        model, dataset, batch_size=batch_size, device=device, decoding=decoding, progress=progress, team=team
+    )
     ordered = [replace(p, windows=temporal_nms(p.windows, threshold=nms)) for p in ordered]
     queries = dataset.queries if truth is None else truth
     if not all(query.windows for query in queries):

@@ -127,6 +127,10 @@ class Decoder(nn.Module):
         self.width_scale = MLP(dim, dim, 1)
         self.move = MLP(dim, dim, dim, 2)
         self.norm = nn.LayerNorm(dim)
+        if layers == 1:
+            # They act between layers only; parameters without gradient would keep processes waiting for each other.
+            self.move.requires_grad_(False)
+            self.sine_scale.requires_grad_(False)
 
     def forward(self, memory: Tensor, *, pos: Tensor, mask: Tensor, rows: Packing) -> tuple[list[Tensor], list[Tensor]]:
         """Return each layer's output (B, N, dim) and the references (B, N, 2) that went into it.

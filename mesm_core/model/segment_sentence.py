@@ -24,7 +24,7 @@ class SegmentSentence(nn.Module):
     def __init__(self, *, encoder: CrossEncoder, head: nn.Module, dim: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = head
+        self.head = head.requires_grad_(False)
         self.masked_sentence = nn.Parameter(torch.zeros(dim))
 
     def forward(self, frames: Tensor, frames_mask: Tensor, *, pick: Tensor | None = None) -> Tensor:

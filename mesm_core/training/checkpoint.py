@@ -17,7 +17,7 @@ import torch
 
 from mesm_core import __version__
 from mesm_core.data.files import refuse_existing, replacing, write_atomically
-from mesm_core.errors import CheckpointError
+from mesm_core.errors import CheckpointError, OutputError
 
 WEIGHTS, SETTINGS, REST = "model.safetensors", "config.json", "checkpoint.json"
 FORMAT = "mesm-checkpoint"
@@ -45,10 +45,18 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint, whole or not at all."""
+    """Write the checkpoint, whole or not at all.
+
+    Raises:
+        OutputError: it could not be written; what was there before is as it was.
+    """
     content = {"format": FORMAT, "version": VERSION, "mesm": __version__, **vars(checkpoint)}
     with replacing(path) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's writer does not say OSError where the disk is full
+            reason = str(error).splitlines()[0]
+            raise OutputError(f"{path} could not be written: {reason}", hint="Is the disk full?") from error
 
 
 def write_export(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = False) -> list[Path]:

@@ -10,13 +10,16 @@ from mesm_core.training.loop import Step
 
 @dataclass(frozen=True)
 class Started:
-    """Data and model are ready; ``fresh``: weights that a checkpoint to start from lacks or has in another shape."""
+    """Data and model are ready; ``effective_batch``: groups a step, in all processes;
+    ``fresh``: weights that a checkpoint to start from lacks or has in another shape."""
 
     queries: int
     videos: int
     parameters: int
     first_epoch: int
+    first_step: int
     epochs: int
+    effective_batch: int
     skipped: list[str]
     repairs: dict[str, dict[str, int]]
     fresh: list[str]
@@ -55,4 +58,12 @@ class Finished:
     stopped_early: bool
 
 
-Event = Started | Warned | Busy | Step | EpochDone | Finished
+@dataclass(frozen=True)
+class Stopped:
+    """The run was asked to stop and has saved how far it is: ``step`` steps of ``epoch`` (from 1)."""
+
+    epoch: int
+    step: int
+
+
+Event = Started | Warned | Busy | Step | EpochDone | Finished | Stopped

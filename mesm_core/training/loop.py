@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mesm_core.data.dataset import MomentDataset, read_ahead
-from mesm_core.errors import MesmError
 from mesm_core.losses.criterion import Criterion
-from mesm_core.model.mesm import Mesm
+from mesm_core.training.distributed import ALONE, Team
+from mesm_core.training.guards import FiniteWatch, explained_memory
 from mesm_core.training.precision import use_precision
 from mesm_core.training.randomness import seed_everything
+from mesm_core.types import Batch, Targets
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Step:
 
 
 def train_epoch(
-    model: Mesm,
+    model: nn.Module,
     criterion: Criterion,
     optimizer: torch.optim.Optimizer,
     dataset: MomentDataset,
@@ -39,42 +41,74 @@ def train_epoch(
     grad_clip: float,
     device: torch.device,
     precision: str = "fp32",
+    first: int = 0,
+    accumulate: int = 1,
+    team: Team = ALONE,
 ) -> Iterator[Step]:
     """Yield each step of an epoch after it is done.
+
+    A step takes ``accumulate`` batches in each process; its gradient is the mean of its batches', whichever process
+    they fell to. So 2 processes, or 1 that accumulates 2, end with the same weights.
 
     Args:
         epoch: from 0; with ``seed`` it decides the batches and every draw.
         batch_size: groups a batch; grad_clip: largest gradient norm, 0 or less for no limit.
         precision: ``fp32``, ``tf32`` or ``bf16``; weights, losses and the optimiser stay in float32.
+        first: step to begin with, from 0; those before it were done earlier.
 
     Raises:
-        MesmError: the loss is not finite.
+        MesmError: the loss is not finite, or memory ran out.
     """
     plan = dataset.plan(seed=seed, epoch=epoch, batch_size=batch_size)
+    together = accumulate * team.world
+    steps = -(-len(plan) // together)
     model.train()
     numbers = use_precision(model, device, precision)
+    work = [_share(range(step * together, min((step + 1) * together, len(plan))), team) for step in range(first, steps)]
     batches = read_ahead(
-        lambda index: dataset.train_batch(plan[index], seed=seed, epoch=epoch, index=index), range(len(plan))
+        lambda index: dataset.train_batch(plan[index], seed=seed, epoch=epoch, index=index),
+        [index for parts in work for index, _ in parts],
     )
-    for index, batch in enumerate(batches):
-        seed_everything(seed, epoch, index)
-        moved = batch.to(device)
-        if moved.targets is None:
-            raise ValueError("a training batch has targets")
-        with numbers:
-            output = model(moved.inputs, moved.targets)
-        losses = criterion(output.float(), moved.inputs, moved.targets)
-        total = criterion.total(losses)
-        if not torch.isfinite(total):
-            vids = ", ".join(dict.fromkeys(query.vid for query in batch.queries))
-            raise MesmError(
-                f"The loss is {total.item()} in epoch {epoch + 1}, step {index + 1} (videos {vids}).",
-                hint="Lower the learning rate (--set train.lr=…), or check these videos' features.",
-            )
+    watch = FiniteWatch(device)
+    for step, parts in enumerate(work, start=first):
         optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        losses: dict[str, Tensor] = {}
+        queries = 0
+        for number, (index, weight) in enumerate(parts, start=1):
+            batch = next(batches)
+            seed_everything(seed, epoch, index)
+            # Processes exchange gradients once a step, behind its last batch.
+            waits = team.world > 1 and number < len(parts)
+            with explained_memory(batch), model.no_sync() if waits else nullcontext():  # type: ignore[operator]
+                moved = batch.to(device)
+                with numbers:
+                    output = model(moved.inputs, moved.targets)
+                found = criterion(output.float(), moved.inputs, _targets(moved))
+                found["loss"] = criterion.total(found)
+                watch.see(found["loss"], batch, output, epoch=epoch, step=step)
+                (found["loss"] * weight).backward()  # type: ignore[no-untyped-call]
+            for name, value in found.items():
+                share = value.detach() * (weight / team.world)
+                losses[name] = losses[name] + share if name in losses else share
+            queries += len(batch.queries) if weight else 0
         if grad_clip > 0:
             torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
         optimizer.step()
-        detached = {name: value.detach() for name, value in losses.items()} | {"loss": total.detach()}
-        yield Step(epoch, index, len(plan), len(batch.queries), detached)
+        yield Step(epoch, step, steps, queries, losses)
+    watch.finish()
+
+
+def _targets(batch: Batch) -> Targets:
+    if batch.targets is None:
+        raise ValueError("a training batch has targets")
+    return batch.targets
+
+
+def _share(indices: range, team: Team) -> list[tuple[int, float]]:
+    """Return a step's batches of this process with their weights in the gradient that the team averages.
+
+    Where batches do not go round, a process repeats the step's first one with weight 0.
+    """
+    weight = team.world / len(indices)
+    mine = [(index, weight) for index in indices[team.rank :: team.world]]
+    return mine + [(indices[0], 0.0)] * (-(-len(indices) // team.world) - len(mine))

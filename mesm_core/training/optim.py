@@ -7,8 +7,10 @@ from torch import nn
 
 
 def make_optimizer(model: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW over all parameters."""
-    return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+    """Return AdamW over all parameters that learn."""
+    return torch.optim.AdamW(
+        (p for p in model.parameters() if p.requires_grad), lr=lr, weight_decay=weight_decay, fused=True
+    )
 
 
 def learning_rate(epoch: int, *, lr: float, lr_drop: int, gamma: float) -> float:

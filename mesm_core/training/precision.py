@@ -8,6 +8,12 @@ from torch import nn
 from mesm_core.model.feedforward import FeedForward, fast_bfloat16
 
 
+def compiled(model: nn.Module) -> nn.Module:
+    """Return the model compiled by torch, with sizes that may vary, so that it is compiled a few times only."""
+    torch._dynamo.config.cache_size_limit = 32
+    return torch.compile(model, dynamic=True)  # type: ignore[return-value]
+
+
 def use_precision(model: nn.Module, device: torch.device, precision: str) -> torch.autocast:
     """Make a model train with a precision and return the context of its forward pass.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mesm_core.build import (
     Paths,
@@ -26,58 +26,49 @@ from mesm_core.build.check import wrong_rate
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.facts import data_facts
-from mesm_core.data.files import write_atomically
-from mesm_core.errors import DataError, OutputError
+from mesm_core.errors import DataError, MesmError
 from mesm_core.inference.evaluate import Evaluation, evaluate, predictions_name, write_predictions
 from mesm_core.text.encoder import in_batches
-from mesm_core.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mesm_core.training.events import Busy, EpochDone, Event, Finished, Started, Warned
+from mesm_core.training.checkpoint import Checkpoint, save_checkpoint
+from mesm_core.training.directory import (
+    BEST,
+    CONFIG,
+    NOT_FINITE,
+    PREDICTIONS,
+    append_record,
+    drop_records_after,
+    load_last,
+    save_last,
+    write_json,
+)
+from mesm_core.training.distributed import ALONE, Team
+from mesm_core.training.events import Busy, EpochDone, Event, Finished, Started, Stopped, Warned
+from mesm_core.training.guards import NotFiniteError
+from mesm_core.training.loggers import Logger, open_loggers, scalars_of
 from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
 from mesm_core.training.optim import learning_rate, make_optimizer, set_learning_rate
+from mesm_core.training.precision import compiled
+from mesm_core.training.progress import Progress
+from mesm_core.training.record import RunRecord
 
-BEST, LAST, CONFIG, METRICS, PREDICTIONS = "best.pt", "last.pt", "config.json", "metrics.jsonl", "predictions"
 ENCODED_AT_ONCE = 512
 
 
-def run_directory(root: Path, dataset: str, name: str) -> Path:
-    """Return ``root/<dataset>-<name>``."""
-    return root / f"{dataset}-{name}"
-
-
-def prepare_directory(directory: Path, *, overwrite: bool) -> None:
-    """Make a run's directory; with ``overwrite``, without what an earlier run left there.
-
-    Raises:
-        OutputError: it holds a run and ``overwrite`` is off, or it cannot be written.
-    """
-    leftovers = [
-        path
-        for pattern in (BEST, LAST, CONFIG, METRICS, "events.out.tfevents.*", f"{PREDICTIONS}/*.jsonl")
-        for path in directory.glob(pattern)
-    ]
-    if leftovers and not overwrite:
-        raise OutputError(
-            f"{directory} already holds a run.",
-            hint=f"Go on with it: --resume {directory}. Replace it: --overwrite. Keep both: --name ANOTHER.",
-        )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for path in leftovers:
-            path.unlink()
-    except OSError as error:
-        raise OutputError(f"{directory} cannot be written: {error.strerror}.") from error
+class _StopAskedError(Exception):
+    """Ends an evaluation that is under way."""
 
 
 class Run:
     """Trains a model and keeps the record of it in a directory.
 
     Args:
-        config: resolved settings; paths: where the data lies; directory: prepared, or an earlier run's.
+        config: resolved settings; paths: where the data lies; directory: prepared and claimed, or an earlier run's.
         device: where to train.
         skip_missing: go on without the videos that have no features.
-        resume: continue from the directory's last.pt.
+        resume: continue from the directory's newest checkpoint.
         init: a checkpoint whose weights to start from, those that fit.
+        team: the processes that train together.
 
     Raises:
         MesmError: data or settings that cannot be used; nothing has been written then.
@@ -93,8 +84,9 @@ class Run:
         skip_missing: bool = False,
         resume: bool = False,
         init: Checkpoint | None = None,
+        team: Team = ALONE,
     ) -> None:
-        self.config, self.paths, self.directory, self.device = config, paths, directory, device
+        self.config, self.paths, self.directory, self.device, self.team = config, paths, directory, device, team
         self.text = build_text(config, paths, device=device)
         features = build_features(config, paths)
         splits = (config.dataset.train, *config.select_splits)
@@ -118,40 +110,132 @@ class Run:
         self.model.to(device)
         self.criterion = build_criterion(config.loss, config.model)
         self.optimizer = make_optimizer(self.model, lr=config.train.lr, weight_decay=config.train.weight_decay)
-        self.epoch = 0
-        self.best_score: float | None = None
-        self.best_epoch: int | None = None
-        self.waiting = 0
+        self.progress = Progress()
+        self._stopping = False
+        self._saved = time.monotonic()
+        self._problems: list[str] = []
         if resume:
-            self._restore(load_checkpoint(directory / LAST))
+            checkpoint, self._problems = load_last(directory)
+            self.model.load_state_dict(checkpoint.model)
+            self.optimizer.load_state_dict(checkpoint.training["optimizer"])
+            self.progress = Progress.from_state(checkpoint.epoch, checkpoint.training)
+        self._resumed = resume
+
+    def ask_to_stop(self) -> None:
+        """Make ``train`` end after the step under way, with everything saved; may be called by a signal's handler."""
+        self._stopping = True
 
     def train(self) -> Iterator[Event]:
-        """Yield what happens, until the last epoch or until patience runs out."""
-        train = self.config.train
+        """Yield what happens, until the last epoch, until patience runs out, or until it is asked to stop."""
         keep_freed_memory()
         yield self._started()
+        for problem in self._problems:
+            yield Warned(problem)
         yield from self._read_features()
         yield from self._encode_text()
-        self._write_config()
-        stopped = False
-        with _Board(self.directory) as board:
-            if train.eval_untrained and self.epoch == 0:
-                evaluations = yield from self._evaluate()
-                yield EpochDone(self._record_untrained(evaluations), best=False)
-            while self.epoch < train.epochs and not stopped:
-                rate = learning_rate(self.epoch, lr=train.lr, lr_drop=train.lr_drop, gamma=train.gamma)
-                set_learning_rate(self.optimizer, rate)
-                record = yield from self._epoch(rate)
-                self.epoch += 1
-                evaluations = {}
-                if self.epoch % train.eval_every == 0 or self.epoch == train.epochs:
+        settings = self.config.model_dump(mode="json")
+        first_epoch = self.progress.epoch + 1
+        with ExitStack() as stack:
+            record, loggers = None, []
+            if self.team.leads:
+                drop_records_after(self.directory, self.progress.epoch)
+                self._save_progress()  # from here on a killed run can be resumed
+                write_json(self.directory / CONFIG, settings)
+                device = str(self.device)
+                record = RunRecord(self.directory, device=device, processes=self.team.world, first_epoch=first_epoch)
+                record.write()
+                loggers = open_loggers(self.config.train.loggers, self.directory, settings)
+                for logger in loggers:
+                    stack.callback(logger.close)
+            end: Event | None = None
+            try:
+                for event in self._epochs(self.team.wrap(self._compiled(), self.device), loggers):
+                    end = event
+                    if record is not None and isinstance(event, EpochDone):
+                        record.write()
+                    yield event
+            except NotFiniteError as error:
+                raise self._told(error) from error
+            finally:
+                if record is not None:
+                    record.write(_ending(end))
+
+    def _epochs(self, model: nn.Module, loggers: list[Logger]) -> Iterator[Event]:
+        train, progress = self.config.train, self.progress
+        if train.eval_untrained and not self._resumed:
+            results = yield from self._evaluate()
+            briefs = {split: result.brief for split, result in results.items()}
+            untrained = {"epoch": 0, "losses": {}, "eval": briefs, "best": False}
+            if self.team.leads:
+                append_record(self.directory, untrained)
+            yield EpochDone(untrained, best=False)
+        stopped = 0 <= train.patience < progress.waiting
+        while progress.epoch < train.epochs and not stopped:
+            rate = learning_rate(progress.epoch, lr=train.lr, lr_drop=train.lr_drop, gamma=train.gamma)
+            set_learning_rate(self.optimizer, rate)
+            yield from self._epoch(model)
+            if self._stopping:
+                yield self._stop()
+                return
+            evaluations: dict[str, Evaluation] = {}
+            if (progress.epoch + 1) % train.eval_every == 0 or progress.epoch + 1 == train.epochs:
+                try:
                     evaluations = yield from self._evaluate()
-                best = self._judge(record, evaluations)
+                except _StopAskedError:
+                    yield self._stop()
+                    return
+            record = progress.finish_epoch(rate, self._everyones(progress.sums))
+            best = self._judge(record, evaluations)
+            if self.team.leads:
                 self._save(record, evaluations, best=best)
-                board.write(record)
-                yield EpochDone(record, best)
-                stopped = 0 <= train.patience < self.waiting
-        yield Finished(self.best_epoch, self.best_score, stopped)
+                for logger in loggers:
+                    logger.write(scalars_of(record), progress.epoch)
+            yield EpochDone(record, best)
+            stopped = 0 <= train.patience < progress.waiting
+        yield Finished(progress.best_epoch, progress.best_score, stopped)
+
+    def _epoch(self, model: nn.Module) -> Iterator[Event]:
+        """Train the rest of the epoch under way; ends early where the run is asked to stop."""
+        train, progress = self.config.train, self.progress
+        steps = train_epoch(
+            model,
+            self.criterion,
+            self.optimizer,
+            self.train_data,
+            epoch=progress.epoch,
+            seed=train.seed,
+            batch_size=train.batch_size,
+            grad_clip=train.grad_clip,
+            device=self.device,
+            precision=train.precision,
+            first=progress.step,
+            accumulate=train.accumulate,
+            team=self.team,
+        )
+        began = time.monotonic()
+        for step in steps:
+            now = time.monotonic()
+            progress.add(step, now - began)
+            began = now
+            yield step
+            self._stopping = self.team.any(self._stopping)
+            if self._stopping:
+                return
+            if 0 < train.save_minutes * 60 < now - self._saved:
+                self._save_progress()
+
+    def _stop(self) -> Stopped:
+        self._save_progress()
+        return Stopped(self.progress.epoch + 1, self.progress.step)
+
+    def _compiled(self) -> nn.Module:
+        return compiled(self.model) if self.config.train.compile else self.model
+
+    def _everyones(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the sums of losses over all processes."""
+        mine = {name: float(value) for name, value in sums.items()}
+        shares = [share[0] for share in self.team.gather([mine])]
+        return {name: sum(share[name] for share in shares) for name in mine}
 
     def _read_features(self) -> Iterator[Event]:
         """Read what fits in memory, so that a damaged video is found before anything is written."""
@@ -175,47 +259,24 @@ class Run:
             yield Busy("Encoding text", done * ENCODED_AT_ONCE, len(sentences))
             self.text.prepare(part)
 
-    def _epoch(self, rate: float) -> Generator[Event, None, dict[str, Any]]:
-        train = self.config.train
-        began, queries = time.monotonic(), 0
-        sums: dict[str, Tensor] = {}
-        steps = 0
-        for step in train_epoch(
-            self.model,
-            self.criterion,
-            self.optimizer,
-            self.train_data,
-            epoch=self.epoch,
-            seed=train.seed,
-            batch_size=train.batch_size,
-            grad_clip=train.grad_clip,
-            device=self.device,
-            precision=train.precision,
-        ):
-            for name, value in step.losses.items():
-                sums[name] = sums.get(name, 0) + value
-            queries, steps = queries + step.queries, steps + 1
-            yield step
-        seconds = time.monotonic() - began
-        return {
-            "epoch": self.epoch + 1,
-            "lr": rate,
-            "losses": {name: float(value) / steps for name, value in sums.items()},
-            "queries": queries,
-            "seconds": round(seconds, 2),
-            "queries_per_s": round(queries / seconds, 2),
-        }
-
     def _evaluate(self) -> Generator[Event, None, dict[str, Evaluation]]:
         total = sum(len(data) for data in self.eval_data.values())
         done = 0
         results: dict[str, Evaluation] = {}
         for split, data in self.eval_data.items():
             yield Busy("Evaluating", done, total)
-            results[split] = evaluate(self.model, data, device=self.device, **evaluation_settings(self.config))
+            settings = evaluation_settings(self.config)
+            results[split] = evaluate(
+                self.model, data, device=self.device, team=self.team, progress=self._between, **settings
+            )
             done += len(data)
         yield Busy("Evaluating", done, total)
         return results
+
+    def _between(self, _: int) -> None:
+        """Leave an evaluation where the run is asked to stop; several processes finish it together."""
+        if self._stopping and self.team.world == 1:
+            raise _StopAskedError
 
     def _judge(self, record: dict[str, Any], evaluations: Mapping[str, Evaluation]) -> bool:
         """Enter the evaluations in the record and return whether they are the best so far."""
@@ -225,74 +286,43 @@ class Run:
         score = sum(evaluation.brief[key] or 0.0 for evaluation in evaluations.values()) / len(evaluations)
         record["eval"] = {split: evaluation.brief for split, evaluation in evaluations.items()}
         record["select"] = {"key": key, "splits": list(evaluations), "score": round(score, 4)}
-        best = self.best_score is None or score > self.best_score
-        record["best"] = best
-        if best:
-            self.best_score, self.best_epoch, self.waiting = score, self.epoch, 0
-        else:
-            self.waiting += 1
-        return best
+        record["best"] = self.progress.judge(score)
+        return bool(record["best"])
 
     def _save(self, record: dict[str, Any], evaluations: Mapping[str, Evaluation], *, best: bool) -> None:
-        self._append(record)
+        append_record(self.directory, record)
         for split, evaluation in evaluations.items() if best else ():
             path = self.directory / PREDICTIONS / predictions_name(split)
             write_predictions(path, evaluation.predictions, overwrite=True)
         if best:
-            save_checkpoint(self.directory / BEST, self._checkpoint(record, training={}))
-        training = {
-            "optimizer": self.optimizer.state_dict(),
-            "best_score": self.best_score,
-            "best_epoch": self.best_epoch,
-            "waiting": self.waiting,
-        }
-        save_checkpoint(self.directory / LAST, self._checkpoint(record, training=training))
+            save_checkpoint(self.directory / BEST, self._checkpoint(record.get("eval", {}), training={}))
+        self._save_progress(record.get("eval", {}))
 
-    def _record_untrained(self, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
-        briefs = {split: evaluation.brief for split, evaluation in evaluations.items()}
-        record = {"epoch": 0, "losses": {}, "eval": briefs, "best": False}
-        self._append(record)
-        return record
+    def _save_progress(self, metrics: Mapping[str, Any] | None = None) -> None:
+        if self.team.leads:
+            training = {"optimizer": self.optimizer.state_dict(), **self.progress.state()}
+            save_last(self.directory, self._checkpoint(metrics or {}, training=training), keep=self.config.train.keep)
+        self._saved = time.monotonic()
 
-    def _append(self, record: Mapping[str, Any]) -> None:
-        with (self.directory / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-
-    def _checkpoint(self, record: Mapping[str, Any], *, training: dict[str, Any]) -> Checkpoint:
+    def _checkpoint(self, metrics: Mapping[str, Any], *, training: dict[str, Any]) -> Checkpoint:
         return Checkpoint(
             config=self.config.model_dump(mode="json"),
             model={name: value.detach().cpu() for name, value in self.model.state_dict().items()},
             text=dict(self.text.state()),
             paths=self.paths.as_json(),
-            epoch=self.epoch,
-            metrics=dict(record.get("eval", {})),
+            epoch=self.progress.epoch,
+            metrics=dict(metrics),
             training=training,
             facts=self.facts,
         )
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        self.model.load_state_dict(checkpoint.model)
-        state = checkpoint.training
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch = checkpoint.epoch
-        self.best_score, self.best_epoch, self.waiting = (
-            state["best_score"],
-            state["best_epoch"],
-            state["waiting"],
-        )
-        self._drop_records_after(self.epoch)
-
-    def _drop_records_after(self, epoch: int) -> None:
-        """Remove the record of an epoch that was written without its checkpoint."""
-        path = self.directory / METRICS
-        if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] <= epoch]
-            write_atomically(path, "".join(kept).encode())
-
-    def _write_config(self) -> None:
-        text = json.dumps(self.config.model_dump(mode="json"), indent=2) + "\n"
-        write_atomically(self.directory / CONFIG, text.encode())
+    def _told(self, error: NotFiniteError) -> MesmError:
+        """Write which batch it was and return the error with where that is written."""
+        path = self.directory / NOT_FINITE
+        queries = [{"qid": q.qid, "vid": q.vid, "query": q.sentence} for q in error.batch.queries]
+        write_json(path, {"epoch": self.progress.epoch + 1, "videos": error.vids, "queries": queries})
+        hint = f"{error.hint} The batch is listed in {path}; the checkpoints are from before it."
+        return MesmError(error.message, hint=hint)
 
     def _started(self) -> Started:
         queries = self.train_data.queries
@@ -300,35 +330,18 @@ class Run:
             queries=len(queries),
             videos=len({query.vid for query in queries}),
             parameters=sum(p.numel() for p in self.model.parameters()),
-            first_epoch=self.epoch + 1,
+            first_epoch=self.progress.epoch + 1,
+            first_step=self.progress.step + 1,
             epochs=self.config.train.epochs,
+            effective_batch=self.config.train.batch_size * self.config.train.accumulate * self.team.world,
             skipped=self.skipped,
             repairs=self.repairs,
             fresh=self.fresh,
         )
 
 
-class _Board:
-    """TensorBoard scalars of a run."""
-
-    def __init__(self, directory: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(directory))
-
-    def __enter__(self) -> _Board:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.close()
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Write an epoch's losses, learning rate, speed and metrics."""
-        epoch = record["epoch"]
-        scalars = {f"loss/{name}": value for name, value in record["losses"].items()}
-        scalars |= {"train/lr": record["lr"], "train/queries_per_s": record["queries_per_s"]}
-        for split, brief in record.get("eval", {}).items():
-            scalars |= {f"{split}/{key}": value for key, value in brief.items() if value is not None}
-        for name, value in scalars.items():
-            self._writer.add_scalar(name, value, epoch)
-        self._writer.flush()
+def _ending(event: Event | None) -> str:
+    """Return how a session ended, by its last event."""
+    if isinstance(event, Finished):
+        return "stopped early" if event.stopped_early else "finished"
+    return "interrupted" if isinstance(event, Stopped) else "failed"

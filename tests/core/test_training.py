@@ -18,8 +18,9 @@ from mesm_core.inference.asking import Question, Reply, load_asker
 from mesm_core.inference.predictor import Asked, MomentRetriever
 from mesm_core.inference.scoring import load_for_scoring, score_checkpoint
 from mesm_core.training.checkpoint import load_checkpoint, save_checkpoint
+from mesm_core.training.directory import prepare_directory
 from mesm_core.training.events import EpochDone, Finished
-from mesm_core.training.run import Run, prepare_directory
+from mesm_core.training.run import Run
 from tests.conftest import Evil, Trained, invent, small_config
 
 CPU = torch.device("cpu")
@@ -63,7 +64,7 @@ def test_a_record_without_its_checkpoint_is_dropped_on_resume(trained: Trained, 
     events(Run(config, trained.paths, tmp_path, device=CPU))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 2}\n{"epo')
-    Run(config, trained.paths, tmp_path, device=CPU, resume=True)
+    events(Run(config, trained.paths, tmp_path, device=CPU, resume=True))
     assert [json.loads(line)["epoch"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1]
 
 

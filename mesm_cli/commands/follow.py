@@ -1,0 +1,129 @@
+"""A training run as it is shown: its events as lines and a live bar, and signals that end it in order."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from mesm_cli import render
+
+if TYPE_CHECKING:
+    from mesm_core.training.events import EpochDone, Started
+    from mesm_core.training.run import Run
+
+LOSSES = {"loss": "loss", "loss_span": "span", "loss_giou": "giou", "loss_label": "label",
+          "loss_saliency": "saliency", "loss_rec_fw": "rec_fw", "loss_rec_ss": "rec_ss"}  # fmt: skip
+Speaker = Callable[[str], None]
+
+
+class Signals:
+    """What a signal does: before the first step it ends the program, later it asks the run to stop."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.stepping = False
+        self.received: int | None = None
+
+    def __call__(self, number: int, _: object) -> None:
+        """Handle a signal; a second one ends the program at once."""
+        again, self.received = self.received is not None, number
+        if again or not self.stepping:
+            raise KeyboardInterrupt
+        self._run.ask_to_stop()
+        render.note("Stopping after this step; once more to stop at once.")
+
+    @property
+    def exit_code(self) -> int:
+        """The shell's exit code for a program that a signal ended."""
+        return 128 + (self.received or signal.SIGINT)
+
+
+@contextmanager
+def signals(run: Run) -> Iterator[Signals]:
+    """Let INT and TERM end a run in order, as long as the context lasts."""
+    handler = Signals(run)
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield handler
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def follow(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
+    """Show a run's events as they come; return its result, and the exit code: 0, or a signal's."""
+    from mesm_core.training.directory import BEST
+    from mesm_core.training.events import Busy, EpochDone, Finished, Started, Stopped, Warned
+    from mesm_core.training.loop import Step
+
+    result: dict[str, Any] = {"run": str(run.directory)}
+    code = 0
+    with signals(run) as handler, render.training_progress(quiet=not run.team.leads) as display:
+        for event in run.train():
+            if isinstance(event, Started):
+                _started(event, run, human)
+            elif isinstance(event, Step):
+                handler.stepping = True
+                display.step(event, epochs=run.config.train.epochs)
+            elif isinstance(event, Warned):
+                render.warn(event.message)
+            elif isinstance(event, Busy):
+                display.busy(event.what, event.done, event.total)
+            elif isinstance(event, EpochDone):
+                human(_epoch_line(event, run.config.train.epochs))
+            elif isinstance(event, Stopped):
+                code = handler.exit_code
+                result["stopped"] = {"epoch": event.epoch, "step": event.step}
+                human(f"Stopped in epoch {event.epoch} after step {event.step}, and saved.")
+                human(f"Go on with: mesm train --resume {run.directory}")
+            elif isinstance(event, Finished):
+                result |= {"best_epoch": event.best_epoch, "best_score": event.best_score}
+                result["stopped_early"] = event.stopped_early
+                if event.stopped_early:
+                    human(f"Stopped early: no better score in {run.config.train.patience} evaluations")
+    if result.get("best_epoch") is not None:
+        result["best"] = str(run.directory / BEST)
+        human(f"Best: epoch {result['best_epoch']}, {run.config.eval.select} {result['best_score']:.2f}")
+        human(f"Checkpoint: {result['best']}")
+    return result, code
+
+
+def _started(event: Started, run: Run, human: Speaker) -> None:
+    from mesm_core.errors import listing
+
+    train = run.config.train
+    if event.skipped:
+        render.warn(f"{len(event.skipped)} videos have no features and are left out")
+    for split, repairs in event.repairs.items():
+        made = ", ".join(f"{count} {what}" for what, count in repairs.items())
+        human(f"[dim]Annotations of {split} repaired: {made}[/]")
+    human(
+        f"Training on {event.queries} queries in {event.videos} videos: {event.parameters:,} parameters "
+        f"on {run.device}, {event.epochs} epochs, chosen on {', '.join(run.eval_data)}"
+    )
+    if run.team.world > 1 or train.accumulate > 1:
+        parts = f"{run.team.world} processes × {train.accumulate} batches × {train.batch_size}"
+        human(f"A step takes {event.effective_batch} groups ({parts}), learning rate {train.lr:g}")
+    if event.fresh:
+        render.warn(f"{len(event.fresh)} weights are not the checkpoint's but new: {listing(event.fresh, limit=3)}")
+    if event.first_step > 1:
+        human(f"Going on in epoch {event.first_epoch} after step {event.first_step - 1}")
+    elif event.first_epoch > event.epochs:
+        human(f"All {event.epochs} epochs are done; --set train.epochs=N goes on.")
+    elif event.first_epoch > 1:
+        human(f"Going on after epoch {event.first_epoch - 1}")
+
+
+def _epoch_line(event: EpochDone, epochs: int) -> str:
+    record = event.record
+    parts = [f"[bold]{record['epoch']:>4}/{epochs}[/]"]
+    if record["losses"]:
+        # Every loss where there is room for it, the total where there is not; metrics.jsonl has them all.
+        shown = LOSSES if (render.width() or render.WIDE) >= render.WIDE else {"loss": "loss"}
+        losses = [f"{short} {record['losses'][key]:.3g}" for key, short in shown.items() if key in record["losses"]]
+        parts.append(" ".join(losses) + f"  {record['queries_per_s']:.0f} q/s")
+    for split, brief in record.get("eval", {}).items():
+        parts.append(f"[cyan]{split}[/] mIoU {brief['MR-full-mIoU']:.2f} R1@0.5 {brief['MR-full-R1@0.5']:.2f}")
+    return "  ".join(parts) + ("  [green]best[/]" if event.best else "")

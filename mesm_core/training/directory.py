@@ -1,0 +1,154 @@
+"""A run's folder: what lies in it, who may use it, and its newest checkpoint that can be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mesm_core.data.files import write_atomically
+from mesm_core.errors import CheckpointError, OutputError
+from mesm_core.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+BEST, LAST, CONFIG, METRICS, PREDICTIONS = "best.pt", "last.pt", "config.json", "metrics.jsonl", "predictions"
+RECORD, NOT_FINITE, LOCK = "run.json", "not-finite.json", ".lock"
+_OLDER = "last.{}.pt"
+_OURS = (
+    BEST,
+    LAST,
+    "last.*.pt",
+    CONFIG,
+    METRICS,
+    RECORD,
+    NOT_FINITE,
+    "events.out.tfevents.*",
+    f"{PREDICTIONS}/*.jsonl",
+)
+
+
+def run_directory(root: Path, dataset: str, name: str) -> Path:
+    """Return ``root/<dataset>-<name>``."""
+    return root / f"{dataset}-{name}"
+
+
+def prepare_directory(directory: Path, *, overwrite: bool) -> None:
+    """Make a run's directory; with ``overwrite``, without what an earlier run left there.
+
+    Raises:
+        OutputError: it holds a run and ``overwrite`` is off, or it cannot be written.
+    """
+    leftovers = [path for pattern in _OURS for path in directory.glob(pattern)]
+    if leftovers and not overwrite:
+        raise OutputError(
+            f"{directory} already holds a run.",
+            hint=f"Go on with it: --resume {directory}. Replace it: --overwrite. Keep both: --name ANOTHER.",
+        )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in leftovers:
+            path.unlink()
+    except OSError as error:
+        raise OutputError(f"{directory} cannot be written: {error.strerror}.") from error
+
+
+@contextmanager
+def claimed(directory: Path) -> Iterator[None]:
+    """Hold a run's folder as long as the context lasts; the system lets go of it if the process is killed.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be written.
+    """
+    lock = FileLock(directory / LOCK)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OutputError(
+            f"Another process is training in {directory}.", hint="Wait for it, or give this run another --name."
+        ) from None
+    except OSError as error:
+        raise OutputError(f"{directory} cannot be written: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        if [path.name for path in directory.iterdir()] == [LOCK]:  # nothing came of it
+            (directory / LOCK).unlink(missing_ok=True)
+            directory.rmdir()
+        lock.release()
+
+
+def save_last(directory: Path, checkpoint: Checkpoint, *, keep: int) -> None:
+    """Write ``last.pt``; the ones before stay as ``last.1.pt``, ``last.2.pt``, …, ``keep`` in all.
+
+    Raises:
+        OutputError: it could not be written; the ones before are as they were.
+    """
+    fresh = directory / "last.new.pt"
+    save_checkpoint(fresh, checkpoint)
+    # From the oldest on, so that a kill between two renames loses none.
+    for age in range(keep - 1, 0, -1):
+        before = directory / (LAST if age == 1 else _OLDER.format(age - 1))
+        if before.exists():
+            before.replace(directory / _OLDER.format(age))
+    fresh.replace(directory / LAST)
+
+
+def load_last(directory: Path) -> tuple[Checkpoint, list[str]]:
+    """Return the newest checkpoint that can be read, and what was wrong with newer ones.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    older = sorted(directory.glob("last.[0-9]*.pt"), key=lambda path: int(path.name.split(".")[1]))
+    candidates = [path for path in (directory / "last.new.pt", directory / LAST, *older) if path.exists()]
+    problems: list[str] = []
+    for path in candidates:
+        try:
+            checkpoint = load_checkpoint(path)
+        except CheckpointError as error:
+            if path.name != "last.new.pt":  # it was being written when the run was killed
+                problems.append(error.message)
+            continue
+        return checkpoint, [f"{problem} Going on from {path.name} instead." for problem in problems]
+    if problems:
+        raise CheckpointError("\n".join(problems), hint="No checkpoint of the run can be read: start again.")
+    raise CheckpointError(
+        f"{directory} has no {LAST}: nothing of a run was saved there.", hint="Start again, with --overwrite."
+    )
+
+
+def append_record(directory: Path, record: Mapping[str, Any]) -> None:
+    """Append a line to metrics.jsonl.
+
+    Raises:
+        OutputError: it could not be written.
+    """
+    try:
+        with (directory / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise OutputError(f"{directory / METRICS} could not be written: {error.strerror}.") from error
+
+
+def read_records(directory: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of metrics.jsonl; one that was cut short by a kill is left out."""
+    path = directory / METRICS
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def drop_records_after(directory: Path, epoch: int) -> None:
+    """Remove the records of epochs that were written without their checkpoint."""
+    kept = [record for record in read_records(directory) if record["epoch"] <= epoch]
+    write_atomically(directory / METRICS, "".join(json.dumps(record) + "\n" for record in kept).encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all."""
+    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,113 @@
+"""Where a run's curves go besides metrics.jsonl: TensorBoard, and others behind extras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from mesm_core.errors import ConfigError
+
+
+class Logger(Protocol):
+    """Takes an epoch's numbers."""
+
+    def write(self, scalars: Mapping[str, float], epoch: int) -> None:
+        """Keep the numbers of an epoch (from 1), by name."""
+        ...
+
+    def close(self) -> None:
+        """Finish writing."""
+        ...
+
+
+class TensorBoard:
+    """Scalars for TensorBoard, in the run's folder."""
+
+    def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(directory))
+
+    def write(self, scalars: Mapping[str, float], epoch: int) -> None:
+        """Keep the numbers of an epoch."""
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Finish writing."""
+        self._writer.close()
+
+
+class Wandb:
+    """Weights & Biases (extra ``wandb``); project and mode come from its own environment variables."""
+
+    def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
+        import wandb
+
+        self._run = wandb.init(name=directory.name, dir=str(directory), config=dict(config), resume="allow")
+
+    def write(self, scalars: Mapping[str, float], epoch: int) -> None:
+        """Keep the numbers of an epoch."""
+        self._run.log(dict(scalars), step=epoch)
+
+    def close(self) -> None:
+        """Finish writing."""
+        self._run.finish()
+
+
+class Mlflow:
+    """MLflow (extra ``mlflow``); the server comes from its own environment variables."""
+
+    def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
+        import mlflow
+
+        self._mlflow = mlflow
+        mlflow.start_run(run_name=directory.name)
+        mlflow.log_dict(dict(config), "config.json")
+
+    def write(self, scalars: Mapping[str, float], epoch: int) -> None:
+        """Keep the numbers of an epoch; MLflow's names have no @."""
+        self._mlflow.log_metrics({name.replace("@", "_at_"): value for name, value in scalars.items()}, step=epoch)
+
+    def close(self) -> None:
+        """Finish writing."""
+        self._mlflow.end_run()
+
+
+LOGGERS: dict[str, Callable[[Path, Mapping[str, Any]], Logger]] = {
+    "tensorboard": TensorBoard,
+    "wandb": Wandb,
+    "mlflow": Mlflow,
+}
+
+
+def open_loggers(names: tuple[str, ...], directory: Path, config: Mapping[str, Any]) -> list[Logger]:
+    """Return the named loggers, ready to write.
+
+    Raises:
+        ConfigError: a logger's package is not installed.
+    """
+    loggers = []
+    for name in names:
+        try:
+            loggers.append(LOGGERS[name](directory, config))
+        except ImportError as error:
+            raise ConfigError(
+                f"train.loggers: {name} is not installed.", hint=f"pip install 'mesm[{name}]'."
+            ) from error
+    return loggers
+
+
+def scalars_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return an epoch's record as named numbers: losses, learning rate, speed and metrics.
+
+    >>> scalars_of({"losses": {"loss": 2.0}, "lr": 0.1, "queries_per_s": 9.0, "eval": {"val": {"MR-full-mIoU": 5.0}}})
+    {'loss/loss': 2.0, 'train/lr': 0.1, 'train/queries_per_s': 9.0, 'val/MR-full-mIoU': 5.0}
+    """
+    scalars = {f"loss/{name}": value for name, value in record["losses"].items()}
+    scalars |= {"train/lr": record["lr"], "train/queries_per_s": record["queries_per_s"]}
+    for split, brief in record.get("eval", {}).items():
+        scalars |= {f"{split}/{key}": value for key, value in brief.items() if value is not None}
+    return scalars

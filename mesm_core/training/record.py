@@ -1,0 +1,174 @@
+"""What is kept of a run besides its numbers: when, how long, on what, with which versions; and the list of runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mesm_core import __version__
+from mesm_core.config.load import flatten
+from mesm_core.errors import DataError
+from mesm_core.training.directory import CONFIG, RECORD, read_records, write_json
+
+PACKAGES = ("torch", "numpy", "h5py", "scipy", "pydantic")
+
+
+class RunRecord:
+    """``run.json``: one entry a session (a start or a resumption), closed with how it ended."""
+
+    def __init__(self, directory: Path, *, device: str, processes: int, first_epoch: int) -> None:
+        self._path = directory / RECORD
+        self._began = time.monotonic()
+        self._sessions = _sessions(self._path)
+        self._sessions.append(
+            {
+                "started": _now(),
+                "first_epoch": first_epoch,
+                "command": sys.argv,
+                "device": device,
+                "processes": processes,
+                "host": host_facts(),
+                "versions": versions(),
+                "git": git_commit(Path.cwd()),
+                "seconds": 0.0,
+                "end": "running",
+            }
+        )
+
+    def write(self, end: str = "running") -> None:
+        """Write the record; ``end`` is running, finished, stopped early, interrupted, or an error's message."""
+        self._sessions[-1] |= {"seconds": round(time.monotonic() - self._began, 1), "end": end}
+        write_json(self._path, {"sessions": self._sessions})
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run as a folder tells it; ``status`` is how its last session ended, ``best`` the record of the best epoch."""
+
+    path: Path
+    config: dict[str, Any]
+    records: list[dict[str, Any]]
+    sessions: list[dict[str, Any]]
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        return str(self.config["dataset"]["name"])
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that are done."""
+        return max((record["epoch"] for record in self.records), default=0)
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The record of the best epoch so far, or None before the first evaluation."""
+        judged = [record for record in self.records if record.get("best")]
+        return judged[-1] if judged else None
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in all sessions."""
+        return float(sum(session["seconds"] for session in self.sessions))
+
+    @property
+    def started(self) -> str:
+        """When the first session started (ISO 8601), or an empty string."""
+        return str(self.sessions[0]["started"]) if self.sessions else ""
+
+    @property
+    def status(self) -> str:
+        """How the last session ended; one that was killed still says running."""
+        return str(self.sessions[-1]["end"]) if self.sessions else "unknown"
+
+
+def read_run(path: Path) -> RunSummary:
+    """Return what a run's folder tells.
+
+    Raises:
+        DataError: it holds no run.
+    """
+    config = path / CONFIG
+    if not config.is_file():
+        raise DataError(f"{path} holds no run: it has no {CONFIG}.", hint="`mesm runs` lists the runs there are.")
+    try:
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        return RunSummary(path, settings, read_records(path), _sessions(path / RECORD))
+    except ValueError as error:
+        raise DataError(f"{path}: {error}.") from error
+
+
+def find_runs(root: Path) -> list[RunSummary]:
+    """Return the runs in a folder, the newest first.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise DataError(f"No folder of runs at {root}.", hint="`mesm train` makes one; `mesm runs DIR` lists another.")
+    runs = [read_run(path.parent) for path in root.glob(f"*/{CONFIG}")]
+    return sorted(runs, key=lambda run: run.started, reverse=True)
+
+
+def config_differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return (key, value in a, value in b) of each setting that differs; None where one side lacks it.
+
+    >>> config_differences({"train": {"lr": 1, "seed": 2}}, {"train": {"lr": 3, "seed": 2}})
+    [('train.lr', 1, 3)]
+    """
+    left, right = dict(flatten(a)), dict(flatten(b))
+    keys = dict.fromkeys([*left, *right])
+    return [(key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of mesm, Python and the packages that decide numbers."""
+    found = {"mesm": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def host_facts() -> dict[str, Any]:
+    """Return the machine's name, system, processor and number of cores."""
+    return {
+        "name": platform.node(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+    }
+
+
+def git_commit(folder: Path) -> str | None:
+    """Return the commit of the repository that ``folder`` is in, ``+changes`` behind it where there are, or None."""
+    try:
+        words = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+changes"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _sessions(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["sessions"])
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
