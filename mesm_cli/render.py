@@ -273,6 +273,26 @@ def timeline(rows: Iterable[tuple[float, float, float]], *, duration: float, sal
     _out.print(f"{' ' * 29}{axis}", soft_wrap=True, style="dim")
 
 
+def curves(series: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    """Draw one line a curve of (epoch, value) points on stdout: its name, first and last value, and its course."""
+    shown = max(min(_out.width, 100) - 44, 16)
+    for name, points in series.items():
+        values = np.array([value for _, value in points])
+        first, last = f"{values[0]:.4g}", f"{values[-1]:.4g}"
+        _out.print(f"{name:<20} {first:>8} → {last:<8}  [cyan]{sparkline(values, shown)}[/]", soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in words.
+
+    >>> duration(42), duration(3725)
+    ('42 s', '1 h 2 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def sparkline(values: np.ndarray, width: int) -> str:
     """Return a curve of ``width`` characters, from its lowest to its highest value.
 

@@ -19,6 +19,7 @@ LAYERS = [
     {"mesm_core.data", "mesm_core.text", "mesm_core.model", "mesm_core.losses", "mesm_core.metrics"},
     {"mesm_core.build", "mesm_core.inference.decode"},
     {"mesm_core.training", "mesm_core.inference", "mesm_core.official", "mesm_core.pages"},
+    {"mesm_core.bench"},
     {"mesm_cli"},
 ]
 

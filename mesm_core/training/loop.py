@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,13 +21,17 @@ from mesm_core.types import Batch, Targets
 
 @dataclass(frozen=True)
 class Step:
-    """One step done: which, how many queries, and its losses (detached; reading them waits for the device)."""
+    """One step done: which, how many queries, and its losses (detached; reading them waits for the device).
+
+    ``waited``: seconds in which no batch was ready.
+    """
 
     epoch: int
     index: int
     steps: int
     queries: int
     losses: dict[str, Tensor]
+    waited: float = 0.0
 
 
 def train_epoch(
@@ -73,9 +78,11 @@ def train_epoch(
     for step, parts in enumerate(work, start=first):
         optimizer.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
-        queries = 0
+        queries, waited = 0, 0.0
         for number, (index, weight) in enumerate(parts, start=1):
+            asked = time.perf_counter()
             batch = next(batches)
+            waited += time.perf_counter() - asked
             seed_everything(seed, epoch, index)
             # Processes exchange gradients once a step, behind its last batch.
             waits = team.world > 1 and number < len(parts)
@@ -94,7 +101,7 @@ def train_epoch(
         if grad_clip > 0:
             torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
         optimizer.step()
-        yield Step(epoch, step, steps, queries, losses)
+        yield Step(epoch, step, steps, queries, losses, waited)
     watch.finish()
 
 

@@ -1,0 +1,102 @@
+"""``mesm bench``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mesm_cli import options, render
+
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Batches to time.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads. Default: torch's.", show_default=False)
+]
+Compare = Annotated[
+    Path | None,
+    typer.Option("--compare", help="An earlier run's --json output, to compare with.", show_default=False),
+]
+FIGURES = (
+    ("training, queries/s", "training", "queries_per_s"),
+    ("training, products/query", "training", "products_per_query"),
+    ("training, useful GFLOP/s", "training", "useful_gflops"),
+    ("training, share of the product's rate", "training", "useful_share_of_product_rate"),
+    ("training, share waiting for data", "training", "waiting_for_data"),
+    ("evaluation, queries/s", "evaluation", "queries_per_s"),
+    ("evaluation, products/query", "evaluation", "products_per_query"),
+    ("evaluation, share of the product's rate", "evaluation", "useful_share_of_product_rate"),
+    ("prediction, model ms", "prediction", "model_ms"),
+    ("prediction, answer ms", "prediction", "answer_ms"),
+)
+
+
+def bench(
+    dataset: Annotated[str, typer.Option("--dataset", help="Dataset, by the name of its preset.")] = "tacos",
+    config: options.ConfigFile = None,
+    set_: options.Set = None,
+    precision: options.Precision = None,
+    compile_: options.Compile = False,
+    device: options.Device = "auto",
+    threads: Threads = None,
+    steps: Steps = 10,
+    compare: Compare = None,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Measure training, evaluation and prediction on invented data of the dataset's real size.
+
+    A product is a float32 product of two 2048 × 2048 matrices on the same device: the unit that carries between
+    machines. Useful operations are those of valid frames and words. Prediction is one query about a video of 150
+    seconds, with one thread.
+
+    Example: mesm bench --dataset tacos --set model.video_dim=512 --json > before.json
+    """
+    import torch
+
+    from mesm_core.bench.measure import Stage
+    from mesm_core.bench.measure import bench as measure
+    from mesm_core.build import build_device
+    from mesm_core.config.load import load_config
+
+    earlier = None if compare is None else _read(compare)
+    overrides = [*(set_ or []), *([f"train.precision={precision}"] if precision else [])]
+    settings = load_config(dataset, file=config, overrides=[*overrides, f"train.compile={str(compile_).lower()}"])
+    where = build_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    result: dict[str, Any] = {}
+    with render.progress("Measuring", None) as advance:
+        for event in measure(settings, device=where, steps=steps):
+            if isinstance(event, Stage):
+                advance(1, event.name)
+            else:
+                result = event
+    if json_:
+        render.data(result | ({} if earlier is None else {"compared_with": earlier}))
+        return
+    parts = f"{result['threads']} threads, {result['precision']}{', compiled' if result['compile'] else ''}"
+    render.say(f"{dataset} on {result['device']}, {parts}, torch {result['versions']['torch']}")
+    render.say(f"A product takes {1e3 * result['product_seconds']:.1f} ms; peak memory {result['peak_memory_mb']} MB\n")
+    rows = [[name, result[part][key], *_against(earlier, part, key, result)] for name, part, key in FIGURES]
+    render.table(["", "now", *(["then", "now/then"] if earlier else [])], rows)
+
+
+def _against(earlier: dict[str, Any] | None, part: str, key: str, now: dict[str, Any]) -> list[str]:
+    if earlier is None:
+        return []
+    then = earlier[part][key]
+    return [str(then), f"{now[part][key] / then:.2f}" if then else "–"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from mesm_core.errors import DataError
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if all(key in content[part] for _, part, key in FIGURES):
+            return dict(content)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise DataError(f"{path} is not what `mesm bench --json` writes.", hint="Measure again: mesm bench --json > FILE")

@@ -1,0 +1,143 @@
+"""``mesm runs``: what was trained, how it went, and what made the difference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mesm_cli import options, render
+
+if TYPE_CHECKING:
+    from mesm_core.training.record import RunSummary
+
+
+class _ListFirst(TyperGroup):
+    """A group whose first word may also be a folder: `mesm runs DIR` is `mesm runs list DIR`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ListFirst,
+    help="List runs (mesm runs [DIR]), draw their curves, compare their settings.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, e.g. runs/tacos-default.")]
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", help="Write it as a page.", show_default=False, rich_help_panel=options.OUTPUT),
+]
+ROOT = Path("runs")
+COLUMNS = ("mIoU", "R1@0.5", "R1@0.7", "mAP")
+
+
+@app.command("list")
+def list_(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder of the runs.")] = ROOT,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """List the runs of a folder, the newest first: epochs, best metrics, when, how long, how each ended.
+
+    Example: mesm runs; then mesm runs show runs/tacos-default
+    """
+    from mesm_core.training.record import find_runs
+
+    found = find_runs(folder)
+    if json_:
+        render.data([_as_json(run) for run in found])
+        return
+    if not found:
+        render.say(f"No runs in {folder} yet: `mesm train` makes one.")
+        return
+    rows = [
+        [
+            run.path.name,
+            f"{run.epochs}/{run.config['train']['epochs']}",
+            *(_score(run, name) for name in COLUMNS[:2]),
+            run.started[:16].replace("T", " "),
+            render.duration(run.seconds),
+            run.status,
+        ]
+        for run in found
+    ]
+    render.table(["run", "epochs", *COLUMNS[:2], "started (UTC)", "took", "status"], rows)
+
+
+@app.command()
+def show(
+    run: RunFolder,
+    html: Html = None,
+    overwrite: options.Overwrite = False,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Draw a run's losses and metrics; tell its best epoch, sessions and versions."""
+    from mesm_core.pages.runs import run_curves, write_run_page
+    from mesm_core.training.record import read_run
+
+    summary = read_run(run)
+    if html is not None:
+        write_run_page(html, summary, overwrite=overwrite)
+        render.note(f"Page: {html}")
+    if json_:
+        render.data(_as_json(summary) | {"records": summary.records, "sessions": summary.sessions})
+        return
+    render.say(f"[bold]{run}[/]  {summary.dataset}, {summary.epochs} epochs done, {summary.status}")
+    for chart in run_curves(summary).values():
+        render.curves(chart)
+    for session in summary.sessions:
+        host, torch = session["host"]["processor"], session["versions"].get("torch")
+        commit = f", commit {session['git'][:12]}" if session["git"] else ""
+        took = render.duration(session["seconds"])
+        render.say(f"[dim]{session['started']}: {took} on {session['device']} ({host}), torch {torch}{commit}[/]")
+
+
+@app.command()
+def diff(
+    a: RunFolder,
+    b: RunFolder,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show the settings in which two runs differ, and what each reached."""
+    from mesm_core.training.record import config_differences, read_run
+
+    first, second = read_run(a), read_run(b)
+    changed = config_differences(first.config, second.config)
+    if json_:
+        render.data({"settings": {key: [x, y] for key, x, y in changed}, "runs": [_as_json(first), _as_json(second)]})
+        return
+    if not changed:
+        render.say("The settings are the same.")
+    rows = [(key, render.value_text(x), render.value_text(y)) for key, x, y in changed]
+    scores = [(f"best {name}", _score(first, name), _score(second, name)) for name in COLUMNS]
+    render.table(["", first.path.name, second.path.name], [*rows, *scores])
+
+
+def _score(run: RunSummary, name: str) -> str | None:
+    if run.best is None:
+        return None
+    values = [
+        brief[f"MR-full-{name}"] for brief in run.best["eval"].values() if brief.get(f"MR-full-{name}") is not None
+    ]
+    return f"{sum(values) / len(values):.2f}" if values else None
+
+
+def _as_json(run: RunSummary) -> dict[str, Any]:
+    return {
+        "run": str(run.path),
+        "dataset": run.dataset,
+        "epochs": run.epochs,
+        "of": run.config["train"]["epochs"],
+        "best": None if run.best is None else {"epoch": run.best["epoch"], "eval": run.best["eval"]},
+        "started": run.started,
+        "seconds": run.seconds,
+        "status": run.status,
+    }

@@ -1,0 +1,232 @@
+"""Timings of training, evaluation and prediction beside a matrix product, the unit that carries between machines."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mesm_core.bench.flops import forward_flops, training_flops
+from mesm_core.bench.sizes import InventedText, invented_dataset
+from mesm_core.build import build_criterion, build_model, evaluation_settings
+from mesm_core.config.schema import Config
+from mesm_core.data.dataset import MomentDataset
+from mesm_core.inference.evaluate import predict_split
+from mesm_core.inference.predictor import MomentRetriever
+from mesm_core.model.mesm import Mesm
+from mesm_core.training.loop import train_epoch
+from mesm_core.training.memory import keep_freed_memory
+from mesm_core.training.optim import make_optimizer
+from mesm_core.training.precision import compiled, use_precision
+from mesm_core.training.record import host_facts, versions
+from mesm_core.types import Batch
+
+GEMM = 2048
+WARM_UP = 2
+VIDEO_SECONDS = 150.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is measured next."""
+
+    name: str
+
+
+class _Part(MomentDataset):
+    """The first groups of a dataset's evaluation."""
+
+    def __init__(self, whole: MomentDataset, batches: int) -> None:
+        self.__dict__ |= vars(whole)
+        self._batches = batches
+
+    def eval_plan(self, *, batch_size: int) -> list[list[tuple[int, ...]]]:
+        """Return the first batches of the split."""
+        return super().eval_plan(batch_size=batch_size)[: self._batches]
+
+
+def bench(config: Config, *, device: torch.device, steps: int) -> Iterator[Stage | dict[str, Any]]:
+    """Yield what is measured next, and at the end the results.
+
+    Args:
+        steps: batches to time of training and of evaluation, after warming up.
+    """
+    keep_freed_memory()
+    yield Stage("matrix product")
+    product = seconds_of_product(device)
+    yield Stage("invented data")
+    data, text = invented_dataset(config)
+    torch.manual_seed(config.train.seed)
+    model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words).to(device)
+    yield Stage("training")
+    training = _training(config, model, data, device=device, steps=steps)
+    yield Stage("evaluation")
+    evaluation = _evaluation(config, model, data, device=device, steps=steps)
+    yield Stage("prediction")
+    prediction = _prediction(config, model, text, device=device)
+    for part in (training, evaluation):
+        part["products_per_query"] = round(part.pop("seconds_per_query") / product, 3)
+        part["useful_share_of_product_rate"] = round(part["useful_gflops"] / (2e-9 * GEMM**3 / product), 3)
+    yield {
+        "dataset": config.dataset.name,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "precision": config.train.precision,
+        "compile": config.train.compile,
+        "video_dim": config.model.video_dim,
+        "steps": steps,
+        "product_seconds": round(product, 5),
+        "training": training,
+        "evaluation": evaluation,
+        "prediction": prediction,
+        "peak_memory_mb": round(peak_memory(device) / 2**20),
+        "host": host_facts(),
+        "versions": versions(),
+        "command": sys.argv,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def seconds_of_product(device: torch.device, *, size: int = GEMM, repeats: int = 10) -> float:
+    """Return the time of one float32 product of (size, size) matrices: the median of ``repeats``, after warming up."""
+    a, b = torch.randn(2, size, size, device=device)
+    times = []
+    for _ in range(3 + repeats):
+        began = _now(device)
+        a @ b
+        times.append(_now(device) - began)
+    return statistics.median(times[3:])
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes that the process held: of the GPU's memory, or of the host's."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _training(config: Config, model: Mesm, data: MomentDataset, *, device: torch.device, steps: int) -> dict[str, Any]:
+    train = config.train
+    criterion = build_criterion(config.loss, config.model)
+    optimizer = make_optimizer(model, lr=train.lr, weight_decay=train.weight_decay)
+    plan = data.plan(seed=train.seed, epoch=0, batch_size=train.batch_size)
+    count = min(steps, len(plan) - WARM_UP)
+    queries, waited, began = 0, 0.0, _now(device)
+    for step in train_epoch(
+        compiled(model) if train.compile else model,
+        criterion,
+        optimizer,
+        data,
+        epoch=0,
+        seed=train.seed,
+        batch_size=train.batch_size,
+        grad_clip=train.grad_clip,
+        device=device,
+        precision=train.precision,
+    ):
+        if step.index + 1 == WARM_UP:
+            began = _now(device)
+        elif step.index >= WARM_UP:
+            queries, waited = queries + step.queries, waited + step.waited
+        if step.index + 1 == WARM_UP + count:
+            break
+    seconds = _now(device) - began
+    flops = 0.0
+    for index in range(WARM_UP, WARM_UP + count):
+        batch = data.train_batch(plan[index], seed=train.seed, epoch=0, index=index)
+        flops += sum(_training_flops(config, batch, config.text.vocab_size))
+    return _speed(queries, seconds, flops) | {"waiting_for_data": round(waited / seconds, 3)}
+
+
+def _evaluation(
+    config: Config, model: Mesm, data: MomentDataset, *, device: torch.device, steps: int
+) -> dict[str, Any]:
+    use_precision(model, device, "fp32")
+    settings = evaluation_settings(config)
+    arguments: dict[str, Any] = {
+        "batch_size": settings["batch_size"], "device": device, "decoding": settings["decoding"]
+    }  # fmt: skip
+    predict_split(model, _Part(data, 1), **arguments)
+    began = _now(device)
+    answered = predict_split(model, _Part(data, steps), **arguments)
+    seconds = _now(device) - began
+    flops = 0.0
+    for batch in data.batches(_Part(data, steps).eval_plan(batch_size=settings["batch_size"])):
+        flops += sum(forward_flops(config.model, frames=t, words=w) for t, w in zip(*_valid(batch), strict=True))
+    return _speed(len(answered), seconds, flops)
+
+
+def _prediction(config: Config, model: Mesm, text: InventedText, *, device: torch.device) -> dict[str, Any]:
+    """Time one query about a video of 150 seconds; on the CPU with one thread, as a server's worker has."""
+    retriever = MomentRetriever(config=config, model=model, text=text, device=device)
+    rate = 1 / config.dataset.clip_len if config.dataset.clip_len > 0 else 1.0
+    frames = np.random.default_rng(0).normal(size=(round(VIDEO_SECONDS * rate), config.model.video_dim))
+    threads = torch.get_num_threads()
+    inside: list[float] = []
+    forward = model.forward
+
+    def timed(*inputs: Any) -> Any:
+        began = _now(device)
+        output = forward(*inputs)
+        inside.append(_now(device) - began)
+        return output
+
+    model.forward = timed  # type: ignore[method-assign, assignment]
+    torch.set_num_threads(1)
+    try:
+        whole = []
+        for _ in range(23):
+            began = _now(device)
+            retriever.locate(frames.astype(np.float32), ["w w w w w w w w"], duration=VIDEO_SECONDS)
+            whole.append(_now(device) - began)
+    finally:
+        torch.set_num_threads(threads)
+        model.forward = forward  # type: ignore[method-assign]
+    used = min(len(frames), config.dataset.max_frames)
+    return {
+        "frames": used,
+        "model_ms": round(1e3 * statistics.median(inside[3:]), 2),
+        "model_ms_best": round(1e3 * min(inside[3:]), 2),
+        "answer_ms": round(1e3 * statistics.median(whole[3:]), 2),
+        "threads": 1,
+    }
+
+
+def _training_flops(config: Config, batch: Batch, classes: int) -> Iterator[float]:
+    if batch.targets is None:
+        raise ValueError("a training batch has targets")
+    moments = batch.targets.moment_mask.sum(dim=1).tolist()
+    for frames, words, moment in zip(*_valid(batch), moments, strict=True):
+        yield training_flops(config.model, frames=frames, words=words, moment=moment, classes=classes)
+
+
+def _valid(batch: Batch) -> tuple[list[int], list[int]]:
+    frames = batch.inputs.video_mask.sum(dim=1)[batch.inputs.video_index]
+    return frames.tolist(), batch.inputs.words_mask.sum(dim=1).tolist()
+
+
+def _speed(queries: int, seconds: float, flops: float) -> dict[str, Any]:
+    return {
+        "queries": queries,
+        "queries_per_s": round(queries / seconds, 2),
+        "seconds_per_query": seconds / queries,
+        "useful_gflops": round(flops / seconds / 1e9, 1),
+    }
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,68 @@
+"""A run as a page: its curves, its best epoch, what it ran on, its settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mesm_core.config.load import flatten
+from mesm_core.data.files import write_atomically
+from mesm_core.pages.page import cards, curves, page, section, stats, table
+from mesm_core.training.record import RunSummary
+
+METRICS = ("mIoU", "R1@0.5", "R1@0.7", "mAP")
+
+
+def run_curves(run: RunSummary) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Return a run's curves by chart and name, as (epoch, value) points."""
+    losses: dict[str, list[tuple[float, float]]] = {}
+    scores: dict[str, list[tuple[float, float]]] = {}
+    for record in run.records:
+        for name, value in record["losses"].items():
+            if name.startswith("loss") and not name[-1].isdigit():
+                losses.setdefault(name, []).append((record["epoch"], value))
+        for split, brief in record.get("eval", {}).items():
+            for metric in METRICS:
+                value = brief.get(f"MR-full-{metric}")
+                if value is not None:
+                    scores.setdefault(f"{split} {metric}", []).append((record["epoch"], value))
+    return {"losses": losses, "metrics": scores}
+
+
+def write_run_page(path: Path, run: RunSummary, *, overwrite: bool = False) -> None:
+    """Write the page of a run.
+
+    Raises:
+        OutputError: the file exists and ``overwrite`` is off.
+    """
+    lines = run_curves(run)
+    total = {name: points for name, points in lines["losses"].items() if name == "loss"}
+    parts = {name: points for name, points in lines["losses"].items() if name != "loss"}
+    body = [
+        section("Best epoch", stats(_best(run))),
+        section("Metrics", curves(lines["metrics"], x="epoch")),
+        cards([section("Loss", curves(total, x="epoch")), section("Its parts", curves(parts, x="epoch"))]),
+        section("Sessions", _sessions(run.sessions)),
+        section("Settings", table(["setting", "value"], [[key, str(value)] for key, value in flatten(run.config)])),
+    ]
+    subtitle = f"{run.dataset}, {run.epochs} epochs done, {run.status}"
+    write_atomically(path, page(run.path.name, subtitle, body).encode(), overwrite=overwrite)
+
+
+def _best(run: RunSummary) -> list[tuple[str, float | None]]:
+    if run.best is None:
+        return [("epochs evaluated", 0.0)]
+    rows: list[tuple[str, float | None]] = []
+    for split, brief in run.best["eval"].items():
+        rows += [(f"{split} {key.removeprefix('MR-full-')}", v) for key, v in brief.items() if "-full-" in key]
+    return rows
+
+
+def _sessions(sessions: list[dict[str, Any]]) -> str:
+    rows = [
+        [s["started"], s["first_epoch"], f"{s['seconds']:.0f} s", s["end"], s["device"], s["processes"],
+         s["host"]["processor"], s["versions"].get("torch"), (s["git"] or "–")[:12]]
+        for s in sessions
+    ]  # fmt: skip
+    names = ["started", "from epoch", "took", "end", "device", "processes", "processor", "torch", "commit"]
+    return table(names, rows)
