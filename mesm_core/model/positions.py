@@ -13,10 +13,10 @@ EPS = 1e-6
 
 
 def _sine(x: Tensor, dim: int) -> Tensor:
-    channel = torch.arange(dim, device=x.device)
-    frequency = 10000.0 ** (-(2 * torch.div(channel, 2, rounding_mode="floor")) / dim)
+    # Channels 2i and 2i + 1 share a frequency: one angle serves a sine and a cosine.
+    frequency = 10000.0 ** (torch.arange(0, dim, 2, device=x.device) / -dim)
     angle = x.unsqueeze(-1) * frequency
-    return torch.where(channel % 2 == 0, angle.sin(), angle.cos())
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
 
 
 def frame_positions(mask: Tensor, dim: int) -> Tensor:
