@@ -27,7 +27,8 @@ def forward_flops(model: ModelConfig, *, frames: int, words: int, pairs: int = 1
     if model.segment_sentence:
         total += model.segment_sentence_layers * (2 * 2 * 2 * t * d * model.heads + 4 * 2 * d * d + feedforward)
     slots = model.slots
-    decoder = 3 * 2 * t * d * d + slots * (9 * 2 * d * d + feedforward) + 2 * slots * t * 3 * d
+    # A slot goes through nine projections of attention and, in the heads around it, about eight more.
+    decoder = 3 * 2 * t * d * d + slots * (17 * 2 * d * d + feedforward) + 2 * slots * t * 3 * d
     return total + model.decoder_layers * decoder
 
 

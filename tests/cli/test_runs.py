@@ -1,0 +1,112 @@
+"""The list of runs, their curves, their differences; loggers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from mesm_core.errors import ConfigError
+from mesm_core.training.loggers import open_loggers
+from mesm_core.training.run import Run
+from tests.cli.test_export_and_ask import read_page
+from tests.conftest import Trained, small_config
+
+
+@pytest.fixture
+def runs(trained: Trained, tmp_path: Path) -> Path:
+    """Two runs, of which one has another learning rate and was cut short."""
+    root = tmp_path / "runs"
+    shutil.copytree(trained.run, root / "tacos-a")
+    shutil.copytree(trained.run, root / "tacos-b")
+    config = json.loads((root / "tacos-b" / "config.json").read_text())
+    config["train"]["lr"] = 0.5
+    (root / "tacos-b" / "config.json").write_text(json.dumps(config))
+    with (root / "tacos-b" / "metrics.jsonl").open("a") as file:
+        file.write('{"epo')
+    record = json.loads((root / "tacos-b" / "run.json").read_text())
+    record["sessions"][-1]["end"] = "running"
+    record["sessions"][0]["started"] = "2001-02-03T04:05:06+00:00"
+    (root / "tacos-b" / "run.json").write_text(json.dumps(record))
+    return root
+
+
+def test_list(mesm, runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    listed = json.loads(mesm("runs", runs, "--json").out)
+    assert [Path(run["run"]).name for run in listed] == ["tacos-a", "tacos-b"]
+    assert [run["status"] for run in listed] == ["finished", "running"]
+    assert listed[0]["best"]["eval"]["val"]["MR-full-mIoU"] >= 0
+    shown = mesm("runs", "list", runs).out
+    assert "2/2" in shown
+    assert "2001-02-03 04:05" in shown
+    monkeypatch.chdir(runs.parent)
+    assert mesm("runs").out == shown
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "No runs in" in mesm("runs", empty).out
+    missing = mesm("runs", tmp_path / "nowhere")
+    assert missing.code == 2
+    assert "No folder of runs" in missing.err
+
+
+def test_show(mesm, runs: Path, tmp_path: Path) -> None:
+    shown = mesm("runs", "show", runs / "tacos-b")
+    assert shown.code == 0, shown.err
+    assert "loss_span" in shown.out
+    assert "val mIoU" in shown.out
+    assert mesm("runs", "show", runs / "tacos-a", "--html", tmp_path / "run.html").code == 0
+    page = read_page(tmp_path / "run.html")
+    assert "train.lr" in page.text
+    assert "polyline" in (tmp_path / "run.html").read_text()
+    session = json.loads(mesm("runs", "show", runs / "tacos-a", "--json").out)["sessions"][0]
+    assert session["versions"]["torch"] == torch.__version__
+    assert session["host"]["cores"] >= 1
+    assert mesm("runs", "show", tmp_path).code == 2
+
+
+def test_diff(mesm, runs: Path) -> None:
+    different = mesm("runs", "diff", runs / "tacos-a", runs / "tacos-b")
+    rows = [line.split() for line in different.out.splitlines() if line.startswith("train.")]
+    assert rows == [["train.lr", "0.0002", "0.5"]]
+    assert json.loads(mesm("runs", "diff", runs / "tacos-a", runs / "tacos-b", "--json").out)["settings"] == {
+        "train.lr": [0.0002, 0.5]
+    }
+    assert "settings are the same" in mesm("runs", "diff", runs / "tacos-a", runs / "tacos-a").out
+
+
+class Recorder:
+    """Stands for a logging package: keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+
+    def module(self) -> SimpleNamespace:
+        run = SimpleNamespace(
+            log=lambda scalars, step: self.told.append(("log", step)), finish=lambda: self.told.append(("finish", None))
+        )
+        return SimpleNamespace(
+            init=lambda **_: run,
+            start_run=lambda **_: None,
+            log_dict=lambda *_: None,
+            log_metrics=lambda scalars, step: self.told.append(("log", step)),
+            end_run=lambda: self.told.append(("finish", None)),
+        )
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_other_loggers(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    recorder = Recorder()
+    monkeypatch.setitem(sys.modules, name, recorder.module())
+    config = small_config(f'train.loggers=["{name}"]')
+    list(Run(config, trained.paths, tmp_path, device=torch.device("cpu")).train())
+    assert recorder.told == [("log", 1), ("log", 2), ("finish", None)]
+    assert not list(tmp_path.glob("events.*"))
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match="not installed"):
+        open_loggers((name,), tmp_path, {})

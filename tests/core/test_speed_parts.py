@@ -1,0 +1,196 @@
+"""The parts that make a step fast compute what the plain ones do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mesm_core.bench.flops import forward_flops
+from mesm_core.build import build_model
+from mesm_core.config.load import load_config
+from mesm_core.model import feedforward
+from mesm_core.model.attention import MultiHeadAttention
+from mesm_core.model.dropout import Dropout, drop_mask
+from mesm_core.model.feedforward import FeedForward
+from mesm_core.model.packing import Packing
+from mesm_core.training.precision import use_precision
+from tests.core.test_model import make_batch
+
+
+def plain_feedforward(layer: FeedForward, x: torch.Tensor, activation: nn.PReLU) -> torch.Tensor:
+    return layer.linear2(activation(layer.linear1(x)))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 8, 20])
+def test_feedforward_in_pieces_is_the_plain_one(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedforward, "ROWS", 8)
+    torch.manual_seed(0)
+    layer, activation = FeedForward(dim=6, hidden=10, dropout=0.3).double().eval(), nn.PReLU().double()
+    x = torch.randn(2, rows, 6, dtype=torch.float64, requires_grad=True)
+    parameters = [x, activation.weight, *layer.parameters()]
+    upstream = torch.randn(2, rows, 6, dtype=torch.float64)
+    ours = torch.autograd.grad(layer(x, activation), parameters, upstream)
+    theirs = torch.autograd.grad(plain_feedforward(layer, x, activation), parameters, upstream)
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-8)
+
+
+def test_feedforward_with_dropout_has_the_gradient_of_what_it_computed() -> None:
+    torch.manual_seed(0)
+    layer, activation = FeedForward(dim=3, hidden=4, dropout=0.5).double().train(), nn.PReLU().double()
+
+    def seeded(x: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(5)
+        return layer(x, activation)
+
+    assert torch.autograd.gradcheck(seeded, torch.randn(5, 3, dtype=torch.float64, requires_grad=True))
+
+
+def test_feedforward_that_keeps_bfloat16_is_near() -> None:
+    torch.manual_seed(0)
+    layer, activation = FeedForward(dim=16, hidden=32, dropout=0.0), nn.PReLU()
+    x = torch.randn(9, 16, requires_grad=True)
+    exact = layer(x, activation)
+    (want,) = torch.autograd.grad(exact.square().sum(), x)
+    layer.keeps_bfloat16 = True
+    near = layer(x, activation)
+    (got,) = torch.autograd.grad(near.square().sum(), x)
+    assert near.dtype == torch.float32
+    assert torch.allclose(near, exact, atol=0.02)
+    assert torch.allclose(got, want, atol=0.05 * float(want.abs().max()))
+    assert not torch.equal(near, exact)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.01, 0.9), st.integers(0, 1000))
+def test_dropout_drops_its_share_and_keeps_the_mean(p: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    x = torch.ones(300, 100, requires_grad=True)
+    out = Dropout(p).train()(x)
+    share = float((out == 0).float().mean())
+    assert share == pytest.approx(p, abs=0.02)
+    assert float(out.detach().max()) == pytest.approx(1 / (1 - p))
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    assert torch.equal(grad, out)
+
+
+def test_dropout_is_drawn_from_torchs_generator() -> None:
+    torch.manual_seed(3)
+    first = drop_mask((3, 5), 0.5)
+    torch.manual_seed(3)
+    assert torch.equal(first, drop_mask((3, 5), 0.5))
+    assert not torch.equal(drop_mask((50, 50), 0.5), drop_mask((50, 50), 0.5))
+    assert torch.equal(Dropout(0.5).eval()(torch.ones(4)), torch.ones(4))
+    assert drop_mask((0, 4), 0.5).shape == (0, 4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(0, 99))
+def test_packing_goes_there_and_back(lengths: list[int], seed: int) -> None:
+    torch.manual_seed(seed)
+    longest = max(*lengths, 1)
+    mask = torch.arange(longest)[None] < torch.tensor(lengths)[:, None]
+    rows = Packing(mask.flatten().nonzero().squeeze(1), len(lengths), longest)
+    padded = torch.randn(len(lengths), longest, 2) * mask[..., None]
+    packed = rows.pack(padded)
+    assert torch.equal(packed, padded[mask])
+    assert torch.equal(rows.pad(packed), padded)
+    assert torch.equal(rows.twice().pad(torch.cat([packed, -packed])), torch.cat([padded, -padded]))
+    tokens = torch.full((len(lengths), 2), 9.0)
+    with_token = rows.with_token().pad(torch.cat([tokens, packed]))
+    assert torch.equal(with_token[:, 0], tokens)
+    assert torch.equal(with_token[:, 1:], padded)
+    x = packed.clone().requires_grad_()
+    (grad,) = torch.autograd.grad((rows.pad(x) * padded).sum(), x)
+    assert torch.equal(grad, packed)
+
+
+def test_a_lone_query_sees_what_many_see() -> None:
+    torch.manual_seed(0)
+    attention = MultiHeadAttention(dim=8, heads=2)
+    nn.init.normal_(attention.in_proj_bias)
+    seen = torch.randn(3, 5, 8)
+    mask = torch.tensor([[True] * 5, [True, False, True, False, False], [False] * 5])
+    query = torch.randn(4, 1, 8)
+    pick = torch.tensor([2, 0, 1, 1])
+    lone = attention(query, seen, seen, key_mask=mask[pick], pick=pick)
+    twice = attention(query.expand(-1, 2, -1), seen[pick], seen[pick], key_mask=mask[pick])
+    assert torch.allclose(lone, twice[:, :1], atol=1e-6)
+
+
+def test_precisions_train_alike() -> None:
+    batch = make_batch([[("a", 3), ("a", 9)], [("b", 4)]], train=True)
+    totals = {}
+    for precision in ("fp32", "tf32", "bf16"):
+        torch.manual_seed(0)
+        config = load_config("tacos", overrides=[
+            "model.video_dim=12", "model.text_dim=8", "model.hidden_dim=16", "model.heads=2", "model.slots=4"
+        ])  # fmt: skip
+        model = build_model(config.model, classes=16, max_words=16).train()
+        with use_precision(model, torch.device("cpu"), precision):
+            output = model(batch.inputs, batch.targets).float()
+        totals[precision] = torch.cat([output.spans[-1].flatten(), output.saliency.flatten()])
+        totals[precision].sum().backward()
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    assert torch.equal(totals["fp32"], totals["tf32"])  # TF32 is CUDA's
+    assert not torch.equal(totals["fp32"], totals["bf16"])
+    assert torch.allclose(totals["fp32"], totals["bf16"], atol=0.1)
+    torch.set_float32_matmul_precision("highest")
+
+
+def test_useful_operations_are_those_that_are_done() -> None:
+    """One query of one video has no padding, so what torch counts is what is useful."""
+    config = load_config("tacos", overrides=["model.video_dim=64", "model.text_dim=32"])
+    model = build_model(config.model, classes=20, max_words=16).eval().requires_grad_(False)
+    from mesm_core.bench.sizes import InventedText
+    from mesm_core.data.collate import Framing, Item, collate
+    from mesm_core.types import Query
+
+    text = InventedText(config)
+    for frames, words in ((90, 7), (30, 12)):
+        sentence = " ".join(["w"] * words)
+        item = Item(Query(1, "v", sentence, 9.0), text.features(sentence))
+        batch = collate([[item]], {"v": torch.rand(frames, 66).numpy()}, framing=Framing(), rng=None)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(batch.inputs)
+        counted = forward_flops(config.model, frames=frames, words=words)
+        assert counted == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+BENCH = ["bench", "--steps", "1", "--threads", "1", "--set", "model.video_dim=16", "--set", "model.hidden_dim=16",
+         "--set", "model.dim_feedforward=16", "--set", "dataset.max_frames=20"]  # fmt: skip
+
+
+def test_bench(mesm, tmp_path: Path) -> None:
+    first = mesm(*BENCH, "--dataset", "tacos", "--json")
+    assert first.code == 0, first.err
+    result = json.loads(first.out)
+    for part in ("training", "evaluation"):
+        assert result[part]["queries"] > 0
+        assert result[part]["queries_per_s"] > 0
+        assert result[part]["products_per_query"] > 0
+    assert 0 <= result["training"]["waiting_for_data"] <= 1
+    assert result["peak_memory_mb"] > 50
+    (tmp_path / "before.json").write_text(first.out)
+    again = mesm(*BENCH, "--precision", "bf16", "--compare", tmp_path / "before.json")
+    assert "now/then" in again.out
+    assert "bf16" in again.out
+    (tmp_path / "other.json").write_text("{}")
+    assert "not what `mesm bench --json` writes" in mesm(*BENCH, "--compare", tmp_path / "other.json").err
+    assert "Did you mean 'tacos'" in mesm("bench", "--dataset", "tacoss").err
+
+
+def test_relu_of_torch_is_not_what_feedforward_uses() -> None:
+    layer, activation = FeedForward(dim=2, hidden=2, dropout=0.0).eval(), nn.PReLU(init=0.5)
+    x = torch.randn(3, 2)
+    hidden = F.linear(x, layer.linear1.weight, layer.linear1.bias)
+    want = F.linear(torch.where(hidden > 0, hidden, hidden * 0.5), layer.linear2.weight, layer.linear2.bias)
+    assert torch.allclose(layer(x, activation), want, atol=1e-6)
