@@ -106,6 +106,8 @@ def _started(event: Started, run: Run, human: Speaker) -> None:
     if run.team.world > 1 or train.accumulate > 1:
         parts = f"{run.team.world} processes × {train.accumulate} batches × {train.batch_size}"
         human(f"A step takes {event.effective_batch} groups ({parts}), learning rate {train.lr:g}")
+    if train.compile:
+        human("Compiling the model: the first step takes minutes on a CPU.")
     if event.fresh:
         render.warn(f"{len(event.fresh)} weights are not the checkpoint's but new: {listing(event.fresh, limit=3)}")
     if event.first_step > 1:

@@ -68,6 +68,7 @@ def build_features(config: Config, paths: Paths) -> FeatureStore:
         max_frames=config.dataset.max_frames,
         shorten=config.dataset.shorten,
         cache_bytes=config.data.cache_gb * 2**30,
+        keep_as=config.data.keep_as,
     )
 
 

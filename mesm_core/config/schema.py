@@ -189,6 +189,9 @@ class DataConfig(Section):
     """How features are held while a run lasts."""
 
     cache_gb: NonNegative = Field(default=8.0, description="Memory for normalised features.")
+    keep_as: Literal["float16", "float32"] = Field(
+        default="float16", description="Numbers that normalised features are kept as; all are rounded to it."
+    )
 
 
 class Config(Section):

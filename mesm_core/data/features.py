@@ -25,6 +25,7 @@ class FeatureStore:
         max_frames: longer videos are shortened to this many frames.
         shorten: ``mean`` averages frames into bins, ``first`` keeps the first ones.
         cache_bytes: memory in which prepared videos are kept, first come first kept.
+        keep_as: ``float16`` or ``float32``: prepared frames are rounded to it, kept or not.
 
     Raises:
         FeatureError: a file is missing or is not HDF5.
@@ -38,6 +39,7 @@ class FeatureStore:
         max_frames: int,
         shorten: str = "mean",
         cache_bytes: float = 0,
+        keep_as: str = "float32",
     ) -> None:
         self.paths = tuple(map(Path, paths))
         self.dim = dim
@@ -47,6 +49,7 @@ class FeatureStore:
         self._lock = threading.Lock()
         self._cache: dict[str, np.ndarray] = {}
         self._room = cache_bytes
+        self._keep_as = np.dtype(keep_as)
 
     def __contains__(self, vid: str) -> bool:
         return all(vid in file for file in self._files)
@@ -75,20 +78,19 @@ class FeatureStore:
             FeatureError: the video is missing, damaged, of another width, or holds NaN or infinity.
         """
         with self._lock:
-            kept = self._cache.get(vid)
-            if kept is not None:
-                return kept
-            video = prepare_video(
-                [self._read(file, vid) for file in self._files],
-                dim=self.dim,
-                max_frames=self._max_frames,
-                shorten=self._shorten,
-                where=f"Video '{vid}' in {self._names()}",
-            )
-            if video.nbytes <= self._room:
-                self._room -= video.nbytes
-                self._cache[vid] = video
-            return video
+            frames = self._cache.get(vid)
+            if frames is None:
+                frames = prepare_frames(
+                    [self._read(file, vid) for file in self._files],
+                    dim=self.dim,
+                    max_frames=self._max_frames,
+                    shorten=self._shorten,
+                    where=f"Video '{vid}' in {self._names()}",
+                ).astype(self._keep_as)
+                if frames.nbytes <= self._room:
+                    self._room -= frames.nbytes
+                    self._cache[vid] = frames
+        return with_endpoints(frames)
 
     def raw(self, vid: str) -> list[np.ndarray]:
         """Return the video's frames as they are stored, float32, one array a file.
@@ -142,8 +144,8 @@ class FeatureStore:
         return " + ".join(str(path) for path in self.paths)
 
 
-def prepare_video(parts: Sequence[np.ndarray], *, dim: int, max_frames: int, shorten: str, where: str) -> np.ndarray:
-    """Return (L, dim + 2) float32 frames as the model wants them, of one (L, D) array of raw frames a feature file.
+def prepare_frames(parts: Sequence[np.ndarray], *, dim: int, max_frames: int, shorten: str, where: str) -> np.ndarray:
+    """Return (L, dim) float32 frames, scaled, joined and shortened, of one (L, D) array of raw frames a feature file.
 
     Args:
         dim: width that all files together must have; max_frames, shorten: as for ``FeatureStore``.
@@ -170,7 +172,7 @@ def prepare_video(parts: Sequence[np.ndarray], *, dim: int, max_frames: int, sho
             f"{where}: the features are {widths}{total} wide, but model.video_dim is {dim}.",
             hint=f"To train on these: --set model.video_dim={video.shape[1]}; else give the files it expects.",
         )
-    return with_endpoints({"mean": mean_bins, "first": first_frames}[shorten](video, max_frames))
+    return {"mean": mean_bins, "first": first_frames}[shorten](video, max_frames)
 
 
 def mean_bins(video: np.ndarray, max_frames: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from mesm_core.build import (
 from mesm_core.config.load import Layer, resolve
 from mesm_core.config.schema import Config
 from mesm_core.data.collate import Item, collate
-from mesm_core.data.features import prepare_video
+from mesm_core.data.features import prepare_frames, with_endpoints
 from mesm_core.errors import DataError, TextError
 from mesm_core.inference.decode import decode
 from mesm_core.model.mesm import Mesm
@@ -175,13 +175,14 @@ class MomentRetriever:
 
     def _prepare(self, features: Features) -> np.ndarray:
         parts = [features] if isinstance(features, np.ndarray) else list(features)
-        return prepare_video(
+        frames = prepare_frames(
             parts,
             dim=self.config.model.video_dim,
             max_frames=self.config.dataset.max_frames,
             shorten=self.config.dataset.shorten,
             where="The video's features",
         )
+        return with_endpoints(frames.astype(self.config.data.keep_as))
 
 
 def _refuse_what_cannot_be_asked(asked: Asked) -> None:

@@ -23,8 +23,8 @@ class Packing:
 
     @property
     def whole(self) -> bool:
-        """True where nothing is left out, nor out of order."""
-        return self.rising and len(self.index) == self.batch * self.length
+        """True where nothing is left out, nor out of order; a compiled graph does not ask, lest it be made twice."""
+        return self.rising and not torch.compiler.is_compiling() and len(self.index) == self.batch * self.length
 
     def pack(self, padded: Tensor) -> Tensor:
         """Return the (N, ...) rows of (B, L, ...)."""

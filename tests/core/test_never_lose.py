@@ -252,7 +252,8 @@ def test_records_that_cannot_be_written(trained: Trained, tmp_path: Path, monkey
 def test_a_loss_that_is_not_finite_tells_the_batch(trained: Trained, tmp_path: Path) -> None:
     run = run_of(small_config(*OFTEN), trained.paths, tmp_path)
     poisoned = run.train_data.queries[0].vid
-    run.train_data.features.get(poisoned)[:] = np.nan
+    run.train_data.features.get(poisoned)
+    run.train_data.features._cache[poisoned][:] = np.nan
     with pytest.raises(MesmError, match=rf"loss is nan in epoch 1, step \d+ \(videos .*{poisoned}"):
         list(run.train())
     told = json.loads((tmp_path / "not-finite.json").read_text())
