@@ -7,6 +7,7 @@ unless a name says ``span`` (center and width in [0, 1]) or ``frame`` (an inclus
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -101,10 +102,6 @@ class Inputs:
     context_mask: Tensor | None = None
     context_index: Tensor | None = None
 
-    def to(self, device: torch.device) -> Inputs:
-        """Return the same inputs on ``device``."""
-        return _to(self, device)
-
 
 @dataclass(frozen=True)
 class Targets:
@@ -132,10 +129,6 @@ class Targets:
     unknown_words: Tensor
     word_labels: Tensor
 
-    def to(self, device: torch.device) -> Targets:
-        """Return the same targets on ``device``."""
-        return _to(self, device)
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -147,8 +140,15 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the same batch on ``device``."""
-        targets = None if self.targets is None else self.targets.to(device)
-        return replace(self, inputs=self.inputs.to(device), targets=targets)
+        return self._moved(lambda x: x.to(device, non_blocking=True))
+
+    def pinned(self) -> Batch:
+        """Return the same batch in memory from which CUDA copies while it computes."""
+        return self._moved(lambda x: x.pin_memory())
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        targets = None if self.targets is None else _moved(self.targets, move)
+        return replace(self, inputs=_moved(self.inputs, move), targets=targets)
 
 
 @dataclass(frozen=True)
@@ -205,6 +205,6 @@ def _float(value: Any) -> Any:
     return value if value is None or not value.is_floating_point() else value.float()
 
 
-def _to(value: _Moved, device: torch.device) -> _Moved:
-    moved: dict[str, Any] = {f.name: getattr(value, f.name) for f in fields(value)}
-    return replace(value, **{name: x.to(device, non_blocking=True) for name, x in moved.items() if x is not None})
+def _moved(value: _Moved, move: Callable[[Tensor], Tensor]) -> _Moved:
+    tensors: dict[str, Any] = {f.name: getattr(value, f.name) for f in fields(value)}
+    return replace(value, **{name: move(x) for name, x in tensors.items() if x is not None})

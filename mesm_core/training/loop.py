@@ -70,10 +70,12 @@ def train_epoch(
     model.train()
     numbers = use_precision(model, device, precision)
     work = [_share(range(step * together, min((step + 1) * together, len(plan))), team) for step in range(first, steps)]
-    batches = read_ahead(
-        lambda index: dataset.train_batch(plan[index], seed=seed, epoch=epoch, index=index),
-        [index for parts in work for index, _ in parts],
-    )
+
+    def make(index: int) -> Batch:
+        batch = dataset.train_batch(plan[index], seed=seed, epoch=epoch, index=index)
+        return batch.pinned() if device.type == "cuda" else batch
+
+    batches = read_ahead(make, [index for parts in work for index, _ in parts])
     watch = FiniteWatch(device)
     for step, parts in enumerate(work, start=first):
         optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,116 @@
+"""The workload that speed is judged by: real TACoS annotations, planted features, the full-size preset.
+
+    python benchmarks/workload.py --shared ../shared --work /tmp/mesm-workload --precision fp32
+    python benchmarks/workload.py --profile            # where a training step's time goes
+    python benchmarks/workload.py --attention-weights  # memory, if attention weights were kept as nn.MultiheadAttention does
+
+Trains on the first ten batches of seed 0 and evaluates eight, with 512-d video features, and prints queries a second and
+products a query; a product is a float32 product of two 2048 x 2048 matrices, timed before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mesm_core.bench.measure import peak_memory, seconds_of_product
+from mesm_core.build import Paths, build_criterion, build_device, build_features, build_model, build_split, build_text
+from mesm_core.config.load import load_config
+from mesm_core.model import attention, detr
+from mesm_core.training.loop import train_epoch
+from mesm_core.training.memory import keep_freed_memory
+from mesm_core.training.optim import make_optimizer
+
+TRAINING, EVALUATION, PROFILED = 10, 8, 4
+SETTINGS = ("model.video_dim=512", "train.seed=0")
+
+
+def plant(shared: Path, out: Path) -> None:
+    """Write the planted features."""
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        annotations = shared / "data" / "TACoS" / "annotations"
+        words = ["tacos", str(annotations), str(out), "--dim", "512", "--fps", "0.7"]
+        subprocess.run([sys.executable, str(shared / "tools" / "plant_features.py"), *words], check=True)
+
+
+def attend_with_weights(
+    query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None, causal: bool = False
+) -> Tensor:
+    """Return what ``attend`` does, by float32 attention weights with dropout, kept for the backward pass."""
+    q, k, v = (attention.split_heads(x, heads) for x in (query, key, value))
+    scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
+    if key_mask is not None:
+        scores = scores.masked_fill(~(key_mask | ~key_mask.any(dim=-1, keepdim=True))[:, None, None], -torch.inf)
+    return (F.dropout(scores.softmax(dim=-1), 0.1) @ v).transpose(1, 2).flatten(2)
+
+
+def main() -> None:
+    """Run the workload."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--work", type=Path, default=Path("/tmp/mesm-workload"))
+    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="fp32")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--attention-weights", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    if arguments.attention_weights:
+        attention.attend = detr.attend = attend_with_weights
+    features = arguments.work / "tacos.hdf5"
+    plant(arguments.shared, features)
+    keep_freed_memory()
+    device, shared = build_device(arguments.device), arguments.shared
+    before = seconds_of_product(device)
+    config = load_config("tacos", overrides=SETTINGS)
+    paths = Paths(shared / "data/TACoS/annotations", (features,), shared / "glove/glove.subset.300d.txt.gz")
+    began = time.perf_counter()
+    text, store = build_text(config, paths, device=device), build_features(config, paths)
+    train, val = (build_split(config, paths, split, text, store).dataset for split in ("train", "val"))
+    model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words).to(device)
+    criterion = build_criterion(config.loss, config.model)
+    optimizer = make_optimizer(model, lr=config.train.lr, weight_decay=config.train.weight_decay)
+    start_up = time.perf_counter() - began
+    steps = train_epoch(
+        model, criterion, optimizer, train, epoch=0, seed=0, batch_size=config.train.batch_size,
+        grad_clip=config.train.grad_clip, device=device, precision=arguments.precision,
+    )  # fmt: skip
+    if arguments.profile:
+        next(steps)
+        with torch.profiler.profile() as profile:
+            list(itertools.islice(steps, PROFILED))
+        print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=20, max_name_column_width=36))
+        return
+    began = time.perf_counter()
+    trained = sum(step.queries for step in itertools.islice(steps, TRAINING))
+    training = (time.perf_counter() - began) / trained
+    model.eval()
+    began, answered = time.perf_counter(), 0
+    with torch.inference_mode():
+        for batch in val.batches(val.eval_plan(batch_size=config.eval.batch_size)[:EVALUATION]):
+            model(batch.to(device).inputs)
+            answered += len(batch.queries)
+    evaluation = (time.perf_counter() - began) / answered
+    product = statistics.mean([before, seconds_of_product(device)])
+    print(f"torch {torch.__version__}, python {platform.python_version()}, {device}, {torch.get_num_threads()} threads")
+    print(f"start-up {start_up:.2f} s, product {1e3 * product:.1f} ms, {arguments.precision}")
+    print(f"training   {1 / training:6.1f} queries/s, {training / product:.2f} products a query")
+    print(f"evaluation {1 / evaluation:6.1f} queries/s, {evaluation / product:.2f} products a query")
+    print(f"peak memory {peak_memory(device) / 2**20:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
