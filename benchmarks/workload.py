@@ -2,10 +2,10 @@
 
     python benchmarks/workload.py --shared ../shared --work /tmp/mesm-workload --precision fp32
     python benchmarks/workload.py --profile            # where a training step's time goes
-    python benchmarks/workload.py --attention-weights  # memory, if attention weights were kept as nn.MultiheadAttention does
+    python benchmarks/workload.py --attention-weights  # memory, with weights kept as by nn.MultiheadAttention
 
-Trains on the first ten batches of seed 0 and evaluates eight, with 512-d video features, and prints queries a second and
-products a query; a product is a float32 product of two 2048 x 2048 matrices, timed before and after.
+Trains on the first ten batches of seed 0 and evaluates eight, with 512-d video features, and prints queries a second
+and products a query; a product is a float32 product of two 2048 x 2048 matrices, timed before and after.
 """
 
 from __future__ import annotations

@@ -107,9 +107,9 @@ Debug = Annotated[
     typer.Option("--debug", help="Show the traceback of an error.", callback=set_debug, rich_help_panel=OUTPUT),
 ]
 
-DEFAULT_ROOT = Path("data")
-
 
 def data_root(data_dir: Path | None) -> Path:
     """Return the data folder: the option or $MESM_DATA, else ./data."""
-    return data_dir or DEFAULT_ROOT
+    from mesm_core.config.load import DATA_ROOT
+
+    return data_dir or DATA_ROOT

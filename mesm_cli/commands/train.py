@@ -88,8 +88,7 @@ def train(
     from mesm_core.training.start import Given, earlier_run, new_run
 
     if gpus is not None and gpus > 1:
-        _launch(gpus)
-        return
+        raise typer.Exit(_launch(gpus))
     overrides = [*(set_ or []), *([f"train.precision={precision}"] if precision else [])]
     overrides += ["train.compile=true"] if compile_ else []
     given = Given(data_dir, annotations, features or (), glove or clip)
@@ -154,8 +153,8 @@ def _carry_out(
     return code
 
 
-def _launch(gpus: int) -> None:
-    """Start this command again in a process a GPU, by torch's elastic launcher.
+def _launch(gpus: int) -> int:
+    """Start this command again in a process a GPU, by torch's elastic launcher; return the exit code.
 
     Raises:
         DeviceError: there are fewer GPUs.
@@ -166,4 +165,4 @@ def _launch(gpus: int) -> None:
     words = sys.argv[1:]
     place = next(number for number, word in enumerate(words) if word.startswith("--gpus"))
     after = place + (1 if "=" in words[place] else 2)
-    launch("mesm_cli.app", [*words[:place], *words[after:]], processes=gpus)
+    return launch("mesm_cli.app", [*words[:place], *words[after:]], processes=gpus)

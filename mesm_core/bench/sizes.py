@@ -61,7 +61,7 @@ class InventedText:
         rng = np.random.default_rng(0)
         self._vectors = rng.normal(size=(config.dataset.max_words, config.model.text_dim)).astype(np.float32)
         self._most = config.dataset.max_words
-        self.classes = config.text.vocab_size + (3 if config.text.encoder == "clip" else 1)
+        self.classes = config.text.classes
 
     def features(self, sentence: str) -> TextFeatures:
         """Return as many word vectors as the sentence has words."""

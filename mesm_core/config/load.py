@@ -17,6 +17,8 @@ from mesm_core.errors import ConfigError, did_you_mean, listing
 
 Tree = dict[str, Any]
 
+DATA_ROOT = Path("data")
+
 # Names that users of the field's other tools will type.
 FIELD_NAMES = {
     "nheads": "model.heads",

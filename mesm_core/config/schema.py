@@ -84,6 +84,11 @@ class TextConfig(Section):
         default="lexicon", description="Who weighs words and splits sentences: the shipped lexicon, or NLTK."
     )
 
+    @property
+    def classes(self) -> int:
+        """Classes of masked-word reconstruction: the label words, unknown, and with CLIP start and end."""
+        return self.vocab_size + (3 if self.encoder == "clip" else 1)
+
 
 class ModelConfig(Section):
     """The network."""

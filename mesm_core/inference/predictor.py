@@ -19,7 +19,7 @@ from mesm_core.build import (
     build_trained,
     data_paths,
 )
-from mesm_core.config.load import Layer, resolve
+from mesm_core.config.load import DATA_ROOT, Layer, resolve
 from mesm_core.config.schema import Config
 from mesm_core.data.collate import Item, collate
 from mesm_core.data.features import prepare_frames, with_endpoints
@@ -123,7 +123,7 @@ class MomentRetriever:
         if checkpoint.text:
             encoder = build_text_from_state(config, checkpoint.text, device=where, path=text)
         else:
-            encoder = build_text(config, paths or data_paths(config, Path("data")), device=where)
+            encoder = build_text(config, paths or data_paths(config, DATA_ROOT), device=where)
         return cls(config=config, model=build_trained(config, checkpoint.model, encoder), text=encoder, device=where)
 
     def locate(

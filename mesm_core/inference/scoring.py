@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mesm_core.build import Paths, build_features, build_split, data_paths, evaluation_settings
-from mesm_core.config.load import Layer, resolve, set_layer
+from mesm_core.config.load import DATA_ROOT, Layer, resolve, set_layer
 from mesm_core.config.schema import Config
 from mesm_core.data.annotations import make_reader
 from mesm_core.data.dataset import MomentDataset
@@ -23,7 +23,6 @@ from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.types import Query
 
-DEFAULT_ROOT = Path("data")
 CHANGEABLE = ("eval.", "data.")
 
 
@@ -105,7 +104,7 @@ def checkpoint_paths(
     """
     recorded = checkpoint.paths
     if root is not None or not recorded:
-        return data_paths(config, root or DEFAULT_ROOT, annotations=annotations, features=features, text=text)
+        return data_paths(config, root or DATA_ROOT, annotations=annotations, features=features, text=text)
     return data_paths(
         config,
         Path(),

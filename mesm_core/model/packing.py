@@ -30,6 +30,8 @@ class Packing:
         """Return the (N, ...) rows of (B, L, ...)."""
         if self.whole:
             return padded.flatten(0, 1)
+        if torch.compiler.is_compiling():
+            return _taken(padded, self.index)
         out: Tensor = _Pack.apply(padded, self.index)  # type: ignore[no-untyped-call]
         return out
 
@@ -37,6 +39,8 @@ class Packing:
         """Return (B, L, ...), zero where no row is, of (N, ...)."""
         if self.whole:
             return rows.view(self.batch, self.length, *rows.shape[1:])
+        if torch.compiler.is_compiling():
+            return _spread(rows, self.index, self.batch, self.length)
         out: Tensor = _Pad.apply(rows, self.index, self.batch, self.length)  # type: ignore[no-untyped-call]
         return out
 

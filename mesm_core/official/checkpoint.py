@@ -17,7 +17,6 @@ from mesm_core.official.names import rename
 from mesm_core.training.checkpoint import WEIGHTS, Checkpoint, checkpoint_from, load_content, read_export
 
 _WIDTH_OF = "input_vid_proj.0.LayerNorm.weight"
-_WORD_CLASSES = {"clip": 3}
 
 
 def load_any_checkpoint(path: Path) -> Checkpoint:
@@ -43,8 +42,7 @@ def _from_official(content: Mapping[str, Any], path: Path) -> Checkpoint:
     config = config_from_flags(
         _flags(content, path), source=str(path), video_dim=len(weights[_WIDTH_OF]) - ENDPOINT_CHANNELS
     )
-    classes = config.text.vocab_size + _WORD_CLASSES.get(config.text.encoder, 1)
-    expected = build_model(config.model, classes=classes, max_words=config.dataset.max_words).state_dict()
+    expected = build_model(config.model, classes=config.text.classes, max_words=config.dataset.max_words).state_dict()
     renamed = rename(weights, keep=expected)
     missing = [name for name in expected if name not in renamed]
     if missing:

@@ -13,7 +13,7 @@ from torch import Tensor
 from mesm_core.build import build_model
 from mesm_core.config.load import Layer, resolve
 from mesm_core.config.schema import Config
-from mesm_core.data.files import replacing, write_atomically
+from mesm_core.data.files import refuse_existing, replacing, write_atomically
 from mesm_core.official.config import flags_of
 from mesm_core.official.names import to_official
 from mesm_core.training.checkpoint import Checkpoint
@@ -30,6 +30,9 @@ def export_official(checkpoint: Checkpoint, path: Path, *, overwrite: bool = Fal
     Raises:
         OutputError: a file exists and ``overwrite`` is off.
     """
+    options = path.with_name(OPTIONS)
+    for file in (path, options):
+        refuse_existing(file, overwrite=overwrite)
     config = resolve([Layer("checkpoint", checkpoint.config)])
     flags = flags_of(config, checkpoint.paths)
     content = {
@@ -37,9 +40,8 @@ def export_official(checkpoint: Checkpoint, path: Path, *, overwrite: bool = Fal
         "epoch": max(checkpoint.epoch - 1, 0),
         "opt": argparse.Namespace(**flags),
     }
-    options = path.with_name(OPTIONS)
-    write_atomically(options, (json.dumps(flags, indent=4) + "\n").encode(), overwrite=overwrite)
-    with replacing(path, overwrite=overwrite) as temporary:
+    write_atomically(options, (json.dumps(flags, indent=4) + "\n").encode())
+    with replacing(path) as temporary:
         torch.save(content, temporary)
     return [path, options]
 

@@ -97,13 +97,21 @@ def leave_team() -> None:
         dist.destroy_process_group()
 
 
-def leads() -> bool:
-    """Return whether this process is the one that prints, before it has joined a team."""
-    return int(os.environ.get("RANK", "0")) == 0
+def launch(module: str, words: Sequence[str], *, processes: int) -> int:
+    """Start ``processes`` of ``python -m module words`` on this machine with torch's elastic launcher, and wait.
 
-
-def launch(module: str, words: Sequence[str], *, processes: int) -> None:
-    """Start ``processes`` of ``python -m module words`` on this machine with torch's elastic launcher, and wait."""
+    Returns:
+        The exit code: 0, the first failed process's, or 128 and the signal that ended the launcher.
+    """
     from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    run.main(["--standalone", f"--nproc-per-node={processes}", "-m", module, *words])
+    try:
+        run.main(["--standalone", f"--nproc-per-node={processes}", "-m", module, *words])
+    except ChildFailedError as error:
+        code = error.get_first_failure()[1].exitcode
+        return code if code > 0 else 128 - code
+    except SignalException as error:
+        return 128 + error.sigval
+    return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mesm_core.build import Paths, data_paths
-from mesm_core.config.load import Layer, load_config, resolve, set_layer
+from mesm_core.config.load import DATA_ROOT, Layer, load_config, resolve, set_layer
 from mesm_core.config.schema import Config
 from mesm_core.errors import ConfigError
 from mesm_core.inference.scoring import checkpoint_paths
@@ -45,7 +45,7 @@ def new_run(
     """
     if init is None or dataset or file:
         config = load_config(dataset, file=file, overrides=overrides)
-        return config, data_paths(config, given.root or Path("data"), **given.as_arguments())
+        return config, data_paths(config, given.root or DATA_ROOT, **given.as_arguments())
     config = resolve([Layer("--init", init.config), set_layer(overrides)])
     return config, checkpoint_paths(init, config, given.root, **given.as_arguments())
 

@@ -73,3 +73,10 @@ def test_gpus_that_are_not_there(mesm, trained: Trained, tmp_path: Path) -> None
     result = mesm(*command(trained.root, trained.paths.text, tmp_path), "--gpus", "64")
     assert result.code == 2
     assert "--gpus 64: this machine has" in result.err
+
+
+def test_a_failing_process_decides_the_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
+    from mesm_core.training.distributed import launch
+
+    assert launch("mesm_cli.app", ["config", "show", "--dataset", "nothing"], processes=2) == 2
+    assert "nothing" in capfd.readouterr().err

@@ -22,7 +22,7 @@ from mesm_core.model.dropout import Dropout, drop_mask
 from mesm_core.model.feedforward import FeedForward
 from mesm_core.model.packing import Packing
 from mesm_core.training.precision import use_precision
-from tests.core.test_model import make_batch
+from tests.core.test_model import make_batch, make_model
 
 
 def plain_feedforward(layer: FeedForward, x: torch.Tensor, activation: nn.PReLU) -> torch.Tensor:
@@ -163,6 +163,33 @@ def test_useful_operations_are_those_that_are_done() -> None:
             model(batch.inputs)
         counted = forward_flops(config.model, frames=frames, words=words)
         assert counted == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+@pytest.mark.slow
+def test_batches_of_many_sizes_make_few_graphs() -> None:
+    from torch._dynamo.testing import CompileCounter
+
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    torch.manual_seed(0)
+    model = make_model().train()
+    compiled = torch.compile(model, backend=counter, dynamic=True)
+    groups = [
+        [[("a", 3), ("a", 9)], [("b", 4)]],
+        [[("a", 5)], [("b", 2), ("b", 7), ("b", 3)]],
+        [[("b", 6), ("b", 2)], [("a", 3)], [("c", 4), ("c", 5)]],
+        [[("a", 2), ("a", 3)], [("c", 8)]],
+    ]
+    graphs = []
+    for batch in (make_batch(group, train=True) for group in groups):
+        output = compiled(batch.inputs, batch.targets)
+        assert torch.isfinite(output.saliency).all()
+        graphs.append(counter.frame_count)
+    assert graphs[-1] == graphs[0] == 1
+    compiled.eval()
+    batch = make_batch(groups[0])
+    assert torch.allclose(compiled(batch.inputs).spans[-1], model(batch.inputs).spans[-1], atol=1e-5)
+    torch._dynamo.reset()
 
 
 BENCH = ["bench", "--steps", "1", "--threads", "1", "--set", "model.video_dim=16", "--set", "model.hidden_dim=16",
