@@ -69,7 +69,7 @@ Nms = Annotated[float, typer.Option("--nms", help="Temporal NMS at this overlap;
 def predict(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="best.pt or last.pt of a run.")],
     sentences: Annotated[
-        list[str] | None, typer.Argument(metavar="[QUERY]...", help="Sentences, each in quotes.", show_default=False)
+        list[str] | None, typer.Argument(metavar="QUERY", help="Sentences, each in quotes.", show_default=False)
     ] = None,
     video: Video = None,
     queries: Queries = None,
