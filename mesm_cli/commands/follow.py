@@ -92,6 +92,7 @@ def follow(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
 
 def _started(event: Started, run: Run, human: Speaker) -> None:
     from mesm_core.errors import listing
+    from mesm_core.model.feedforward import fast_bfloat16
 
     train = run.config.train
     if event.skipped:
@@ -106,6 +107,8 @@ def _started(event: Started, run: Run, human: Speaker) -> None:
     if run.team.world > 1 or train.accumulate > 1:
         parts = f"{run.team.world} processes × {train.accumulate} batches × {train.batch_size}"
         human(f"A step takes {event.effective_batch} groups ({parts}), learning rate {train.lr:g}")
+    if train.precision == "bf16" and run.device.type == "cpu" and not fast_bfloat16():
+        human("This CPU multiplies bfloat16 slower than float32 (no AMX): only the feed-forwards round to it.")
     if train.compile:
         human("Compiling the model: the first step takes minutes on a CPU.")
     if event.fresh:

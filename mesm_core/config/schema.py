@@ -157,7 +157,9 @@ class TrainConfig(Section):
     grad_clip: float = Field(default=0.1, description="Largest gradient norm; 0 or less does not clip.")
     seed: Annotated[int, Field(ge=0)] = 2019
     precision: Literal["fp32", "tf32", "bf16"] = Field(
-        default="fp32", description="Numbers of matrix products: float32, on CUDA with TF32 factors, or bfloat16."
+        default="fp32",
+        description="Numbers of matrix products: float32, on CUDA with TF32 factors, or bfloat16 "
+        "(on CPUs without AMX in the feed-forwards only).",
     )
     accumulate: Positive = Field(default=1, description="Batches whose gradients are averaged into one step.")
     compile: bool = Field(default=False, description="Compile the model (torch.compile); the first steps are slow.")
