@@ -116,6 +116,8 @@ def _extras(scored: list[Scored], *, ci: bool, seed: int) -> list[dict[str, Any]
     from mesm_core.metrics.report import per_query_values, percent
 
     extras: list[dict[str, Any]] = []
+    if not ci and len(scored) == 1:
+        return [{}]
     first = per_query_values(scored[0].moments)
     for number, result in enumerate(scored):
         extra: dict[str, Any] = {}

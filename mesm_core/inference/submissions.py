@@ -8,6 +8,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,17 @@ class Submission:
 
 @dataclass(frozen=True)
 class Scored:
-    """A submission's tables, its per-query scores, and the queries in their order."""
+    """A submission's tables, the queries in their order, and the windows that were scored."""
 
     submission: Submission
     tables: dict[str, Any]
-    moments: MomentScores
     queries: tuple[Query, ...]
+    predicted: tuple[np.ndarray, ...]
+
+    @cached_property
+    def moments(self) -> MomentScores:
+        """Per-query scores, computed when they are asked for."""
+        return score_moments(self.predicted, [np.array(query.windows) for query in self.queries])
 
 
 def read_submission(path: Path) -> Submission:
@@ -108,11 +114,10 @@ def score_submission(
         DataError: query ids do not match; the message lists both sides.
     """
     queries = _matched(submission, truth, allow_partial=allow_partial)
-    predicted = [temporal_nms(submission.windows[_qid(q)], threshold=nms) for q in queries]
+    predicted = tuple(temporal_nms(submission.windows[_qid(q)], threshold=nms) for q in queries)
     answers = [submission.saliency[_qid(query)] for query in queries]
     tables = metric_tables(queries, predicted, answers, thresholds=thresholds, ranges=ranges)
-    truth_windows = [np.array(query.windows) for query in queries]
-    return Scored(submission, tables, score_moments(predicted, truth_windows), queries)
+    return Scored(submission, tables, queries, predicted)
 
 
 def _matched(submission: Submission, truth: Sequence[Query], *, allow_partial: bool) -> tuple[Query, ...]:
