@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -26,6 +27,8 @@ from torch import Tensor
 from mesm_core.bench.measure import peak_memory, seconds_of_product
 from mesm_core.build import Paths, build_criterion, build_device, build_features, build_model, build_split, build_text
 from mesm_core.config.load import load_config
+from mesm_core.data.dataset import MomentDataset
+from mesm_core.data.sampling import Group
 from mesm_core.model import attention, detr
 from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
@@ -55,6 +58,16 @@ def attend_with_weights(
     return (F.dropout(scores.softmax(dim=-1), 0.1) @ v).transpose(1, 2).flatten(2)
 
 
+def longest_batches(plan: list[list[Group]], dataset: MomentDataset) -> Callable[..., list[list[Group]]]:
+    """Return a plan of the two batches with the most frames in their longest video."""
+
+    def frames(batch: list[Group]) -> int:
+        return max(len(dataset.features.get(dataset.queries[group[0]].vid)) for group in batch)
+
+    chosen = sorted(plan, key=frames)[-2:]
+    return lambda **_: chosen
+
+
 def main() -> None:
     """Run the workload."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,6 +78,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--attention-weights", action="store_true")
+    parser.add_argument("--longest", action="store_true", help="the two batches with the longest videos instead")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -84,6 +98,8 @@ def main() -> None:
     criterion = build_criterion(config.loss, config.model)
     optimizer = make_optimizer(model, lr=config.train.lr, weight_decay=config.train.weight_decay)
     start_up = time.perf_counter() - began
+    if arguments.longest:
+        train.plan = longest_batches(train.plan(seed=0, epoch=0, batch_size=config.train.batch_size), train)
     steps = train_epoch(
         model, criterion, optimizer, train, epoch=0, seed=0, batch_size=config.train.batch_size,
         grad_clip=config.train.grad_clip, device=device, precision=arguments.precision,

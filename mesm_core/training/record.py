@@ -135,7 +135,8 @@ def versions() -> dict[str, str]:
     found = {"mesm": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            # A loaded package knows its build, too (torch 2.13.0+cpu).
+            found[name] = str(getattr(sys.modules.get(name), "__version__", None) or version(name))
         except PackageNotFoundError:
             continue
     return found
