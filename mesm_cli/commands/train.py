@@ -144,8 +144,8 @@ def _carry_out(
         with claimed(directory) if team.leads else nullcontext():
             if team.leads and not resume:
                 prepare_directory(directory, overwrite=overwrite)
-            quiet = (lambda _: None) if not team.leads else render.note if json_ else render.say
-            result, code = follow(run, human=quiet)
+            say = render.note if json_ else render.say
+            result, code = follow(run, human=say if team.leads else lambda _: None)
     finally:
         leave_team()
     if json_ and team.leads:

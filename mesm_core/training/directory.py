@@ -81,6 +81,19 @@ def claimed(directory: Path) -> Iterator[None]:
         lock.release()
 
 
+def in_use(directory: Path) -> bool:
+    """Return whether a process holds a run's folder."""
+    if not (directory / LOCK).exists():
+        return False
+    lock = FileLock(directory / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
 def save_last(directory: Path, checkpoint: Checkpoint, *, keep: int) -> None:
     """Write ``last.pt``; the ones before stay as ``last.1.pt``, ``last.2.pt``, …, ``keep`` in all.
 

@@ -17,7 +17,7 @@ from typing import Any
 from mesm_core import __version__
 from mesm_core.config.load import flatten
 from mesm_core.errors import DataError
-from mesm_core.training.directory import CONFIG, RECORD, read_records, write_json
+from mesm_core.training.directory import CONFIG, RECORD, in_use, read_records, write_json
 
 PACKAGES = ("torch", "numpy", "h5py", "scipy", "pydantic")
 
@@ -87,8 +87,9 @@ class RunSummary:
 
     @property
     def status(self) -> str:
-        """How the last session ended; one that was killed still says running."""
-        return str(self.sessions[-1]["end"]) if self.sessions else "unknown"
+        """How the last session ended, or that it is running still."""
+        end = str(self.sessions[-1]["end"]) if self.sessions else "unknown"
+        return "killed" if end == "running" and not in_use(self.path) else end
 
 
 def read_run(path: Path) -> RunSummary:

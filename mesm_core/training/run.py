@@ -120,6 +120,7 @@ class Run:
             self.optimizer.load_state_dict(checkpoint.training["optimizer"])
             self.progress = Progress.from_state(checkpoint.epoch, checkpoint.training)
         self._resumed = resume
+        team.any(False)  # all have read what the leader will write over
 
     def ask_to_stop(self) -> None:
         """Make ``train`` end after the step under way, with everything saved; may be called by a signal's handler."""

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mesm_core.errors import ConfigError
+from mesm_core.training.directory import claimed
 from mesm_core.training.loggers import open_loggers
 from mesm_core.training.run import Run
 from tests.cli.test_export_and_ask import read_page
@@ -40,7 +41,9 @@ def runs(trained: Trained, tmp_path: Path) -> Path:
 def test_list(mesm, runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     listed = json.loads(mesm("runs", runs, "--json").out)
     assert [Path(run["run"]).name for run in listed] == ["tacos-a", "tacos-b"]
-    assert [run["status"] for run in listed] == ["finished", "running"]
+    assert [run["status"] for run in listed] == ["finished", "killed"]
+    with claimed(runs / "tacos-b"):
+        assert "running" in mesm("runs", runs).out
     assert listed[0]["best"]["eval"]["val"]["MR-full-mIoU"] >= 0
     shown = mesm("runs", "list", runs).out
     assert "2/2" in shown
