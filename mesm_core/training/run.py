@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from mesm_core.build.check import wrong_rate
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.facts import data_facts
-from mesm_core.errors import DataError, MesmError
+from mesm_core.errors import DataError, MesmError, OutputError
 from mesm_core.inference.evaluate import Evaluation, evaluate, predictions_name, write_predictions
 from mesm_core.text.encoder import in_batches
 from mesm_core.training.checkpoint import Checkpoint, save_checkpoint
@@ -155,11 +155,15 @@ class Run:
                     if record is not None and isinstance(event, EpochDone):
                         record.write()
                     yield event
-            except NotFiniteError as error:
-                raise self._told(error) from error
-            finally:
+            except BaseException as error:
                 if record is not None:
-                    record.write(_ending(end))
+                    with suppress(OutputError):  # a full disk has been told of already
+                        record.write(_ending(end))
+                if isinstance(error, NotFiniteError):
+                    raise self._told(error) from error
+                raise
+            if record is not None:
+                record.write(_ending(end))
 
     def _epochs(self, model: nn.Module, loggers: list[Logger]) -> Iterator[Event]:
         train, progress = self.config.train, self.progress
