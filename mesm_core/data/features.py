@@ -58,8 +58,12 @@ class FeatureStore:
         """Return the videos, each once and in order, that a file lacks."""
         return [vid for vid in dict.fromkeys(vids) if vid not in self]
 
-    def require(self, vids: Iterable[str]) -> None:
-        """Raise FeatureError that lists the videos without features, if any."""
+    def require(self, vids: Iterable[str], *, skippable: bool = True) -> None:
+        """Raise FeatureError that lists the videos without features, if any.
+
+        Args:
+            skippable: the command has --skip-missing.
+        """
         wanted = list(dict.fromkeys(vids))
         missing = self.missing(wanted)
         if not missing:
@@ -68,7 +72,8 @@ class FeatureStore:
         near = did_you_mean(missing[0], names)
         raise FeatureError(
             f"{len(missing)} of {len(wanted)} videos have no features in {self._names()}: {listing(missing)}.{near}",
-            hint="Add them with `mesm prepare npy2hdf5`, or give --skip-missing to go on without them.",
+            hint="Add them with `mesm prepare npy2hdf5`"
+            + (", or give --skip-missing to go on without them." if skippable else "."),
         )
 
     def get(self, vid: str) -> np.ndarray:

@@ -119,7 +119,7 @@ class Asker:
 
     def _asked(self, group: Sequence[Question]) -> Asked:
         vid = group[0].vid
-        self._features.require([vid])
+        self._features.require([vid], skippable=False)
         given = next((question.duration for question in group if question.duration is not None), None)
         duration = given if given is not None else self._features.duration(vid)
         if duration is None:
