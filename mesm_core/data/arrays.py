@@ -6,8 +6,10 @@ import glob
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +17,8 @@ from mesm_core.errors import FeatureError, listing
 
 SUFFIXES = (".npy", ".npz")
 DEFAULT_KEY = "features"
+TRIES = 5
+Value = TypeVar("Value")
 KEPT_DTYPES = (np.dtype(np.float16), np.dtype(np.float32))
 
 
@@ -79,9 +83,13 @@ def read_array(path: Path, *, key: str | None = None, dtype: str | None = None) 
     Raises:
         FeatureError: the file is unreadable, holds Python objects, has another shape, NaN or infinity.
     """
-    try:
+
+    def load() -> np.ndarray:
         loaded = np.load(path, allow_pickle=False)
-        array = loaded if isinstance(loaded, np.ndarray) else _choose(loaded, key)
+        return loaded if isinstance(loaded, np.ndarray) else _choose(loaded, key)
+
+    try:
+        array = parsed(load)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if "allow_pickle" in str(error):
             raise FeatureError("it holds Python objects, which are never loaded") from error
@@ -97,6 +105,17 @@ def read_array(path: Path, *, key: str | None = None, dtype: str | None = None) 
     if converted.dtype != array.dtype and not all_finite(converted):
         raise FeatureError(f"its values do not fit in {wanted}")
     return converted
+
+
+def parsed(read: Callable[[], Value]) -> Value:
+    """Return ``read()``, which parses a NumPy header, perhaps beside other threads.
+
+    Python before 3.11.8 may raise SystemError where two threads parse at once (gh-106905); trying again helps.
+    """
+    for _ in range(TRIES):
+        with suppress(SystemError):
+            return read()
+    return read()
 
 
 def all_finite(array: np.ndarray) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mesm_core.data.arrays import KEPT_DTYPES, all_finite
+from mesm_core.data.arrays import KEPT_DTYPES, all_finite, parsed
 from mesm_core.errors import FeatureError
 
 CHUNK_BYTES = 512 * 1024
@@ -38,12 +38,7 @@ def raw_array(path: Path) -> RawArray | None:
     if path.suffix != ".npy":
         return None
     try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(file)
-            offset = file.tell()
-            size = os.fstat(file.fileno()).st_size
+        shape, fortran, dtype, offset, size = parsed(lambda: _header(path))
     except (OSError, ValueError):
         return None
     plain = len(shape) == 2 and 0 not in shape and not fortran and dtype in KEPT_DTYPES and dtype.isnative
@@ -51,6 +46,14 @@ def raw_array(path: Path) -> RawArray | None:
         return None
     raw = RawArray(path, (shape[0], shape[1]), dtype, offset)
     return raw if size >= offset + raw.nbytes else None
+
+
+def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int, int]:
+    """Return shape, Fortran order, dtype, where the numbers begin, and the file's size."""
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        return (*read(file), file.tell(), os.fstat(file.fileno()).st_size)
 
 
 def allocate(file: h5py.File, name: str, raw: RawArray) -> int:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesm_core.data.arrays import by_name, find_sources, read_array
+from mesm_core.data.arrays import by_name, find_sources, parsed, read_array
 from mesm_core.data.convert import Options, hdf5_to_npy, npy_to_hdf5
 from mesm_core.errors import FeatureError, OutputError
 
@@ -171,3 +171,21 @@ def test_conversion_refuses(tmp_path: Path) -> None:
     save(tmp_path / "sub", "good.npy", np.ones((1, 1)))
     with pytest.raises(FeatureError, match="both be written as 'good'"):
         by_name(find_sources(tmp_path))
+
+
+def test_parsing_beside_other_threads_is_tried_again() -> None:
+    answers = iter([SystemError("AST constructor recursion depth mismatch"), "header"])
+
+    def read() -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert parsed(read) == "header"
+
+    def broken() -> str:
+        raise SystemError("always")
+
+    with pytest.raises(SystemError):
+        parsed(broken)
