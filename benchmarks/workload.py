@@ -62,7 +62,7 @@ def longest_batches(plan: list[list[Group]], dataset: MomentDataset) -> Callable
     """Return a plan of the two batches with the most frames in their longest video."""
 
     def frames(batch: list[Group]) -> int:
-        return max(len(dataset.features.get(dataset.queries[group[0]].vid)) for group in batch)
+        return max(dataset.features.length(dataset.queries[group[0]].vid) for group in batch)
 
     chosen = sorted(plan, key=frames)[-2:]
     return lambda **_: chosen

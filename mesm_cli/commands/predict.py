@@ -108,7 +108,7 @@ def predict(
     if plot is not None:
         check_plot(plot)
     with ExitStack() as stack:
-        questions = _questions(stack, sentences or [], queries, video, duration)
+        questions = _questions(sentences or [], queries, video, duration)
         asker = load_asker(
             checkpoint,
             root=data_dir,
@@ -132,10 +132,10 @@ def predict(
 
 
 def _questions(
-    stack: ExitStack, sentences: list[str], file: Path | None, video: str | None, duration: float | None
+    sentences: list[str], file: Path | None, video: str | None, duration: float | None
 ) -> Iterator[Question]:
     """Return the questions of the command line, a file or stdin, read as they are needed."""
-    from mesm_core.data.files import open_text
+    from mesm_core.data.files import text_lines
     from mesm_core.inference.asking import Question, read_questions
 
     if sentences and file is not None:
@@ -148,7 +148,7 @@ def _questions(
         raise typer.BadParameter("give a sentence in quotes, or --queries FILE", param_hint="QUERY")
     if file is None or file == PIPE:
         return read_questions(sys.stdin, source="standard input", video=video, duration=duration)
-    lines = stack.enter_context(open_text(file, what="queries"))
+    lines = text_lines(file, what="file of queries")
     return read_questions(lines, source=str(file), video=video, duration=duration)
 
 

@@ -82,6 +82,18 @@ class FeatureStore:
         Raises:
             FeatureError: the video is missing, damaged, of another width, or holds NaN or infinity.
         """
+        return with_endpoints(self._frames(vid))
+
+    def length(self, vid: str) -> int:
+        """Return how many frames ``get`` gives.
+
+        Raises:
+            FeatureError: as for ``get``.
+        """
+        return len(self._frames(vid))
+
+    def _frames(self, vid: str) -> np.ndarray:
+        """Return the video's frames (L, dim) as they are kept."""
         with self._lock:
             frames = self._cache.get(vid)
             if frames is None:
@@ -95,7 +107,7 @@ class FeatureStore:
                 if frames.nbytes <= self._room:
                     self._room -= frames.nbytes
                     self._cache[vid] = frames
-        return with_endpoints(frames)
+        return frames
 
     def raw(self, vid: str) -> list[np.ndarray]:
         """Return the video's frames as they are stored, float32, one array a file.
@@ -113,7 +125,7 @@ class FeatureStore:
             FeatureError: as for ``get``.
         """
         for vid in vids:
-            self.get(vid)
+            self._frames(vid)
             if vid not in self._cache:
                 return
             yield vid

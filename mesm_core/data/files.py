@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from mesm_core.errors import DataError, OutputError
 
@@ -24,28 +23,26 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path} exists already.", hint="Add --overwrite to replace it, or choose another name.")
 
 
-@contextmanager
-def open_text(path: Path, *, what: str) -> Iterator[IO[str]]:
-    """Open a UTF-8 file, plain or ``.gz``, to read its lines one by one.
+def text_lines(path: Path, *, what: str) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file, plain or ``.gz``, as they are asked for.
 
     Args:
         what: what it should hold, for messages.
 
     Raises:
-        DataError: it is missing, cannot be read, is cut short, or is not UTF-8; also while its lines are read.
+        DataError: it is missing, cannot be read, is cut short, or is not UTF-8.
     """
     try:
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8") as file:
-            yield file
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="\n") as file:
+            yield from file
     except FileNotFoundError:
-        raise DataError(f"No file of {what} at {path}.") from None
+        raise DataError(f"No {what} at {path}.") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path} is not a whole gzip file: {error}.") from error
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder, not a file of {what}.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 @contextmanager

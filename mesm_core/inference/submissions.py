@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mesm_core.data.annotations import Annotations, read_split
+from mesm_core.data.files import text_lines
 from mesm_core.data.moment_lines import read_lines
 from mesm_core.errors import DataError, listing
 from mesm_core.inference.tables import metric_tables
@@ -59,7 +58,7 @@ def read_submission(path: Path) -> Submission:
     """
     windows: dict[Qid, np.ndarray] = {}
     saliency: dict[Qid, np.ndarray | None] = {}
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(text_lines(path, what="predictions"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -162,17 +161,3 @@ def _saliency(scores: Any, where: str) -> np.ndarray | None:
     if not isinstance(scores, list) or not all(isinstance(s, int | float) and math.isfinite(s) for s in scores):
         raise DataError(f"{where}: pred_saliency_scores must be a list of finite numbers.")
     return np.array(scores, float)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return content.decode("utf-8").split("\n")
-    except FileNotFoundError:
-        raise DataError(f"No predictions at {path}.") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is not a whole gzip file: {error}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error

@@ -119,5 +119,5 @@ def _share(indices: range, team: Team) -> list[tuple[int, float]]:
     Where batches do not go round, a process repeats the step's first one with weight 0.
     """
     weight = team.world / len(indices)
-    mine = [(index, weight) for index in indices[team.rank :: team.world]]
+    mine = [(index, weight) for index in team.share(indices)]
     return mine + [(indices[0], 0.0)] * (-(-len(indices) // team.world) - len(mine))

@@ -250,7 +250,7 @@ class Run:
         rates = []
         for done, vid in enumerate(self.train_data.features.read_ahead(vids), start=1):
             yield Busy("Reading features", done, len(vids))
-            length = len(self.train_data.features.get(vid))
+            length = self.train_data.features.length(vid)
             if length < self.config.dataset.max_frames:
                 rates.append(length / durations[vid])
         wrong = wrong_rate(statistics.median(rates), self.config.dataset.clip_len) if rates else None
