@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_core.model.packing import Packing
+from mesm_core.model.folded import fold, frames_look, unfold
+from mesm_core.model.packing import Packing, on_cpu
 
 
 def attend(
@@ -93,11 +94,15 @@ class MultiHeadAttention(nn.Module):
             query, key, value: float tensors.
             key_mask: (B, S) bool, True where valid; None means all.
             causal: position l looks at positions up to l only; without ``key_mask``.
-            rows: ``query`` and the result are (N, dim) packed rows; 2-d ``key`` and ``value`` are too.
+            rows: ``query`` and the result are (N, dim) packed rows; a 2-d ``key`` is ``query``, ``value`` is packed too.
             pick: (B,) int64: key and value are (C, S, dim), and query b looks at ``pick[b]``.
         """
         if query.shape[1] == 1 and key is value and key_mask is not None:
             return self._lone(query, key, key_mask, pick)
+        if rows is not None and rows.runs:
+            if key.dim() == 2:
+                return self._among_themselves(query, value, rows)
+            return self._packed(query, key, value, key_mask, rows)
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
         if rows is not None:
@@ -110,20 +115,55 @@ class MultiHeadAttention(nn.Module):
         out: Tensor = self.out_proj(looked if rows is None else rows.pack(looked))
         return out
 
+    def _packed(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, rows: Packing) -> Tensor:
+        """Return the same (N, dim) of packed queries that look at (B, S, dim), a run of equal lengths at a time."""
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        k, v = (F.linear(x, w, b) for x, w, b in zip((key, value), weights[1:], biases[1:], strict=True))
+        mask = mask | ~mask.any(dim=-1, keepdim=True)
+        if key.shape[1] <= query.shape[1] // self.heads:
+            k, v = split_heads(k, self.heads), split_heads(v, self.heads)
+            ours, out = (weights[0], biases[0]), (self.out_proj.weight, self.out_proj.bias)
+            return frames_look(query, k, v, mask, rows=rows, query=ours, out=out)
+        q = rows.split(F.linear(query, weights[0], biases[0]))
+        parts = zip(q, *(rows.split_items(x) for x in (k, v, mask)), strict=True)
+        looked = [attend(*x, heads=self.heads, key_mask=m) for *x, m in parts]
+        found: Tensor = self.out_proj(rows.join(looked))
+        return found
+
+    def _among_themselves(self, where: Tensor, value: Tensor, rows: Packing) -> Tensor:
+        """Return the same (N, dim) of packed rows that look at each other, without the tokens in front, and of those."""
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        q, k, v = (F.linear(x, w, b) for x, w, b in zip((where, where, value), weights, biases, strict=True))
+        runs = [rows.split_tokens(x) for x in (q, k, v)]
+        tokens, looked = [], []
+        for (token, a), (_, b), (_, c) in zip(*runs, strict=True):
+            looked.append(attend(a, b, c, heads=self.heads, key_mask=None))
+            tokens.append(attend(token, b, c, heads=self.heads, key_mask=None))
+        found: Tensor = self.out_proj(rows.join(tokens + looked))
+        return found
+
     def _lone(self, query: Tensor, seen: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
         """Return the same for a single query an item that looks at ``seen`` itself, without projecting all of it.
 
         q·(W s) = (Wᵀ q)·s and Σ a (W s) = W (Σ a s), a head at a time; the keys' bias cancels in the softmax.
         """
-        batch, _, dim = query.shape
+        dim = query.shape[2]
         (wq, wk, wv), (bq, _, bv) = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        seen = seen if pick is None else seen.index_select(0, pick)
-        width = dim // self.heads
-        q = F.linear(query, wq, bq).view(batch, self.heads, 1, width) * width**-0.5
-        asked = (q @ wk.view(self.heads, width, dim)).squeeze(2)
-        scores = asked @ seen.transpose(1, 2)
-        scores = scores.masked_fill(~(mask | ~mask.any(dim=-1, keepdim=True)).unsqueeze(1), -torch.inf)
-        found = (scores.softmax(dim=-1) @ seen).unsqueeze(2)
-        v = found @ wv.view(self.heads, width, dim).transpose(1, 2)
-        out: Tensor = self.out_proj(v.view(batch, 1, dim) + bv)
+        q = split_heads(F.linear(query, wq, bq), self.heads) * (dim // self.heads) ** -0.5
+        asked, mask = fold(q, wk).squeeze(2), mask | ~mask.any(dim=-1, keepdim=True)
+        if pick is None or not on_cpu(seen):
+            seen = seen if pick is None else seen.index_select(0, pick)
+            found = _weighted(asked, seen, mask.unsqueeze(1))
+        else:
+            # Neighbours that look at the same are one matrix, so that nothing is copied for each.
+            shared, counts = (x.tolist() for x in torch.unique_consecutive(pick, return_counts=True))
+            parts, frames = zip(asked.split(counts), mask.split(counts), shared, strict=True), seen.unbind()
+            found = torch.cat([_weighted(a, frames[item], m.unsqueeze(1)) for a, m, item in parts])
+        out: Tensor = self.out_proj(unfold(found.unsqueeze(2), wv) + bv)
         return out
+
+
+def _weighted(asked: Tensor, seen: Tensor, mask: Tensor) -> Tensor:
+    """Return (B, A, D): what ``asked`` (B, A, D) sees in (B, S, D), or all in (S, D), where mask (B, 1, S) is True."""
+    scores = (asked @ seen.transpose(-2, -1)).masked_fill(~mask, -torch.inf)
+    return scores.softmax(dim=-1) @ seen

@@ -22,7 +22,7 @@ class FeedForwardBlock(nn.Module):
 
     def forward(self, y: Tensor, activation: nn.PReLU) -> Tensor:
         """Return (..., dim) of (..., dim)."""
-        out: Tensor = self.norm2(y + self.dropout(self.feedforward(self.norm1(y), activation)))
+        out: Tensor = self.norm2(self.dropout.add(y, self.feedforward(self.norm1(y), activation)))
         return out
 
 
@@ -64,7 +64,7 @@ class CrossEncoderLayer(nn.Module):
         """
         query = a if a_pos is None else a + a_pos
         key = b if b_pos is None else b + b_pos
-        y = a + self.dropout(self.attention(query, key, b, key_mask=b_mask, rows=rows, pick=pick))
+        y = self.dropout.add(a, self.attention(query, key, b, key_mask=b_mask, rows=rows, pick=pick))
         out: Tensor = self.blocks[min(role, len(self.blocks) - 1)](y, self.activation)
         return out
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mesm_core.model.attention import MultiHeadAttention, attend, attend_among_few, split_heads
 from mesm_core.model.dropout import Dropout
 from mesm_core.model.feedforward import FeedForward
+from mesm_core.model.folded import few_look, unfold
 from mesm_core.model.layers import MLP
 from mesm_core.model.packing import Packing
 from mesm_core.model.positions import point_positions
@@ -39,8 +40,8 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, *, pos: Tensor, mask: Tensor, rows: Packing) -> Tensor:
         """Return (N, dim) of x, pos (N, dim), packed as ``rows`` says; mask: (B, L) bool, True where a key is valid."""
         where = x + pos
-        x = self.norm1(x + self.dropout(self.attention(where, where, x, key_mask=mask, rows=rows)))
-        out: Tensor = self.norm2(x + self.dropout(self.feedforward(x, self.activation)))
+        x = self.norm1(self.dropout.add(x, self.attention(where, where, x, key_mask=mask, rows=rows)))
+        out: Tensor = self.norm2(self.dropout.add(x, self.feedforward(x, self.activation)))
         return out
 
 
@@ -90,21 +91,40 @@ class DecoderLayer(nn.Module):
         q = self.self_query_content(content) + self.self_query_pos(query_pos)
         k = self.self_key_content(content) + self.self_key_pos(query_pos)
         looked = attend_among_few(q, k, self.self_value(content), heads=self.heads)
-        content = self.norm1(content + self.dropout(self.self_out(looked)))
+        content = self.norm1(self.dropout.add(content, self.self_out(looked)))
 
-        q, k, k_pos = (
-            self.cross_query_content(content),
-            self.cross_key_content(memory),
-            self.cross_key_pos(pos),
-        )
+        q, q_sine = self.cross_query_content(content), self.cross_query_sine(sine)
         if self.cross_query_pos is not None:
-            q, k = q + self.cross_query_pos(query_pos), k + k_pos
-        q = self._per_head(q, self.cross_query_sine(sine))
-        k = self._per_head(rows.pad(k), rows.pad(k_pos))
-        looked = attend(q, k, rows.pad(self.cross_value(memory)), heads=self.heads, key_mask=mask)
-        content = self.norm2(content + self.dropout(self.cross_out(looked)))
-        out: Tensor = self.norm3(content + self.dropout(self.feedforward(content, self.activation)))
+            q = q + self.cross_query_pos(query_pos)
+        look = self._look_packed if rows.runs else self._look_padded
+        looked = look(q, q_sine, memory=memory, pos=pos, mask=mask, rows=rows)
+        content = self.norm2(self.dropout.add(content, self.cross_out(looked)))
+        out: Tensor = self.norm3(self.dropout.add(content, self.feedforward(content, self.activation)))
         return out
+
+    def _look_padded(
+        self, q: Tensor, q_sine: Tensor, *, memory: Tensor, pos: Tensor, mask: Tensor, rows: Packing
+    ) -> Tensor:
+        """Return (B, N, dim): the slots look at the frames' content and position, both with weights of their own."""
+        k, k_pos = self.cross_key_content(memory), self.cross_key_pos(pos)
+        if self.cross_query_pos is not None:
+            k = k + k_pos
+        q, k = self._per_head(q, q_sine), self._per_head(rows.pad(k), rows.pad(k_pos))
+        return attend(q, k, rows.pad(self.cross_value(memory)), heads=self.heads, key_mask=mask)
+
+    def _look_packed(
+        self, q: Tensor, q_sine: Tensor, *, memory: Tensor, pos: Tensor, mask: Tensor, rows: Packing
+    ) -> Tensor:
+        """Return the same without padding, and without projecting the frames; the keys' biases cancel in the softmax."""
+        heads, scale = self.heads, (2 * q.shape[2] // self.heads) ** -0.5
+        q, q_sine = split_heads(q, heads) * scale, split_heads(q_sine, heads) * scale
+        if self.cross_query_pos is not None:
+            q_sine = q_sine + q
+        content, position = self.cross_key_content, self.cross_key_pos
+        found = few_look([(q, memory, content.weight), (q_sine, pos, position.weight)], memory, rows=rows)
+        looked = unfold(found, self.cross_value.weight) + self.cross_value.bias
+        # Their gradient is zero, not missing: processes exchange it, and weight decay applies.
+        return looked + 0 * (content.bias + position.bias)
 
     def _per_head(self, content: Tensor, position: Tensor) -> Tensor:
         parts = [split_heads(x, self.heads) for x in (content, position)]

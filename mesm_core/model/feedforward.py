@@ -49,11 +49,15 @@ def fast_bfloat16() -> bool:
     return bool(torch.cpu._is_amx_tile_supported())
 
 
+def _pieces(rows: int) -> list[tuple[slice, int]]:
+    return [(slice(first, first + ROWS), min(ROWS, rows - first)) for first in range(0, rows, ROWS)]
+
+
 class _Pieces(torch.autograd.Function):
     """Forward and backward over ``ROWS`` rows at a time.
 
-    Kept for the backward pass: the input, what PReLU saw, and one byte a value of dropout's mask; the rest is computed
-    again, in the cache. With ``half`` the kept values are bfloat16, and so rounded are the products' factors.
+    Kept for the backward pass: the input, what PReLU saw with dropped values as zeros (PReLU keeps those), and one byte a
+    value of dropout's mask; the rest is computed again, in the cache. With ``half`` the kept values are bfloat16, and so rounded are the products' factors.
     """
 
     @staticmethod
@@ -75,17 +79,17 @@ class _Pieces(torch.autograd.Function):
         x = x.to(kept_type)
         learning = any(ctx.needs_input_grad)
         hidden = x.new_empty(len(x) if learning else 0, len(w1))
-        mask = drop_mask(hidden.shape if learning else (len(x), len(w1)), drop) if drop else None
-        out = w2.new_empty(len(x), len(w2))
-        for first in range(0, len(x), ROWS):
-            piece = slice(first, first + ROWS)
-            h = torch.addmm(b1, x[piece].to(w1.dtype), w1.t())
-            if learning:
-                hidden[piece] = h
-            h = F.leaky_relu_(h, float(slope))
+        mask = drop_mask((len(x), len(w1)), drop) if drop else None
+        out, spare = w2.new_empty(len(x), len(w2)), w1.new_empty(ROWS, len(w1))
+        for piece, rows in _pieces(len(x)):
+            h = hidden[piece] if learning and not half else spare[:rows]
+            torch.mm(x[piece].to(w1.dtype), w1.t(), out=h).add_(b1)
             if mask is not None:
                 h.mul_(mask[piece])
-            torch.addmm(b2, h, w2.t(), out=out[piece])
+            if learning and half:
+                hidden[piece] = h
+            active = torch.ops.aten.leaky_relu.out(h, float(slope), out=spare[:rows])
+            torch.mm(active, w2.t(), out=out[piece]).add_(b2)
         if learning:
             ctx.save_for_backward(x, w1, slope, w2, hidden, *([] if mask is None else [mask]))
         return out
@@ -97,18 +101,16 @@ class _Pieces(torch.autograd.Function):
         to_x = w1.new_empty(x.shape)
         to_w1, to_b1, to_w2 = torch.zeros_like(w1), w1.new_zeros(len(w1)), torch.zeros_like(w2)
         to_slope = w1.new_zeros(())
-        for first in range(0, len(x), ROWS):
-            piece = slice(first, first + ROWS)
+        spares = w1.new_empty(2, ROWS, len(w1))
+        for piece, rows in _pieces(len(x)):
             h, g = hidden[piece].to(w1.dtype), grad[piece]
-            active = F.leaky_relu(h, float(slope))
-            if mask:
-                active.mul_(mask[0][piece])
-            to_w2.addmm_(g.t(), active)
+            active, spare = spares[0, :rows], spares[1, :rows]
+            to_w2.addmm_(g.t(), torch.ops.aten.leaky_relu.out(h, float(slope), out=active))
             to_active = torch.mm(g, w2, out=active)
             if mask:
                 to_active.mul_(mask[0][piece])
-            to_h = torch.ops.aten.leaky_relu_backward(to_active, h, float(slope), False)
-            to_slope += torch.dot(h.clamp(max=0).view(-1), to_active.view(-1))
+            to_slope += torch.dot(torch.clamp(h, max=0, out=spare).view(-1), to_active.view(-1))
+            to_h = torch.ops.aten.leaky_relu_backward.grad_input(to_active, h, float(slope), False, grad_input=spare)
             to_w1.addmm_(to_h.t(), x[piece].to(w1.dtype))
             to_b1 += to_h.sum(dim=0)
             torch.mm(to_h, w1, out=to_x[piece])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mesm_core.model.cross_encoder import CrossEncoder
 from mesm_core.model.detr import Decoder, EncoderLayer, logit
+from mesm_core.model.folded import frames_times
 from mesm_core.model.frame_word import FrameWord
 from mesm_core.model.layers import MLP
 from mesm_core.model.packing import Packing
@@ -68,7 +69,7 @@ class Mesm(nn.Module):
         masked words; it draws nothing but dropout.
         """
         queries, length = inputs.video_index.shape[0], inputs.video.shape[1]
-        rows = Packing(inputs.frames, queries, length)
+        rows = Packing(inputs.frames, queries, length, runs=Packing.runs_of(inputs.video_mask[inputs.video_index]))
         source = inputs.video_index[rows.owner] * length + rows.index % length
         # Without dropout a video is the same for all its queries: it is projected once.
         once = None if self.training else self.video_projection(inputs.video)
@@ -173,9 +174,12 @@ class Mesm(nn.Module):
         with_token = rows.with_token()
         for layer in self.encoder:
             x = layer(x, pos=pos, mask=keys, rows=with_token)
-        summary, memory = x[: rows.batch], x[rows.batch :]
-        frames = rows.pad(self.saliency_frames(memory))
-        products = frames @ self.saliency_global(summary).unsqueeze(-1)
+        summary, memory = x.split([rows.batch, len(x) - rows.batch])
+        ours, summary = self.saliency_frames, self.saliency_global(summary)
+        if rows.runs:
+            products = rows.pad(frames_times(memory, summary, rows=rows, weight=ours.weight, bias=ours.bias))
+        else:
+            products = rows.pad(ours(memory)) @ summary.unsqueeze(-1)
         return memory, products.squeeze(-1) / math.sqrt(self.dim)
 
     def _word_logits(self, words: Tensor, video: Tensor, video_pos: Tensor, targets: Targets) -> Tensor | None:

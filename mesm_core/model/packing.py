@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Return whether the CPU's own ways are the faster: not under autocast, nor in a compiled graph."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
 
 
 @dataclass(frozen=True)
@@ -14,12 +20,44 @@ class Packing:
     """Which rows of a padded (B, L) layout are there: ``index`` (N,) int64, each b·L + l once.
 
     ``rising``: the index rises, so that it need not be looked at where all rows are there.
+    ``runs``: on the CPU, how many items behind each other have how many rows, so that each run is a tensor without
+    padding; empty elsewhere.
     """
 
     index: Tensor
     batch: int
     length: int
     rising: bool = True
+    runs: tuple[tuple[int, int], ...] = ()
+
+    @staticmethod
+    def runs_of(mask: Tensor) -> tuple[tuple[int, int], ...]:
+        """Return the runs of items (B, L) bool; none where an item has no rows, or not on the CPU."""
+        if not on_cpu(mask):
+            return ()
+        lengths = mask.sum(dim=1).tolist()
+        return tuple((len(list(run)), length) for length, run in groupby(lengths)) if min(lengths, default=0) else ()
+
+    def split(self, rows: Tensor) -> list[Tensor]:
+        """Return each run's (count, length, D) of the (N, D) rows, without tokens in front."""
+        parts = rows.split([count * length for count, length in self.runs])
+        return [x.view(*run, -1) for x, run in zip(parts, self.runs, strict=True)]
+
+    def split_tokens(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return each run's tokens (count, 1, D) and rows (count, length, D) of (B + N, D), a token an item in front."""
+        parts = rows.split([*(count for count, _ in self.runs), *(count * length for count, length in self.runs)])
+        tokens, frames = parts[: len(self.runs)], parts[len(self.runs) :]
+        return [(t.unsqueeze(1), x.view(*run, -1)) for t, x, run in zip(tokens, frames, self.runs, strict=True)]
+
+    def split_items(self, items: Tensor) -> tuple[Tensor, ...]:
+        """Return each run's (count, ...) of (B, ...)."""
+        parts: tuple[Tensor, ...] = items.split([count for count, _ in self.runs])
+        return parts
+
+    def join(self, parts: list[Tensor]) -> Tensor:
+        """Return the (N, D) rows of each run's (count, length, D)."""
+        flat = [part.flatten(0, 1) for part in parts]
+        return torch.cat(flat) if len(flat) > 1 else flat[0]
 
     @property
     def whole(self) -> bool:
@@ -52,13 +90,13 @@ class Packing:
     def twice(self) -> Packing:
         """Return the packing of the same layout twice, one behind the other."""
         index = torch.cat([self.index, self.index + self.batch * self.length])
-        return Packing(index, 2 * self.batch, self.length, self.rising)
+        return Packing(index, 2 * self.batch, self.length, self.rising, self.runs * 2)
 
     def with_token(self) -> Packing:
         """Return the packing of (B, 1 + L): a token in front of each b; the B tokens come first, then the rows."""
         tokens = torch.arange(self.batch, device=self.index.device) * (self.length + 1)
         index = torch.cat([tokens, self.index + self.owner + 1])
-        return Packing(index, self.batch, self.length + 1, rising=False)
+        return Packing(index, self.batch, self.length + 1, rising=False, runs=self.runs)
 
 
 def _taken(padded: Tensor, index: Tensor) -> Tensor:
