@@ -5,7 +5,8 @@
     python benchmarks/workload.py --attention-weights  # memory, with weights kept as by nn.MultiheadAttention
 
 Trains on the first ten batches of seed 0 and evaluates eight, with 512-d video features, and prints queries a second
-and products a query; a product is a float32 product of two 2048 x 2048 matrices, timed before and after.
+and products a query; a product is a float32 product of two 2048 x 2048 matrices, timed between the steps, since the speed
+of a shared machine changes from minute to minute.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -30,9 +31,11 @@ from mesm_core.config.load import load_config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.sampling import Group
 from mesm_core.model import attention, detr
+from mesm_core.model.mesm import Mesm
 from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
 from mesm_core.training.optim import make_optimizer
+from mesm_core.types import Batch
 
 TRAINING, EVALUATION, PROFILED = 10, 8, 4
 SETTINGS = ("model.video_dim=512", "train.seed=0")
@@ -88,12 +91,12 @@ def main() -> None:
     plant(arguments.shared, features)
     keep_freed_memory()
     device, shared = build_device(arguments.device), arguments.shared
-    before = seconds_of_product(device)
     config = load_config("tacos", overrides=SETTINGS)
     paths = Paths(shared / "data/TACoS/annotations", (features,), shared / "glove/glove.subset.300d.txt.gz")
     began = time.perf_counter()
     text, store = build_text(config, paths, device=device), build_features(config, paths)
     train, val = (build_split(config, paths, split, text, store).dataset for split in ("train", "val"))
+    text.prepare(query.sentence for dataset in (train, val) for query in dataset.queries)
     model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words).to(device)
     criterion = build_criterion(config.loss, config.model)
     optimizer = make_optimizer(model, lr=config.train.lr, weight_decay=config.train.weight_decay)
@@ -110,22 +113,35 @@ def main() -> None:
             list(itertools.islice(steps, PROFILED))
         print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=20, max_name_column_width=36))
         return
-    began = time.perf_counter()
-    trained = sum(step.queries for step in itertools.islice(steps, TRAINING))
-    training = (time.perf_counter() - began) / trained
-    model.eval()
-    began, answered = time.perf_counter(), 0
-    with torch.inference_mode():
-        for batch in val.batches(val.eval_plan(batch_size=config.eval.batch_size)[:EVALUATION]):
-            model(batch.to(device).inputs)
-            answered += len(batch.queries)
-    evaluation = (time.perf_counter() - began) / answered
-    product = statistics.mean([before, seconds_of_product(device)])
     print(f"torch {torch.__version__}, python {platform.python_version()}, {device}, {torch.get_num_threads()} threads")
-    print(f"start-up {start_up:.2f} s, product {1e3 * product:.1f} ms, {arguments.precision}")
-    print(f"training   {1 / training:6.1f} queries/s, {training / product:.2f} products a query")
-    print(f"evaluation {1 / evaluation:6.1f} queries/s, {evaluation / product:.2f} products a query")
+    print(f"start-up {start_up:.2f} s, {arguments.precision}")
+    report("training", (step.queries for step in itertools.islice(steps, TRAINING)), device)
+    model.eval()
+    batches = val.batches(val.eval_plan(batch_size=config.eval.batch_size)[:EVALUATION])
+    report("evaluation", (answer(model, batch, device) for batch in batches), device)
     print(f"peak memory {peak_memory(device) / 2**20:.0f} MB")
+
+
+@torch.inference_mode()
+def answer(model: Mesm, batch: Batch, device: torch.device) -> int:
+    """Answer a batch and return its number of queries."""
+    model(batch.to(device).inputs)
+    return len(batch.queries)
+
+
+def report(name: str, work: Iterator[int], device: torch.device) -> None:
+    """Print the speed of work that yields the number of queries done, with a product timed behind each piece."""
+    seconds, queries, products = 0.0, 0, [seconds_of_product(device, repeats=3)]
+    began = time.perf_counter()
+    for done in work:
+        seconds, queries = seconds + time.perf_counter() - began, queries + done
+        products.append(seconds_of_product(device, repeats=1, warm_up=1))
+        began = time.perf_counter()
+    product = statistics.mean(products)
+    print(
+        f"{name:10} {queries / seconds:6.1f} queries/s, {seconds / queries / product:.2f} products a query of "
+        f"{1e3 * product:.1f} ms"
+    )
 
 
 if __name__ == "__main__":

@@ -94,15 +94,15 @@ def bench(config: Config, *, device: torch.device, steps: int) -> Iterator[Stage
     }
 
 
-def seconds_of_product(device: torch.device, *, size: int = GEMM, repeats: int = 10) -> float:
+def seconds_of_product(device: torch.device, *, size: int = GEMM, repeats: int = 10, warm_up: int = 3) -> float:
     """Return the time of one float32 product of (size, size) matrices: the median of ``repeats``, after warming up."""
     a, b = torch.randn(2, size, size, device=device)
     times = []
-    for _ in range(3 + repeats):
+    for _ in range(warm_up + repeats):
         began = _now(device)
         a @ b
         times.append(_now(device) - began)
-    return statistics.median(times[3:])
+    return statistics.median(times[warm_up:])
 
 
 def peak_memory(device: torch.device) -> int:

@@ -115,11 +115,11 @@ class MultiHeadAttention(nn.Module):
         out: Tensor = self.out_proj(looked if rows is None else rows.pack(looked))
         return out
 
-    def _packed(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, rows: Packing) -> Tensor:
+    def _packed(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rows: Packing) -> Tensor:
         """Return the same (N, dim) of packed queries that look at (B, S, dim), a run of equal lengths at a time."""
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         k, v = (F.linear(x, w, b) for x, w, b in zip((key, value), weights[1:], biases[1:], strict=True))
-        mask = mask | ~mask.any(dim=-1, keepdim=True)
+        mask = key.new_ones(key.shape[:2], dtype=torch.bool) if mask is None else mask | ~mask.any(dim=-1, keepdim=True)
         if key.shape[1] <= query.shape[1] // self.heads:
             k, v = split_heads(k, self.heads), split_heads(v, self.heads)
             ours, out = (weights[0], biases[0]), (self.out_proj.weight, self.out_proj.bias)
@@ -132,15 +132,15 @@ class MultiHeadAttention(nn.Module):
 
     def _among_themselves(self, where: Tensor, value: Tensor, rows: Packing) -> Tensor:
         """Return the same (N, dim) of packed rows that look at each other, without the tokens in front, and of those."""
-        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        q, k, v = (F.linear(x, w, b) for x, w, b in zip((where, where, value), weights, biases, strict=True))
-        runs = [rows.split_tokens(x) for x in (q, k, v)]
+        (wq, wk, wv), (bq, bk, bv) = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        runs = [rows.split_tokens(x) for x in (F.linear(where, wq, bq), F.linear(where, wk), F.linear(value, wv))]
         tokens, looked = [], []
-        for (token, a), (_, b), (_, c) in zip(*runs, strict=True):
-            looked.append(attend(a, b, c, heads=self.heads, key_mask=None))
-            tokens.append(attend(token, b, c, heads=self.heads, key_mask=None))
-        found: Tensor = self.out_proj(rows.join(tokens + looked))
-        return found
+        for (token, q), (_, k), (_, v) in zip(*runs, strict=True):
+            looked.append(attend(q, k, v, heads=self.heads, key_mask=None))
+            tokens.append(attend(token, k, v, heads=self.heads, key_mask=None))
+        # Weights that sum to one hand on the values' bias; the keys' cancels, with gradient zero rather than none.
+        bias = self.out_proj.bias + self.out_proj.weight @ bv + 0 * bk
+        return F.linear(rows.join(tokens + looked), self.out_proj.weight, bias)
 
     def _lone(self, query: Tensor, seen: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
         """Return the same for a single query an item that looks at ``seen`` itself, without projecting all of it.
@@ -157,7 +157,10 @@ class MultiHeadAttention(nn.Module):
         else:
             # Neighbours that look at the same are one matrix, so that nothing is copied for each.
             shared, counts = (x.tolist() for x in torch.unique_consecutive(pick, return_counts=True))
-            parts, frames = zip(asked.split(counts), mask.split(counts), shared, strict=True), seen.unbind()
+            parts, frames = (
+                zip(torch.split(asked, counts), torch.split(mask, counts), shared, strict=True),
+                seen.unbind(),
+            )
             found = torch.cat([_weighted(a, frames[item], m.unsqueeze(1)) for a, m, item in parts])
         out: Tensor = self.out_proj(unfold(found.unsqueeze(2), wv) + bv)
         return out

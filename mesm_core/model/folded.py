@@ -57,7 +57,7 @@ def frames_look(
     found = []
     for x, a, b, t in zip(rows.split(frames), *(rows.split_items(y) for y in (asked, bias, told)), strict=True):
         scores = torch.baddbmm(b, x, a.transpose(1, 2))
-        weights = scores.unflatten(2, (heads, -1)).softmax(dim=-1).flatten(2)
+        weights = scores.view(*x.shape[:2], heads, -1).softmax(dim=-1).flatten(2)
         found.append(weights @ t)
     return rows.join(found)
 
@@ -79,7 +79,7 @@ def few_look(pairs: Sequence[tuple[Tensor, Tensor, Tensor]], values: Tensor, *, 
         for a, s in zip(asked[1:], seen[1:], strict=True):
             scores = torch.baddbmm(scores, a[number], s[number].transpose(1, 2))
         found.append(scores.softmax(dim=-1) @ v)
-    return torch.cat(found).unflatten(1, shape[1:])
+    return torch.cat(found).view(*shape, -1)
 
 
 def frames_times(frames: Tensor, items: Tensor, *, rows: Packing, weight: Tensor, bias: Tensor) -> Tensor:

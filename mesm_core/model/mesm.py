@@ -174,7 +174,7 @@ class Mesm(nn.Module):
         with_token = rows.with_token()
         for layer in self.encoder:
             x = layer(x, pos=pos, mask=keys, rows=with_token)
-        summary, memory = x.split([rows.batch, len(x) - rows.batch])
+        summary, memory = torch.split(x, [rows.batch, len(x) - rows.batch])
         ours, summary = self.saliency_frames, self.saliency_global(summary)
         if rows.runs:
             products = rows.pad(frames_times(memory, summary, rows=rows, weight=ours.weight, bias=ours.bias))
@@ -189,11 +189,16 @@ class Mesm(nn.Module):
         hidden = self.frame_word.mask_words(
             words, masked=targets.masked_words, unknown=targets.unknown_words, project=self.text_projection
         )
-        row = torch.arange(len(words), device=words.device).unsqueeze(1)
+        # index_select's gradient adds rows; that of an index of two dimensions sorts them first.
+        first = torch.arange(len(words), device=words.device).unsqueeze(1) * video.shape[1]
+        rows = (first + targets.moment_frames).flatten()
+        frames, pos = (
+            x.flatten(0, 1).index_select(0, rows).view(*targets.moment_frames.shape, -1) for x in (video, video_pos)
+        )
         return self.frame_word.reconstruct(
             hidden,
             words_pos=None if self.word_positions is None else self.word_positions(words),
-            frames=video[row, targets.moment_frames],
-            frames_pos=video_pos[row, targets.moment_frames],
+            frames=frames,
+            frames_pos=pos,
             frames_mask=targets.moment_mask,
         )

@@ -40,18 +40,20 @@ class Packing:
 
     def split(self, rows: Tensor) -> list[Tensor]:
         """Return each run's (count, length, D) of the (N, D) rows, without tokens in front."""
-        parts = rows.split([count * length for count, length in self.runs])
+        parts = torch.split(rows, [count * length for count, length in self.runs])
         return [x.view(*run, -1) for x, run in zip(parts, self.runs, strict=True)]
 
     def split_tokens(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return each run's tokens (count, 1, D) and rows (count, length, D) of (B + N, D), a token an item in front."""
-        parts = rows.split([*(count for count, _ in self.runs), *(count * length for count, length in self.runs)])
+        parts = torch.split(
+            rows, [*(count for count, _ in self.runs), *(count * length for count, length in self.runs)]
+        )
         tokens, frames = parts[: len(self.runs)], parts[len(self.runs) :]
         return [(t.unsqueeze(1), x.view(*run, -1)) for t, x, run in zip(tokens, frames, self.runs, strict=True)]
 
     def split_items(self, items: Tensor) -> tuple[Tensor, ...]:
         """Return each run's (count, ...) of (B, ...)."""
-        parts: tuple[Tensor, ...] = items.split([count for count, _ in self.runs])
+        parts: tuple[Tensor, ...] = torch.split(items, [count for count, _ in self.runs])
         return parts
 
     def join(self, parts: list[Tensor]) -> Tensor:

@@ -127,7 +127,8 @@ class GloveText:
         return Words(tokens=tokens, labels=labels, unknown=labels == unknown, weights=weights)
 
     def prepare(self, sentences: Iterable[str], progress: Callable[[int], None] | None = None) -> None:
-        """Do nothing: sentences are looked up as they come."""
+        """Load what splitting the sentences takes; they are looked up as they come."""
+        self._tagger.prepare(sentences)
 
     def ids(self, sentence: str) -> np.ndarray:
         """Return the table rows (w,) int64 of the sentence's words."""

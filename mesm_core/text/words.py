@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 from itertools import pairwise
@@ -43,6 +43,10 @@ class Tagger(Protocol):
         """Return 2 for each noun, verb, adjective or adverb, 1 for each other word."""
         ...
 
+    def prepare(self, sentences: Iterable[str]) -> None:
+        """Load what splitting these sentences takes."""
+        ...
+
 
 class LexiconTagger:
     """NLTK's word tokens, and weights from a list of closed-class words: needs no download.
@@ -56,7 +60,7 @@ class LexiconTagger:
 
     def tokens(self, sentence: str) -> list[str]:
         """Return the sentence's words, their case kept."""
-        if _PLAIN.fullmatch(sentence) and not _FUSED.search(sentence):
+        if _is_plain(sentence):
             return _PLAIN_TOKEN.findall(sentence)
         tokenizer = _treebank()
         return [token for part in split_sentences(sentence) for token in tokenizer.tokenize(part)]
@@ -68,6 +72,11 @@ class LexiconTagger:
             FUNCTION_WEIGHT if word.lower() in closed or not any(map(str.isalpha, word)) else CONTENT_WEIGHT
             for word in tokens
         ]
+
+    def prepare(self, sentences: Iterable[str]) -> None:
+        """Import NLTK where a sentence needs it, lest that hold up the first training steps."""
+        if not all(map(_is_plain, sentences)):
+            _treebank()
 
 
 class NltkTagger:
@@ -105,6 +114,9 @@ class NltkTagger:
             CONTENT_WEIGHT if any(part in tag for part in CONTENT_TAGS) else FUNCTION_WEIGHT
             for _, tag in self._tag(list(tokens))
         ]
+
+    def prepare(self, sentences: Iterable[str]) -> None:
+        """Do nothing: all is loaded."""
 
 
 TAGGERS: dict[str, type[LexiconTagger] | type[NltkTagger]] = {"lexicon": LexiconTagger, "nltk": NltkTagger}
@@ -148,6 +160,10 @@ def closed_class_words() -> frozenset[str]:
     """Return the shipped list of function words, lower-cased."""
     text = resources.files("mesm_core.text").joinpath("closed_class.txt").read_text(encoding="utf-8")
     return frozenset(text.split())
+
+
+def _is_plain(sentence: str) -> bool:
+    return _PLAIN.fullmatch(sentence) is not None and not _FUSED.search(sentence)
 
 
 @cache
