@@ -5,8 +5,8 @@
     python benchmarks/workload.py --attention-weights  # memory, with weights kept as by nn.MultiheadAttention
 
 Trains on the first ten batches of seed 0 and evaluates eight, with 512-d video features, and prints queries a second
-and products a query; a product is a float32 product of two 2048 x 2048 matrices, timed between the steps, since the speed
-of a shared machine changes from minute to minute.
+and products a query; a product is a float32 product of two 2048 x 2048 matrices, timed between the steps: a shared
+machine's speed changes from minute to minute.
 """
 
 from __future__ import annotations

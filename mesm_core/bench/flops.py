@@ -9,6 +9,8 @@ from mesm_core.config.schema import ModelConfig
 def forward_flops(model: ModelConfig, *, frames: int, words: int, pairs: int = 1) -> float:
     """Return the floating-point operations of a query's way through the matrix products (a multiply-add is two).
 
+    They are those of the formulas as written: that the CPU need not project frames in order to attend counts as speed.
+
     Args:
         frames, words: valid ones; pairs: 2 where a negative rides along, which has no decoder.
     """

@@ -29,7 +29,7 @@ def attend(
     mask = None
     if key_mask is not None:
         mask = (key_mask | ~key_mask.any(dim=-1, keepdim=True))[:, None, None, :]
-    if query.device.type == "cpu":
+    if query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         # The gradient of the CPU's bfloat16 attention is six times slower than float32's.
         with torch.autocast("cpu", enabled=False):
             q, k, v = q.float(), k.float(), v.float()
@@ -94,7 +94,7 @@ class MultiHeadAttention(nn.Module):
             query, key, value: float tensors.
             key_mask: (B, S) bool, True where valid; None means all.
             causal: position l looks at positions up to l only; without ``key_mask``.
-            rows: ``query`` and the result are (N, dim) packed rows; a 2-d ``key`` is ``query``, ``value`` is packed too.
+            rows: ``query`` and the result are (N, dim) packed rows; a 2-d ``key`` is ``query``, with packed ``value``.
             pick: (B,) int64: key and value are (C, S, dim), and query b looks at ``pick[b]``.
         """
         if query.shape[1] == 1 and key is value and key_mask is not None:
@@ -131,7 +131,7 @@ class MultiHeadAttention(nn.Module):
         return found
 
     def _among_themselves(self, where: Tensor, value: Tensor, rows: Packing) -> Tensor:
-        """Return the same (N, dim) of packed rows that look at each other, without the tokens in front, and of those."""
+        """Return the same (B + N, dim) of packed rows and the tokens in front, which all look at the rows alone."""
         (wq, wk, wv), (bq, bk, bv) = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         runs = [rows.split_tokens(x) for x in (F.linear(where, wq, bq), F.linear(where, wk), F.linear(value, wv))]
         tokens, looked = [], []

@@ -115,7 +115,7 @@ class DecoderLayer(nn.Module):
     def _look_packed(
         self, q: Tensor, q_sine: Tensor, *, memory: Tensor, pos: Tensor, mask: Tensor, rows: Packing
     ) -> Tensor:
-        """Return the same without padding, and without projecting the frames; the keys' biases cancel in the softmax."""
+        """Return the same without padding or projecting the frames; the keys' biases cancel in the softmax."""
         heads, scale = self.heads, (2 * q.shape[2] // self.heads) ** -0.5
         q, q_sine = split_heads(q, heads) * scale, split_heads(q_sine, heads) * scale
         if self.cross_query_pos is not None:

@@ -25,12 +25,14 @@ class Dropout(nn.Module):
         """Return ``x`` with values dropped, in training."""
         if not self.training or self.p == 0:
             return x
-        return F.dropout(x, self.p) if self._torchs_own(x) else self._dropped(None, x)
+        if self._torchs_own(x):
+            return F.dropout(x, self.p)
+        return self._dropped(None, x)
 
     def add(self, onto: Tensor, x: Tensor) -> Tensor:
         """Return ``onto`` plus ``x`` with values dropped; both of one shape."""
         if not self.training or self.p == 0 or self._torchs_own(x) or onto.dtype != x.dtype:
-            return onto + self(x)
+            return onto + self.forward(x)
         return self._dropped(onto, x)
 
     def _torchs_own(self, x: Tensor) -> bool:

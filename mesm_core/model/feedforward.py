@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_core.model.dropout import Dropout, drop_mask
@@ -56,8 +55,9 @@ def _pieces(rows: int) -> list[tuple[slice, int]]:
 class _Pieces(torch.autograd.Function):
     """Forward and backward over ``ROWS`` rows at a time.
 
-    Kept for the backward pass: the input, what PReLU saw with dropped values as zeros (PReLU keeps those), and one byte a
-    value of dropout's mask; the rest is computed again, in the cache. With ``half`` the kept values are bfloat16, and so rounded are the products' factors.
+    Kept for the backward pass: the input, what PReLU saw with dropped values as zeros (PReLU keeps those), and one byte
+    a value of dropout's mask; the rest is computed again, in the cache. With ``half`` the kept values are bfloat16, and
+    so rounded are the products' factors.
     """
 
     @staticmethod

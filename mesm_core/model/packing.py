@@ -44,7 +44,7 @@ class Packing:
         return [x.view(*run, -1) for x, run in zip(parts, self.runs, strict=True)]
 
     def split_tokens(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return each run's tokens (count, 1, D) and rows (count, length, D) of (B + N, D), a token an item in front."""
+        """Return each run's (count, 1, D) and (count, length, D) of (B + N, D): a token an item, and then the rows."""
         parts = torch.split(
             rows, [*(count for count, _ in self.runs), *(count * length for count, length in self.runs)]
         )

@@ -92,6 +92,15 @@ def test_dropout_is_drawn_from_torchs_generator() -> None:
     assert drop_mask((0, 4), 0.5).shape == (0, 4)
 
 
+def test_each_value_is_dropped_with_the_asked_probability() -> None:
+    """Bytes tell 256 probabilities apart; a row's level is drawn so that the mean is the one between."""
+    torch.manual_seed(0)
+    for p in (0.1, 0.3, 0.002):
+        masks = torch.stack([drop_mask((4, 1024), p) for _ in range(600)]).float()
+        assert 1 - float(masks.mean()) == pytest.approx(p, abs=4 * (p / masks.numel()) ** 0.5)
+        assert float(masks.mean(dim=0).var()) == pytest.approx(p * (1 - p) / 600, rel=0.15)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(0, 99))
 def test_packing_goes_there_and_back(lengths: list[int], seed: int) -> None:
@@ -146,8 +155,9 @@ def test_precisions_train_alike() -> None:
     torch.set_float32_matmul_precision("highest")
 
 
-def test_useful_operations_are_those_that_are_done() -> None:
-    """One query of one video has no padding, so what torch counts is what is useful."""
+def test_useful_operations_are_those_that_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One query of one video has no padding, so what torch counts is what is useful, projections of frames included."""
+    monkeypatch.setattr(Packing, "runs_of", staticmethod(lambda mask: ()))
     config = load_config("tacos", overrides=["model.video_dim=64", "model.text_dim=32"])
     model = build_model(config.model, classes=20, max_words=16).eval().requires_grad_(False)
     from mesm_core.bench.sizes import InventedText

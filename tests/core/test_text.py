@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mesm_core.data.counts import counts_text, glove_counts, label_words, read_glove_counts
 from mesm_core.errors import ConfigError, DataError, TextError
+from mesm_core.text import words
 from mesm_core.text.clip_bpe import ClipTokenizer, find_merges
 from mesm_core.text.encoder import normalise
 from mesm_core.text.glove import FIRST_WORD, UNKNOWN, GloveTable, GloveText, read_glove
@@ -151,6 +152,15 @@ def test_ten_thousand_characters() -> None:
 )
 def test_tokens_are_nltks(sentence: str, tokens: list[str]) -> None:
     assert LexiconTagger().tokens(sentence) == tokens
+
+
+def test_nltk_is_imported_where_sentences_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(words, "_treebank", lambda: asked.append(True))
+    LexiconTagger().prepare(["He cuts.", "She eats"])
+    assert not asked
+    LexiconTagger().prepare(["He cuts.", "(She eats)"])
+    assert asked
 
 
 def test_closed_class_words_are_lower_case_and_few() -> None:
