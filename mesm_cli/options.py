@@ -96,7 +96,7 @@ Precision = Annotated[
         show_default=False,
     ),
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the model first (torch.compile).")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the model (torch.compile); for GPUs.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.", rich_help_panel=OUTPUT)]
 Json = Annotated[
     bool,

@@ -110,7 +110,8 @@ def _started(event: Started, run: Run, human: Speaker) -> None:
     if train.precision == "bf16" and run.device.type == "cpu" and not fast_bfloat16():
         human("This CPU multiplies bfloat16 slower than float32 (no AMX): only the feed-forwards round to it.")
     if train.compile:
-        human("Compiling the model: the first step takes minutes on a CPU.")
+        slower = ": on a CPU the first steps take minutes, and the others longer than without --compile"
+        human(f"Compiling the model{slower if run.device.type == 'cpu' else ''}.")
     if event.fresh:
         render.warn(f"{len(event.fresh)} weights are not the checkpoint's but new: {listing(event.fresh, limit=3)}")
     if event.first_step > 1:

@@ -157,11 +157,9 @@ class MultiHeadAttention(nn.Module):
         else:
             # Neighbours that look at the same are one matrix, so that nothing is copied for each.
             shared, counts = (x.tolist() for x in torch.unique_consecutive(pick, return_counts=True))
-            parts, frames = (
-                zip(torch.split(asked, counts), torch.split(mask, counts), shared, strict=True),
-                seen.unbind(),
-            )
-            found = torch.cat([_weighted(a, frames[item], m.unsqueeze(1)) for a, m, item in parts])
+            frames = seen.unbind()
+            parts = zip(torch.split(asked, counts), torch.split(mask.unsqueeze(1), counts), shared, strict=True)
+            found = torch.cat([_weighted(a, frames[item], m) for a, m, item in parts])
         out: Tensor = self.out_proj(unfold(found.unsqueeze(2), wv) + bv)
         return out
 

@@ -21,6 +21,7 @@ from mesm_core.model.attention import MultiHeadAttention
 from mesm_core.model.dropout import Dropout, drop_mask
 from mesm_core.model.feedforward import FeedForward
 from mesm_core.model.packing import Packing
+from mesm_core.training import precision as precisions
 from mesm_core.training.precision import use_precision
 from tests.core.test_model import make_batch, make_model
 
@@ -135,7 +136,10 @@ def test_a_lone_query_sees_what_many_see() -> None:
     assert torch.allclose(lone, twice[:, :1], atol=1e-6)
 
 
-def test_precisions_train_alike() -> None:
+@pytest.mark.parametrize("amx", [False, True])
+def test_precisions_train_alike(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU that multiplies bfloat16 fast goes by autocast, which any CPU can compute."""
+    monkeypatch.setattr(precisions, "fast_bfloat16", lambda: amx)
     batch = make_batch([[("a", 3), ("a", 9)], [("b", 4)]], train=True)
     totals = {}
     for precision in ("fp32", "tf32", "bf16"):
