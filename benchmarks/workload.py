@@ -32,6 +32,7 @@ from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.sampling import Group
 from mesm_core.model import attention, detr
 from mesm_core.model.mesm import Mesm
+from mesm_core.model.packing import Packing
 from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
 from mesm_core.training.optim import make_optimizer
@@ -87,6 +88,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     if arguments.attention_weights:
         attention.attend = detr.attend = attend_with_weights
+        Packing.runs_of = staticmethod(lambda mask: ())  # padded and projected, as such attention is
     features = arguments.work / "tacos.hdf5"
     plant(arguments.shared, features)
     keep_freed_memory()
