@@ -1,9 +1,9 @@
 """Attention between many frames and few others, computed without projecting the frames: the same, multiplied otherwise.
 
 A score q·k with q = Wq x is x·(Wqᵀ k): where a query has few keys, folding Wq into them is cheaper than Wq x for every
-frame x. So it is with the output projection, and with Wk and Wv where few look at many. What is kept for the gradient, weights over
-the few, is smaller than the projections would be. On the CPU only: many products of small matrices, of sizes that the
-host must know.
+frame x. So it is with the output projection, and with Wk and Wv where few look at many. What is kept for the gradient,
+weights over the few, is smaller than the projections would be. On the CPU only: many products of small matrices, of
+sizes that the host must know.
 """
 
 from __future__ import annotations
