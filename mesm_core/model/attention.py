@@ -28,13 +28,18 @@ def attend(
     q, k, v = (split_heads(x, heads) for x in (query, key, value))
     mask = None
     if key_mask is not None:
-        mask = (key_mask | ~key_mask.any(dim=-1, keepdim=True))[:, None, None, :]
+        mask = all_where_none(key_mask)[:, None, None, :]
     if query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         # The gradient of the CPU's bfloat16 attention is six times slower than float32's.
         with torch.autocast("cpu", enabled=False):
             q, k, v = q.float(), k.float(), v.float()
             return _join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal))
     return _join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal))
+
+
+def all_where_none(mask: Tensor) -> Tensor:
+    """Return the mask (B, S) with the rows that have no valid key made all valid, so that a softmax is finite."""
+    return mask | ~mask.any(dim=-1, keepdim=True)
 
 
 def attend_among_few(query: Tensor, key: Tensor, value: Tensor, *, heads: int) -> Tensor:
@@ -119,7 +124,7 @@ class MultiHeadAttention(nn.Module):
         """Return the same (N, dim) of packed queries that look at (B, S, dim), a run of equal lengths at a time."""
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         k, v = (F.linear(x, w, b) for x, w, b in zip((key, value), weights[1:], biases[1:], strict=True))
-        mask = key.new_ones(key.shape[:2], dtype=torch.bool) if mask is None else mask | ~mask.any(dim=-1, keepdim=True)
+        mask = key.new_ones(key.shape[:2], dtype=torch.bool) if mask is None else all_where_none(mask)
         if key.shape[1] <= query.shape[1] // self.heads:
             k, v = split_heads(k, self.heads), split_heads(v, self.heads)
             ours, out = (weights[0], biases[0]), (self.out_proj.weight, self.out_proj.bias)
@@ -150,7 +155,7 @@ class MultiHeadAttention(nn.Module):
         dim = query.shape[2]
         (wq, wk, wv), (bq, _, bv) = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         q = split_heads(F.linear(query, wq, bq), self.heads) * (dim // self.heads) ** -0.5
-        asked, mask = fold(q, wk).squeeze(2), mask | ~mask.any(dim=-1, keepdim=True)
+        asked, mask = fold(q, wk).squeeze(2), all_where_none(mask)
         if pick is None or not on_cpu(seen):
             seen = seen if pick is None else seen.index_select(0, pick)
             found = _weighted(asked, seen, mask.unsqueeze(1))

@@ -121,7 +121,7 @@ class DecoderLayer(nn.Module):
         if self.cross_query_pos is not None:
             q_sine = q_sine + q
         content, position = self.cross_key_content, self.cross_key_pos
-        found = few_look([(q, memory, content.weight), (q_sine, pos, position.weight)], memory, rows=rows)
+        found = few_look([(q, memory, content.weight), (q_sine, pos, position.weight)], rows=rows)
         looked = unfold(found, self.cross_value.weight) + self.cross_value.bias
         # Their gradient is zero, not missing: processes exchange it, and weight decay applies.
         return looked + 0 * (content.bias + position.bias)

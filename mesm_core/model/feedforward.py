@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mesm_core.model.dropout import Dropout, drop_mask
+from mesm_core.model.packing import on_cpu
 
 ROWS = 512
 
@@ -29,18 +30,13 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor, activation: nn.PReLU) -> Tensor:
         """Return (..., dim) of (..., dim)."""
-        if _in_pieces(x):
+        if on_cpu(x):
             weights = self.linear1.weight, self.linear1.bias, activation.weight, self.linear2.weight, self.linear2.bias
             drop = self.dropout.p if self.training else 0.0
             out: Tensor = _Pieces.apply(x.flatten(0, -2), *weights, drop, self.keeps_bfloat16)  # type: ignore[no-untyped-call]
             return out.view_as(x)
         plain: Tensor = self.linear2(self.dropout(activation(self.linear1(x))))
         return plain
-
-
-def _in_pieces(x: Tensor) -> bool:
-    """Return whether the CPU's own way is the faster: not under autocast, nor in a compiled graph."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
 
 
 def fast_bfloat16() -> bool:
@@ -73,7 +69,7 @@ class _Pieces(torch.autograd.Function):
         half: bool,
     ) -> Tensor:
         kept_type = torch.bfloat16 if half else x.dtype
-        ctx.scale, ctx.types = 1 / (1 - drop), (x.dtype, w1.dtype)
+        ctx.scale = 1 / (1 - drop)
         w1, w2 = w1.to(kept_type).to(w1.dtype), w2.to(kept_type).to(w2.dtype)
         w2 = w2 * ctx.scale if drop else w2
         x = x.to(kept_type)

@@ -63,23 +63,22 @@ def frames_look(
     return rows.join(found)
 
 
-def few_look(pairs: Sequence[tuple[Tensor, Tensor, Tensor]], values: Tensor, *, rows: Packing) -> Tensor:
-    """Return (B, H, A, D): what A rows an item see of frames, each head for itself, by the scores of all pairs added.
+def few_look(pairs: Sequence[tuple[Tensor, Tensor, Tensor]], *, rows: Packing) -> Tensor:
+    """Return (B, H, A, D): what A rows an item see of the first pair's frames, by the scores of all pairs added.
 
     Args:
         pairs: asked (B, H, A, w), scaled, the frames that it asks (N, D), packed as ``rows`` says, and the weight
             (H·w, D) that would project those.
-        values: (N, D) frames.
     """
     shape = pairs[0][0].shape[:3]
     asked = [rows.split_items(fold(a, weight).flatten(1, 2)) for a, _, weight in pairs]
     seen = [rows.split(frames) for _, frames, _ in pairs]
     found = []
-    for number, v in enumerate(rows.split(values)):
-        scores = asked[0][number] @ seen[0][number].transpose(1, 2)
+    for number, values in enumerate(seen[0]):
+        scores = asked[0][number] @ values.transpose(1, 2)
         for a, s in zip(asked[1:], seen[1:], strict=True):
             scores = torch.baddbmm(scores, a[number], s[number].transpose(1, 2))
-        found.append(scores.softmax(dim=-1) @ v)
+        found.append(scores.softmax(dim=-1) @ values)
     return torch.cat(found).view(*shape, -1)
 
 
