@@ -142,11 +142,10 @@ def load_content(path: Path) -> Any:
                 f"{path} asks for {refused[1]}, which no checkpoint needs: it was not loaded.",
                 hint="Do not trust this file: loading it the usual way could run its code.",
             ) from error
-        # torch's own message for other damage advises to load without weights_only: do not pass that on.
-        known = not isinstance(error, pickle.UnpicklingError) and str(error)
-        reason = str(error).splitlines()[0] if known else "it is damaged, or no checkpoint at all"
+        # torch's own messages speak of its reader's insides, and advise to load without weights_only.
+        reason = getattr(error, "strerror", None) or "it is damaged, cut short, or no checkpoint at all"
         raise CheckpointError(
-            f"{path} is not a checkpoint that mesm can read: {reason[:200]}",
+            f"{path} is not a checkpoint that mesm can read: {reason}.",
             hint="Give a best.pt or last.pt that `mesm train` wrote; a file that was cut short must be copied again.",
         ) from error
 
@@ -161,12 +160,13 @@ def checkpoint_from(content: Any, path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path} is not a mesm checkpoint.", hint="Give a best.pt or last.pt that `mesm train` wrote."
         )
-    if content["version"] > VERSION:
+    version = content.get("version")
+    if isinstance(version, int) and version > VERSION:
         raise CheckpointError(
-            f"{path} was written by a newer mesm ({content['mesm']}).", hint="Install that version, or a later one."
+            f"{path} was written by a newer mesm ({content.get('mesm')}).", hint="Install that version, or a later one."
         )
     names = Checkpoint.__dataclass_fields__
-    absent = [name for name in names if name not in content and name != "facts"]
+    absent = [name for name in ("version", *names) if name not in content and name != "facts"]
     if absent:
         raise CheckpointError(f"{path} is a mesm checkpoint without {', '.join(absent)}: it is damaged.")
     return Checkpoint(**{name: content[name] for name in names if name in content})

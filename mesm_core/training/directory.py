@@ -128,7 +128,11 @@ def load_last(directory: Path) -> tuple[Checkpoint, list[str]]:
             continue
         return checkpoint, [f"{problem} Going on from {path.name} instead." for problem in problems]
     if problems:
-        raise CheckpointError("\n".join(problems), hint="No checkpoint of the run can be read: start again.")
+        best = directory / BEST
+        way = f"from the best weights, --init {best}" if best.exists() else "with --overwrite"
+        raise CheckpointError("\n".join(problems), hint=f"No checkpoint of the run can be read: start again, {way}.")
+    if not directory.exists():
+        raise CheckpointError(f"There is no run at {directory}.", hint="`mesm runs` lists the runs below ./runs.")
     raise CheckpointError(
         f"{directory} has no {LAST}: nothing of a run was saved there.", hint="Start again, with --overwrite."
     )
