@@ -203,20 +203,20 @@ class TrainingProgress:
         self._queries = 0
         self._began = self._shown = time.monotonic()
 
-    def step(self, step: Step, *, epochs: int) -> None:
-        """Show a step that is done."""
+    def step(self, step: Step, *, epochs: int, processes: int) -> None:
+        """Show a step that is done; of several processes this one's batches stand for all."""
         now = time.monotonic()
         if step.epoch != self._epoch:
             # The first step's time is not known, so its queries do not count towards the speed.
-            self._epoch, self._queries, self._began = step.epoch, -step.queries, now
+            self._epoch, self._queries, self._began = step.epoch, -step.queries * processes, now
             self._bar.reset(self._task, total=step.steps, description=f"Epoch {step.epoch + 1}/{epochs}")
-        self._queries += step.queries
+        self._queries += step.queries * processes
         self._bar.update(self._task, completed=step.index + 1)
         if now - self._shown >= 0.5:
             self._shown = now
             speed = f" {self._queries / (now - self._began):.0f} q/s" if self._queries else ""
             shown = LIVE_LOSSES if _err.width >= WIDE else LIVE_LOSSES[:1]
-            losses = [f"{name.removeprefix('loss_')} {float(step.losses[name]):.3g}" for name in shown]
+            losses = [f"{name.removeprefix('loss_')} {float(step.losses[name]) * processes:.3g}" for name in shown]
             self._bar.update(self._task, text=" ".join(losses) + speed)
 
     def busy(self, what: str, done: int, total: int) -> None:

@@ -32,7 +32,8 @@ class Signals:
         if again or not self.stepping:
             raise KeyboardInterrupt
         self._run.ask_to_stop()
-        render.note("Stopping after this step; once more to stop at once.")
+        if self._run.team.leads:
+            render.note("Stopping after this step; once more to stop at once.")
 
     @property
     def exit_code(self) -> int:
@@ -62,11 +63,15 @@ def follow(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
     code = 0
     with signals(run) as handler, render.training_progress(quiet=not run.team.leads) as display:
         for event in run.train():
+            handler.stepping |= isinstance(event, Step)
+            if isinstance(event, Stopped):
+                code = handler.exit_code
+            if not run.team.leads:
+                continue
             if isinstance(event, Started):
                 _started(event, run, human)
             elif isinstance(event, Step):
-                handler.stepping = True
-                display.step(event, epochs=run.config.train.epochs)
+                display.step(event, epochs=run.config.train.epochs, processes=run.team.world)
             elif isinstance(event, Warned):
                 render.warn(event.message)
             elif isinstance(event, Busy):
@@ -74,7 +79,6 @@ def follow(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
             elif isinstance(event, EpochDone):
                 human(_epoch_line(event, run.config.train.epochs))
             elif isinstance(event, Stopped):
-                code = handler.exit_code
                 result["stopped"] = {"epoch": event.epoch, "step": event.step}
                 human(f"Stopped in epoch {event.epoch} after step {event.step}, and saved.")
                 human(f"Go on with: mesm train --resume {run.directory}")

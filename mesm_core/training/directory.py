@@ -24,7 +24,7 @@ _OURS = (
     CONFIG,
     METRICS,
     RECORD,
-    NOT_FINITE,
+    "not-finite*.json",
     "events.out.tfevents.*",
     f"{PREDICTIONS}/*.jsonl",
 )
@@ -121,7 +121,7 @@ def load_last(directory: Path) -> tuple[Checkpoint, list[str]]:
     problems: list[str] = []
     for path in candidates:
         try:
-            checkpoint = load_checkpoint(path)
+            checkpoint = _load_resumable(path)
         except CheckpointError as error:
             if path.name != "last.new.pt":  # it was being written when the run was killed
                 problems.append(error.message)
@@ -129,13 +129,20 @@ def load_last(directory: Path) -> tuple[Checkpoint, list[str]]:
         return checkpoint, [f"{problem} Going on from {path.name} instead." for problem in problems]
     if problems:
         best = directory / BEST
-        way = f"from the best weights, --init {best}" if best.exists() else "with --overwrite"
+        way = f"from the best weights, --init {best} --name ANOTHER" if best.exists() else "with --overwrite"
         raise CheckpointError("\n".join(problems), hint=f"No checkpoint of the run can be read: start again, {way}.")
     if not directory.exists():
         raise CheckpointError(f"There is no run at {directory}.", hint="`mesm runs` lists the runs below ./runs.")
     raise CheckpointError(
         f"{directory} has no {LAST}: nothing of a run was saved there.", hint="Start again, with --overwrite."
     )
+
+
+def _load_resumable(path: Path) -> Checkpoint:
+    checkpoint = load_checkpoint(path)
+    if "shares" not in checkpoint.training:
+        raise CheckpointError(f"{path} has weights, but nothing of how far training was.")
+    return checkpoint
 
 
 def append_record(directory: Path, record: Mapping[str, Any]) -> None:

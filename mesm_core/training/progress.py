@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from mesm_core.training.distributed import Team
 from mesm_core.training.loop import Step
+
+Share = Mapping[str, Any]
+_COMMON = ("step", "seconds", "best_score", "best_epoch", "waiting")
 
 
 @dataclass
 class Progress:
-    """``epoch``: epochs done; ``step``, ``sums``, ``queries``, ``seconds``: of the one under way.
+    """``epoch``: epochs done; ``step``, ``seconds``: of the one under way; ``sums``, ``queries``: this process's of it.
 
     ``best_score``, ``best_epoch``: the best evaluation so far; ``waiting``: evaluations since then.
     """
@@ -28,13 +32,31 @@ class Progress:
     waiting: int = 0
 
     @classmethod
-    def from_state(cls, epoch: int, state: Mapping[str, Any]) -> Progress:
-        """Return the progress that ``state`` gave."""
-        return cls(epoch=epoch, **{name: state[name] for name in cls.__dataclass_fields__ if name in state})
+    def from_state(cls, epoch: int, state: Mapping[str, Any], *, batches: int, team: Team) -> Progress:
+        """Return the progress that ``state`` gave; ``batches``: those that a step takes now, in all processes.
 
-    def state(self) -> dict[str, Any]:
-        """Return everything but the epoch, which the checkpoint has already."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "epoch"}
+        Where a step took other batches, the epoch goes on at the step whose first batch is the next, or just before.
+        """
+        progress = cls(epoch=epoch, **{name: state[name] for name in _COMMON})
+        shares = state["shares"]
+        if (len(shares), state["batches"]) == (team.world, batches):
+            mine = shares[team.rank]
+            progress.queries, progress.sums = mine["queries"], mine["sums"]
+            return progress
+        progress.step = state["step"] * state["batches"] // batches
+        if team.leads and progress.step:
+            progress.queries = sum(share["queries"] for share in shares)
+            scale = progress.step / state["step"]
+            progress.sums = {name: value * scale for name, value in _together(shares).items()}
+        return progress
+
+    def share(self) -> dict[str, Any]:
+        """Return what this process counted in the epoch under way."""
+        return {"queries": self.queries, "sums": {name: value.cpu() for name, value in self.sums.items()}}
+
+    def state(self, shares: Sequence[Share], *, batches: int) -> dict[str, Any]:
+        """Return everything but the epoch, which the checkpoint has already; ``shares``: every process's, by rank."""
+        return {name: getattr(self, name) for name in _COMMON} | {"shares": list(shares), "batches": batches}
 
     def add(self, step: Step, seconds: float) -> None:
         """Count a step that is done."""
@@ -45,20 +67,21 @@ class Progress:
         self.queries += step.queries
         self.seconds += seconds
 
-    def finish_epoch(self, rate: float, sums: Mapping[str, float]) -> dict[str, Any]:
+    def finish_epoch(self, rate: float, shares: Sequence[Share]) -> dict[str, Any]:
         """Return the epoch's record, and be at the beginning of the next.
 
         Args:
-            rate: its learning rate; sums: its losses summed over the steps, of all processes.
+            rate: its learning rate; shares: what every process counted.
         """
         self.epoch += 1
+        queries = sum(share["queries"] for share in shares)
         record = {
             "epoch": self.epoch,
             "lr": rate,
-            "losses": {name: value / self.step for name, value in sums.items()},
-            "queries": self.queries,
+            "losses": {name: float(value) / self.step for name, value in _together(shares).items()},
+            "queries": queries,
             "seconds": round(self.seconds, 2),
-            "queries_per_s": round(self.queries / max(self.seconds, 1e-9), 2),
+            "queries_per_s": round(queries / max(self.seconds, 1e-9), 2),
         }
         self.step, self.queries, self.seconds, self.sums = 0, 0, 0.0, {}
         return record
@@ -71,3 +94,9 @@ class Progress:
         else:
             self.waiting += 1
         return best
+
+
+def _together(shares: Sequence[Share]) -> dict[str, Tensor]:
+    """Return the losses summed over the processes; each has all of their names, or has begun no step."""
+    names = dict.fromkeys(name for share in shares for name in share["sums"])
+    return {name: sum(share["sums"][name] for share in shares if share["sums"]) for name in names}

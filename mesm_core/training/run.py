@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mesm_core.build import (
     Paths,
@@ -111,20 +111,21 @@ class Run:
         self.criterion = build_criterion(config.loss, config.model)
         self.optimizer = make_optimizer(self.model, lr=config.train.lr, weight_decay=config.train.weight_decay)
         self.progress = Progress()
-        self._stopping = False
+        self._batches = config.train.accumulate * team.world
+        self._asked_to_stop = self._stopping = False
         self._saved = time.monotonic()
         self._problems: list[str] = []
         if resume:
             checkpoint, self._problems = load_last(directory)
             self.model.load_state_dict(checkpoint.model)
             self.optimizer.load_state_dict(checkpoint.training["optimizer"])
-            self.progress = Progress.from_state(checkpoint.epoch, checkpoint.training)
+            self._go_on(checkpoint)
         self._resumed = resume
         team.any(False)  # all have read what the leader will write over
 
     def ask_to_stop(self) -> None:
         """Make ``train`` end after the step under way, with everything saved; may be called by a signal's handler."""
-        self._stopping = True
+        self._asked_to_stop = True
 
     def train(self) -> Iterator[Event]:
         """Yield what happens, until the last epoch, until patience runs out, or until it is asked to stop."""
@@ -138,9 +139,9 @@ class Run:
         first_epoch = self.progress.epoch + 1
         with ExitStack() as stack:
             record, loggers = None, []
+            self._save_progress()  # from here on a killed run can be resumed
             if self.team.leads:
                 drop_records_after(self.directory, self.progress.epoch)
-                self._save_progress()  # from here on a killed run can be resumed
                 write_json(self.directory / CONFIG, settings)
                 device = str(self.device)
                 record = RunRecord(self.directory, device=device, processes=self.team.world, first_epoch=first_epoch)
@@ -189,12 +190,11 @@ class Run:
                 except _StopAskedError:
                     yield self._stop()
                     return
-            record = progress.finish_epoch(rate, self._everyones(progress.sums))
+            record = progress.finish_epoch(rate, self._shares())
             best = self._judge(record, evaluations)
-            if self.team.leads:
-                self._save(record, evaluations, best=best)
-                for logger in loggers:
-                    logger.write(scalars_of(record), progress.epoch)
+            self._save(record, evaluations, best=best)
+            for logger in loggers:
+                logger.write(scalars_of(record), progress.epoch)
             yield EpochDone(record, best)
             stopped = 0 <= train.patience < progress.waiting
         yield Finished(progress.best_epoch, progress.best_score, stopped)
@@ -223,10 +223,10 @@ class Run:
             progress.add(step, now - began)
             began = now
             yield step
-            self._stopping = self.team.any(self._stopping)
+            self._stopping = self.team.any(self._asked_to_stop)
             if self._stopping:
                 return
-            if 0 < train.save_minutes * 60 < now - self._saved:
+            if train.save_minutes > 0 and self.team.any(now - self._saved > train.save_minutes * 60):
                 self._save_progress()
 
     def _stop(self) -> Stopped:
@@ -236,11 +236,19 @@ class Run:
     def _compiled(self) -> nn.Module:
         return compiled(self.model) if self.config.train.compile else self.model
 
-    def _everyones(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return the sums of losses over all processes."""
-        mine = {name: float(value) for name, value in sums.items()}
-        shares = [share[0] for share in self.team.gather([mine])]
-        return {name: sum(share[name] for share in shares) for name in mine}
+    def _go_on(self, checkpoint: Checkpoint) -> None:
+        """Take over how far the run is; say so where a step does not take what it took."""
+        state, batches = checkpoint.training, self._batches
+        self.progress = Progress.from_state(checkpoint.epoch, state, batches=batches, team=self.team)
+        if state["batches"] != batches:
+            self._problems.append(
+                f"A step took {state['batches']} batches in {len(state['shares'])} processes, now {batches} in "
+                f"{self.team.world}: the weights will not be those of an undisturbed run."
+            )
+
+    def _shares(self) -> list[dict[str, Any]]:
+        """Return what every process counted in the epoch under way, by rank; all must ask."""
+        return [share[0] for share in self.team.gather([self.progress.share()])]
 
     def _read_features(self) -> Iterator[Event]:
         """Read what fits in memory, so that a damaged video is found before anything is written."""
@@ -280,7 +288,8 @@ class Run:
 
     def _between(self, _: int) -> None:
         """Leave an evaluation where the run is asked to stop; several processes finish it together."""
-        if self._stopping and self.team.world == 1:
+        if self._asked_to_stop and self.team.world == 1:
+            self._stopping = True
             raise _StopAskedError
 
     def _judge(self, record: dict[str, Any], evaluations: Mapping[str, Evaluation]) -> bool:
@@ -295,17 +304,20 @@ class Run:
         return bool(record["best"])
 
     def _save(self, record: dict[str, Any], evaluations: Mapping[str, Evaluation], *, best: bool) -> None:
-        append_record(self.directory, record)
-        for split, evaluation in evaluations.items() if best else ():
+        if self.team.leads:
+            append_record(self.directory, record)
+        for split, evaluation in evaluations.items() if best and self.team.leads else ():
             path = self.directory / PREDICTIONS / predictions_name(split)
             write_predictions(path, evaluation.predictions, overwrite=True)
-        if best:
+        if best and self.team.leads:
             save_checkpoint(self.directory / BEST, self._checkpoint(record.get("eval", {}), training={}))
         self._save_progress(record.get("eval", {}))
 
     def _save_progress(self, metrics: Mapping[str, Any] | None = None) -> None:
+        shares = self._shares()
         if self.team.leads:
-            training = {"optimizer": self.optimizer.state_dict(), **self.progress.state()}
+            progress = self.progress.state(shares, batches=self._batches)
+            training = {"optimizer": self.optimizer.state_dict(), **progress}
             save_last(self.directory, self._checkpoint(metrics or {}, training=training), keep=self.config.train.keep)
         self._saved = time.monotonic()
 
@@ -323,7 +335,8 @@ class Run:
 
     def _told(self, error: NotFiniteError) -> MesmError:
         """Write which batch it was and return the error with where that is written."""
-        path = self.directory / NOT_FINITE
+        rank = self.team.rank  # each process has a batch of its own
+        path = self.directory / (NOT_FINITE if rank == 0 else f"not-finite.{rank}.json")
         queries = [{"qid": q.qid, "vid": q.vid, "query": q.sentence} for q in error.batch.queries]
         write_json(path, {"epoch": self.progress.epoch + 1, "videos": error.vids, "queries": queries})
         hint = f"{error.hint} The batch is listed in {path}; the checkpoints are from before it."

@@ -12,9 +12,14 @@ import pytest
 import torch
 
 from mesm_core.training.checkpoint import load_checkpoint
+from mesm_core.training.directory import read_records
 from mesm_core.training.distributed import Team
+from mesm_core.training.events import Warned
 from mesm_core.training.loop import _share
-from tests.conftest import SMALL, Trained, invent
+from mesm_core.training.run import Run
+from tests.conftest import SMALL, Trained, invent, small_config
+
+CPU = torch.device("cpu")
 
 # 13 groups in batches of 2 make 7 batches an epoch: two processes have an odd one left over.
 SETTINGS = ("train.batch_size=2", "train.epochs=5", "train.lr=1e-3", "train.loggers=[]")
@@ -55,6 +60,64 @@ def test_two_processes_end_as_one_with_their_batches(tmp_path: Path) -> None:
     for alone, shared in zip(ours, theirs, strict=True):
         assert shared["losses"] == pytest.approx(alone["losses"], rel=1e-3)
         assert shared["eval"]["val"] == pytest.approx(alone["eval"]["val"], abs=1e-4)
+
+
+TEAM = """
+import json, sys
+from pathlib import Path
+import torch
+from mesm_core.build import Paths
+from mesm_core.config.schema import Config
+from mesm_core.training.distributed import join_team, leave_team
+from mesm_core.training.loop import Step
+from mesm_core.training.run import Run
+
+given = json.loads(sys.argv[1])
+config = Config.model_validate(given["config"])
+paths = Paths(Path(given["annotations"]), tuple(map(Path, given["features"])), Path(given["text"]))
+team, device = join_team(torch.device("cpu"))
+for folder, resume, end in (("whole", False, None), ("stopped", False, (1, 1)), ("stopped", True, None)):
+    run = Run(config, paths, Path(given["folder"]) / folder, device=device, resume=resume, team=team)
+    for event in run.train():
+        # One process hears of it: both must end, at the same step.
+        if isinstance(event, Step) and team.rank == 1 and (event.epoch, event.index) == end:
+            run.ask_to_stop()
+    if end and team.leads:
+        (Path(given["folder"]) / "early").mkdir()
+        (Path(given["folder"]) / "early/last.pt").write_bytes((run.directory / "last.pt").read_bytes())
+    team.any(False)
+leave_team()
+"""
+
+
+def test_two_processes_stopped_in_an_epoch_go_on_as_if_undisturbed(tmp_path: Path) -> None:
+    paths = invent(tmp_path / "data", train=13, val=5, test=3)
+    config = small_config(*SETTINGS, "train.epochs=3")
+    (tmp_path / "team.py").write_text(TEAM, encoding="utf-8")
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    given = {**paths.as_json(), "config": config.model_dump(mode="json"), "folder": str(tmp_path)}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ended = run([*launcher, str(tmp_path / "team.py"), json.dumps(given)])
+    assert ended.returncode == 0, ended.stderr
+    stopped, whole = (load_checkpoint(tmp_path / name / "last.pt") for name in ("stopped", "whole"))
+    assert all(torch.equal(value, stopped.model[name]) for name, value in whole.model.items())
+    ours, theirs = (read_records(tmp_path / name) for name in ("stopped", "whole"))
+    assert [record["losses"] for record in ours] == [record["losses"] for record in theirs]
+    assert [record["eval"] for record in ours] == [record["eval"] for record in theirs]
+    data = Run(config, paths, tmp_path, device=CPU).train_data
+    plans = [data.plan(seed=config.train.seed, epoch=epoch, batch_size=config.train.batch_size) for epoch in range(3)]
+    queries = [sum(len(group) for batch in plan for group in batch) for plan in plans]
+    assert [record["queries"] for record in ours] == queries
+
+    # Two steps of two processes are four batches: one process goes on at the fifth, and says that it is alone.
+    alone = Run(config, paths, tmp_path / "early", device=CPU, resume=True)
+    assert (alone.progress.epoch, alone.progress.step) == (1, 4)
+    warned = [event.message for event in alone.train() if isinstance(event, Warned)]
+    assert "A step took 2 batches in 2 processes, now 1 in 1" in warned[0]
+    record = read_records(tmp_path / "early")[-2]
+    assert record["queries"] == theirs[1]["queries"]
+    assert record["losses"]["loss"] == pytest.approx(theirs[1]["losses"]["loss"], rel=0.2)
 
 
 def test_shares_of_a_step() -> None:
