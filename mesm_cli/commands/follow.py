@@ -81,7 +81,8 @@ def follow(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
             elif isinstance(event, Stopped):
                 result["stopped"] = {"epoch": event.epoch, "step": event.step}
                 human(f"Stopped in epoch {event.epoch} after step {event.step}, and saved.")
-                human(f"Go on with: mesm train --resume {run.directory}")
+                again = f", in {run.team.world} processes again" if run.team.world > 1 else ""
+                human(f"Go on{again} with: mesm train --resume {run.directory}")
             elif isinstance(event, Finished):
                 result |= {"best_epoch": event.best_epoch, "best_score": event.best_score}
                 result["stopped_early"] = event.stopped_early

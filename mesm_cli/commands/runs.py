@@ -49,7 +49,9 @@ def list_(
     """
     from mesm_core.training.record import find_runs
 
-    found = find_runs(folder)
+    found, problems = find_runs(folder)
+    for problem in problems:
+        render.warn(problem)
     if json_:
         render.data([_as_json(run) for run in found])
         return
@@ -106,17 +108,21 @@ def diff(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show the settings in which two runs differ, and what each reached."""
+    """Show the settings and circumstances in which two runs differ, and what each reached."""
     from mesm_core.training.record import config_differences, read_run
 
     first, second = read_run(a), read_run(b)
     changed = config_differences(first.config, second.config)
+    around = config_differences(first.circumstances, second.circumstances)
     if json_:
-        render.data({"settings": {key: [x, y] for key, x, y in changed}, "runs": [_as_json(first), _as_json(second)]})
+        pairs = {
+            name: {key: [x, y] for key, x, y in rows} for name, rows in (("settings", changed), ("around", around))
+        }
+        render.data(pairs | {"runs": [_as_json(first), _as_json(second)]})
         return
     if not changed:
         render.say("The settings are the same.")
-    rows = [(key, render.value_text(x), render.value_text(y)) for key, x, y in changed]
+    rows = [(key, render.value_text(x), render.value_text(y)) for key, x, y in (*changed, *around)]
     scores = [(f"best {name}", _score(first, name), _score(second, name)) for name in COLUMNS]
     render.table(["", first.path.name, second.path.name], [*rows, *scores])
 

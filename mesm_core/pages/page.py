@@ -36,7 +36,7 @@ th:first-child, td:first-child { text-align: left; }
 .lane svg, .plot svg { display: block; width: 100%; } .lane svg { height: 2.2rem; } .plot svg { height: 14rem; }
 .plot { border-left: 1px solid var(--line); border-bottom: 1px solid var(--line); }
 .ends { display: flex; justify-content: space-between; font-size: .75rem; color: var(--soft); }
-.key { font-size: .8rem; }
+.key { font-size: .8rem; } .key span { display: inline-block; white-space: nowrap; }
 .key i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .3em 0 .9em; }
 polyline { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke; }
 """
@@ -108,7 +108,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, x: str) -> st
         colour = COLOURS[number % len(COLOURS)]
         at = " ".join(f"{(a - left) / width * 100:.2f},{98 - (b - low) / height * 96:.2f}" for a, b in line)
         lines.append(f'<polyline points="{at}" style="stroke:{colour}"/>')
-        names.append(f'<i style="background:{colour}"></i>{escape(name)}')
+        names.append(f'<span><i style="background:{colour}"></i>{escape(name)}</span>')
     return (
         f'<p class="key">{"".join(names)} <span class="soft">&emsp;{low:.4g} to {high:.4g}</span></p>'
         f'<div class="plot"><svg viewBox="0 0 100 100" preserveAspectRatio="none">{"".join(lines)}</svg></div>'

@@ -17,7 +17,7 @@ from typing import Any
 from mesm_core import __version__
 from mesm_core.config.load import flatten
 from mesm_core.errors import DataError
-from mesm_core.training.directory import CONFIG, RECORD, in_use, read_records, write_json
+from mesm_core.training.directory import CONFIG, METRICS, RECORD, in_use, read_records, write_json
 
 PACKAGES = ("torch", "numpy", "h5py", "scipy", "pydantic")
 
@@ -86,6 +86,15 @@ class RunSummary:
         return str(self.sessions[0]["started"]) if self.sessions else ""
 
     @property
+    def circumstances(self) -> dict[str, Any]:
+        """What else than the settings decided the last session's numbers and speed."""
+        if not self.sessions:
+            return {}
+        last = self.sessions[-1]
+        versions = {name: last["versions"].get(name) for name in ("mesm", "torch")}
+        return {"device": last["device"], "processes": last["processes"], **versions, "commit": last["git"]}
+
+    @property
     def status(self) -> str:
         """How the last session ended, or that it is running still."""
         end = str(self.sessions[-1]["end"]) if self.sessions else "unknown"
@@ -103,21 +112,27 @@ def read_run(path: Path) -> RunSummary:
         raise DataError(f"{path} holds no run: it has no {CONFIG}.", hint="`mesm runs` lists the runs there are.")
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
+        settings["dataset"]["name"], settings["train"]["epochs"]
         return RunSummary(path, settings, read_records(path), _sessions(path / RECORD))
-    except ValueError as error:
-        raise DataError(f"{path}: {error}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: its {CONFIG} or {METRICS} is damaged, or not a run's ({error}).") from error
 
 
-def find_runs(root: Path) -> list[RunSummary]:
-    """Return the runs in a folder, the newest first.
+def find_runs(root: Path) -> tuple[list[RunSummary], list[str]]:
+    """Return the runs in a folder, the newest first, and what is wrong with those that cannot be read.
 
     Raises:
         DataError: there is no such folder.
     """
     if not root.is_dir():
         raise DataError(f"No folder of runs at {root}.", hint="`mesm train` makes one; `mesm runs DIR` lists another.")
-    runs = [read_run(path.parent) for path in root.glob(f"*/{CONFIG}")]
-    return sorted(runs, key=lambda run: run.started, reverse=True)
+    runs, problems = [], []
+    for path in root.glob(f"*/{CONFIG}"):
+        try:
+            runs.append(read_run(path.parent))
+        except DataError as error:
+            problems.append(error.message)
+    return sorted(runs, key=lambda run: run.started, reverse=True), problems
 
 
 def config_differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:

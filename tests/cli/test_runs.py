@@ -73,13 +73,29 @@ def test_show(mesm, runs: Path, tmp_path: Path) -> None:
     assert mesm("runs", "show", tmp_path).code == 2
 
 
-def test_diff(mesm, runs: Path) -> None:
+@pytest.mark.parametrize("damage", ["{", "{}", "[]", '{"dataset": 3}'])
+def test_a_damaged_run_does_not_hide_the_others(mesm, runs: Path, damage: str) -> None:
+    (runs / "tacos-b" / "config.json").write_text(damage)
+    listed = mesm("runs", runs)
+    assert listed.code == 0
+    assert "tacos-a" in listed.out
+    assert "tacos-b" in listed.err
+    shown = mesm("runs", "show", runs / "tacos-b")
+    assert (shown.code, "damaged" in shown.err) == (2, True)
+
+
+def test_diff(mesm, runs: Path, tmp_path: Path) -> None:
     different = mesm("runs", "diff", runs / "tacos-a", runs / "tacos-b")
     rows = [line.split() for line in different.out.splitlines() if line.startswith("train.")]
     assert rows == [["train.lr", "0.0002", "0.5"]]
     assert json.loads(mesm("runs", "diff", runs / "tacos-a", runs / "tacos-b", "--json").out)["settings"] == {
         "train.lr": [0.0002, 0.5]
     }
+    record = json.loads((runs / "tacos-b" / "run.json").read_text())
+    record["sessions"][-1]["processes"] = 4
+    shutil.copytree(runs / "tacos-b", tmp_path / "tacos-c")
+    (tmp_path / "tacos-c" / "run.json").write_text(json.dumps(record))
+    assert "processes" in mesm("runs", "diff", runs / "tacos-b", tmp_path / "tacos-c").out
     assert "settings are the same" in mesm("runs", "diff", runs / "tacos-a", runs / "tacos-a").out
 
 
