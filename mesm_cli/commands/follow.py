@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mesm_cli import render
+from mesm_core.errors import MesmError
 
 if TYPE_CHECKING:
     from mesm_core.training.events import EpochDone, Started
@@ -22,7 +23,7 @@ class Signals:
     """What a signal does: before the first step it ends the program, later it asks the run to stop."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self.run = run
         self.stepping = False
         self.received: int | None = None
 
@@ -31,8 +32,8 @@ class Signals:
         again, self.received = self.received is not None, number
         if again or not self.stepping:
             raise KeyboardInterrupt
-        self._run.ask_to_stop()
-        if self._run.team.leads:
+        self.run.ask_to_stop()
+        if self.run.team.leads:
             render.note("Stopping after this step; once more to stop at once.")
 
     @property
@@ -53,6 +54,18 @@ def signals(run: Run) -> Iterator[Signals]:
             signal.signal(number, old)
 
 
+@contextmanager
+def _what_is_left(handler: Signals) -> Iterator[None]:
+    """Where an error ends a run that has begun, say that it can go on."""
+    try:
+        yield
+    except MesmError as error:
+        if handler.stepping:
+            again = f"What is saved goes on with: mesm train --resume {handler.run.directory}"
+            error.hint = f"{error.hint}\n  {again}" if error.hint else again
+        raise
+
+
 def follow(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
     """Show a run's events as they come; return its result, and the exit code: 0, or a signal's."""
     from mesm_core.training.directory import BEST
@@ -61,7 +74,7 @@ def follow(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
 
     result: dict[str, Any] = {"run": str(run.directory)}
     code = 0
-    with signals(run) as handler, render.training_progress(quiet=not run.team.leads) as display:
+    with signals(run) as handler, _what_is_left(handler), render.training_progress(quiet=not run.team.leads) as display:
         for event in run.train():
             handler.stepping |= isinstance(event, Step)
             if isinstance(event, Stopped):

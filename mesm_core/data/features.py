@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -46,6 +47,7 @@ class FeatureStore:
         self._max_frames = max_frames
         self._shorten = shorten
         self._files = [_open(path) for path in self.paths]
+        self._sizes = [_size(file) for file in self._files]
         self._lock = threading.Lock()
         self._cache: dict[str, np.ndarray] = {}
         self._room = cache_bytes
@@ -145,17 +147,21 @@ class FeatureStore:
 
     def _read(self, file: h5py.File, vid: str) -> np.ndarray:
         where = f"video '{vid}' in {file.filename}"
-        node = file.get(vid)
-        if not isinstance(node, h5py.Dataset):
-            self.require([vid])
-            raise FeatureError(f"{where} is a group, not a dataset of features.")
-        if node.ndim != 2 or 0 in node.shape:
-            raise FeatureError(f"{where} has shape {node.shape}; features are (frames, dim).")
+        if _size(file) < self._sizes[self._files.index(file)]:  # HDF5 would read zeros past the end
+            raise FeatureError(
+                f"{file.filename} is shorter than when it was opened: something wrote over it.",
+                hint="Copy or write the file again.",
+            )
+        self.require([vid])
         try:
-            frames = np.asarray(node[()], dtype=np.float32)
-        except (OSError, ValueError, TypeError) as error:
+            node = file[vid]
+            if not isinstance(node, h5py.Dataset):
+                raise FeatureError(f"{where} is a group, not a dataset of features.")
+            if node.ndim != 2 or 0 in node.shape:
+                raise FeatureError(f"{where} has shape {node.shape}; features are (frames, dim).")
+            return np.asarray(node[()], dtype=np.float32)
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
             raise FeatureError(f"{where} cannot be read: {error}", hint="Is the file complete?") from error
-        return frames
 
     def _names(self) -> str:
         return " + ".join(str(path) for path in self.paths)
@@ -226,6 +232,10 @@ def with_endpoints(video: np.ndarray) -> np.ndarray:
     """
     edges = np.arange(len(video) + 1, dtype=np.float32) / len(video)
     return np.concatenate([video, edges[:-1, None], edges[1:, None]], axis=1, dtype=np.float32)
+
+
+def _size(file: h5py.File) -> int:
+    return os.fstat(file.id.get_vfd_handle()).st_size
 
 
 def _open(path: Path) -> h5py.File:

@@ -168,6 +168,12 @@ def test_feature_files_that_are_none(tmp_path: Path) -> None:
     whole.write_bytes(whole.read_bytes()[:-2000])
     with pytest.raises(FeatureError, match="truncated"):
         store(whole)
+    written_over = write_features(tmp_path / "over.hdf5", v=np.ones((4, 3), np.float32), w=np.ones((4, 3), np.float32))
+    opened = store(written_over)
+    opened.get("v")
+    written_over.write_bytes(b"")
+    with pytest.raises(FeatureError, match="shorter than when it was opened"):
+        opened.get("w")
     with h5py.File(tmp_path / "group.hdf5", "w") as file:
         file.create_group("v")
     with pytest.raises(FeatureError, match="is a group"):

@@ -268,6 +268,15 @@ def test_a_loss_that_is_not_finite_tells_the_batch(trained: Trained, tmp_path: P
     assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
 
 
+def test_an_error_in_training_says_how_to_go_on(whole: Path, mesm, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    settings = ("--set", "train.lr=1e10", "--set", "train.grad_clip=0", "--set", "train.epochs=9")
+    ended = mesm("train", "--resume", folder, "--force", *settings)
+    assert (ended.code, "The loss is" in ended.err) == (2, True)
+    assert f"What is saved goes on with: mesm train --resume {folder}" in ended.err
+
+
 def test_out_of_memory_says_what_to_lower(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_of(small_config(*OFTEN), trained.paths, tmp_path)
 
