@@ -102,6 +102,7 @@ def main() -> None:
     model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words).to(device)
     criterion = build_criterion(config.loss, config.model)
     optimizer = make_optimizer(model, lr=config.train.lr, weight_decay=config.train.weight_decay)
+    list(store.read_ahead(dict.fromkeys(query.vid for data in (train, val) for query in data.queries)))
     start_up = time.perf_counter() - began
     if arguments.longest:
         train.plan = longest_batches(train.plan(seed=0, epoch=0, batch_size=config.train.batch_size), train)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mesm_core.model.dropout import Dropout, drop_mask
 from mesm_core.model.packing import on_cpu
 
-ROWS = 512
+ROWS = 1024
 
 
 class FeedForward(nn.Module):
