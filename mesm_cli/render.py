@@ -205,12 +205,12 @@ class TrainingProgress:
 
     def step(self, step: Step, *, epochs: int, processes: int) -> None:
         """Show a step that is done; of several processes this one's batches stand for all."""
-        now = time.monotonic()
+        now, queries = time.monotonic(), step.queries * processes
         if step.epoch != self._epoch:
             # The first step's time is not known, so its queries do not count towards the speed.
-            self._epoch, self._queries, self._began = step.epoch, -step.queries * processes, now
+            self._epoch, self._queries, self._began = step.epoch, -queries, now
             self._bar.reset(self._task, total=step.steps, description=f"Epoch {step.epoch + 1}/{epochs}")
-        self._queries += step.queries * processes
+        self._queries += queries
         self._bar.update(self._task, completed=step.index + 1)
         if now - self._shown >= 0.5:
             self._shown = now

@@ -115,10 +115,8 @@ def diff(
     changed = config_differences(first.config, second.config)
     around = config_differences(first.circumstances, second.circumstances)
     if json_:
-        pairs = {
-            name: {key: [x, y] for key, x, y in rows} for name, rows in (("settings", changed), ("around", around))
-        }
-        render.data(pairs | {"runs": [_as_json(first), _as_json(second)]})
+        pairs = [{key: [x, y] for key, x, y in rows} for rows in (changed, around)]
+        render.data({"settings": pairs[0], "around": pairs[1], "runs": [_as_json(first), _as_json(second)]})
         return
     if not changed:
         render.say("The settings are the same.")

@@ -47,7 +47,7 @@ class FeatureStore:
         self._max_frames = max_frames
         self._shorten = shorten
         self._files = [_open(path) for path in self.paths]
-        self._sizes = [_size(file) for file in self._files]
+        self._sizes = {file: _size(file) for file in self._files}
         self._lock = threading.Lock()
         self._cache: dict[str, np.ndarray] = {}
         self._room = cache_bytes
@@ -147,12 +147,11 @@ class FeatureStore:
 
     def _read(self, file: h5py.File, vid: str) -> np.ndarray:
         where = f"video '{vid}' in {file.filename}"
-        if _size(file) < self._sizes[self._files.index(file)]:  # HDF5 would read zeros past the end
+        if _size(file) < self._sizes[file]:  # HDF5 would read zeros past the end
             raise FeatureError(
                 f"{file.filename} is shorter than when it was opened: something wrote over it.",
                 hint="Copy or write the file again.",
             )
-        self.require([vid])
         try:
             node = file[vid]
             if not isinstance(node, h5py.Dataset):
@@ -161,6 +160,8 @@ class FeatureStore:
                 raise FeatureError(f"{where} has shape {node.shape}; features are (frames, dim).")
             return np.asarray(node[()], dtype=np.float32)
         except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+            if isinstance(error, KeyError):
+                self.require([vid])
             raise FeatureError(f"{where} cannot be read: {error}", hint="Is the file complete?") from error
 
     def _names(self) -> str:

@@ -112,7 +112,7 @@ def read_run(path: Path) -> RunSummary:
         raise DataError(f"{path} holds no run: it has no {CONFIG}.", hint="`mesm runs` lists the runs there are.")
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
-        settings["dataset"]["name"], settings["train"]["epochs"]
+        settings["dataset"]["name"], settings["train"]["epochs"]  # what every listing shows
         return RunSummary(path, settings, read_records(path), _sessions(path / RECORD))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: its {CONFIG} or {METRICS} is damaged, or not a run's ({error}).") from error

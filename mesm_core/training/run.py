@@ -112,7 +112,7 @@ class Run:
         self.optimizer = make_optimizer(self.model, lr=config.train.lr, weight_decay=config.train.weight_decay)
         self.progress = Progress()
         self._batches = config.train.accumulate * team.world
-        self._asked_to_stop = self._stopping = False
+        self._stopping = False
         self._saved = time.monotonic()
         self._problems: list[str] = []
         if resume:
@@ -125,7 +125,7 @@ class Run:
 
     def ask_to_stop(self) -> None:
         """Make ``train`` end after the step under way, with everything saved; may be called by a signal's handler."""
-        self._asked_to_stop = True
+        self._stopping = True
 
     def train(self) -> Iterator[Event]:
         """Yield what happens, until the last epoch, until patience runs out, or until it is asked to stop."""
@@ -179,8 +179,8 @@ class Run:
         while progress.epoch < train.epochs and not stopped:
             rate = learning_rate(progress.epoch, lr=train.lr, lr_drop=train.lr_drop, gamma=train.gamma)
             set_learning_rate(self.optimizer, rate)
-            yield from self._epoch(model)
-            if self._stopping:
+            stopping = yield from self._epoch(model)
+            if stopping:
                 yield self._stop()
                 return
             evaluations: dict[str, Evaluation] = {}
@@ -192,15 +192,17 @@ class Run:
                     return
             record = progress.finish_epoch(rate, self._shares())
             best = self._judge(record, evaluations)
-            self._save(record, evaluations, best=best)
+            if self.team.leads:
+                self._write(record, evaluations, best=best)
+            self._save_progress(record.get("eval", {}))
             for logger in loggers:
                 logger.write(scalars_of(record), progress.epoch)
             yield EpochDone(record, best)
             stopped = 0 <= train.patience < progress.waiting
         yield Finished(progress.best_epoch, progress.best_score, stopped)
 
-    def _epoch(self, model: nn.Module) -> Iterator[Event]:
-        """Train the rest of the epoch under way; ends early where the run is asked to stop."""
+    def _epoch(self, model: nn.Module) -> Generator[Event, None, bool]:
+        """Train the rest of the epoch under way; return True where any process was asked to stop."""
         train, progress = self.config.train, self.progress
         steps = train_epoch(
             model,
@@ -223,11 +225,11 @@ class Run:
             progress.add(step, now - began)
             began = now
             yield step
-            self._stopping = self.team.any(self._asked_to_stop)
-            if self._stopping:
-                return
+            if self.team.any(self._stopping):
+                return True
             if train.save_minutes > 0 and self.team.any(now - self._saved > train.save_minutes * 60):
                 self._save_progress()
+        return False
 
     def _stop(self) -> Stopped:
         self._save_progress()
@@ -288,8 +290,7 @@ class Run:
 
     def _between(self, _: int) -> None:
         """Leave an evaluation where the run is asked to stop; several processes finish it together."""
-        if self._asked_to_stop and self.team.world == 1:
-            self._stopping = True
+        if self._stopping and self.team.world == 1:
             raise _StopAskedError
 
     def _judge(self, record: dict[str, Any], evaluations: Mapping[str, Evaluation]) -> bool:
@@ -303,15 +304,13 @@ class Run:
         record["best"] = self.progress.judge(score)
         return bool(record["best"])
 
-    def _save(self, record: dict[str, Any], evaluations: Mapping[str, Evaluation], *, best: bool) -> None:
-        if self.team.leads:
-            append_record(self.directory, record)
-        for split, evaluation in evaluations.items() if best and self.team.leads else ():
+    def _write(self, record: dict[str, Any], evaluations: Mapping[str, Evaluation], *, best: bool) -> None:
+        append_record(self.directory, record)
+        for split, evaluation in evaluations.items() if best else ():
             path = self.directory / PREDICTIONS / predictions_name(split)
             write_predictions(path, evaluation.predictions, overwrite=True)
-        if best and self.team.leads:
+        if best:
             save_checkpoint(self.directory / BEST, self._checkpoint(record.get("eval", {}), training={}))
-        self._save_progress(record.get("eval", {}))
 
     def _save_progress(self, metrics: Mapping[str, Any] | None = None) -> None:
         shares = self._shares()
