@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mesm_core.model.dropout import Dropout, drop_mask
 from mesm_core.model.packing import on_cpu
 
-ROWS = 1024
+ROWS, CACHED = 2048, 256
 
 
 class FeedForward(nn.Module):
@@ -44,16 +44,16 @@ def fast_bfloat16() -> bool:
     return bool(torch.cpu._is_amx_tile_supported())
 
 
-def _pieces(rows: int) -> list[tuple[slice, int]]:
-    return [(slice(first, first + ROWS), min(ROWS, rows - first)) for first in range(0, rows, ROWS)]
+def _slices(rows: int, most: int) -> list[slice]:
+    return [slice(first, min(first + most, rows)) for first in range(0, rows, most)]
 
 
 class _Pieces(torch.autograd.Function):
-    """Forward and backward over ``ROWS`` rows at a time.
+    """Forward and backward, ``ROWS`` rows at a time for the products and ``CACHED`` for what is done value by value.
 
-    Kept for the backward pass: the input, what PReLU saw with dropped values as zeros (PReLU keeps those), and one byte
-    a value of dropout's mask; the rest is computed again, in the cache. With ``half`` the kept values are bfloat16, and
-    so rounded are the products' factors.
+    Kept for the backward pass: the input, and what PReLU saw with dropped values as zeros, by which they are known; the
+    rest is computed again, in the cache. With ``half`` the kept values are bfloat16, and so rounded are the products'
+    factors.
     """
 
     @staticmethod
@@ -69,45 +69,52 @@ class _Pieces(torch.autograd.Function):
         half: bool,
     ) -> Tensor:
         kept_type = torch.bfloat16 if half else x.dtype
-        ctx.scale = 1 / (1 - drop)
+        ctx.drop, ctx.scale = drop, 1 / (1 - drop)
         w1, w2 = w1.to(kept_type).to(w1.dtype), w2.to(kept_type).to(w2.dtype)
         w2 = w2 * ctx.scale if drop else w2
         x = x.to(kept_type)
         learning = any(ctx.needs_input_grad)
         hidden = x.new_empty(len(x) if learning else 0, len(w1))
-        mask = drop_mask((len(x), len(w1)), drop) if drop else None
-        out, spare = w2.new_empty(len(x), len(w2)), w1.new_empty(ROWS, len(w1))
-        for piece, rows in _pieces(len(x)):
-            h = hidden[piece] if learning and not half else spare[:rows]
-            torch.mm(x[piece].to(w1.dtype), w1.t(), out=h).add_(b1)
-            if mask is not None:
-                h.mul_(mask[piece])
-            if learning and half:
-                hidden[piece] = h
-            active = torch.ops.aten.leaky_relu.out(h, float(slope), out=spare[:rows])
+        out = w2.new_empty(len(x), len(w2))
+        spare, factors = w1.new_empty(min(ROWS, len(x)), len(w1)), w1.new_empty(CACHED, len(w1))
+        for piece in _slices(len(x), ROWS):
+            active = spare[: piece.stop - piece.start]
+            torch.mm(x[piece].to(w1.dtype), w1.t(), out=active)
+            mask = drop_mask(active.shape, drop) if drop else None
+            for few in _slices(len(active), CACHED):
+                h = active[few].add_(b1)
+                if mask is not None:
+                    h.mul_(factors[: len(h)].copy_(mask[few]))
+                if learning:
+                    hidden[piece][few] = h
+                torch.ops.aten.leaky_relu_(h, float(slope))
             torch.mm(active, w2.t(), out=out[piece]).add_(b2)
         if learning:
-            ctx.save_for_backward(x, w1, slope, w2, hidden, *([] if mask is None else [mask]))
+            ctx.save_for_backward(x, w1, slope, w2, hidden)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, w1, slope, w2, hidden, *mask = ctx.saved_tensors
+        x, w1, slope, w2, hidden = ctx.saved_tensors
         grad = grad.contiguous()
         to_x = w1.new_empty(x.shape)
         to_w1, to_b1, to_w2 = torch.zeros_like(w1), w1.new_zeros(len(w1)), torch.zeros_like(w2)
         to_slope = w1.new_zeros(())
-        spares = w1.new_empty(2, ROWS, len(w1))
-        for piece, rows in _pieces(len(x)):
-            h, g = hidden[piece].to(w1.dtype), grad[piece]
-            active, spare = spares[0, :rows], spares[1, :rows]
-            to_w2.addmm_(g.t(), torch.ops.aten.leaky_relu.out(h, float(slope), out=active))
-            to_active = torch.mm(g, w2, out=active)
-            if mask:
-                to_active.mul_(mask[0][piece])
-            to_slope += torch.dot(torch.clamp(h, max=0, out=spare).view(-1), to_active.view(-1))
-            to_h = torch.ops.aten.leaky_relu_backward.grad_input(to_active, h, float(slope), False, grad_input=spare)
+        spares, negatives = w1.new_empty(2, min(ROWS, len(x)), len(w1)), w1.new_empty(CACHED, len(w1))
+        for piece in _slices(len(x), ROWS):
+            seen, g = hidden[piece], grad[piece]
+            active, to_h = spares[:, : len(g)]
+            for few in _slices(len(g), CACHED):
+                torch.ops.aten.leaky_relu_(active[few].copy_(seen[few]), float(slope))
+            to_w2.addmm_(g.t(), active)
+            torch.mm(g, w2, out=to_h)
+            for few in _slices(len(g), CACHED):
+                h, to = seen[few].to(w1.dtype), to_h[few]
+                if ctx.drop:
+                    torch.ops.aten.hardshrink_backward.grad_input(to, h, 0, grad_input=to)
+                to_slope += torch.dot(torch.clamp(h, max=0, out=negatives[: len(h)]).view(-1), to.view(-1))
+                torch.ops.aten.leaky_relu_backward.grad_input(to, h, float(slope), False, grad_input=to)
+                to_b1 += to.sum(dim=0)
             to_w1.addmm_(to_h.t(), x[piece].to(w1.dtype))
-            to_b1 += to_h.sum(dim=0)
             torch.mm(to_h, w1, out=to_x[piece])
         return to_x, to_w1, to_b1, to_slope.view(1), to_w2 * ctx.scale, grad.sum(dim=0), None, None

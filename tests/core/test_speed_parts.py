@@ -33,6 +33,7 @@ def plain_feedforward(layer: FeedForward, x: torch.Tensor, activation: nn.PReLU)
 @pytest.mark.parametrize("rows", [1, 7, 8, 20])
 def test_feedforward_in_pieces_is_the_plain_one(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feedforward, "ROWS", 8)
+    monkeypatch.setattr(feedforward, "CACHED", 3)
     torch.manual_seed(0)
     layer, activation = FeedForward(dim=6, hidden=10, dropout=0.3).double().eval(), nn.PReLU().double()
     x = torch.randn(2, rows, 6, dtype=torch.float64, requires_grad=True)
@@ -44,7 +45,9 @@ def test_feedforward_in_pieces_is_the_plain_one(rows: int, monkeypatch: pytest.M
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-8)
 
 
-def test_feedforward_with_dropout_has_the_gradient_of_what_it_computed() -> None:
+def test_feedforward_with_dropout_has_the_gradient_of_what_it_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feedforward, "ROWS", 3)
+    monkeypatch.setattr(feedforward, "CACHED", 2)
     torch.manual_seed(0)
     layer, activation = FeedForward(dim=3, hidden=4, dropout=0.5).double().train(), nn.PReLU().double()
 
