@@ -69,7 +69,7 @@ class _Pieces(torch.autograd.Function):
         half: bool,
     ) -> Tensor:
         kept_type = torch.bfloat16 if half else x.dtype
-        ctx.drop, ctx.scale = drop, 1 / (1 - drop)
+        ctx.drop, ctx.scale, ctx.slope = drop, 1 / (1 - drop), float(slope)
         w1, w2 = w1.to(kept_type).to(w1.dtype), w2.to(kept_type).to(w2.dtype)
         w2 = w2 * ctx.scale if drop else w2
         x = x.to(kept_type)
@@ -87,15 +87,15 @@ class _Pieces(torch.autograd.Function):
                     h.mul_(factors[: len(h)].copy_(mask[few]))
                 if learning:
                     hidden[piece][few] = h
-                torch.ops.aten.leaky_relu_(h, float(slope))
+                torch.ops.aten.leaky_relu_(h, ctx.slope)
             torch.mm(active, w2.t(), out=out[piece]).add_(b2)
         if learning:
-            ctx.save_for_backward(x, w1, slope, w2, hidden)
+            ctx.save_for_backward(x, w1, w2, hidden)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, w1, slope, w2, hidden = ctx.saved_tensors
+        x, w1, w2, hidden = ctx.saved_tensors
         grad = grad.contiguous()
         to_x = w1.new_empty(x.shape)
         to_w1, to_b1, to_w2 = torch.zeros_like(w1), w1.new_zeros(len(w1)), torch.zeros_like(w2)
@@ -104,16 +104,17 @@ class _Pieces(torch.autograd.Function):
         for piece in _slices(len(x), ROWS):
             seen, g = hidden[piece], grad[piece]
             active, to_h = spares[:, : len(g)]
-            for few in _slices(len(g), CACHED):
-                torch.ops.aten.leaky_relu_(active[few].copy_(seen[few]), float(slope))
+            in_cache = _slices(len(g), CACHED)
+            for few in in_cache:
+                torch.ops.aten.leaky_relu_(active[few].copy_(seen[few]), ctx.slope)
             to_w2.addmm_(g.t(), active)
             torch.mm(g, w2, out=to_h)
-            for few in _slices(len(g), CACHED):
+            for few in in_cache:
                 h, to = seen[few].to(w1.dtype), to_h[few]
                 if ctx.drop:
                     torch.ops.aten.hardshrink_backward.grad_input(to, h, 0, grad_input=to)
                 to_slope += torch.dot(torch.clamp(h, max=0, out=negatives[: len(h)]).view(-1), to.view(-1))
-                torch.ops.aten.leaky_relu_backward.grad_input(to, h, float(slope), False, grad_input=to)
+                torch.ops.aten.leaky_relu_backward.grad_input(to, h, ctx.slope, False, grad_input=to)
                 to_b1 += to.sum(dim=0)
             to_w1.addmm_(to_h.t(), x[piece].to(w1.dtype))
             torch.mm(to_h, w1, out=to_x[piece])
