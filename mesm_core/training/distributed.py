@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
@@ -76,6 +78,8 @@ def join_team(device: torch.device) -> tuple[Team, torch.device]:
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
+        # Its functions' defaults are the group there is at its first import, and DDP imports it: later, they keep ours.
+        import_module("torch.distributed.nn.functional")
         # Flags and predictions travel between hosts' memories, gradients between devices.
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return Team(dist.get_rank(), dist.get_world_size()), device
@@ -92,9 +96,14 @@ def require_gpus(count: int) -> None:
 
 
 def leave_team() -> None:
-    """End what ``join_team`` began."""
+    """End what ``join_team`` began.
+
+    The group's threads end with its last holder, the wrapped model among them. One that still runs while the
+    interpreter ends may abort the process.
+    """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+        gc.collect()
 
 
 def launch(module: str, words: Sequence[str], *, processes: int) -> int:
