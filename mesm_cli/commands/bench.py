@@ -10,7 +10,7 @@ import typer
 
 from mesm_cli import options, render
 
-Steps = Annotated[int, typer.Option("--steps", min=1, help="Batches to time.")]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Batches to time, after warming up.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads. Default: torch's.", show_default=False)
 ]
@@ -78,7 +78,8 @@ def bench(
         return
     parts = f"{result['threads']} threads, {result['precision']}{', compiled' if result['compile'] else ''}"
     render.say(f"{dataset} on {result['device']}, {parts}, torch {result['versions']['torch']}")
-    render.say(f"A product takes {1e3 * result['product_seconds']:.1f} ms; peak memory {result['peak_memory_mb']} MB\n")
+    product = 1e3 * result["training"]["product_seconds"]
+    render.say(f"A product takes {product:.1f} ms; peak memory {result['peak_memory_mb']} MB\n")
     rows = [[name, result[part][key], *_against(earlier, part, key, result)] for name, part, key in FIGURES]
     render.table(["", "now", *(["then", "now/then"] if earlier else [])], rows)
 

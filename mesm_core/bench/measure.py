@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import statistics
 import sys
@@ -18,6 +19,7 @@ from mesm_core.bench.sizes import InventedText, invented_dataset
 from mesm_core.build import build_criterion, build_model, evaluation_settings
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
+from mesm_core.data.sampling import Group
 from mesm_core.inference.evaluate import predict_split
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.model.mesm import Mesm
@@ -41,13 +43,26 @@ class Stage:
 
 
 class _Part(MomentDataset):
-    """The first groups of a dataset's evaluation."""
+    """A dataset's first batches; in training, the ``WARM_UP`` largest of them come before all, too.
+
+    What follows the largest finds memory that the process holds already, and graphs compiled for its sizes.
+    """
 
     def __init__(self, whole: MomentDataset, batches: int) -> None:
         self.__dict__ |= vars(whole)
         self._batches = batches
 
-    def eval_plan(self, *, batch_size: int) -> list[list[tuple[int, ...]]]:
+    def plan(self, *, seed: int, epoch: int, batch_size: int) -> list[list[Group]]:
+        """Return the largest of an epoch's first batches, and then all of those."""
+        first = super().plan(seed=seed, epoch=epoch, batch_size=batch_size)[: self._batches]
+
+        def frames(batch: list[Group]) -> int:
+            return sum(len(group) * len(self.features.get(self.queries[group[0]].vid)) for group in batch)
+
+        largest = sorted(first, key=frames, reverse=True)
+        return [largest[number % len(largest)] for number in range(WARM_UP)] + first
+
+    def eval_plan(self, *, batch_size: int) -> list[list[Group]]:
         """Return the first batches of the split."""
         return super().eval_plan(batch_size=batch_size)[: self._batches]
 
@@ -64,18 +79,11 @@ def bench(config: Config, *, device: torch.device, steps: int) -> Iterator[Stage
     torch.manual_seed(config.train.seed)
     model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words).to(device)
     yield Stage("training")
-    products = [seconds_of_product(device)]
-    training = _training(config, model, data, device=device, steps=steps)
-    products.append(seconds_of_product(device))
+    training = _training(config, model, _Part(data, steps), device=device)
     yield Stage("evaluation")
     evaluation = _evaluation(config, model, data, device=device, steps=steps)
-    products.append(seconds_of_product(device))
     yield Stage("prediction")
     prediction = _prediction(config, model, text, device=device)
-    # A shared machine's speed changes: each part is held against the products before and after it.
-    for part, product in ((training, statistics.mean(products[:2])), (evaluation, statistics.mean(products[1:]))):
-        part["products_per_query"] = round(part.pop("seconds_per_query") / product, 3)
-        part["useful_share_of_product_rate"] = round(part["useful_gflops"] / (2e-9 * GEMM**3 / product), 3)
     yield {
         "dataset": config.dataset.name,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -84,7 +92,6 @@ def bench(config: Config, *, device: torch.device, steps: int) -> Iterator[Stage
         "compile": config.train.compile,
         "video_dim": config.model.video_dim,
         "steps": steps,
-        "product_seconds": round(statistics.mean(products), 5),
         "training": training,
         "evaluation": evaluation,
         "prediction": prediction,
@@ -119,17 +126,13 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _training(config: Config, model: Mesm, data: MomentDataset, *, device: torch.device, steps: int) -> dict[str, Any]:
+def _training(config: Config, model: Mesm, data: _Part, *, device: torch.device) -> dict[str, Any]:
     train = config.train
-    criterion = build_criterion(config.loss, config.model)
-    optimizer = make_optimizer(model, lr=train.lr, weight_decay=train.weight_decay)
     plan = data.plan(seed=train.seed, epoch=0, batch_size=train.batch_size)
-    count = min(steps, len(plan) - WARM_UP)
-    queries, waited, began = 0, 0.0, _now(device)
-    for step in train_epoch(
+    steps = train_epoch(
         compiled(model) if train.compile else model,
-        criterion,
-        optimizer,
+        build_criterion(config.loss, config.model),
+        make_optimizer(model, lr=train.lr, weight_decay=train.weight_decay),
         data,
         epoch=0,
         seed=train.seed,
@@ -137,19 +140,26 @@ def _training(config: Config, model: Mesm, data: MomentDataset, *, device: torch
         grad_clip=train.grad_clip,
         device=device,
         precision=train.precision,
-    ):
-        if step.index + 1 == WARM_UP:
+    )
+    for _ in itertools.islice(steps, WARM_UP):
+        pass
+    products = [seconds_of_product(device)]
+    queries, waited, seconds, began = 0, 0.0, 0.0, _now(device)
+    for step in steps:
+        queries, waited = queries + step.queries, waited + step.waited
+        # A shared CPU's speed changes within seconds; a GPU would have to be waited for.
+        if device.type == "cpu":
+            seconds += _now(device) - began
+            products.append(seconds_of_product(device, repeats=1, warm_up=1))
             began = _now(device)
-        elif step.index >= WARM_UP:
-            queries, waited = queries + step.queries, waited + step.waited
-        if step.index + 1 == WARM_UP + count:
-            break
-    seconds = _now(device) - began
+    if device.type != "cpu":
+        seconds = _now(device) - began
+        products.append(seconds_of_product(device))
     flops = 0.0
-    for index in range(WARM_UP, WARM_UP + count):
+    for index in range(WARM_UP, len(plan)):
         batch = data.train_batch(plan[index], seed=train.seed, epoch=0, index=index)
         flops += sum(_training_flops(config, batch, config.text.vocab_size))
-    return _speed(queries, seconds, flops) | {"waiting_for_data": round(waited / seconds, 3)}
+    return _speed(queries, seconds, flops, statistics.mean(products)) | {"waiting_for_data": round(waited / seconds, 3)}
 
 
 def _evaluation(
@@ -161,13 +171,15 @@ def _evaluation(
         "batch_size": settings["batch_size"], "device": device, "decoding": settings["decoding"]
     }  # fmt: skip
     predict_split(model, _Part(data, 1), **arguments)
+    products = [seconds_of_product(device)]
     began = _now(device)
     answered = predict_split(model, _Part(data, steps), **arguments)
     seconds = _now(device) - began
+    products.append(seconds_of_product(device))
     flops = 0.0
     for batch in data.batches(_Part(data, steps).eval_plan(batch_size=settings["batch_size"])):
         flops += sum(forward_flops(config.model, frames=t, words=w) for t, w in zip(*_valid(batch), strict=True))
-    return _speed(len(answered), seconds, flops)
+    return _speed(len(answered), seconds, flops, statistics.mean(products))
 
 
 def _prediction(config: Config, model: Mesm, text: InventedText, *, device: torch.device) -> dict[str, Any]:
@@ -219,12 +231,14 @@ def _valid(batch: Batch) -> tuple[list[int], list[int]]:
     return frames.tolist(), batch.inputs.words_mask.sum(dim=1).tolist()
 
 
-def _speed(queries: int, seconds: float, flops: float) -> dict[str, Any]:
+def _speed(queries: int, seconds: float, flops: float, product: float) -> dict[str, Any]:
     return {
         "queries": queries,
         "queries_per_s": round(queries / seconds, 2),
-        "seconds_per_query": seconds / queries,
+        "products_per_query": round(seconds / queries / product, 3),
+        "product_seconds": round(product, 5),
         "useful_gflops": round(flops / seconds / 1e9, 1),
+        "useful_share_of_product_rate": round(flops / seconds / (2 * GEMM**3 / product), 3),
     }
 
 
