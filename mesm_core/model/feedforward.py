@@ -11,6 +11,7 @@ from mesm_core.model.dropout import Dropout, drop_mask
 from mesm_core.model.packing import on_cpu
 
 ROWS, CACHED = 2048, 256
+LEAST_SLOPE = 1e-3
 
 
 class FeedForward(nn.Module):
@@ -51,9 +52,9 @@ def _slices(rows: int, most: int) -> list[slice]:
 class _Pieces(torch.autograd.Function):
     """Forward and backward, ``ROWS`` rows at a time for the products and ``CACHED`` for what is done value by value.
 
-    Kept for the backward pass: the input, and what PReLU saw with dropped values as zeros, by which they are known; the
-    rest is computed again, in the cache. With ``half`` the kept values are bfloat16, and so rounded are the products'
-    factors.
+    Kept for the backward pass: the input, and what PReLU made (what it saw, where its slope is not positive), with
+    dropped values as zeros, by which they are known. With ``half`` the kept values are bfloat16, and so rounded are the
+    products' factors.
     """
 
     @staticmethod
@@ -70,6 +71,7 @@ class _Pieces(torch.autograd.Function):
     ) -> Tensor:
         kept_type = torch.bfloat16 if half else x.dtype
         ctx.drop, ctx.scale, ctx.slope = drop, 1 / (1 - drop), float(slope)
+        ctx.made = ctx.slope > LEAST_SLOPE
         w1, w2 = w1.to(kept_type).to(w1.dtype), w2.to(kept_type).to(w2.dtype)
         w2 = w2 * ctx.scale if drop else w2
         x = x.to(kept_type)
@@ -77,17 +79,20 @@ class _Pieces(torch.autograd.Function):
         hidden = x.new_empty(len(x) if learning else 0, len(w1))
         out = w2.new_empty(len(x), len(w2))
         spare, factors = w1.new_empty(min(ROWS, len(x)), len(w1)), w1.new_empty(CACHED, len(w1))
+        in_place = learning and ctx.made and not half
         for piece in _slices(len(x), ROWS):
-            active = spare[: piece.stop - piece.start]
+            active = hidden[piece] if in_place else spare[: piece.stop - piece.start]
             torch.mm(x[piece].to(w1.dtype), w1.t(), out=active)
             mask = drop_mask(active.shape, drop) if drop else None
             for few in _slices(len(active), CACHED):
                 h = active[few].add_(b1)
                 if mask is not None:
                     h.mul_(factors[: len(h)].copy_(mask[few]))
-                if learning:
+                if learning and not ctx.made:
                     hidden[piece][few] = h
                 torch.ops.aten.leaky_relu_(h, ctx.slope)
+                if learning and ctx.made and not in_place:
+                    hidden[piece][few] = h
             torch.mm(active, w2.t(), out=out[piece]).add_(b2)
         if learning:
             ctx.save_for_backward(x, w1, w2, hidden)
@@ -102,15 +107,20 @@ class _Pieces(torch.autograd.Function):
         to_slope = w1.new_zeros(())
         spares, negatives = w1.new_empty(2, min(ROWS, len(x)), len(w1)), w1.new_empty(CACHED, len(w1))
         for piece in _slices(len(x), ROWS):
-            seen, g = hidden[piece], grad[piece]
+            kept, g = hidden[piece], grad[piece]
             active, to_h = spares[:, : len(g)]
             in_cache = _slices(len(g), CACHED)
-            for few in in_cache:
-                torch.ops.aten.leaky_relu_(active[few].copy_(seen[few]), ctx.slope)
+            if ctx.made and kept.dtype == w1.dtype:
+                active = kept
+            else:
+                for few in in_cache:
+                    a = active[few].copy_(kept[few])
+                    if not ctx.made:
+                        torch.ops.aten.leaky_relu_(a, ctx.slope)
             to_w2.addmm_(g.t(), active)
             torch.mm(g, w2, out=to_h)
             for few in in_cache:
-                h, to = seen[few].to(w1.dtype), to_h[few]
+                h, to = active[few] if ctx.made else kept[few].to(w1.dtype), to_h[few]
                 if ctx.drop:
                     torch.ops.aten.hardshrink_backward.grad_input(to, h, 0, grad_input=to)
                 to_slope += torch.dot(torch.clamp(h, max=0, out=negatives[: len(h)]).view(-1), to.view(-1))
@@ -118,4 +128,6 @@ class _Pieces(torch.autograd.Function):
                 to_b1 += to.sum(dim=0)
             to_w1.addmm_(to_h.t(), x[piece].to(w1.dtype))
             torch.mm(to_h, w1, out=to_x[piece])
+        if ctx.made:
+            to_slope /= ctx.slope
         return to_x, to_w1, to_b1, to_slope.view(1), to_w2 * ctx.scale, grad.sum(dim=0), None, None

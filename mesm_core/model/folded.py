@@ -9,6 +9,7 @@ sizes that the host must know.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,12 +56,50 @@ def frames_look(
     bias = bias.masked_fill(~mask.unsqueeze(1), -torch.inf).flatten(1).unsqueeze(1)
     # Each head's weights sum to one, so a share of the output's bias in every value adds up to it.
     told = (fold(values, out[0].t().contiguous()) + out[1] / heads).flatten(1, 2)
-    found = []
-    for x, a, b, t in zip(rows.split(frames), *(rows.split_items(y) for y in (asked, bias, told)), strict=True):
-        scores = torch.baddbmm(b, x, a.transpose(1, 2))
-        weights = scores.view(*x.shape[:2], heads, -1).softmax(dim=-1).flatten(2)
-        found.append(weights @ t)
-    return rows.join(found)
+    found: Tensor = _Looked.apply(frames, asked, bias, told, heads, rows)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Looked(torch.autograd.Function):
+    """Packed frames (N, D) among (B, heads·S, D) ``asked`` and ``told``, a run at a time, each written in its place.
+
+    Autograd's own way joins the runs behind the forward pass and again behind the backward one, a copy each.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, frames: Tensor, asked: Tensor, bias: Tensor, told: Tensor, heads: int, rows: Packing
+    ) -> Tensor:
+        found, kept = torch.empty_like(frames), []
+        runs = zip(
+            rows.split(frames), *(rows.split_items(y) for y in (asked, bias, told)), rows.split(found), strict=True
+        )
+        for x, a, b, t, out in runs:
+            scores = torch.baddbmm(b, x, a.transpose(1, 2)).view(*x.shape[:2], heads, -1)
+            kept.append(scores.softmax(dim=-1).flatten(2))
+            torch.bmm(kept[-1], t, out=out)
+        ctx.heads, ctx.rows = heads, rows
+        ctx.save_for_backward(frames, asked, told, *kept)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        frames, asked, told, *kept = ctx.saved_tensors
+        rows, grad = ctx.rows, grad.contiguous()
+        to_frames, to_asked, to_told = (torch.empty_like(x) for x in (frames, asked, told))
+        to_bias = asked.new_empty(len(asked), 1, asked.shape[1])
+        seen = zip(kept, *(rows.split(x) for x in (grad, frames, to_frames)), strict=True)
+        items = zip(*(rows.split_items(x) for x in (asked, told, to_asked, to_told, to_bias)), strict=True)
+        for (weights, g, x, to_x), (a, t, to_a, to_t, to_b) in zip(seen, items, strict=True):
+            torch.bmm(weights.transpose(1, 2), g, out=to_t)
+            to_weights, each_head = (
+                y.view(*x.shape[:2], ctx.heads, -1) for y in (torch.bmm(g, t.transpose(1, 2)), weights)
+            )
+            to_scores = torch.ops.aten._softmax_backward_data(to_weights, each_head, -1, weights.dtype).flatten(2)
+            torch.bmm(to_scores, a, out=to_x)
+            torch.bmm(to_scores.transpose(1, 2), x, out=to_a)
+            torch.sum(to_scores, dim=1, keepdim=True, out=to_b)
+        return to_frames, to_asked, to_bias, to_told, None, None
 
 
 def few_look(pairs: Sequence[tuple[Tensor, Tensor, Tensor]], *, rows: Packing) -> Tensor:
