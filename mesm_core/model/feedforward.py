@@ -78,7 +78,7 @@ class _Pieces(torch.autograd.Function):
         learning = any(ctx.needs_input_grad)
         hidden = x.new_empty(len(x) if learning else 0, len(w1))
         out = w2.new_empty(len(x), len(w2))
-        spare, factors = w1.new_empty(min(ROWS, len(x)), len(w1)), w1.new_empty(CACHED, len(w1))
+        spare = w1.new_empty(min(ROWS, len(x)), len(w1))
         in_place = learning and ctx.made and not half
         for piece in _slices(len(x), ROWS):
             active = hidden[piece] if in_place else spare[: piece.stop - piece.start]
@@ -87,7 +87,7 @@ class _Pieces(torch.autograd.Function):
             for few in _slices(len(active), CACHED):
                 h = active[few].add_(b1)
                 if mask is not None:
-                    h.mul_(factors[: len(h)].copy_(mask[few]))
+                    h.mul_(mask[few])
                 if learning and not ctx.made:
                     hidden[piece][few] = h
                 torch.ops.aten.leaky_relu_(h, ctx.slope)

@@ -30,12 +30,13 @@ def plain_feedforward(layer: FeedForward, x: torch.Tensor, activation: nn.PReLU)
     return layer.linear2(activation(layer.linear1(x)))
 
 
+@pytest.mark.parametrize("slope", [0.25, 1.5, 1e-4, 0.0, -0.3])
 @pytest.mark.parametrize("rows", [1, 7, 8, 20])
-def test_feedforward_in_pieces_is_the_plain_one(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_feedforward_in_pieces_is_the_plain_one(rows: int, slope: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feedforward, "ROWS", 8)
     monkeypatch.setattr(feedforward, "CACHED", 3)
     torch.manual_seed(0)
-    layer, activation = FeedForward(dim=6, hidden=10, dropout=0.3).double().eval(), nn.PReLU().double()
+    layer, activation = FeedForward(dim=6, hidden=10, dropout=0.3).double().eval(), nn.PReLU(init=slope).double()
     x = torch.randn(2, rows, 6, dtype=torch.float64, requires_grad=True)
     parameters = [x, activation.weight, *layer.parameters()]
     upstream = torch.randn(2, rows, 6, dtype=torch.float64)
@@ -45,11 +46,14 @@ def test_feedforward_in_pieces_is_the_plain_one(rows: int, monkeypatch: pytest.M
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-8)
 
 
-def test_feedforward_with_dropout_has_the_gradient_of_what_it_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("slope", [0.25, -0.3])
+def test_feedforward_with_dropout_has_the_gradient_of_what_it_computed(
+    slope: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feedforward, "ROWS", 3)
     monkeypatch.setattr(feedforward, "CACHED", 2)
     torch.manual_seed(0)
-    layer, activation = FeedForward(dim=3, hidden=4, dropout=0.5).double().train(), nn.PReLU().double()
+    layer, activation = FeedForward(dim=3, hidden=4, dropout=0.5).double().train(), nn.PReLU(init=slope).double()
 
     def seeded(x: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(5)
@@ -58,18 +62,21 @@ def test_feedforward_with_dropout_has_the_gradient_of_what_it_computed(monkeypat
     assert torch.autograd.gradcheck(seeded, torch.randn(5, 3, dtype=torch.float64, requires_grad=True))
 
 
-def test_feedforward_that_keeps_bfloat16_is_near() -> None:
+@pytest.mark.parametrize("slope", [0.25, -0.3])
+def test_feedforward_that_keeps_bfloat16_is_near(slope: float) -> None:
     torch.manual_seed(0)
-    layer, activation = FeedForward(dim=16, hidden=32, dropout=0.0), nn.PReLU()
+    layer, activation = FeedForward(dim=16, hidden=32, dropout=0.0), nn.PReLU(init=slope)
     x = torch.randn(9, 16, requires_grad=True)
+    parameters = [x, activation.weight, *layer.parameters()]
     exact = layer(x, activation)
-    (want,) = torch.autograd.grad(exact.square().sum(), x)
+    wanted = torch.autograd.grad(exact.square().sum(), parameters)
     layer.keeps_bfloat16 = True
     near = layer(x, activation)
-    (got,) = torch.autograd.grad(near.square().sum(), x)
+    got = torch.autograd.grad(near.square().sum(), parameters)
     assert near.dtype == torch.float32
     assert torch.allclose(near, exact, atol=0.02)
-    assert torch.allclose(got, want, atol=0.05 * float(want.abs().max()))
+    for a, b in zip(got, wanted, strict=True):
+        assert torch.allclose(a, b, atol=0.05 * float(b.abs().max()))
     assert not torch.equal(near, exact)
 
 
