@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -67,8 +68,10 @@ def plant(shared: Path, out: Path) -> None:
         annotations = shared / "golden" / "learning" / "charades600" / "annotations"
         words = ["--dim", "128", "--fps", "1", "--noise", "0.7"]
         script = shared / "tools" / "plant_features.py"
-        command = [sys.executable, str(script), "charades", str(annotations), str(out), *words]
+        part = out.with_name(f"{os.getpid()}-{out.name}")
+        command = [sys.executable, str(script), "charades", str(annotations), str(part), *words]
         subprocess.run([*command, "--glove-pkl", str(pickle_file)], check=True)
+        part.replace(out)
 
 
 def best_miou(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import platform
 import statistics
 import subprocess
@@ -47,8 +48,10 @@ def plant(shared: Path, out: Path) -> None:
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         annotations = shared / "data" / "TACoS" / "annotations"
-        words = ["tacos", str(annotations), str(out), "--dim", "512", "--fps", "0.7"]
+        part = out.with_name(f"{os.getpid()}-{out.name}")
+        words = ["tacos", str(annotations), str(part), "--dim", "512", "--fps", "0.7"]
         subprocess.run([sys.executable, str(shared / "tools" / "plant_features.py"), *words], check=True)
+        part.replace(out)
 
 
 def attend_with_weights(
