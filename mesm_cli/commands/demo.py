@@ -59,7 +59,7 @@ def demo(
     Writes features, annotations and word vectors to a folder, and runs on them what you would run on yours.
     """
     from mesm_cli.commands import evaluate, predict, prepare, prepare_features, train
-    from mesm_core.data.files import write_atomically
+    from mesm_core.files import write_atomically
     from mesm_core.data.invented import write_invented
     from mesm_core.errors import OutputError
 

@@ -73,7 +73,7 @@ def evaluate(
 
     Example: mesm eval runs/tacos-default/best.pt --split test
     """  # fmt: skip
-    from mesm_core.data.files import refuse_existing
+    from mesm_core.files import refuse_existing
     from mesm_core.inference.evaluate import predictions_name
     from mesm_core.inference.scoring import load_for_scoring, score_checkpoint, write_evaluation
     from mesm_core.pages.report import write_report

@@ -98,7 +98,7 @@ def predict(
 
     cat queries.jsonl | mesm predict runs/tacos-default/best.pt --queries - --output - | gzip > answers.jsonl.gz
     """
-    from mesm_core.data.files import refuse_existing
+    from mesm_core.files import refuse_existing
     from mesm_core.inference.asking import load_asker
     from mesm_core.pages.predictions import check_plot, write_plot
 
@@ -135,7 +135,7 @@ def _questions(
     sentences: list[str], file: Path | None, video: str | None, duration: float | None
 ) -> Iterator[Question]:
     """Return the questions of the command line, a file or stdin, read as they are needed."""
-    from mesm_core.data.files import text_lines
+    from mesm_core.files import text_lines
     from mesm_core.inference.asking import Question, read_questions
 
     if sentences and file is not None:
@@ -156,7 +156,7 @@ def _written(
     stack: ExitStack, replies: Iterable[Reply], output: Path, *, top: int | None, overwrite: bool
 ) -> Iterator[Reply]:
     """Yield the replies after writing each as a line of a submission file."""
-    from mesm_core.data.files import replacing
+    from mesm_core.files import replacing
 
     if output == PIPE:
         file = sys.stdout

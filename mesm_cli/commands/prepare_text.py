@@ -37,7 +37,7 @@ def glove(
     Example: mesm prepare glove glove.6B.300d.txt data/charades/annotations/glove.h5 --dataset charades-vgg-glove
     """
     from mesm_core.config.load import load_config
-    from mesm_core.data.files import refuse_existing, replacing
+    from mesm_core.files import refuse_existing, replacing
     from mesm_core.data.vocabularies import dataset_vocabulary
     from mesm_core.errors import OutputError
     from mesm_core.text.vocabulary import read_vocabulary, write_vocabulary
@@ -81,7 +81,7 @@ def clip_text(
 
     Example: mesm prepare clip-text ViT-B-32.pt data/clip_text_encoder.safetensors
     """  # fmt: skip
-    from mesm_core.data.files import refuse_existing, replacing
+    from mesm_core.files import refuse_existing, replacing
     from mesm_core.text.clip import ClipTextTransformer
     from mesm_core.text.clip_weights import read_clip_weights, write_clip_text
 

@@ -133,7 +133,7 @@ def _extras(scored: list[Scored], *, ci: bool, seed: int) -> list[dict[str, Any]
 
 
 def _write_per_query(path: Path, scored: list[Scored], *, overwrite: bool) -> None:
-    from mesm_core.data.files import write_atomically
+    from mesm_core.files import write_atomically
 
     lines = []
     for result in scored:

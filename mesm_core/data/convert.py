@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from mesm_core.data.arrays import by_name, read_array
-from mesm_core.data.files import refuse_existing, replacing
+from mesm_core.files import refuse_existing, replacing
 from mesm_core.data.rawcopy import RawArray, allocate, copy_numbers, raw_array
 from mesm_core.errors import FeatureError, OutputError, listing
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mesm_core.data.files import write_atomically
+from mesm_core.files import write_atomically
 
 ACTORS = ("person", "woman", "man")
 ACTIONS = ("cuts", "washes", "peels", "opens", "takes", "stirs", "pours", "grates", "drops", "weighs")

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mesm_core.data.annotations import Annotations, read_text, register, repaired_window
-from mesm_core.data.files import replacing
+from mesm_core.files import replacing
 from mesm_core.errors import DataError
 from mesm_core.types import CLIP_SECONDS, Highlights, Query
 

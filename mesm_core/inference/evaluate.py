@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mesm_core.data.dataset import MomentDataset
-from mesm_core.data.files import replacing
+from mesm_core.files import replacing
 from mesm_core.inference.decode import Decoding, decode
 from mesm_core.inference.tables import metric_tables
 from mesm_core.metrics.nms import temporal_nms

@@ -14,7 +14,7 @@ from mesm_core.config.schema import Config
 from mesm_core.data.annotations import make_reader
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.facts import data_facts, differences
-from mesm_core.data.files import write_atomically
+from mesm_core.files import write_atomically
 from mesm_core.data.moment_lines import read_lines
 from mesm_core.errors import ConfigError, DataError, listing
 from mesm_core.inference.evaluate import Evaluation, Progress, evaluate, write_predictions

@@ -13,7 +13,7 @@ from torch import Tensor
 from mesm_core.build import build_model
 from mesm_core.config.load import Layer, resolve
 from mesm_core.config.schema import Config
-from mesm_core.data.files import refuse_existing, replacing, write_atomically
+from mesm_core.files import refuse_existing, replacing, write_atomically
 from mesm_core.official.config import flags_of
 from mesm_core.official.names import to_official
 from mesm_core.training.checkpoint import Checkpoint

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mesm_core.data.files import write_atomically
+from mesm_core.files import write_atomically
 from mesm_core.inference.evaluate import Evaluation
 from mesm_core.metrics.moments import score_moments
 from mesm_core.pages.page import axis, bars, cards, clock, lane, page, paragraph, saliency_lane, section, stats, table

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mesm_core.config.load import flatten
-from mesm_core.data.files import write_atomically
+from mesm_core.files import write_atomically
 from mesm_core.pages.page import cards, curves, page, section, stats, table
 from mesm_core.training.record import RunSummary
 

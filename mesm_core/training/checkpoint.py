@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from mesm_core import __version__
-from mesm_core.data.files import refuse_existing, replacing, write_atomically
+from mesm_core.files import refuse_existing, replacing, write_atomically
 from mesm_core.errors import CheckpointError, OutputError
 
 WEIGHTS, SETTINGS, REST = "model.safetensors", "config.json", "checkpoint.json"

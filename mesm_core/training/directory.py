@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mesm_core.data.files import write_atomically
+from mesm_core.files import write_atomically
 from mesm_core.errors import CheckpointError, OutputError
 from mesm_core.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 

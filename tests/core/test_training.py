@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from mesm_core.data.files import replacing, write_atomically
+from mesm_core.files import replacing, write_atomically
 from mesm_core.errors import CheckpointError, FeatureError, MesmError, OutputError, TextError
 from mesm_core.inference.asking import Question, Reply, load_asker
 from mesm_core.inference.predictor import Asked, MomentRetriever
