@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
+from mesm_core import inputs
 from mesm_core.errors import ConfigError, DataError, did_you_mean, listing
+from mesm_core.inputs import shown
 from mesm_core.types import Query
 
 
@@ -93,14 +94,12 @@ def read_split(name: str, folder: Path, split: str) -> Annotations:
 
 
 def read_text(path: Path) -> str:
-    """Return a UTF-8 file's text.
+    """Return the text of an annotation file, without a byte-order mark.
 
     Raises:
-        DataError: it is missing or is not UTF-8.
+        DataError: it is missing (the message lists what is there), damaged, or not UTF-8.
     """
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         present = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
         hint = (
             f"The folder has: {listing(present)}."
@@ -108,10 +107,7 @@ def read_text(path: Path) -> str:
             else "Give --annotations DIR, or --data-dir with the layout that `mesm train --help` describes."
         )
         raise DataError(f"No annotation file at {path}.", hint=hint) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    return inputs.read_text(path)
 
 
 def read_videos(path: Path) -> dict[str, Any]:
@@ -120,13 +116,50 @@ def read_videos(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it is missing, malformed (the message gives the line), or holds something else.
     """
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}.") from error
+    content = inputs.parse_json(read_text(path), path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object with one entry a video, found {type(content).__name__}.")
     return content
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether a JSON value is a finite number that float holds.
+
+    >>> is_number(3), is_number(True), is_number(float("nan")), is_number(10**400)
+    (True, False, False, False)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def query_id(value: object, where: str) -> int | str:
+    """Return a query's id: an integer, also one written as 3.0, or a string.
+
+    Raises:
+        DataError: it is something else; the message begins with ``where``.
+    """
+    if is_number(value) and int(value) == value:
+        return int(value)
+    if isinstance(value, str):
+        return value
+    raise DataError(f"{where}: the qid is {shown(value)}; it must be an integer or a string.")
+
+
+def video_id(value: object, where: str) -> str:
+    """Return a video's id, a string that is not empty; an integer is taken as its digits.
+
+    Raises:
+        DataError: it is something else; the message begins with ``where``.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and value:
+        return value
+    raise DataError(f"{where}: the vid is {shown(value)}; it must be a string.")
 
 
 def video_moments(video: Any, where: str) -> Iterator[tuple[float, float, str]]:
@@ -135,21 +168,33 @@ def video_moments(video: Any, where: str) -> Iterator[tuple[float, float, str]]:
     Raises:
         DataError: they are malformed; the message names the sentence.
     """
+    if not isinstance(video, dict):
+        raise DataError(f"{where}: expected an object, found {type(video).__name__}.")
     stamps, sentences = video.get("timestamps"), video.get("sentences")
     if not isinstance(stamps, list) or not isinstance(sentences, list):
         raise DataError(f"{where}: 'timestamps' and 'sentences' must be lists.")
     if len(stamps) != len(sentences):
         raise DataError(f"{where}: {len(stamps)} timestamps for {len(sentences)} sentences.")
     for number, (stamp, sentence) in enumerate(zip(stamps, sentences, strict=True), start=1):
-        try:
-            start, end = map(float, stamp)
-        except (TypeError, ValueError):
-            raise DataError(f"{where}, sentence {number}: timestamp {stamp!r} is not [start, end].") from None
-        if not (math.isfinite(start) and math.isfinite(end)):
-            raise DataError(f"{where}, sentence {number}: timestamp {stamp!r} is not finite.")
+        start, end = two_numbers(stamp, f"{where}, sentence {number}: timestamp")
         if not isinstance(sentence, str) or not sentence.strip():
             raise DataError(f"{where}, sentence {number}: the sentence is empty.")
         yield start, end, sentence
+
+
+def two_numbers(value: object, where: str) -> tuple[float, float]:
+    """Return the [start, end] that a JSON value is; numbers may be written as strings.
+
+    Raises:
+        DataError: it is something else, or not finite; the message begins with ``where``.
+    """
+    try:
+        start, end = map(float, value)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"{where} {shown(value)} is not [start, end].") from None
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise DataError(f"{where} {shown(value)} is not finite.")
+    return start, end
 
 
 def repaired_window(start: float, end: float, duration: float, repairs: Counter[str]) -> tuple[float, float] | None:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from mesm_core.data.annotations import Annotations, read_text, register, repaired_window
 from mesm_core.errors import DataError
+from mesm_core.inputs import reading, shown, split_lines
 from mesm_core.types import Query
 
 
@@ -30,7 +31,7 @@ class Charades:
             DataError: a file is missing or malformed; the message names the line.
         """
         path = folder / f"charades_sta_{split}.txt"
-        lines = read_text(path).splitlines()
+        lines = split_lines(read_text(path))
         durations = _durations(folder / f"Charades_v1_{split}.csv")
         repairs: Counter[str] = Counter()
         queries: list[Query] = []
@@ -61,18 +62,21 @@ def _parse(line: str, where: str) -> tuple[str, float, float, str]:
 
 
 def _durations(path: Path) -> dict[str, float]:
-    rows = csv.DictReader(read_text(path).splitlines())
-    if not {"id", "length"} <= set(rows.fieldnames or ()):
+    with reading(path, DataError):
+        rows = csv.DictReader(split_lines(read_text(path)))
+        columns = set(rows.fieldnames or ())
+        records = list(rows)
+    if not {"id", "length"} <= columns:
         raise DataError(f"{path}: expected columns 'id' and 'length'.")
     durations = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(records, start=2):
         try:
             duration = float(row["length"])
         except (TypeError, ValueError):
             duration = 0.0
         if not (duration > 0 and math.isfinite(duration)):
             raise DataError(
-                f"{path}, line {number}: the length of {row['id']} is {row['length']!r}, not positive seconds."
+                f"{path}, line {number}: the length of {row['id']} is {shown(row['length'])}, not positive seconds."
             )
         durations[row["id"]] = duration
     return durations

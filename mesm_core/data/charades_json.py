@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from mesm_core.data.annotations import Annotations, read_videos, register, repaired_window, video_moments
+from mesm_core.data.annotations import Annotations, is_number, read_videos, register, repaired_window, video_moments
 from mesm_core.errors import DataError
+from mesm_core.inputs import shown
 from mesm_core.types import Query
 
 
@@ -51,8 +51,8 @@ class CharadesJson:
 
     def _duration(self, video: object, where: str) -> float:
         value = video.get(self._duration_key) if isinstance(video, dict) else None
-        if not isinstance(value, int | float) or not (value > 0 and math.isfinite(value)):
-            raise DataError(f"{where}: '{self._duration_key}' is {value!r}; it must be a positive number of seconds.")
+        if not is_number(value) or value <= 0:
+            raise DataError(f"{where}: '{self._duration_key}' is {shown(value)}; it must be a positive number of seconds.")
         return float(value)
 
 

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from mesm_core.files import follow
 from mesm_core.errors import DataError, TextError
+from mesm_core.inputs import follow, read_text, shown, split_lines
 from mesm_core.text.words import count_words
 
 GLOVE_COUNTS = "GloVe_tokenized_count.txt"
 CLIP_COUNTS = "CLIP_tokenized_count.txt"
 FIRST_ID = 2
+MOST_DIGITS = 18
 Label = TypeVar("Label", str, int)
 
 
@@ -83,6 +84,10 @@ def label_words(words: list[Label], vocab_size: int, *, path: Path) -> list[Labe
     return words[:vocab_size]
 
 
+def _is_count(field: str) -> bool:
+    return field.isascii() and field.isdigit() and len(field) <= MOST_DIGITS
+
+
 def _fields(path: Path, *, form: str) -> list[list[str]]:
     if not path.parent.is_dir():
         raise TextError(
@@ -93,17 +98,13 @@ def _fields(path: Path, *, form: str) -> list[list[str]]:
         raise TextError(
             f"No count file at {path}.", hint="`mesm count-tokens --dataset NAME` writes it from the annotations."
         )
-    try:
-        lines = follow(path).read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
     rows = []
-    for number, line in enumerate(lines[: -1 if lines[-1] == "" else None], start=1):
+    for number, line in enumerate(split_lines(read_text(follow(path))), start=1):
         fields = line.split()
         numbers = fields[1:] if form.startswith("WORD") else fields
-        if len(fields) != len(form.split()) or not all(number.isdigit() for number in numbers):
+        if len(fields) != len(form.split()) or not all(map(_is_count, numbers)):
             raise DataError(
-                f"{path}, line {number}: expected '{form}', found {line[:60]!r}.",
+                f"{path}, line {number}: expected '{form}', found {shown(line)}.",
                 hint="`mesm count-tokens --overwrite` writes the file again.",
             )
         rows.append(fields)

@@ -10,7 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mesm_core.data import hdf5
 from mesm_core.errors import FeatureError, did_you_mean, listing
+from mesm_core.inputs import open_hdf5, reading, shown
 from mesm_core.text.encoder import normalise
 
 
@@ -54,7 +56,7 @@ class FeatureStore:
         self._keep_as = np.dtype(keep_as)
 
     def __contains__(self, vid: str) -> bool:
-        return all(vid in file for file in self._files)
+        return all(hdf5.has(file, vid) for file in self._files)
 
     def missing(self, vids: Iterable[str]) -> list[str]:
         """Return the videos, each once and in order, that a file lacks."""
@@ -70,7 +72,10 @@ class FeatureStore:
         missing = self.missing(wanted)
         if not missing:
             return
-        names = [name for file in self._files for name in file]
+        names = []
+        for file in self._files:
+            with reading(file.filename, FeatureError):
+                names += list(file)
         near = did_you_mean(missing[0], names)
         raise FeatureError(
             f"{len(missing)} of {len(wanted)} videos have no features in {self._names()}: {listing(missing)}.{near}",
@@ -133,10 +138,22 @@ class FeatureStore:
             yield vid
 
     def duration(self, vid: str) -> float | None:
-        """Return the ``duration`` attribute (seconds) of the video's dataset, or None."""
+        """Return the ``duration`` attribute (seconds) of the video's dataset, or None.
+
+        Raises:
+            FeatureError: it is not a positive number, or cannot be read.
+        """
         for file in self._files:
-            value = file[vid].attrs.get("duration") if vid in file else None
-            if value is not None:
+            node = hdf5.find(file, vid)
+            if node is None:
+                continue
+            where = f"The duration of video '{vid}' in {file.filename}"
+            with reading(where, FeatureError):
+                value = node.attrs.get("duration")
+                if value is None:
+                    continue
+                if not (np.ndim(value) == 0 and 0 < float(value) < np.inf):
+                    raise FeatureError(f"{where} is {shown(value)}; it must be a positive number of seconds.")
                 return float(value)
         return None
 
@@ -152,17 +169,16 @@ class FeatureStore:
                 f"{file.filename} is shorter than when it was opened: something wrote over it.",
                 hint="Copy or write the file again.",
             )
-        try:
-            node = file[vid]
-            if not isinstance(node, h5py.Dataset):
-                raise FeatureError(f"{where} is a group, not a dataset of features.")
-            if node.ndim != 2 or 0 in node.shape:
-                raise FeatureError(f"{where} has shape {node.shape}; features are (frames, dim).")
-            return np.asarray(node[()], dtype=np.float32)
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-            if isinstance(error, KeyError):
-                self.require([vid])
-            raise FeatureError(f"{where} cannot be read: {error}", hint="Is the file complete?") from error
+        node = hdf5.find(file, vid)
+        if node is None:
+            self.require([vid])
+        if not isinstance(node, h5py.Dataset):
+            raise FeatureError(f"{where} is a group, not a dataset of features.")
+        with reading(where, FeatureError, hint="Is the file complete?"):
+            shape = node.shape
+        if shape is None or len(shape) != 2 or 0 in shape:
+            raise FeatureError(f"{where} has shape {shape}; features are (frames, dim).")
+        return hdf5.as_float32(hdf5.read_numbers(node, where=where))
 
     def _names(self) -> str:
         return " + ".join(str(path) for path in self.paths)
@@ -245,10 +261,4 @@ def _open(path: Path) -> h5py.File:
             f"No feature file at {path}.",
             hint="Give --features FILE, or write one with `mesm prepare npy2hdf5 FOLDER OUT.hdf5`.",
         )
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        reason = "it is truncated" if "truncated" in str(error) else "it is not an HDF5 file, or it is damaged"
-        raise FeatureError(
-            f"{path} cannot be opened: {reason} ({error}).", hint="Copy or write the file again."
-        ) from error
+    return open_hdf5(path)

@@ -10,9 +10,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mesm_core.data.annotations import Annotations, read_text, register, repaired_window
+from mesm_core.data.annotations import (
+    Annotations,
+    is_number,
+    query_id,
+    read_text,
+    register,
+    repaired_window,
+    two_numbers,
+    video_id,
+)
 from mesm_core.files import replacing
 from mesm_core.errors import DataError
+from mesm_core.inputs import parse_json, shown
 from mesm_core.types import CLIP_SECONDS, Highlights, Query
 
 
@@ -37,10 +47,10 @@ def read_lines(path: Path, *, strict: bool = False, source_of: bool = False) -> 
             continue
         where = f"{path}, line {number}"
         record = _record(line, where)
-        qid = record.get("qid", number)
+        qid = query_id(record.get("qid", number), where)
         if seen.setdefault(qid, number) != number:
-            raise DataError(f"{where}: query id {qid!r} was used before, in line {seen[qid]}.")
-        vid = str(record["vid"])
+            raise DataError(f"{where}: query id {shown(qid)} was used before, in line {seen[qid]}.")
+        vid = video_id(record["vid"], where)
         queries.append(
             Query(
                 qid=qid,
@@ -93,10 +103,7 @@ class JsonLines:
 
 
 def _record(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: {error.msg} (column {error.colno}).") from error
+    record = parse_json(line, where)
     if not isinstance(record, dict):
         raise DataError(f"{where}: expected an object, found {type(record).__name__}.")
     missing = [key for key in ("vid", "duration", "query") if key not in record]
@@ -105,8 +112,8 @@ def _record(line: str, where: str) -> dict[str, Any]:
             f"{where}: it lacks {', '.join(missing)}.", hint='A line: {"vid": "v1", "duration": 31.0, "query": "…"}'
         )
     duration = record["duration"]
-    if isinstance(duration, bool) or not isinstance(duration, int | float) or not 0 < duration < math.inf:
-        raise DataError(f"{where}: the duration is {duration!r}; it must be a positive number of seconds.")
+    if not is_number(duration) or duration <= 0:
+        raise DataError(f"{where}: the duration is {shown(duration)}; it must be a positive number of seconds.")
     if not isinstance(record["query"], str) or not record["query"].strip():
         raise DataError(f"{where}: the query is empty.")
     return record
@@ -117,16 +124,14 @@ def _windows(
 ) -> tuple[tuple[float, float], ...]:
     windows: list[tuple[float, float]] = []
     duration = float(record["duration"])
-    for window in record.get("relevant_windows") or ():
-        try:
-            start, end = map(float, window)
-        except (TypeError, ValueError):
-            raise DataError(f"{where}: window {window!r} is not [start, end] in seconds.") from None
-        if not (math.isfinite(start) and math.isfinite(end)):
-            raise DataError(f"{where}: window {window!r} is not finite.")
+    listed = record.get("relevant_windows") or []
+    if not isinstance(listed, list):
+        raise DataError(f"{where}: relevant_windows is {shown(listed)}; it must be a list of [start, end].")
+    for window in listed:
+        start, end = two_numbers(window, f"{where}: window")
         kept = repaired_window(start, end, duration, repairs)
         if strict and kept != (start, end):
-            raise DataError(f"{where}: window {window!r} is inverted or outside the video's {duration:g} s.")
+            raise DataError(f"{where}: window {shown(window)} is inverted or outside the video's {duration:g} s.")
         if kept is not None:
             windows.append(kept)
     return tuple(windows)
@@ -136,15 +141,17 @@ def _highlights(record: dict[str, Any], where: str) -> Highlights | None:
     clips, scores = record.get("relevant_clip_ids"), record.get("saliency_scores")
     if not clips or not scores:
         return None
+    if not isinstance(clips, list) or not isinstance(scores, list):
+        raise DataError(f"{where}: relevant_clip_ids and saliency_scores must be lists.")
     if len(clips) != len(scores):
         raise DataError(f"{where}: {len(clips)} relevant_clip_ids, but {len(scores)} saliency_scores.")
     last = math.ceil(float(record["duration"]) / CLIP_SECONDS)
     for clip in clips:
-        if not isinstance(clip, int) or not 0 <= clip <= last:
-            raise DataError(f"{where}: relevant clip id {clip!r} is out of range (0 to {last - 1}).")
+        if not isinstance(clip, int) or isinstance(clip, bool) or not 0 <= clip <= last:
+            raise DataError(f"{where}: relevant clip id {shown(clip)} is out of range (0 to {last - 1}).")
     try:
         return Highlights(tuple(clips), tuple(tuple(float(s) for s in row) for row in scores))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{where}: saliency_scores must be lists of numbers.") from None
 
 

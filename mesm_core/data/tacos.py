@@ -50,10 +50,13 @@ class Tacos:
 def _rate_and_duration(video: Any, where: str) -> tuple[float, float]:
     try:
         fps, frames = float(video["fps"]), float(video["num_frames"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise DataError(f"{where}: 'fps' and 'num_frames' must be numbers.") from None
     if not (fps > 0 and math.isfinite(fps)):
         raise DataError(f"{where}: fps is {fps:g}; it must be positive.")
     if not (frames > 0 and math.isfinite(frames)):
         raise DataError(f"{where}: num_frames is {frames:g}, so the video's duration is 0.")
-    return fps, frames / fps
+    duration = frames / fps
+    if not 0 < duration < math.inf:
+        raise DataError(f"{where}: {frames:g} frames at {fps:g} a second are no duration.")
+    return fps, duration

@@ -1,0 +1,325 @@
+"""Files are read through this module: it bounds their size and turns a library's exception into a MesmError."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import reprlib
+import struct
+import tomllib
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from mesm_core.errors import DataError, FeatureError, MesmError
+
+if TYPE_CHECKING:
+    import h5py
+
+LONGEST_LINK = 200
+BLOCK = 2**20
+# Limits on input, far above what the field's files need, so that no file can take all memory or run for hours.
+LONGEST_LINE = 32 * 2**20
+LARGEST_TEXT = 2**30
+LARGEST_COMPRESSION = 200
+"""A .gz that grows by more than this is refused; text shrinks 3 to 20 times."""
+ALWAYS_ALLOWED = 16 * 2**20
+"""Decompressed bytes for which ``LARGEST_COMPRESSION`` is not looked at."""
+MOST_DIGITS = 40
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxtuple = 2, 4, 3, 4
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 60
+
+
+@contextmanager
+def reading(
+    where: object, error: type[MesmError] = DataError, *, what: str = "file", hint: str | None = None
+) -> Iterator[None]:
+    """Turn whatever a library raises inside the context into ``error``; a MesmError passes as it is.
+
+    The context should hold calls of the library only, lest it hide a mistake of our own.
+
+    Args:
+        where: the file that is read, named in the message.
+        error: class to raise.
+        what: what the file should hold, for the message where it is missing.
+        hint: what to do about it.
+    """
+    try:
+        yield
+    except MesmError:
+        raise
+    except FileNotFoundError as missing:
+        raise error(f"No {what} at {where}.", hint=hint) from missing
+    except (gzip.BadGzipFile, EOFError, zlib.error) as damaged:
+        kind = "gzip file" if str(where).endswith(".gz") else "file"
+        raise error(f"{where} is not a whole {kind}: {reason(damaged)}.", hint=hint) from damaged
+    except UnicodeDecodeError as wrong:
+        raise error(f"{where} is not UTF-8 text (byte {wrong.start}).", hint=hint) from wrong
+    except Exception as other:  # parsers of damaged files raise anything: KeyError, OverflowError, struct.error, …
+        raise error(f"{where} cannot be read: {reason(other)}.", hint=hint) from other
+
+
+def reason(error: BaseException) -> str:
+    """Return in a few words what an exception of a library says, without a full stop.
+
+    >>> reason(KeyError("w2id")), reason(MemoryError())
+    ("it lacks 'w2id'", 'it asks for more memory than there is')
+    """
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, KeyError) and error.args:
+        return f"it lacks {shown(error.args[0])}"
+    if isinstance(error, struct.error):
+        return "it is damaged"
+    told = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "") or type(error).__name__
+    return str(told)[:300].rstrip(".")
+
+
+def shown(value: object) -> str:
+    """Return a value as a message should show it: its ``repr``, cut where it is long or deep.
+
+    >>> shown([1, [2, [3, [4]]]])
+    '[1, [2, [...]]]'
+    """
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return f"a very large {type(value).__name__}"
+
+
+def read_bytes(path: Path, *, error: type[MesmError] = DataError, what: str = "file", hint: str | None = None) -> bytes:
+    """Return a file's content, decompressed where its name ends in ``.gz``.
+
+    Raises:
+        MesmError: of class ``error``: it is missing, damaged, or larger than ``LARGEST_TEXT``.
+    """
+    with reading(path, error, what=what, hint=hint):
+        content = bytearray()
+        for block in _blocks(path, error):
+            content += block
+            if len(content) > LARGEST_TEXT:
+                raise error(f"{path} holds more than {LARGEST_TEXT >> 20} MiB of text.", hint="Split it, or check it.")
+        return bytes(content)
+
+
+def read_text(path: Path, *, error: type[MesmError] = DataError, what: str = "file", hint: str | None = None) -> str:
+    """Return a UTF-8 file's text, plain or ``.gz``, without a byte-order mark and with ``\\n`` at the ends of lines.
+
+    Raises:
+        MesmError: of class ``error``: it is missing, damaged, not UTF-8, or larger than ``LARGEST_TEXT``.
+    """
+    content = read_bytes(path, error=error, what=what, hint=hint)
+    with reading(path, error):
+        text = content.decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the lines of a text; only ``\\n`` ends one, and nothing follows the last.
+
+    >>> split_lines("a\\u2028b\\nc\\n")
+    ['a\\u2028b', 'c']
+    """
+    lines = text.split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def text_lines(path: Path, *, what: str, error: type[MesmError] = DataError) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file, plain or ``.gz``, as they are asked for and without their ends.
+
+    Args:
+        what: what it should hold, for messages.
+
+    Raises:
+        MesmError: of class ``error``: it is missing, cannot be read, is cut short, is not UTF-8, or a line is longer
+            than ``LONGEST_LINE``.
+    """
+    for number, line in enumerate(byte_lines(path, what=what, error=error), start=1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as wrong:
+            raise error(f"{path}, line {number} is not UTF-8 text (byte {wrong.start}).") from wrong
+        yield text.removesuffix("\r")
+
+
+def byte_lines(
+    path: Path, *, what: str, error: type[MesmError] = DataError, hint: str | None = None
+) -> Iterator[bytes]:
+    """Yield a file's lines as bytes, plain or ``.gz``, as they are asked for and without ``\\n``.
+
+    Raises:
+        MesmError: of class ``error``, as for ``text_lines``.
+    """
+    with reading(path, error, what=what, hint=hint):
+        yield from _lines(_blocks(path, error), path, error)
+
+
+def stream_lines(file: IO[bytes], path: Path, error: type[MesmError]) -> Iterator[bytes]:
+    """Yield the lines of an open binary file, without ``\\n``.
+
+    Raises:
+        MesmError: of class ``error``: it is damaged, or a line is longer than ``LONGEST_LINE``.
+    """
+    with reading(path, error):
+        yield from _lines(iter(lambda: file.read(BLOCK), b""), path, error)
+
+
+def parse_json(text: str, where: object, *, error: type[MesmError] = DataError, surrogates: bool = False) -> Any:
+    """Return what a JSON text holds.
+
+    Args:
+        where: the file, or the file and line, for messages.
+        surrogates: allow half a surrogate pair in a string, as names of files that are not UTF-8 have.
+
+    Raises:
+        MesmError: of class ``error``: the text is no JSON, is nested too deeply, or holds an integer of more than
+            ``MOST_DIGITS`` digits or half a surrogate pair.
+    """
+    try:
+        value = json.loads(text, parse_int=_integer)
+        if not surrogates and ("\\ud" in text or "\\uD" in text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as wrong:
+        line = f", line {wrong.lineno}" if "\n" in text.strip() else ""
+        cut = " (is the file cut short?)" if wrong.pos >= len(text.rstrip()) else ""
+        raise error(f"{where}{line}, column {wrong.colno}: {wrong.msg}{cut}.") from wrong
+    except UnicodeEncodeError as wrong:
+        raise error(f"{where}: a string holds half a surrogate pair, which is no character.") from wrong
+    except (ValueError, RecursionError, MemoryError) as wrong:
+        raise error(f"{where}: {reason(wrong)}.") from wrong
+    return value
+
+
+def read_json(
+    path: Path, *, error: type[MesmError] = DataError, what: str = "file", hint: str | None = None, surrogates: bool = False
+) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        MesmError: of class ``error``, as for ``read_text`` and ``parse_json``.
+    """
+    return parse_json(read_text(path, error=error, what=what, hint=hint), path, error=error, surrogates=surrogates)
+
+
+def parse_toml(text: str, where: object, *, error: type[MesmError]) -> dict[str, Any]:
+    """Return what a TOML text holds.
+
+    Raises:
+        MesmError: of class ``error``: the text is no TOML, is nested too deeply, or holds too long a number.
+    """
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError, MemoryError) as wrong:
+        raise error(f"{where} is not readable TOML: {reason(wrong)}.") from wrong
+
+
+def has_surrogates(text: str) -> bool:
+    """Return whether a text holds half a surrogate pair: a name or argument that is not UTF-8 does.
+
+    >>> has_surrogates("caf\\udce9"), has_surrogates("café")
+    (True, False)
+    """
+    return _SURROGATE.search(text) is not None
+
+
+def printable(text: object) -> str:
+    """Return a text that UTF-8 can hold: half a surrogate pair is written as ``\\\\udc..``.
+
+    >>> printable("caf\\udce9.npy")
+    'caf\\\\udce9.npy'
+    """
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
+def open_hdf5(path: Path, *, error: type[MesmError] = FeatureError, what: str = "feature file") -> h5py.File:
+    """Return an HDF5 file, open for reading; use it as a context manager, or close it.
+
+    Raises:
+        MesmError: of class ``error``: it is missing, not HDF5, or damaged.
+    """
+    import h5py
+
+    if not path.is_file():
+        raise error(f"No {what} at {path}.")
+    try:
+        return h5py.File(path, "r")
+    except Exception as wrong:  # HDF5 tells of damage by OSError, RuntimeError, KeyError and ValueError
+        known = "it is truncated" if "truncated" in str(wrong) else "it is not an HDF5 file, or it is damaged"
+        raise error(
+            f"{path} cannot be opened: {known} ({reason(wrong)}).", hint="Copy or write the file again."
+        ) from wrong
+
+
+@contextmanager
+def open_zip(path: Path, *, error: type[MesmError], stored: bool = False) -> Iterator[zipfile.ZipFile]:
+    """Yield a zip archive that is open for reading.
+
+    Args:
+        stored: refuse an archive whose members claim more bytes than the archive has.
+
+    Raises:
+        MesmError: of class ``error``: it is missing, damaged, or claims more than it has.
+    """
+    with reading(path, error), zipfile.ZipFile(path) as archive:
+        claimed = sum(member.file_size for member in archive.infolist())
+        if stored and claimed > path.stat().st_size:
+            raise error(f"{path} claims to hold {claimed:,} bytes, more than the file has.", hint="Do not trust it.")
+        yield archive
+
+
+def follow(path: Path) -> Path:
+    """Return where a file really lies: git and zip may leave a link as a small text that names its target."""
+    if path.is_file() and path.stat().st_size < LONGEST_LINK:
+        try:
+            target = path.parent / path.read_text(encoding="utf-8").strip()
+            return target if target.is_file() else path
+        except (OSError, ValueError):
+            return path
+    return path
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number has {len(digits)} digits, more than any that is meant")
+    return int(digits)
+
+
+def _blocks(path: Path, error: type[MesmError]) -> Iterator[bytes]:
+    """Yield a file's bytes as they come, decompressed where its name ends in .gz."""
+    with path.open("rb") as raw:
+        if path.suffix != ".gz":
+            yield from iter(lambda: raw.read1(BLOCK), b"")
+            return
+        size = 0
+        with gzip.GzipFile(fileobj=raw) as file:
+            while block := cast("IO[bytes]", file).read1(BLOCK):  # type: ignore[attr-defined]
+                size += len(block)
+                if size > ALWAYS_ALLOWED and size > LARGEST_COMPRESSION * raw.tell():
+                    raise error(
+                        f"{path} grows more than {LARGEST_COMPRESSION} times when it is decompressed.",
+                        hint="Text does not: unpack the file and look at it.",
+                    )
+                yield block
+
+
+def _lines(blocks: Iterator[bytes], path: Path, error: type[MesmError]) -> Iterator[bytes]:
+    rest = b""
+    for block in blocks:
+        *whole, last = block.split(b"\n")
+        if whole:
+            whole[0], rest = rest + whole[0], b""
+            yield from whole
+        rest += last
+        if len(rest) > LONGEST_LINE:
+            raise error(f"{path} has a line of more than {LONGEST_LINE >> 20} MiB.", hint="Is it the right file?")
+    if rest:
+        yield rest
