@@ -59,7 +59,7 @@ def reading(
         raise error(f"No {what} at {where}.", hint=hint) from missing
     except (gzip.BadGzipFile, EOFError, zlib.error) as damaged:
         kind = "gzip file" if str(where).endswith(".gz") else "file"
-        raise error(f"{where} is not a whole {kind}: {reason(damaged)}.", hint=hint) from damaged
+        raise error(f"{where} cannot be read: it is not a whole {kind} ({reason(damaged)}).", hint=hint) from damaged
     except UnicodeDecodeError as wrong:
         raise error(f"{where} is not UTF-8 text (byte {wrong.start}).", hint=hint) from wrong
     except Exception as other:  # parsers of damaged files raise anything: KeyError, OverflowError, struct.error, …
@@ -189,9 +189,11 @@ def parse_json(text: str, where: object, *, error: type[MesmError] = DataError, 
         if not surrogates and ("\\ud" in text or "\\uD" in text):
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as wrong:
-        line = f", line {wrong.lineno}" if "\n" in text.strip() else ""
-        cut = " (is the file cut short?)" if wrong.pos >= len(text.rstrip()) else ""
-        raise error(f"{where}{line}, column {wrong.colno}: {wrong.msg}{cut}.") from wrong
+        cut = wrong.pos >= len(text.rstrip()) or wrong.msg.startswith("Unterminated")
+        told = f"{wrong.msg}{' (is the file cut short?)' if cut else ''}"
+        if "\n" in text.strip():
+            raise error(f"{where}, line {wrong.lineno}, column {wrong.colno}: {told}.") from wrong
+        raise error(f"{where}: {told} (column {wrong.colno}).") from wrong
     except UnicodeEncodeError as wrong:
         raise error(f"{where}: a string holds half a surrogate pair, which is no character.") from wrong
     except (ValueError, RecursionError, MemoryError) as wrong:

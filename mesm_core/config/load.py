@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from mesm_core.config.schema import Config
 from mesm_core.errors import ConfigError, did_you_mean, listing
+from mesm_core.inputs import parse_toml, read_json, read_text, shown
 
 Tree = dict[str, Any]
 
@@ -101,10 +100,7 @@ def file_layer(path: Path) -> Layer:
         raise ConfigError(f"No config file at {path}.", hint="Give a .toml file, or a run's config.json.")
     if path.suffix != ".json":
         return Layer(str(path), _read_toml(path))
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{path} is not readable JSON: {error}") from error
+    values = read_json(path, error=ConfigError, surrogates=True)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds {type(values).__name__}, not a table of settings.")
     return Layer(str(path), values)
@@ -207,16 +203,13 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
 
 
 def _read_toml(path: Path) -> Tree:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path} is not readable TOML: {error}") from error
+    return parse_toml(read_text(path, error=ConfigError), path, error=ConfigError)
 
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}", "the value", error=ConfigError)["value"]
+    except ConfigError:
         return text
 
 
@@ -268,6 +261,6 @@ def _explain(error: ValidationError, stack: Sequence[Layer]) -> str:
         if issue["type"] == "literal_error" and isinstance(value, str):
             options = [word.strip("' ") for word in str(issue["ctx"]["expected"]).replace(" or ", ",").split(",")]
             guess = did_you_mean(value, options)
-        shown = "" if isinstance(value, dict) else f" = {value!r}"
-        lines.append(f"Setting '{key}'{shown}{f' ({where})' if where else ''}: {message}.{guess}")
+        given = "" if isinstance(value, dict) else f" = {shown(value)}"
+        lines.append(f"Setting '{key}'{given}{f' ({where})' if where else ''}: {message}.{guess}")
     return "\n".join(lines)

@@ -6,8 +6,27 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+# Bounds far above any sensible setting: a mistyped or forged one is refused before anything is allocated for it.
+MOST = 10**6
+"""Of what is counted and has no bound of its own: epochs, batches, frames, words of a vocabulary."""
+LARGEST = 1e9
+"""Of weights, costs, rates and seconds."""
+MOST_LAYERS = 128
+MOST_SLOTS = 10_000
+MOST_WORDS = 10_000
+WIDEST = 65_536
+"""Of a layer."""
+WIDEST_FEATURES = 2**20
+MOST_WEIGHTS = 2 * 10**9
+"""Of the whole network, counted roughly: 8 GB in float32. The paper's has about 10 million."""
+SHORTEST_CLIP = 1e-3
+
+Positive = Annotated[int, Field(gt=0, le=MOST)]
+Layers = Annotated[int, Field(gt=0, le=MOST_LAYERS)]
+Width = Annotated[int, Field(gt=0, le=WIDEST)]
+FeatureWidth = Annotated[int, Field(gt=0, le=WIDEST_FEATURES)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+PositiveReal = Annotated[float, Field(gt=0, le=LARGEST)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -30,20 +49,21 @@ class DatasetConfig(Section):
     name: str = Field(description="Which annotation reader to use.")
     annotations: str = Field(description="Folder of the annotation files, under the data root.")
     features: Splits = Field(description="Feature files under the data root, in the order they are concatenated.")
-    feature_dims: tuple[Positive, ...] = Field(
+    feature_dims: tuple[FeatureWidth, ...] = Field(
         default=(), description="Usual width of each feature file, to find swapped ones; empty for unknown."
     )
     clip_len: float = Field(
+        le=LARGEST,
         description="Seconds of video a feature frame stands for; -1 spreads the frames over the duration."
     )
     max_frames: Positive = Field(description="Longer videos are shortened to this many frames.")
     shorten: Literal["mean", "first"] = Field(
         default="mean", description="How: average into bins, or keep the first frames."
     )
-    max_words: Positive = Field(description="Longer sentences are cut to this many words.")
+    max_words: Positive = Field(le=MOST_WORDS, description="Longer sentences are cut to this many words.")
     max_windows: Positive = Field(default=5, description="Windows kept of a query that has more.")
     max_gather_size: int = Field(
-        default=-1, ge=-1, description="Queries of a video that form a group; -1 puts them all in one."
+        default=-1, ge=-1, le=MOST, description="Queries of a video that form a group; -1 puts them all in one."
     )
     span_unit: Literal["duration", "frames"] = Field(
         default="duration", description="Windows are shares of the duration, or of the length of all frames."
@@ -57,8 +77,8 @@ class DatasetConfig(Section):
 
     @model_validator(mode="after")
     def _clip_len_is_a_length_or_minus_one(self) -> Self:
-        if self.clip_len <= 0 and self.clip_len != -1:
-            raise ValueError("clip_len is a positive number of seconds, or -1")
+        if self.clip_len < SHORTEST_CLIP and self.clip_len != -1:
+            raise ValueError(f"clip_len is a positive number of seconds, at least {SHORTEST_CLIP:g}, or -1")
         if self.max_gather_size == 0:
             raise ValueError("max_gather_size is a positive number of queries, or -1 for all")
         return self
@@ -93,25 +113,25 @@ class TextConfig(Section):
 class ModelConfig(Section):
     """The network."""
 
-    video_dim: Positive = Field(description="Width of the video features, all files together.")
-    text_dim: Positive = Field(description="Width of the word vectors.")
-    hidden_dim: Positive = 256
-    heads: Positive = 8
-    dim_feedforward: Positive = 1024
-    frame_word_layers: Positive = Field(default=2, description="FW-MESM layers.")
-    aligner_layers: Positive = 2
-    encoder_layers: Positive = 2
-    decoder_layers: Positive = 2
-    segment_sentence_layers: Positive = Field(default=4, description="SS-MESM layers.")
+    video_dim: FeatureWidth = Field(description="Width of the video features, all files together.")
+    text_dim: Width = Field(description="Width of the word vectors.")
+    hidden_dim: Width = 256
+    heads: Width = 8
+    dim_feedforward: Width = 1024
+    frame_word_layers: Layers = Field(default=2, description="FW-MESM layers.")
+    aligner_layers: Layers = 2
+    encoder_layers: Layers = 2
+    decoder_layers: Layers = 2
+    segment_sentence_layers: Layers = Field(default=4, description="SS-MESM layers.")
     frame_word: bool = Field(default=True, description="FW-MESM on (rec_fw in the paper's code).")
     segment_sentence: bool = Field(default=True, description="SS-MESM on (rec_ss in the paper's code).")
     share_feedforward: bool = Field(
         default=True,
         description="One feed-forward for both roles of the FW encoder (share_MLP in the paper's code).",
     )
-    slots: Positive = Field(default=10, description="Moment slots of the decoder (num_queries).")
+    slots: Positive = Field(default=10, le=MOST_SLOTS, description="Moment slots of the decoder (num_queries).")
     text_positions: bool = Field(default=False, description="Learned word positions (use_txt_pos).")
-    projection_layers: Positive = Field(default=2, description="Layers of each input projection.")
+    projection_layers: Layers = Field(default=2, description="Layers of each input projection.")
     dropout: Probability = 0.1
     input_dropout: Probability = 0.5
 
@@ -122,6 +142,23 @@ class ModelConfig(Section):
         if self.hidden_dim % 4:
             raise ValueError(f"hidden_dim ({self.hidden_dim}) must be a multiple of 4 (sine positions)")
         return self
+
+    @model_validator(mode="after")
+    def _weights_fit_in_memory(self) -> Self:
+        if self.rough_weights > MOST_WEIGHTS:
+            raise ValueError(
+                f"such a network has about {self.rough_weights / 1e9:.2g} billion weights, at most "
+                f"{MOST_WEIGHTS / 1e9:g} billion are allowed: use fewer or narrower layers"
+            )
+        return self
+
+    @property
+    def rough_weights(self) -> int:
+        """Number of weights, to a factor of about two: the matrices of attention, feed-forwards and projections."""
+        width, layers = self.hidden_dim, self.aligner_layers + self.encoder_layers + 2 * self.decoder_layers
+        layers += self.frame_word_layers * self.frame_word + self.segment_sentence_layers * self.segment_sentence
+        inputs = self.video_dim + self.text_dim + 2 * (self.projection_layers - 1) * width
+        return layers * width * (4 * width + 2 * self.dim_feedforward) + inputs * width
 
 
 class LossConfig(Section):
@@ -138,11 +175,11 @@ class LossConfig(Section):
     rec_ss: NonNegative = 0.1
     eos_coef: NonNegative = Field(default=0.1, description="Weight of background slots in the label loss.")
     aux: bool = Field(default=True, description="Losses on every decoder layer, not only the last.")
-    rank_coef: Annotated[float, Field(gt=0)] = 12.0
+    rank_coef: PositiveReal = 12.0
     triplet: bool = False
     margin: NonNegative = 0.2
     iou_gamma: float = Field(default=0.9, ge=-1, le=1, description="gIoU from which two moments share a text.")
-    tau: float = Field(default=0.5, gt=0, description="Temperature of the segment-sentence contrast.")
+    tau: float = Field(default=0.5, ge=1e-6, le=LARGEST, description="Temperature of the segment-sentence contrast.")
 
 
 class TrainConfig(Section):
@@ -150,12 +187,12 @@ class TrainConfig(Section):
 
     batch_size: Positive = Field(default=12, description="Groups a batch.")
     epochs: Positive = 200
-    lr: Annotated[float, Field(gt=0)] = 2e-4
+    lr: PositiveReal = 2e-4
     weight_decay: NonNegative = 1e-4
     lr_drop: Positive = Field(default=400, description="Epochs after which the learning rate drops.")
-    gamma: Annotated[float, Field(gt=0)] = Field(default=0.1, description="Factor by which it drops.")
-    grad_clip: float = Field(default=0.1, description="Largest gradient norm; 0 or less does not clip.")
-    seed: Annotated[int, Field(ge=0)] = 2019
+    gamma: PositiveReal = Field(default=0.1, description="Factor by which it drops.")
+    grad_clip: float = Field(default=0.1, le=LARGEST, description="Largest gradient norm; 0 or less does not clip.")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 2019
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         default="fp32",
         description="Numbers of matrix products: float32, on CUDA with TF32 factors, or bfloat16 "
@@ -171,7 +208,7 @@ class TrainConfig(Section):
     eval_every: Positive = Field(default=1, description="Epochs between evaluations.")
     eval_untrained: bool = Field(default=False, description="Also evaluate before the first epoch.")
     patience: int = Field(
-        default=-1, description="Evaluations without a better score before training stops; -1 never stops."
+        default=-1, le=MOST, description="Evaluations without a better score before training stops; -1 never stops."
     )
     select_on: Literal["val", "paper"] = Field(
         default="val",
@@ -183,9 +220,11 @@ class EvalConfig(Section):
     """Evaluation and the way from outputs to moments."""
 
     batch_size: Positive = Field(default=30, description="Groups a batch.")
-    max_time: Annotated[float, Field(gt=0)] = Field(description="Predictions are clamped to this many seconds.")
+    max_time: PositiveReal = Field(description="Predictions are clamped to this many seconds.")
     select: Literal["mIoU", "mAP"] = Field(default="mIoU", description="Score that chooses the checkpoint.")
     thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        min_length=1,
+        max_length=1000,
         default=(0.3, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95),
         description="IoU thresholds of R1.",
     )

@@ -14,10 +14,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mesm_core.data.arrays import by_name, read_array
+from mesm_core.data import hdf5
+from mesm_core.data.arrays import by_name, read_array, wrong_name
 from mesm_core.files import refuse_existing, replacing
 from mesm_core.data.rawcopy import RawArray, allocate, copy_numbers, raw_array
 from mesm_core.errors import FeatureError, OutputError, listing
+from mesm_core.inputs import open_hdf5, printable
 
 READERS = 4
 AHEAD = 2 * READERS
@@ -90,9 +92,10 @@ def npy_to_hdf5(
     report = Conversion(out)
     try:
         with _open_for_append(work) as file:
-            report.width = next((node.shape[1] for node in file.values() if getattr(node, "ndim", 0) == 2), None)
-            left = [(name, paths) for name, paths in videos.items() if not _complete(file, name)]
-            report.skipped = len(videos) - len(left)
+            report.width = next((node.shape[1] for _, node in hdf5.datasets(file) if node.ndim == 2), None)
+            usable = _with_usable_names(videos, report)
+            left = [(name, paths) for name, paths in usable if not _complete(file, name)]
+            report.skipped = len(usable) - len(left)
             _write_all(file, left, report, options, progress)
     except OSError as error:
         raise OutputError(
@@ -109,27 +112,47 @@ def npy_to_hdf5(
 def hdf5_to_npy(source: Path, folder: Path, *, overwrite: bool = False, progress: Progress | None = None) -> int:
     """Write each dataset of an HDF5 file as ``FOLDER/NAME.npy`` and return how many there were.
 
+    A dataset in a group is written below a folder of the group's name.
+
     Raises:
-        FeatureError: the file is missing, damaged or empty; OutputError: a .npy is there already.
+        FeatureError: the file is missing, damaged or empty, or a dataset holds no numbers or has a name that no file
+            can have; OutputError: a .npy is there already.
     """
-    if not source.is_file():
-        raise FeatureError(f"No feature file at {source}.")
-    try:
-        with h5py.File(source, "r") as file:
-            names = [name for name, node in file.items() if isinstance(node, h5py.Dataset)]
-            if not names:
-                raise FeatureError(f"{source} holds no features.")
-            for name in names:
-                refuse_existing(folder / f"{name}.npy", overwrite=overwrite)
-            for name in names:
-                array = np.asarray(file[name][()])
-                with replacing(folder / f"{name}.npy") as temporary, temporary.open("wb") as target:
-                    np.save(target, array, allow_pickle=False)
-                if progress is not None:
-                    progress(array.nbytes)
-            return len(names)
-    except OSError as error:
-        raise FeatureError(f"{source} cannot be read: {error}") from error
+    with open_hdf5(source) as file:
+        found = dict(hdf5.datasets(file))
+        if not found:
+            raise FeatureError(f"{source} holds no features.")
+        targets = {name: _target(folder, name, source) for name in found}
+        for target in targets.values():
+            refuse_existing(target, overwrite=overwrite)
+        for name, node in found.items():
+            array = hdf5.read_numbers(node, where=f"'{name}' in {source}")
+            with replacing(targets[name]) as temporary, temporary.open("wb") as file_out:
+                np.save(file_out, array, allow_pickle=False)
+            if progress is not None:
+                progress(array.nbytes)
+        return len(found)
+
+
+def _target(folder: Path, name: str, source: Path) -> Path:
+    """Return where a dataset is written; one in a group lies in a folder of the group's name."""
+    if any(part in {"", ".", ".."} for part in name.split("/")) or "\\" in name or "\0" in name:
+        raise FeatureError(f"{source} has a dataset called '{name}', which cannot be the name of a file.")
+    return folder / f"{name}.npy"
+
+
+def _with_usable_names(
+    videos: Mapping[str, tuple[Path, ...]], report: Conversion
+) -> list[tuple[str, tuple[Path, ...]]]:
+    """Return the videos whose names a dataset can have; report the others as bad."""
+    usable = []
+    for name, paths in videos.items():
+        wrong = wrong_name(name)
+        if wrong is None:
+            usable.append((name, paths))
+        else:
+            report.bad.append((printable(paths[0]), wrong))
+    return usable
 
 
 def _match(parts: Sequence[Mapping[str, Path]]) -> dict[str, tuple[Path, ...]]:
@@ -241,7 +264,7 @@ def _start(
 
 def _finish(file: h5py.File, job: _Job, report: Conversion, options: Options) -> int:
     """Complete a job's dataset, or report why there is none; return its bytes."""
-    where = str(job.paths[0]) if len(job.paths) == 1 else job.name
+    where = printable(job.paths[0]) if len(job.paths) == 1 else job.name
     try:
         array = job.future.result()
         if array is not None and report.width not in (None, array.shape[1]):
@@ -257,7 +280,7 @@ def _finish(file: h5py.File, job: _Job, report: Conversion, options: Options) ->
             layout = {"compression": options.compression, "chunks": array.shape}  # one chunk: read in one go
         file.create_dataset(job.name, data=array, **layout)
     node = file[job.name]
-    node.attrs["source"] = os.pathsep.join(map(str, job.paths))
+    node.attrs["source"] = printable(os.pathsep.join(map(str, job.paths)))
     if options.fps:
         node.attrs["fps"] = options.fps
         node.attrs["duration"] = len(node) / options.fps

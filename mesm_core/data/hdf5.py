@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from mesm_core.errors import FeatureError
-from mesm_core.inputs import open_hdf5, reading, reason
+from mesm_core.inputs import has_surrogates, open_hdf5, printable, reading, reason
 
 MOST_VALUES = 2**30
 """Values of one array, far above any video's: a day at 25 frames a second, 500 wide."""
@@ -96,6 +96,8 @@ def _walk(
         names = list(group)
     for name in names:
         path = prefix + name
+        if has_surrogates(path):
+            raise FeatureError(f"'{printable(path)}' in {file.filename} is a name that is not UTF-8.")
         node = find(file, path)
         if node is None:
             raise FeatureError(f"'{path}' in {file.filename} is a link that leads nowhere.")

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mesm_core.data.arrays import KEPT_DTYPES, all_finite, parsed
+from mesm_core.data.arrays import KEPT_DTYPES, Header, all_finite, parsed, read_header
 from mesm_core.errors import FeatureError
 
 CHUNK_BYTES = 512 * 1024
@@ -38,22 +38,20 @@ def raw_array(path: Path) -> RawArray | None:
     if path.suffix != ".npy":
         return None
     try:
-        shape, fortran, dtype, offset, size = parsed(lambda: _header(path))
-    except (OSError, ValueError):
+        header, size = parsed(lambda: _header(path))
+    except Exception:  # NumPy's header parser raises anything; ``read_array`` says what is wrong
         return None
-    plain = len(shape) == 2 and 0 not in shape and not fortran and dtype in KEPT_DTYPES and dtype.isnative
-    if not plain:
+    shape, dtype = header.shape, header.dtype
+    plain = len(shape) == 2 and 0 not in shape and not header.fortran and dtype in KEPT_DTYPES and dtype.isnative
+    if not plain or size < header.offset + header.nbytes:
         return None
-    raw = RawArray(path, (shape[0], shape[1]), dtype, offset)
-    return raw if size >= offset + raw.nbytes else None
+    return RawArray(path, (shape[0], shape[1]), dtype, header.offset)
 
 
-def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int, int]:
-    """Return shape, Fortran order, dtype, where the numbers begin, and the file's size."""
+def _header(path: Path) -> tuple[Header, int]:
+    """Return what the header says, and the file's size."""
     with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return (*read(file), file.tell(), os.fstat(file.fileno()).st_size)
+        return read_header(file), os.fstat(file.fileno()).st_size
 
 
 def allocate(file: h5py.File, name: str, raw: RawArray) -> int:

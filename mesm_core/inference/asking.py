@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,9 +11,10 @@ import numpy as np
 
 from mesm_core.build import build_features
 from mesm_core.config.load import Layer, resolve
-from mesm_core.data.annotations import make_reader
+from mesm_core.data.annotations import is_number, make_reader, query_id, video_id
 from mesm_core.data.features import FeatureStore
 from mesm_core.errors import DataError
+from mesm_core.inputs import has_surrogates, parse_json, shown
 from mesm_core.inference.predictor import Answer, Asked, Moment, MomentRetriever
 from mesm_core.inference.scoring import checkpoint_paths
 from mesm_core.metrics.nms import temporal_nms
@@ -60,29 +60,37 @@ def read_questions(
         DataError: a line is malformed or has no video; the message names it.
     """
     found = False
-    for number, line in enumerate(lines, start=1):
+    for number, line in _numbered(lines, source):
         text = line.strip()
         if not text:
             continue
         found = True
         where = f"{source}, line {number}"
-        record: object = {"query": text}
-        if text.startswith("{"):
-            try:
-                record = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{where}: {error.msg} (is the file cut short?)") from error
+        if has_surrogates(text):
+            raise DataError(f"{where} is not UTF-8 text.")
+        record: object = parse_json(text, where) if text.startswith("{") else {"query": text}
         if not isinstance(record, dict) or not isinstance(record.get("query"), str):
             raise DataError(f"{where}: a question has a 'query', a sentence.")
         vid = record.get("vid", video)
         if vid is None:
             raise DataError(f"{where}: the line has no 'vid'.", hint="Give --video ID, or JSON lines that have it.")
         seconds = record.get("duration", duration)
-        if seconds is not None and not isinstance(seconds, int | float):
-            raise DataError(f"{where}: duration {seconds!r} is not a number of seconds.")
-        yield Question(record.get("qid", number), str(vid), record["query"], seconds)
+        if seconds is not None and not is_number(seconds):
+            raise DataError(f"{where}: duration {shown(seconds)} is not a number of seconds.")
+        qid = query_id(record.get("qid", number), where)
+        yield Question(qid, video_id(vid, where), record["query"], seconds)
     if not found:
         raise DataError(f"{source} holds no QUERY.", hint="Give a sentence in quotes, or --queries FILE.")
+
+
+def _numbered(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
+    """Yield lines with their numbers, without a byte-order mark."""
+    number = 0
+    try:
+        for number, line in enumerate(lines, start=1):
+            yield number, line.removeprefix("\ufeff") if number == 1 else line
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}, line {number + 1} or after is not UTF-8 text.") from error
 
 
 class Asker:

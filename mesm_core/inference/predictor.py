@@ -25,6 +25,7 @@ from mesm_core.data.collate import Item, collate
 from mesm_core.data.features import prepare_frames, with_endpoints
 from mesm_core.errors import DataError, TextError
 from mesm_core.inference.decode import decode
+from mesm_core.inputs import has_surrogates, printable
 from mesm_core.model.mesm import Mesm
 from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.text.encoder import TextEncoder
@@ -189,6 +190,8 @@ def _refuse_what_cannot_be_asked(asked: Asked) -> None:
     if not asked.queries:
         raise TextError("No query was given.", hint='Put one in quotes: "a person opens the door".')
     for query in asked.queries:
+        if has_surrogates(query):
+            raise TextError(f"The query '{printable(query[:40])}' is not UTF-8 text.")
         words = len(query.split())
         if words > MOST_WORDS:
             raise TextError(

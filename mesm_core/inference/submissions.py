@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mesm_core.data.annotations import Annotations, read_split
-from mesm_core.inputs import text_lines
+from mesm_core.data.annotations import Annotations, is_number, query_id, read_split
+from mesm_core.inputs import parse_json, shown, text_lines
 from mesm_core.data.moment_lines import read_lines
 from mesm_core.errors import DataError, listing
 from mesm_core.inference.tables import metric_tables
@@ -62,16 +60,12 @@ def read_submission(path: Path) -> Submission:
         if not line.strip():
             continue
         where = f"{path}, line {number}"
-        try:
-            record = json.loads(line)
-            qid = record["qid"]
-            rows = record["pred_relevant_windows"]
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: {error.msg} (is the file cut short?)") from error
-        except (KeyError, TypeError):
-            raise DataError(f"{where}: a prediction has 'qid' and 'pred_relevant_windows'.") from None
+        record = parse_json(line, where)
+        if not isinstance(record, dict) or not {"qid", "pred_relevant_windows"} <= record.keys():
+            raise DataError(f"{where}: a prediction has 'qid' and 'pred_relevant_windows'.")
+        qid, rows = query_id(record["qid"], where), record["pred_relevant_windows"]
         if qid in windows:
-            raise DataError(f"{where}: query id {qid!r} comes twice.")
+            raise DataError(f"{where}: query id {shown(qid)} comes twice.")
         windows[qid] = _windows(rows, where)
         saliency[qid] = _saliency(record.get("pred_saliency_scores"), where)
     return Submission(path, windows, saliency)
@@ -145,7 +139,7 @@ def _windows(rows: Any, where: str) -> np.ndarray:
         if any(len(row) != 3 for row in rows):
             raise DataError(f"{where}: windows are rows of [start, end, score]; a score is missing.")
         windows = np.array(rows, float).reshape(-1, 3)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{where}: windows are rows of [start, end, score].") from None
     if not np.isfinite(windows).all():
         raise DataError(f"{where}: a window or its score is not finite.")
@@ -158,6 +152,6 @@ def _windows(rows: Any, where: str) -> np.ndarray:
 def _saliency(scores: Any, where: str) -> np.ndarray | None:
     if scores is None:
         return None
-    if not isinstance(scores, list) or not all(isinstance(s, int | float) and math.isfinite(s) for s in scores):
+    if not isinstance(scores, list) or not all(map(is_number, scores)):
         raise DataError(f"{where}: pred_saliency_scores must be a list of finite numbers.")
     return np.array(scores, float)

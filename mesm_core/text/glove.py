@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 
 from mesm_core.errors import TextError
+from mesm_core.inputs import byte_lines, open_zip, stream_lines
 from mesm_core.text.encoder import mean_then_normalise, refuse_empty
 from mesm_core.text.words import Tagger
 from mesm_core.types import TextFeatures, Words
 
 PAD, UNKNOWN = 0, 1
 FIRST_WORD = 2
+BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -62,28 +60,28 @@ def glove_vectors(path: Path, words: Iterable[str], *, dim: int) -> dict[str, np
     Raises:
         TextError: the file is missing, damaged, of another width than ``dim``, or has none of the words.
     """
-    wanted = {word.encode(): word for word in words}
+    wanted = {word.encode(errors="replace"): word for word in words}
     found: dict[str, np.ndarray] = {}
 
-    def keep(number: int, line: bytes) -> None:
+    for number, line in enumerate(_lines(path), start=1):
         head, _, rest = line.partition(b" ")
-        word = wanted.get(head)
+        word = wanted.get(head.removeprefix(BOM) if number == 1 else head)
         if word is None or word in found:
-            return
+            continue
         try:
             vector = np.array(rest.split(), dtype=np.float32)
         except ValueError:
             raise TextError(f"{path}, line {number}: '{word}' is not followed by numbers.") from None
         if vector.shape != (dim,):
             if number == 1 and vector.size == 1:
-                return  # a word2vec-style header: rows and width
+                continue  # a word2vec-style header: rows and width
             raise TextError(
                 f"{path}, line {number}: a vector of {vector.size} numbers, but model.text_dim is {dim}.",
                 hint=f"Use the {dim}-d GloVe file, or --set model.text_dim={vector.size}.",
             )
+        if not np.isfinite(vector).all():
+            raise TextError(f"{path}, line {number}: the vector of '{word}' holds NaN or infinity.")
         found[word] = vector
-
-    _each_line(path, keep)
     if wanted and not found:
         raise TextError(f"{path} has none of the vocabulary's {len(wanted)} words.", hint="Is it a GloVe text file?")
     return found
@@ -155,33 +153,22 @@ class GloveText:
         }
 
 
-def _each_line(path: Path, keep: Callable[[int, bytes], None]) -> None:
+def _lines(path: Path) -> Iterator[bytes]:
     if not path.is_file():
         raise TextError(
             f"No GloVe file at {path}.",
             hint="Give --glove FILE (glove.6B.300d.txt, plain or .gz), or put it under the data folder.",
         )
-    try:
-        with _opened(path) as file:
-            for number, line in enumerate(file, start=1):
-                keep(number, line)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise TextError(f"{path} cannot be read: {error}", hint="Is the download complete?") from error
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if name.endswith(".txt")]
-            wanted = [name for name in members if Path(name).stem == path.stem] or members
-            if len(wanted) != 1:
-                raise TextError(f"{path} holds {len(members)} text files.", hint="Unpack the one to use.")
-            with archive.open(wanted[0]) as file:
-                yield file
+    if path.suffix != ".zip":
+        yield from byte_lines(path, what="GloVe file", error=TextError, hint="Is the download complete?")
         return
-    with cast("IO[bytes]", gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")) as file:
-        yield file
+    with open_zip(path, error=TextError) as archive:
+        members = [name for name in archive.namelist() if name.endswith(".txt")]
+        wanted = [name for name in members if Path(name).stem == path.stem] or members
+        if len(wanted) != 1:
+            raise TextError(f"{path} holds {len(members)} text files.", hint="Unpack the one to use.")
+        with archive.open(wanted[0]) as file:
+            yield from stream_lines(file, path, TextError)
 
 
 def _random_vector(dim: int, seed: int) -> np.ndarray:

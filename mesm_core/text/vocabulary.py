@@ -13,14 +13,16 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mesm_core.inputs import follow
+from mesm_core.data import hdf5
 from mesm_core.errors import TextError
+from mesm_core.inputs import follow, open_hdf5, read_bytes, reading, reason
 from mesm_core.text.encoder import normalise, refuse_empty
 from mesm_core.text.glove import glove_vectors
 from mesm_core.text.words import Tagger
 from mesm_core.types import TextFeatures, Words
 
 PAD_WORD = "<PAD>"
+_HINT = "`mesm prepare glove` writes it anew."
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 
 
@@ -75,6 +77,7 @@ def read_vocabulary(path: Path, *, dim: int | None = None) -> Vocabulary:
     path = follow(path)
     ours = path.suffix in {".h5", ".hdf5"}
     vocabulary = _read_hdf5(path) if ours else _from_pickle(_Unpickler(path).read(), path)
+    _check(vocabulary, path)
     width = vocabulary.vectors.shape[1]
     if dim not in (None, width):
         raise TextError(
@@ -169,7 +172,7 @@ class _Unpickler(pickle.Unpickler):
     )
 
     def __init__(self, path: Path) -> None:
-        super().__init__(io.BytesIO(path.read_bytes()))
+        super().__init__(io.BytesIO(read_bytes(path, error=TextError)))
         self._path = path
 
     def find_class(self, module: str, name: str) -> Any:
@@ -189,7 +192,7 @@ class _Unpickler(pickle.Unpickler):
         except TextError:
             raise
         except Exception as error:  # a damaged pickle can raise anything
-            raise TextError(f"{self._path} is not a readable pickle: {error}") from error
+            raise TextError(f"{self._path} is not a readable pickle: {reason(error)}.") from error
 
 
 def _from_pickle(content: Any, path: Path) -> Vocabulary:
@@ -198,17 +201,29 @@ def _from_pickle(content: Any, path: Path) -> Vocabulary:
         words = [word for word in sorted(ids, key=lambda w: ids[w]) if word != PAD_WORD]
         table = np.stack([np.asarray(vectors[ids[word]], np.float32) for word in words])
         return Vocabulary(tuple(words), tuple(int(counter[word]) for word in words), table)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except Exception as error:  # a stranger's dict can hold anything
         raise TextError(
-            f"{path} is not a glove.pkl: {type(error).__name__} {error}.",
+            f"{path} is not a glove.pkl: {type(error).__name__} {reason(error)}.",
             hint="It has the keys w2id, id2vec and counter.",
         ) from error
 
 
 def _read_hdf5(path: Path) -> Vocabulary:
-    try:
-        with h5py.File(path, "r") as file:
-            words = tuple(word.decode() for word in file["words"][()])
-            return Vocabulary(words, tuple(map(int, file["counts"][()])), np.asarray(file["vectors"][()], np.float32))
-    except (OSError, KeyError) as error:
-        raise TextError(f"{path} is not a vocabulary file: {error}") from error
+    with open_hdf5(path, error=TextError, what="vocabulary file") as file, reading(path, TextError, hint=_HINT):
+        counts, vectors = file["counts"], file["vectors"]
+        if not file["words"].shape or not len(file["words"]) == len(counts) == len(vectors):
+            raise TextError(f"{path} is not a vocabulary file: its parts differ in length.", hint=_HINT)
+        hdf5.check_size(vectors.shape, where=f"'vectors' in {path}")
+        words = tuple(word.decode() for word in file["words"][()])
+        return Vocabulary(words, tuple(map(int, counts[()])), hdf5.as_float32(vectors[()]))
+
+
+def _check(vocabulary: Vocabulary, path: Path) -> None:
+    words, counts, vectors = vocabulary.words, vocabulary.counts, vocabulary.vectors
+    if not words or not all(isinstance(word, str) for word in words) or min(counts) < 0:
+        raise TextError(f"{path} is not a vocabulary: its words must be texts with counts.", hint=_HINT)
+    if vectors.ndim != 2 or len(vectors) != len(words) or not vectors.shape[1]:
+        raise TextError(f"{path}: vectors of the shape {vectors.shape} for {len(words)} words.", hint=_HINT)
+    if not np.isfinite(vectors).all():
+        word = words[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]
+        raise TextError(f"{path}: the vector of '{word}' holds NaN or infinity.", hint=_HINT)
