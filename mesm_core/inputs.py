@@ -242,8 +242,13 @@ def printable(text: object) -> str:
     return str(text).encode("utf-8", "backslashreplace").decode()
 
 
-def open_hdf5(path: Path, *, error: type[MesmError] = FeatureError, what: str = "feature file") -> h5py.File:
+def open_hdf5(
+    path: Path, *, error: type[MesmError] = FeatureError, what: str = "feature file", kind: str = "an HDF5 file"
+) -> h5py.File:
     """Return an HDF5 file, open for reading; use it as a context manager, or close it.
+
+    Args:
+        error: class to raise; what, kind: what is called missing, and what a damaged file is not.
 
     Raises:
         MesmError: of class ``error``: it is missing, not HDF5, or damaged.
@@ -255,7 +260,7 @@ def open_hdf5(path: Path, *, error: type[MesmError] = FeatureError, what: str = 
     try:
         return h5py.File(path, "r")
     except Exception as wrong:  # HDF5 tells of damage by OSError, RuntimeError, KeyError and ValueError
-        known = "it is truncated" if "truncated" in str(wrong) else "it is not an HDF5 file, or it is damaged"
+        known = "it is truncated" if "truncated" in str(wrong) else f"it is not {kind}, or it is damaged"
         raise error(
             f"{path} cannot be opened: {known} ({reason(wrong)}).", hint="Copy or write the file again."
         ) from wrong

@@ -61,12 +61,26 @@ def build_trained(config: Config, weights: Mapping[str, torch.Tensor], text: Tex
     Raises:
         CheckpointError: the weights do not fit the config.
     """
+    with torch.device("meta"):  # shapes without memory, lest a forged config ask for more than there is
+        shapes = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words).state_dict()
+    refuse_misfits(shapes, weights)
     model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words)
-    try:
-        model.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        raise CheckpointError(f"The checkpoint's weights do not fit its own config: {error}") from error
+    model.load_state_dict(dict(weights))
     return model.eval()
+
+
+def refuse_misfits(expected: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise CheckpointError, with an example, where weights have other names or shapes than a model's."""
+    missing = [name for name in expected if name not in weights]
+    unknown = [name for name in weights if name not in expected]
+    other = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
+    reasons = [f"{len(names)} are {what}, e.g. {names[0]}" for names, what in ((missing, "missing"), (unknown, "unknown"))
+               if names]  # fmt: skip
+    if other:
+        was, wanted = (tuple(state[other[0]].shape) for state in (weights, expected))
+        reasons.append(f"{len(other)} are of another shape, e.g. {other[0]}: {was}, not {wanted}")
+    if reasons:
+        raise CheckpointError(f"The checkpoint's weights do not fit its own config: {'; '.join(reasons)}.")
 
 
 def load_matching(model: Mesm, weights: Mapping[str, torch.Tensor], *, source: str) -> list[str]:

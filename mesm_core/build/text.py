@@ -6,18 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mesm_core.build.data import Paths
 from mesm_core.config.schema import Config
 from mesm_core.data.counts import label_words, read_clip_counts, read_glove_counts
-from mesm_core.errors import CheckpointError
+from mesm_core.errors import CheckpointError, TextError
 from mesm_core.text.cache import TextCache, default_cache_path
-from mesm_core.text.clip import ClipText
+from mesm_core.text.clip import ClipText, ClipTextTransformer
 from mesm_core.text.clip_bpe import ClipTokenizer
 from mesm_core.text.clip_weights import load_clip_text
 from mesm_core.text.encoder import TextEncoder
-from mesm_core.text.glove import GloveTable, GloveText, read_glove
+from mesm_core.text.glove import FIRST_WORD, GloveTable, GloveText, read_glove
 from mesm_core.text.vocabulary import Vocabulary, VocabularyText, read_vocabulary
 from mesm_core.text.words import make_tagger
 
@@ -54,8 +55,9 @@ def _glove(config: Config, paths: Paths, device: torch.device) -> GloveText:
 
 
 def _glove_from_state(config: Config, state: Mapping[str, Any], device: torch.device, path: Path | None) -> GloveText:
-    table = GloveTable(tuple(state["words"]), state["vectors"].numpy())
-    return _glove_text(config, table, state["label_words"])
+    words = _listed(state, "words", str)
+    table = GloveTable(tuple(words), _vectors(config, state, rows=len(words) + FIRST_WORD))
+    return _glove_text(config, table, _listed(state, "label_words", str))
 
 
 def _glove_text(config: Config, table: GloveTable, labels: Sequence[str]) -> GloveText:
@@ -70,7 +72,10 @@ def _vocabulary(config: Config, paths: Paths, device: torch.device) -> Vocabular
 def _vocabulary_from_state(
     config: Config, state: Mapping[str, Any], device: torch.device, path: Path | None
 ) -> VocabularyText:
-    vocabulary = Vocabulary(tuple(state["words"]), tuple(state["counts"]), state["vectors"].numpy())
+    words, counts = _listed(state, "words", str), _listed(state, "counts", int)
+    if len(words) != len(counts):
+        raise _damaged("counts")
+    vocabulary = Vocabulary(tuple(words), tuple(counts), _vectors(config, state, rows=len(words)))
     return _vocabulary_text(config, vocabulary)
 
 
@@ -90,8 +95,12 @@ def _clip(config: Config, paths: Paths, device: torch.device) -> ClipText:
 
 
 def _clip_from_state(config: Config, state: Mapping[str, Any], device: torch.device, path: Path | None) -> ClipText:
-    encoder = _clip_text(config, path or Path(state["path"]), state["label_ids"], device)
-    if encoder.weights_hash != state["hash"]:
+    recorded = state.get("path")
+    if path is None and not isinstance(recorded, str):
+        raise CheckpointError("The checkpoint does not say where CLIP's weights lie.", hint="Give --clip FILE.")
+    labels = _listed(state, "label_ids", int)
+    encoder = _clip_text(config, path or Path(str(recorded)), labels, device)
+    if encoder.weights_hash != state.get("hash"):
         raise CheckpointError(
             f"The CLIP text encoder {encoder.path} is another than at training (its weights differ).",
             hint="Give the same weights with --clip FILE.",
@@ -100,10 +109,12 @@ def _clip_from_state(config: Config, state: Mapping[str, Any], device: torch.dev
 
 
 def _clip_text(config: Config, path: Path, labels: Sequence[int], device: torch.device) -> ClipText:
+    model, tokenizer = load_clip_text(path, width=config.model.text_dim), ClipTokenizer()
+    _refuse_other_tokens(model, tokenizer, config.dataset.max_words, path)
     half = config.text.clip_dtype == "float16" and device.type == "cuda"
     return ClipText(
-        model=load_clip_text(path, width=config.model.text_dim),
-        tokenizer=ClipTokenizer(),
+        model=model,
+        tokenizer=tokenizer,
         label_ids=labels,
         tagger=make_tagger(config.text.tagger),
         max_words=config.dataset.max_words,
@@ -111,6 +122,47 @@ def _clip_text(config: Config, path: Path, labels: Sequence[int], device: torch.
         dtype=torch.float16 if half else torch.float32,
         cache=TextCache(default_cache_path()),
         path=path,
+    )
+
+
+def _refuse_other_tokens(model: ClipTextTransformer, tokenizer: ClipTokenizer, max_words: int, path: Path) -> None:
+    """Raise TextError where weights are of another tokenizer than CLIP's, or read shorter sentences."""
+    tokens = tokenizer.end + 1
+    if model.vocabulary != tokens:
+        raise TextError(
+            f"The CLIP text encoder in {path} has {model.vocabulary:,} tokens; CLIP's tokenizer has {tokens:,}.",
+            hint="Only weights that were trained with CLIP's own tokenizer can be used.",
+        )
+    if model.context < max_words:
+        raise TextError(
+            f"The CLIP text encoder in {path} reads {model.context} tokens, but dataset.max_words is {max_words}.",
+            hint=f"Use --set dataset.max_words={model.context}.",
+        )
+
+
+def _listed(state: Mapping[str, Any], name: str, kind: type) -> list[Any]:
+    """Return a list that a checkpoint holds of its text encoder.
+
+    Raises:
+        CheckpointError: it is missing or something else.
+    """
+    value = state.get(name)
+    if not isinstance(value, list) or not all(type(item) is kind for item in value):
+        raise _damaged(name)
+    return value
+
+
+def _vectors(config: Config, state: Mapping[str, Any], *, rows: int) -> np.ndarray:
+    vectors = state.get("vectors")
+    if not isinstance(vectors, torch.Tensor) or vectors.shape != (rows, config.model.text_dim):
+        raise _damaged("vectors")
+    return vectors.float().numpy()
+
+
+def _damaged(name: str) -> CheckpointError:
+    return CheckpointError(
+        f"The checkpoint is damaged: the '{name}' of its text encoder are missing, or not what its settings say.",
+        hint="Copy the file again, or use another.",
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from mesm_core.config.schema import Config
 from mesm_core.errors import ConfigError, did_you_mean, listing
-from mesm_core.inputs import parse_toml, read_json, read_text, shown
+from mesm_core.inputs import parse_json, parse_toml, read_text, shown
 
 Tree = dict[str, Any]
 
@@ -100,7 +100,8 @@ def file_layer(path: Path) -> Layer:
         raise ConfigError(f"No config file at {path}.", hint="Give a .toml file, or a run's config.json.")
     if path.suffix != ".json":
         return Layer(str(path), _read_toml(path))
-    values = read_json(path, error=ConfigError, surrogates=True)
+    text = read_text(path, error=ConfigError)
+    values = parse_json(text, f"{path} is not readable JSON", error=ConfigError, surrogates=True)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds {type(values).__name__}, not a table of settings.")
     return Layer(str(path), values)

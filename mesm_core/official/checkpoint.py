@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,11 @@ import torch
 
 from mesm_core.build import ENDPOINT_CHANNELS, build_model
 from mesm_core.errors import CheckpointError
+from mesm_core.inputs import read_json, shown
 from mesm_core.official.config import config_from_flags
 from mesm_core.official.names import rename
 from mesm_core.training.checkpoint import WEIGHTS, Checkpoint, checkpoint_from, load_content, read_export
+from mesm_core.training.soundness import check_weights, is_sound
 
 _WIDTH_OF = "input_vid_proj.0.LayerNorm.weight"
 
@@ -32,17 +33,21 @@ def load_any_checkpoint(path: Path) -> Checkpoint:
         return read_export(path)
     with torch.serialization.safe_globals([argparse.Namespace]):
         content = load_content(path)
-    if isinstance(content, dict) and _WIDTH_OF in (content.get("model") or {}):
-        return _from_official(content, path)
+    weights = content.get("model") if isinstance(content, dict) else None
+    if isinstance(weights, dict) and _WIDTH_OF in weights:
+        return _from_official(content, weights, path)
     return checkpoint_from(content, path)
 
 
-def _from_official(content: Mapping[str, Any], path: Path) -> Checkpoint:
-    weights = content["model"]
+def _from_official(content: Mapping[str, Any], weights: Mapping[Any, Any], path: Path) -> Checkpoint:
+    weights = {name: value for name, value in weights.items() if isinstance(name, str)}
+    if not is_sound(weights[_WIDTH_OF]) or weights[_WIDTH_OF].ndim != 1:
+        raise CheckpointError(f"{path} is damaged: its {_WIDTH_OF} is no vector of numbers.")
     config = config_from_flags(
         _flags(content, path), source=str(path), video_dim=len(weights[_WIDTH_OF]) - ENDPOINT_CHANNELS
     )
-    expected = build_model(config.model, classes=config.text.classes, max_words=config.dataset.max_words).state_dict()
+    with torch.device("meta"):  # the names are wanted, not the memory
+        expected = build_model(config.model, classes=config.text.classes, max_words=config.dataset.max_words).state_dict()
     renamed = rename(weights, keep=expected)
     missing = [name for name in expected if name not in renamed]
     if missing:
@@ -50,12 +55,16 @@ def _from_official(content: Mapping[str, Any], path: Path) -> Checkpoint:
             f"{path} lacks {len(missing)} of the {len(expected)} weights its settings ask for, e.g. {missing[0]}.",
             hint="Is its opt.json that of another run?",
         )
+    check_weights(renamed, path)
+    epoch = content.get("epoch") or 0
+    if not isinstance(epoch, int):
+        raise CheckpointError(f"{path} is damaged: its epoch is {shown(epoch)}, not a number.")
     return Checkpoint(
         config=config.model_dump(mode="json"),
         model=renamed,
         text={},
         paths={},
-        epoch=int(content.get("epoch") or 0) + 1,
+        epoch=epoch + 1,
         metrics={},
     )
 
@@ -64,14 +73,21 @@ def _flags(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return the run's flags: those in the checkpoint, else those of ``opt.json`` beside it."""
     options = content.get("opt")
     if isinstance(options, argparse.Namespace):
-        return vars(options)
+        return _checked(vars(options), path)
     if isinstance(options, dict):
-        return options
+        return _checked(options, path)
     beside = path.with_name("opt.json")
     if not beside.is_file():
         raise CheckpointError(f"{path} holds no settings.", hint="Put the run's opt.json beside it.")
-    try:
-        flags = json.loads(beside.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{beside} is not readable JSON: {error}") from error
-    return dict(flags)
+    return _checked(read_json(beside, error=CheckpointError, surrogates=True), beside)
+
+
+def _checked(flags: Any, path: Path) -> dict[str, Any]:
+    """Return flags by name; their values are checked where they become settings.
+
+    Raises:
+        CheckpointError: they are something else.
+    """
+    if not isinstance(flags, dict) or not all(isinstance(name, str) for name in flags):
+        raise CheckpointError(f"{path} holds {type(flags).__name__}, not flags by name.")
+    return flags

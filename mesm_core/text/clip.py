@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mesm_core.errors import TextError
+from mesm_core.errors import TextError, listing
 from mesm_core.model.attention import MultiHeadAttention
 from mesm_core.text.cache import TextCache
 from mesm_core.text.clip_bpe import ClipTokenizer
@@ -29,6 +29,9 @@ class QuickGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the activation, the shape of ``x``."""
         return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
 
 
 class ResidualBlock(nn.Module):
@@ -64,7 +67,7 @@ class ClipTextTransformer(nn.Module):
         self, *, vocabulary: int, context: int, width: int, layers: int, heads: int, activation: str = "quick_gelu"
     ) -> None:
         super().__init__()
-        make = {"quick_gelu": QuickGELU, "gelu": nn.GELU}[activation]
+        make = ACTIVATIONS[activation]
         self.token_embedding = nn.Embedding(vocabulary, width)
         self.positional_embedding = nn.Parameter(torch.zeros(context, width))
         blocks = [ResidualBlock(width=width, heads=heads, activation=make()) for _ in range(layers)]
@@ -80,6 +83,16 @@ class ClipTextTransformer(nn.Module):
     def width(self) -> int:
         """Width of the hidden states."""
         return int(self.positional_embedding.shape[1])
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens."""
+        return int(self.token_embedding.weight.shape[0])
+
+    @property
+    def context(self) -> int:
+        """Length of the longest sequence."""
+        return int(self.positional_embedding.shape[0])
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return the hidden states (Q, L, width) of token ids (Q, L) after the final LayerNorm, unprojected.
@@ -97,28 +110,55 @@ class ClipTextTransformer(nn.Module):
         """Return the transformer of OpenAI-named weights, in evaluation mode and float32.
 
         Raises:
-            TextError: the weights are no text tower.
+            TextError: the weights are no text tower: one is missing, of another shape, or holds NaN or infinity, or
+                ``heads`` does not divide the width.
         """
-        try:
-            context, width = weights["positional_embedding"].shape
-            vocabulary = len(weights["token_embedding.weight"])
-        except KeyError as error:
-            raise TextError(f"These weights are no CLIP text encoder: {error} is missing.") from None
-        layers = len({name.split(".")[2] for name in weights if name.startswith("transformer.resblocks.")})
-        model = cls(
-            vocabulary=vocabulary,
-            context=context,
-            width=width,
-            layers=layers,
-            heads=heads or max(width // HEAD_WIDTH, 1),
-            activation=activation,
-        )
-        known = model.state_dict()
-        try:
-            model.load_state_dict({name: value.float() for name, value in weights.items() if name in known})
-        except RuntimeError as error:
-            raise TextError(f"These weights are no CLIP text encoder: {error}") from error
+        position, token = (weights.get(name) for name in ("positional_embedding", "token_embedding.weight"))
+        if position is None or token is None or position.ndim != 2 or token.ndim != 2 or not position.numel():
+            raise _no_encoder("the token or position embeddings are missing, or no matrices")
+        context, width = position.shape
+        heads = heads or max(width // HEAD_WIDTH, 1)
+        if heads < 1 or width % heads:
+            raise _no_encoder(f"{heads} heads do not divide the width {width}")
+        if activation not in ACTIVATIONS:
+            raise _no_encoder(f"the activation {activation[:40]!r} is none of {', '.join(ACTIVATIONS)}")
+        with torch.device("meta"):  # shapes without memory: the weights take its place
+            model = cls(
+                vocabulary=len(token),
+                context=context,
+                width=width,
+                layers=_count_layers(weights),
+                heads=heads,
+                activation=activation,
+            )
+        expected = model.state_dict()
+        for name, shape in ((name, value.shape) for name, value in expected.items()):
+            given = weights.get(name)
+            if given is None or given.shape != shape:
+                what = "missing" if given is None else f"of the shape {tuple(given.shape)}, not {tuple(shape)}"
+                raise _no_encoder(f"{name} is {what}")
+        taken = {name: weights[name].float().contiguous() for name in expected}
+        wrong = [name for name, value in taken.items() if not bool(torch.isfinite(value).all())]
+        if wrong:
+            raise _no_encoder(f"{len(wrong)} of {len(taken)} tensors hold NaN or infinity, first {wrong[0]}")
+        model.load_state_dict(taken, assign=True)
         return model.eval().requires_grad_(False)
+
+
+def _count_layers(weights: Mapping[str, Tensor]) -> int:
+    """Return how many blocks the weights have, numbered from 0 without gaps.
+
+    Raises:
+        TextError: there is none, or a number is missing.
+    """
+    numbers = {name.split(".")[2] for name in weights if name.startswith("transformer.resblocks.")}
+    if not numbers or numbers != set(map(str, range(len(numbers)))):
+        raise _no_encoder(f"its blocks must be numbered from 0 on, but are {listing(sorted(numbers)) or 'none'}")
+    return len(numbers)
+
+
+def _no_encoder(why: str) -> TextError:
+    return TextError(f"These weights are no CLIP text encoder: {why}.", hint="Is the file complete, and CLIP's?")
 
 
 class ClipText:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
+import math
 import pickle
 import re
 import zipfile
@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mesm_core.errors import TextError
+from mesm_core.inputs import open_zip, reason, shown
 from mesm_core.text.clip import HEAD_WIDTH, ClipTextTransformer
 
 FORMAT = "mesm-clip-text"
@@ -68,8 +69,14 @@ def load_clip_text(path: Path, *, width: int | None = None) -> ClipTextTransform
         TextError: the file cannot be used, or is of another width.
     """
     weights, about = read_clip_weights(path)
-    heads = int(about["heads"]) if about.get("heads") else None
-    model = ClipTextTransformer.from_weights(weights, heads=heads, activation=about.get("activation", "quick_gelu"))
+    told = about.get("heads")
+    if told is not None and not (told.isascii() and told.isdigit() and 0 < int(told[:9]) == int(told[:10])):
+        raise TextError(f"{path} says that it has {shown(told)} heads, which is no number of heads.")
+    activation = about.get("activation", "quick_gelu")
+    try:
+        model = ClipTextTransformer.from_weights(weights, heads=int(told) if told else None, activation=activation)
+    except TextError as error:
+        raise TextError(f"{path}: {error.message}", hint=error.hint) from error
     if width not in (None, model.width):
         raise TextError(
             f"The CLIP text encoder in {path} is {model.width} wide, but model.text_dim is {width}.",
@@ -117,42 +124,59 @@ def _from_hugging_face(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             named[f"ln_final.{name.rsplit('.', 1)[1]}"] = value
     for number in {number for number, _, _ in projections}:
         for kind in ("weight", "bias"):
-            parts = [projections[number, part, kind] for part in "qkv"]
+            parts = [projections[number, part, kind] for part in "qkv" if (number, part, kind) in projections]
+            if len(parts) != len("qkv") or any(part.ndim != parts[0].ndim or not part.ndim for part in parts):
+                raise TextError(f"Layer {number} of the CLIP text encoder lacks q, k or v ({kind}).")
             named[f"transformer.resblocks.{number}.attn.in_proj_{kind}"] = torch.cat(parts)
     return named
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        if _is_torchscript(path):
-            return _read_torchscript(path), {}
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content, about = _content(path)
+    except TextError:
+        raise
     except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise TextError(f"{path} cannot be read without running code from it, or is damaged: {error}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise TextError(f"{path} cannot be read: {error}", hint="Is the download complete?") from error
+        told = reason(error)
+        raise TextError(f"{path} cannot be read without running code from it, or is damaged: {told}.") from error
+    except Exception as error:  # torch's reader raises anything for a damaged file
+        raise TextError(f"{path} cannot be read: {reason(error)}.", hint="Is the download complete?") from error
     while isinstance(content, dict) and isinstance(content.get("state_dict") or content.get("model"), dict):
         content = content.get("state_dict") or content["model"]
     if not isinstance(content, dict):
         raise TextError(f"{path} holds {type(content).__name__}, not weights by name.")
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}, {}
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return {name: value for name, value in tensors.items() if _is_whole(value)}, about
 
 
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+def _content(path: Path) -> tuple[Any, dict[str, str]]:
+    """Return what a file holds, and what it says about it."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    if zipfile.is_zipfile(path):
+        with open_zip(path, error=TextError, stored=True) as archive:
+            if _is_torchscript(archive):
+                return _read_torchscript(archive), {}
+    return torch.load(path, map_location="cpu", weights_only=True), {}
 
 
-def _read_torchscript(path: Path) -> dict[str, Tensor]:
+def _is_whole(value: Tensor) -> bool:
+    """Return whether a tensor is dense and has all the numbers that it claims: strides of 0 could claim any."""
+    dense = value.layout == torch.strided and value.device.type == "cpu"
+    return dense and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def _is_torchscript(archive: zipfile.ZipFile) -> bool:
+    return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _read_torchscript(archive: zipfile.ZipFile) -> dict[str, Tensor]:
     """Return the parameters of a TorchScript archive by name; its code is not even looked at."""
-    with zipfile.ZipFile(path) as archive:
-        member = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-        root = _ScriptUnpickler(archive, member.removesuffix("data.pkl")).read()
+    member = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
+    if member is None:
+        raise TextError("The archive has no data.pkl.", hint="Is the download complete?")
+    root = _ScriptUnpickler(archive, member.removesuffix("data.pkl")).read()
     tensors: dict[str, Tensor] = {}
     _collect(root, "", tensors)
     return tensors
@@ -212,6 +236,9 @@ class _ScriptUnpickler(pickle.Unpickler):
 
 
 def _rebuild(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+    """Return the tensor that lies in a storage; torch refuses one that reaches out of it."""
+    if math.prod(size) > storage.numel():
+        raise TextError(f"A tensor of the archive claims the shape {tuple(size)}, more than the archive holds.")
     return torch.as_strided(storage, size, stride, offset).clone()
 
 

@@ -209,7 +209,8 @@ def _from_pickle(content: Any, path: Path) -> Vocabulary:
 
 
 def _read_hdf5(path: Path) -> Vocabulary:
-    with open_hdf5(path, error=TextError, what="vocabulary file") as file, reading(path, TextError, hint=_HINT):
+    kind = "a vocabulary file"
+    with open_hdf5(path, error=TextError, kind=kind) as file, reading(path, TextError, hint=_HINT):
         counts, vectors = file["counts"], file["vectors"]
         if not file["words"].shape or not len(file["words"]) == len(counts) == len(vectors):
             raise TextError(f"{path} is not a vocabulary file: its parts differ in length.", hint=_HINT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -11,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 
 from mesm_core import __version__
 from mesm_core.files import refuse_existing, replacing, write_atomically
 from mesm_core.errors import CheckpointError, OutputError
+from mesm_core.inputs import open_zip, read_json, reason, shown
+from mesm_core.training.soundness import check_content
 
 WEIGHTS, SETTINGS, REST = "model.safetensors", "config.json", "checkpoint.json"
 FORMAT = "mesm-checkpoint"
@@ -87,7 +87,7 @@ def write_export(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = Fals
     with replacing(paths[0]) as temporary:
         safetensors.torch.save_file(tensors, temporary)
     write_atomically(paths[1], (json.dumps(checkpoint.config, indent=2) + "\n").encode())
-    write_atomically(paths[2], (json.dumps(rest, ensure_ascii=False) + "\n").encode())
+    write_atomically(paths[2], (json.dumps(rest, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
     return paths
 
 
@@ -97,15 +97,18 @@ def read_export(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: a file is missing, damaged, or does not belong to it.
     """
+    hint = f"It has {WEIGHTS}, {SETTINGS} and {REST}; `mesm export` writes them."
     try:
         tensors = safetensors.torch.load_file(folder / WEIGHTS)
-        config = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        rest = json.loads((folder / REST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+    except Exception as error:  # besides its own error it raises what its reader and torch do
         raise CheckpointError(
-            f"{folder} is not an exported checkpoint that mesm can read: {error}",
-            hint=f"It has {WEIGHTS}, {SETTINGS} and {REST}; `mesm export` writes them.",
+            f"{folder} is not an exported checkpoint that mesm can read: {reason(error)}.", hint=hint
         ) from error
+    config, rest = (
+        read_json(folder / name, error=CheckpointError, hint=hint, surrogates=True) for name in (SETTINGS, REST)
+    )
+    if not isinstance(rest, dict) or not isinstance(rest.get("text", {}), dict):
+        raise CheckpointError(f"{folder} is not an exported checkpoint that mesm can read: its {REST} is odd.", hint=hint)
     parts: dict[str, dict[str, Any]] = {"model": {}, "text": dict(rest.get("text", {}))}
     for name, value in tensors.items():
         part, _, rest_of_name = name.partition(".")
@@ -134,8 +137,13 @@ def load_content(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"No checkpoint at {path}.", hint="`mesm train` writes best.pt and last.pt.")
     try:
+        if zipfile.is_zipfile(path):
+            with open_zip(path, error=CheckpointError, stored=True):
+                pass
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # torch's reader raises anything for a damaged file
         refused = _GLOBAL.search(str(error))
         if refused:
             raise CheckpointError(
@@ -143,9 +151,10 @@ def load_content(path: Path) -> Any:
                 hint="Do not trust this file: loading it the usual way could run its code.",
             ) from error
         # torch's own messages speak of its reader's insides, and advise to load without weights_only.
-        reason = getattr(error, "strerror", None) or "it is damaged, cut short, or no checkpoint at all"
+        known = isinstance(error, MemoryError | RecursionError) or getattr(error, "strerror", None)
+        why = reason(error) if known else "it is damaged, cut short, or no checkpoint at all"
         raise CheckpointError(
-            f"{path} is not a checkpoint that mesm can read: {reason}.",
+            f"{path} is not a checkpoint that mesm can read: {why}.",
             hint="Give a best.pt or last.pt that `mesm train` wrote; a file that was cut short must be copied again.",
         ) from error
 
@@ -154,7 +163,8 @@ def checkpoint_from(content: Any, path: Path) -> Checkpoint:
     """Return the checkpoint that a file's content is.
 
     Raises:
-        CheckpointError: it is none of ours, of a newer version, or incomplete.
+        CheckpointError: it is none of ours, of a newer version, incomplete, a part is of the wrong kind, or weights
+            are NaN or infinite.
     """
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
@@ -163,10 +173,11 @@ def checkpoint_from(content: Any, path: Path) -> Checkpoint:
     version = content.get("version")
     if isinstance(version, int) and version > VERSION:
         raise CheckpointError(
-            f"{path} was written by a newer mesm ({content.get('mesm')}).", hint="Install that version, or a later one."
+            f"{path} was written by a newer mesm ({shown(content.get('mesm'))}).", hint="Install that version, or a later one."
         )
     names = Checkpoint.__dataclass_fields__
     absent = [name for name in ("version", *names) if name not in content and name != "facts"]
     if absent:
         raise CheckpointError(f"{path} is a mesm checkpoint without {', '.join(absent)}: it is damaged.")
+    check_content(content, path)
     return Checkpoint(**{name: content[name] for name in names if name in content})

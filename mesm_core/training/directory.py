@@ -11,8 +11,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mesm_core.files import write_atomically
-from mesm_core.errors import CheckpointError, OutputError
+from mesm_core.errors import CheckpointError, DataError, OutputError
+from mesm_core.inputs import parse_json, read_text
 from mesm_core.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mesm_core.training.soundness import check_training
 
 BEST, LAST, CONFIG, METRICS, PREDICTIONS = "best.pt", "last.pt", "config.json", "metrics.jsonl", "predictions"
 RECORD, NOT_FINITE, LOCK = "run.json", "not-finite.json", ".lock"
@@ -140,8 +142,7 @@ def load_last(directory: Path) -> tuple[Checkpoint, list[str]]:
 
 def _load_resumable(path: Path) -> Checkpoint:
     checkpoint = load_checkpoint(path)
-    if "shares" not in checkpoint.training:
-        raise CheckpointError(f"{path} has weights, but nothing of how far training was.")
+    check_training(checkpoint.training, path)
     return checkpoint
 
 
@@ -159,12 +160,22 @@ def append_record(directory: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_records(directory: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of metrics.jsonl; one that was cut short by a kill is left out."""
+    """Return the whole lines of metrics.jsonl; one that was cut short by a kill is left out.
+
+    Raises:
+        DataError: a line is no record of an epoch; the message names it.
+    """
     path = directory / METRICS
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    *lines, _ = read_text(path).split("\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        record = parse_json(line, f"{path}, line {number}")
+        if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+            raise DataError(f"{path}, line {number}: a record has an 'epoch'.")
+        records.append(record)
+    return records
 
 
 def drop_records_after(directory: Path, epoch: int) -> None:
@@ -175,4 +186,4 @@ def drop_records_after(directory: Path, epoch: int) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON, whole or not at all."""
-    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))

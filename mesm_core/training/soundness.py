@@ -1,0 +1,161 @@
+"""Is a checkpoint's content what it should be? Looked at before anything is built or allocated for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mesm_core.errors import CheckpointError
+from mesm_core.inputs import shown
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+DEEPEST = 20
+MOST_VALUES = 10_000_000
+MOST_EPOCHS = 10**9
+_FACTS = {"files": str, "widths": int, "norms": float}
+
+
+def check_content(content: Mapping[str, Any], path: Path) -> None:
+    """Raise CheckpointError where a part of a checkpoint of ours is of the wrong kind, or its weights are not finite.
+
+    Args:
+        content: what the file holds, with all parts of a ``Checkpoint``.
+    """
+    check_weights(content["model"], path)
+    text = content["text"]
+    if not isinstance(text, Mapping):
+        raise _odd(path, "text", text)
+    tensors = {name: value for name, value in text.items() if isinstance(value, torch.Tensor)}
+    check_weights(tensors, path, what="vectors of the text encoder")
+    plain = {f"text.{name}": value for name, value in text.items() if name not in tensors}
+    plain |= {name: content.get(name, {}) for name in ("config", "paths", "metrics", "facts")}
+    left = MOST_VALUES
+    for name, value in plain.items():
+        left = _count_plain(value, path, name, left, 0)
+    for name in ("config", "paths", "metrics", "training", "facts"):
+        if not isinstance(content.get(name, {}), dict):
+            raise _odd(path, name, content[name])
+    epoch = content["epoch"]
+    if not isinstance(epoch, int) or isinstance(epoch, bool) or not 0 <= epoch <= MOST_EPOCHS:
+        raise _odd(path, "epoch", epoch)
+    _check_paths(content["paths"], path)
+    _check_facts(content.get("facts", {}), path)
+
+
+def check_weights(weights: object, path: Path, *, what: str = "weights") -> None:
+    """Raise CheckpointError where weights by name are no tensors of floating-point numbers, or are NaN or infinite.
+
+    Args:
+        path: of the checkpoint, for the message; what: the tensors are called so there.
+    """
+    if not isinstance(weights, Mapping):
+        raise _odd(path, "model", weights)
+    wrong = []
+    for name, value in weights.items():
+        if not isinstance(name, str) or not is_sound(value):
+            raise CheckpointError(
+                f"{path} is damaged: {shown(name)} among its {what} is no tensor of floating-point numbers.",
+                hint="Copy the file again, or use another.",
+            )
+        if not bool(torch.isfinite(value).all()):
+            wrong.append(name)
+    if wrong:
+        raise CheckpointError(
+            f"{path} cannot be used: {len(wrong)} of its {len(weights)} {what} hold NaN or infinity, first {wrong[0]}.",
+            hint="The training that wrote it went astray: use an earlier checkpoint, or train with a smaller train.lr.",
+        )
+
+
+def is_sound(value: object) -> bool:
+    """Return whether a value is a dense tensor of floating-point numbers, all of which the file holds.
+
+    A forged tensor may claim more numbers than it has, by strides of 0: looking at them would take all memory.
+    """
+    if not isinstance(value, torch.Tensor) or value.dtype not in FLOATS or value.layout != torch.strided:
+        return False
+    return value.device.type == "cpu" and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def check_training(state: Mapping[str, Any], path: Path) -> None:
+    """Raise CheckpointError where what resuming needs is missing or of the wrong kind."""
+    if "shares" not in state:
+        raise CheckpointError(f"{path} has weights, but nothing of how far training was.")
+    for name in ("step", "waiting"):
+        if not _is_count(state.get(name)):
+            raise _odd(path, f"training.{name}", state.get(name))
+    if not _is_count(state.get("batches")) or state["batches"] == 0:
+        raise _odd(path, "training.batches", state.get("batches"))
+    if not _is_real(state.get("seconds")):
+        raise _odd(path, "training.seconds", state.get("seconds"))
+    for name, fits in (("best_score", _is_real), ("best_epoch", _is_count)):
+        if name not in state or not (state[name] is None or fits(state[name])):
+            raise _odd(path, f"training.{name}", state.get(name))
+    shares = state["shares"]
+    if not isinstance(shares, list) or not shares or not all(map(_is_share, shares)):
+        raise _odd(path, "training.shares", shares)
+    if not isinstance(state.get("optimizer"), dict):
+        raise _odd(path, "training.optimizer", state.get("optimizer"))
+
+
+def _check_paths(paths: Mapping[str, Any], path: Path) -> None:
+    if not paths:
+        return
+    features = paths.get("features")
+    if not isinstance(features, list) or not all(isinstance(name, str) for name in features):
+        raise _odd(path, "paths.features", features)
+    for name in ("annotations", "text"):
+        if not isinstance(paths.get(name), str):
+            raise _odd(path, f"paths.{name}", paths.get(name))
+
+
+def _check_facts(facts: Mapping[str, Any], path: Path) -> None:
+    if not facts:
+        return
+    for name, kind in _FACTS.items():
+        value = facts.get(name)
+        fits = isinstance(value, list) and len(value) == len(facts["files"])
+        if not fits or not all(_is_real(x) if kind is float else isinstance(x, kind) for x in value):
+            raise _odd(path, f"facts.{name}", value)
+    for name in ("rate", "unknown"):
+        if not _is_real(facts.get(name)):
+            raise _odd(path, f"facts.{name}", facts.get(name))
+
+
+def _is_share(share: object) -> bool:
+    if not isinstance(share, dict) or not _is_count(share.get("queries")) or not isinstance(share.get("sums"), dict):
+        return False
+    return all(isinstance(name, str) and is_sound(value) and value.numel() == 1 for name, value in share["sums"].items())
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, float) or _is_count(value)
+
+
+def _count_plain(value: object, path: Path, name: str, left: int, depth: int) -> int:
+    """Return how many values may still come; raise CheckpointError where one is not JSON-able, or they never end."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return left - 1
+    if depth > DEEPEST or left < 0 or not isinstance(value, list | tuple | dict):
+        raise _odd(path, name, value)
+    if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+        raise _odd(path, name, value)
+    for item in value.values() if isinstance(value, dict) else value:
+        left = _count_plain(item, path, name, left, depth + 1) - 1
+        if left < 0:
+            raise _odd(path, name, value)
+    return left
+
+
+def _odd(path: Path, name: str, value: object) -> CheckpointError:
+    given = f"a {type(value).__name__}" if isinstance(value, torch.Tensor | list | dict) else shown(value)
+    return CheckpointError(
+        f"{path} is damaged: its '{name}' is {given}, which no checkpoint has there.",
+        hint="Copy the file again, or use another.",
+    )
