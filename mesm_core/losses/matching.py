@@ -40,7 +40,7 @@ def match(cost: Tensor, mask: Tensor) -> Tensor:
     """Return the slot (Q, M) int64 of every window, at the least total cost; 0 where there is no window.
 
     A cost of NaN counts as the least: the slot is matched, and the loss says NaN. Of assignments that cost the same,
-    any may be returned on the CPU with several windows; elsewhere it is the first, by the slots of the windows in order.
+    the first is returned, by the slots of the windows in order; where scipy assigns, the one that it finds.
 
     Args:
         cost: (Q, N, M); mask: (Q, M) bool, True where a window is.
@@ -61,7 +61,7 @@ def match_by_scores(cost: Tensor, mask: Tensor) -> Tensor:
     # A window that is not there costs nothing anywhere, and there are slots enough for all.
     costs = cost.double().masked_fill(~mask.unsqueeze(1), 0.0)
     found = []
-    for part in costs.split(max(SCORED_AT_ONCE // len(choices), 1)):
+    for part in torch.split(costs, max(SCORED_AT_ONCE // len(choices), 1)):
         total = part[:, choices[:, 0], 0]  # (Q, P)
         for window in range(1, windows):
             total = total + part[:, choices[:, window], window]
