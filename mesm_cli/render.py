@@ -216,7 +216,8 @@ class TrainingProgress:
             self._shown = now
             speed = f" {self._queries / (now - self._began):.0f} q/s" if self._queries else ""
             shown = LIVE_LOSSES if _err.width >= WIDE else LIVE_LOSSES[:1]
-            losses = [f"{name.removeprefix('loss_')} {float(step.losses[name]) * processes:.3g}" for name in shown]
+            known = {name: float(step.checked[name]) * processes for name in shown if name in step.checked}
+            losses = [f"{name.removeprefix('loss_')} {value:.3g}" for name, value in known.items()]
             self._bar.update(self._task, text=" ".join(losses) + speed)
 
     def busy(self, what: str, done: int, total: int) -> None:

@@ -26,7 +26,7 @@ from mesm_core.model.mesm import Mesm
 from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
 from mesm_core.training.optim import make_optimizer
-from mesm_core.training.precision import compiled, use_precision
+from mesm_core.training.precision import compiled, float32_products
 from mesm_core.training.record import host_facts, versions
 from mesm_core.types import Batch
 
@@ -104,13 +104,17 @@ def bench(config: Config, *, device: torch.device, steps: int) -> Iterator[Stage
 
 
 def seconds_of_product(device: torch.device, *, size: int = GEMM, repeats: int = 10, warm_up: int = 3) -> float:
-    """Return the time of one float32 product of (size, size) matrices: the median of ``repeats``, after warming up."""
+    """Return the time of one float32 product of (size, size) matrices: the median of ``repeats``, after warming up.
+
+    Its factors are never rounded to TF32, whatever else the process multiplies with.
+    """
     a, b = torch.randn(2, size, size, device=device)
     times = []
-    for _ in range(warm_up + repeats):
-        began = _now(device)
-        a @ b
-        times.append(_now(device) - began)
+    with float32_products("highest"):
+        for _ in range(warm_up + repeats):
+            began = _now(device)
+            a @ b
+            times.append(_now(device) - began)
     return statistics.median(times[warm_up:])
 
 
@@ -165,7 +169,6 @@ def _training(config: Config, model: Mesm, data: _Part, *, device: torch.device)
 def _evaluation(
     config: Config, model: Mesm, data: MomentDataset, *, device: torch.device, steps: int
 ) -> dict[str, Any]:
-    use_precision(model, device, "fp32")
     settings = evaluation_settings(config)
     arguments: dict[str, Any] = {
         "batch_size": settings["batch_size"], "device": device, "decoding": settings["decoding"]

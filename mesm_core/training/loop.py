@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,8 @@ from mesm_core.types import Batch, Targets
 class Step:
     """One step done: which, how many queries, and its losses (detached; reading them waits for the device).
 
-    ``waited``: seconds in which no batch was ready.
+    ``waited``: seconds in which no batch was ready; ``checked``: losses of the last step that is known to be finite,
+    this one or, on CUDA, the one before. Those can be shown to the user.
     """
 
     epoch: int
@@ -32,6 +34,7 @@ class Step:
     queries: int
     losses: dict[str, Tensor]
     waited: float = 0.0
+    checked: dict[str, Tensor] = field(default_factory=dict)
 
 
 def train_epoch(
@@ -49,6 +52,7 @@ def train_epoch(
     first: int = 0,
     accumulate: int = 1,
     team: Team = ALONE,
+    watch: FiniteWatch | None = None,
 ) -> Iterator[Step]:
     """Yield each step of an epoch after it is done.
 
@@ -60,15 +64,17 @@ def train_epoch(
         batch_size: groups a batch; grad_clip: largest gradient norm, 0 or less for no limit.
         precision: ``fp32``, ``tf32`` or ``bf16``; weights, losses and the optimiser stay in float32.
         first: step to begin with, from 0; those before it were done earlier.
+        watch: sees that losses and gradients are finite. Where it learns of that late, as on CUDA, a caller that keeps
+            what came of a step calls its ``finish`` first. Default: one for the device.
 
     Raises:
-        MesmError: the loss is not finite, or memory ran out.
+        MesmError: the loss or its gradient is not finite, or memory ran out. On the CPU the weights are then those
+            from before the step.
     """
     plan = dataset.plan(seed=seed, epoch=epoch, batch_size=batch_size)
     together = accumulate * team.world
     steps = -(-len(plan) // together)
     model.train()
-    numbers = use_precision(model, device, precision)
     work = [_share(range(step * together, min((step + 1) * together, len(plan))), team) for step in range(first, steps)]
 
     def make(index: int) -> Batch:
@@ -76,10 +82,11 @@ def train_epoch(
         return batch.pinned() if device.type == "cuda" else batch
 
     batches = read_ahead(make, [index for parts in work for index, _ in parts])
-    watch = FiniteWatch(device)
+    watch = FiniteWatch(device, team=team) if watch is None else watch
+    losses: dict[str, Tensor] = {}
     for step, parts in enumerate(work, start=first):
         optimizer.zero_grad(set_to_none=True)
-        losses: dict[str, Tensor] = {}
+        before, losses = losses, {}
         queries, waited = 0, 0.0
         for number, (index, weight) in enumerate(parts, start=1):
             asked = time.perf_counter()
@@ -90,20 +97,22 @@ def train_epoch(
             waits = team.world > 1 and number < len(parts)
             with explained_memory(batch), model.no_sync() if waits else nullcontext():  # type: ignore[operator]
                 moved = batch.to(device)
-                with numbers:
-                    output = model(moved.inputs, moved.targets)
-                found = criterion(output.float(), moved.inputs, _targets(moved))
-                found["loss"] = criterion.total(found)
-                watch.see(found["loss"], batch, output, epoch=epoch, step=step)
-                (found["loss"] * weight).backward()  # type: ignore[no-untyped-call]
+                # Not open while this generator is suspended: the caller multiplies and evaluates in between.
+                with use_precision(model, device, precision) as numbers:
+                    with numbers:
+                        output = model(moved.inputs, moved.targets)
+                    found = criterion(output.float(), moved.inputs, _targets(moved))
+                    found["loss"] = criterion.total(found)
+                    (found["loss"] * weight).backward()  # type: ignore[no-untyped-call]
+                watch.add(found["loss"], batch, output)
             for name, value in found.items():
                 share = value.detach() * (weight / team.world)
                 losses[name] = losses[name] + share if name in losses else share
             queries += len(batch.queries) if weight else 0
-        if grad_clip > 0:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip if grad_clip > 0 else math.inf)
+        watch.see(norm, epoch=epoch, step=step)
         optimizer.step()
-        yield Step(epoch, step, steps, queries, losses, waited)
+        yield Step(epoch, step, steps, queries, losses, waited, checked=before if watch.late else losses)
     watch.finish()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -14,16 +17,40 @@ def compiled(model: nn.Module) -> nn.Module:
     return torch.compile(model, dynamic=True)  # type: ignore[return-value]
 
 
-def use_precision(model: nn.Module, device: torch.device, precision: str) -> torch.autocast:
-    """Make a model train with a precision and return the context of its forward pass.
+@contextmanager
+def use_precision(model: nn.Module, device: torch.device, precision: str) -> Iterator[torch.autocast]:
+    """Let a model train with a precision as long as the context lasts; give the context of its forward pass.
 
     ``fp32``: float32 throughout. ``tf32``: CUDA rounds the factors of products to TF32. ``bf16``: products in
     bfloat16; a CPU without AMX multiplies those slower than float32, so there only the feed-forwards round to bfloat16,
     and keep their values so, and products are computed in float32.
+
+    The settings are the process's and the model's own, so everything is put back at the end. Evaluation in between,
+    and what the caller multiplies, are computed as they would be without training.
     """
-    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
     in_float32 = device.type == "cpu" and not fast_bfloat16()
-    for module in model.modules():
-        if isinstance(module, FeedForward):
-            module.keeps_bfloat16 = precision == "bf16" and in_float32
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16" and not in_float32)
+    keeping = [module for module in model.modules() if isinstance(module, FeedForward)]
+    kept = [module.keeps_bfloat16 for module in keeping]
+    cudnn = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    with float32_products("highest" if precision == "fp32" else "high"):
+        try:
+            # cuDNN's attention, the first choice in bf16 on Hopper, takes 23 to 37 ms to plan for every new shape.
+            torch.backends.cuda.enable_cudnn_sdp(False)
+            for module in keeping:
+                module.keeps_bfloat16 = precision == "bf16" and in_float32
+            yield torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16" and not in_float32)
+        finally:
+            torch.backends.cuda.enable_cudnn_sdp(cudnn)
+            for module, before in zip(keeping, kept, strict=True):
+                module.keeps_bfloat16 = before
+
+
+@contextmanager
+def float32_products(precision: str) -> Iterator[None]:
+    """Compute float32 products as ``torch.set_float32_matmul_precision`` says, as long as the context lasts."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -43,7 +43,7 @@ from mesm_core.training.directory import (
 )
 from mesm_core.training.distributed import ALONE, Team
 from mesm_core.training.events import Busy, EpochDone, Event, Finished, Started, Stopped, Warned
-from mesm_core.training.guards import NotFiniteError
+from mesm_core.training.guards import FiniteWatch, NotFiniteError
 from mesm_core.training.loggers import Logger, open_loggers, scalars_of
 from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
@@ -69,6 +69,7 @@ class Run:
         resume: continue from the directory's newest checkpoint.
         init: a checkpoint whose weights to start from, those that fit.
         team: the processes that train together.
+        watch: sees that losses and gradients are finite; default: one for the device and the team.
 
     Raises:
         MesmError: data or settings that cannot be used; nothing has been written then.
@@ -85,6 +86,7 @@ class Run:
         resume: bool = False,
         init: Checkpoint | None = None,
         team: Team = ALONE,
+        watch: FiniteWatch | None = None,
     ) -> None:
         self.config, self.paths, self.directory, self.device, self.team = config, paths, directory, device, team
         self.text = build_text(config, paths, device=device)
@@ -111,6 +113,7 @@ class Run:
         self.criterion = build_criterion(config.loss, config.model)
         self.optimizer = make_optimizer(self.model, lr=config.train.lr, weight_decay=config.train.weight_decay)
         self.progress = Progress()
+        self._watch = FiniteWatch(device, team=team) if watch is None else watch
         self._batches = config.train.accumulate * team.world
         self._stopping = False
         self._saved = time.monotonic()
@@ -218,6 +221,7 @@ class Run:
             first=progress.step,
             accumulate=train.accumulate,
             team=self.team,
+            watch=self._watch,
         )
         began = time.monotonic()
         for step in steps:
@@ -313,6 +317,7 @@ class Run:
             save_checkpoint(self.directory / BEST, self._checkpoint(record.get("eval", {}), training={}))
 
     def _save_progress(self, metrics: Mapping[str, Any] | None = None) -> None:
+        self._watch.finish()  # weights of a step that is not known to be finite are never saved
         shares = self._shares()
         if self.team.leads:
             progress = self.progress.state(shares, batches=self._batches)
@@ -333,11 +338,11 @@ class Run:
         )
 
     def _told(self, error: NotFiniteError) -> MesmError:
-        """Write which batch it was and return the error with where that is written."""
-        rank = self.team.rank  # each process has a batch of its own
-        path = self.directory / (NOT_FINITE if rank == 0 else f"not-finite.{rank}.json")
-        queries = [{"qid": q.qid, "vid": q.vid, "query": q.sentence} for q in error.batch.queries]
-        write_json(path, {"epoch": self.progress.epoch + 1, "videos": error.vids, "queries": queries})
+        """Write which batches it was and return the error with where that is written."""
+        path = self.directory / NOT_FINITE
+        queries = [{"qid": q.qid, "vid": q.vid, "query": q.sentence} for q in error.queries]
+        if self.team.leads:  # every process raises the same error
+            write_json(path, {"epoch": self.progress.epoch + 1, "videos": error.vids, "queries": queries})
         hint = f"{error.hint} The batch is listed in {path}; the checkpoints are from before it."
         return MesmError(error.message, hint=hint)
 

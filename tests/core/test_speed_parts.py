@@ -158,7 +158,7 @@ def test_precisions_train_alike(amx: bool, monkeypatch: pytest.MonkeyPatch) -> N
             "model.video_dim=12", "model.text_dim=8", "model.hidden_dim=16", "model.heads=2", "model.slots=4"
         ])  # fmt: skip
         model = build_model(config.model, classes=16, max_words=16).train()
-        with use_precision(model, torch.device("cpu"), precision):
+        with use_precision(model, torch.device("cpu"), precision) as numbers, numbers:
             output = model(batch.inputs, batch.targets).float()
         totals[precision] = torch.cat([output.spans[-1].flatten(), output.saliency.flatten()])
         totals[precision].sum().backward()
