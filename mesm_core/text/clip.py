@@ -236,7 +236,7 @@ class ClipText:
         """Encode the sentences that are neither in memory nor in the cache, in batches of equal length's sake."""
         wanted = [s for s in dict.fromkeys(sentences) if s not in self._known]
         if self._cache is not None:
-            stored = self._cache.read({s: self._key(s) for s in wanted})
+            stored = self._cache.read({s: self._key(s) for s in wanted}, width=self._model.width)
             self._known |= stored
             if progress is not None:
                 progress(len(stored))
@@ -273,6 +273,12 @@ class ClipText:
         longest = max(map(len, ids))
         table = torch.tensor([row + [0] * (longest - len(row)) for row in ids], device=self._device)
         hidden = self._model(table).to(torch.float16).cpu().numpy()
+        if not np.isfinite(hidden).all():
+            where = "" if self.path is None else f" {self.path}"
+            raise TextError(
+                f"The CLIP text encoder{where} gives NaN or infinity.",
+                hint="Its weights are damaged, or do not fit float16: try text.clip_dtype=float32.",
+            )
         return [row[: len(tokens)].copy() for row, tokens in zip(hidden, ids, strict=True)]
 
     def _key(self, sentence: str) -> bytes:

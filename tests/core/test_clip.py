@@ -109,6 +109,15 @@ def test_sentences_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert np.array_equal(first.features("b c").words, second.features("b c").words)
 
 
+def test_vectors_that_are_not_finite_are_refused_and_not_cached(tmp_path: Path) -> None:
+    cache = TextCache(tmp_path / "text.sqlite")
+    text = encoder(cache)
+    text._model.ln_final.weight.data[0] = torch.nan
+    with pytest.raises(TextError, match="NaN or infinity"):
+        text.prepare(["a person"])
+    assert cache.read({"a person": text._key("a person")}) == {}
+
+
 def test_cache_is_shared_safely(tmp_path: Path) -> None:
     def fill(number: int) -> None:
         cache = TextCache(tmp_path / "text.sqlite")
