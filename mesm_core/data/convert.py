@@ -15,9 +15,12 @@ import h5py
 import numpy as np
 
 from mesm_core.data.arrays import by_name, read_array
-from mesm_core.files import refuse_existing, replacing
 from mesm_core.data.rawcopy import RawArray, allocate, copy_numbers, raw_array
-from mesm_core.errors import FeatureError, OutputError, listing
+from mesm_core.data.workfile import WorkFile, about_size
+from mesm_core.errors import FeatureError, listing
+from mesm_core.files import library_output, together
+from mesm_core.places import need_room, refuse_existing, refuse_inputs
+from mesm_core.unfailing import UnfailingFile
 
 READERS = 4
 AHEAD = 2 * READERS
@@ -83,26 +86,19 @@ def npy_to_hdf5(
             neither ``overwrite`` nor ``resume`` is on.
     """
     videos = _match([by_name(paths, name_regex=options.name_regex) for paths in parts])
-    work = out.with_name(out.name + ".part")
-    if not resume:
-        refuse_existing(out, overwrite=overwrite)
-    _prepare_work(out, work, overwrite=overwrite, resume=resume)
+    needs = None if options.compression else about_size(videos.values(), options.dtype)
+    work = WorkFile(out, [path for paths in parts for path in paths], needs, overwrite=overwrite, resume=resume)
     report = Conversion(out)
-    try:
-        with _open_for_append(work) as file:
-            report.width = next((node.shape[1] for node in file.values() if getattr(node, "ndim", 0) == 2), None)
-            left = [(name, paths) for name, paths in videos.items() if not _complete(file, name)]
-            report.skipped = len(videos) - len(left)
-            _write_all(file, left, report, options, progress)
-    except OSError as error:
-        raise OutputError(
-            f"{work} could not be written: {error}.", hint="Free some space; --resume goes on."
-        ) from error
+    with work.written() as target, _open_for_append(target) as file:
+        report.width = next((node.shape[1] for node in file.values() if getattr(node, "ndim", 0) == 2), None)
+        left = [(name, paths) for name, paths in videos.items() if not _complete(file, name)]
+        report.skipped = len(videos) - len(left)
+        _write_all(file, target, left, report, options, progress)
     if not report.videos and not report.skipped:
-        work.unlink()
+        work.give_back()
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in report.bad[:10])
         raise FeatureError(f"None of the {len(videos)} videos could be used:\n{reasons}")
-    work.replace(out)
+    work.take_place()
     return report
 
 
@@ -110,7 +106,8 @@ def hdf5_to_npy(source: Path, folder: Path, *, overwrite: bool = False, progress
     """Write each dataset of an HDF5 file as ``FOLDER/NAME.npy`` and return how many there were.
 
     Raises:
-        FeatureError: the file is missing, damaged or empty; OutputError: a .npy is there already.
+        FeatureError: the file is missing, damaged or empty; OutputError: a .npy is there already, or cannot be
+            written; nothing is written then.
     """
     if not source.is_file():
         raise FeatureError(f"No feature file at {source}.")
@@ -119,14 +116,18 @@ def hdf5_to_npy(source: Path, folder: Path, *, overwrite: bool = False, progress
             names = [name for name, node in file.items() if isinstance(node, h5py.Dataset)]
             if not names:
                 raise FeatureError(f"{source} holds no features.")
-            for name in names:
-                refuse_existing(folder / f"{name}.npy", overwrite=overwrite)
-            for name in names:
-                array = np.asarray(file[name][()])
-                with replacing(folder / f"{name}.npy") as temporary, temporary.open("wb") as target:
-                    np.save(target, array, allow_pickle=False)
-                if progress is not None:
-                    progress(array.nbytes)
+            places = {name: folder / f"{name}.npy" for name in names}
+            refuse_inputs(places.values(), [source])
+            for path in places.values():
+                refuse_existing(path, overwrite=overwrite)
+            need_room(next(iter(places.values())), sum(int(file[name].nbytes) for name in names))
+            with together():
+                for name, path in places.items():
+                    array = np.asarray(file[name][()])
+                    with library_output(path) as target:
+                        np.save(target, array, allow_pickle=False)
+                    if progress is not None:
+                        progress(array.nbytes)
             return len(names)
     except OSError as error:
         raise FeatureError(f"{source} cannot be read: {error}") from error
@@ -149,30 +150,14 @@ def _match(parts: Sequence[Mapping[str, Path]]) -> dict[str, tuple[Path, ...]]:
     return {name: tuple(part[name] for part in parts) for name in every}
 
 
-def _prepare_work(out: Path, work: Path, *, overwrite: bool, resume: bool) -> None:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if work.exists() and not resume:
-            if not overwrite:
-                raise OutputError(
-                    f"{work} is left of an earlier conversion.", hint="Finish it: --resume. Start over: --overwrite."
-                )
-            work.unlink()
-        if resume and out.exists() and not work.exists():
-            if not h5py.is_hdf5(out):
-                raise OutputError(f"{out} is not an HDF5 file, so nothing can be added to it.")
-            out.replace(work)
-    except OSError as error:
-        raise OutputError(f"{out.parent} cannot be written: {error.strerror or error}.") from error
-
-
-def _open_for_append(work: Path) -> h5py.File:
+def _open_for_append(target: UnfailingFile) -> h5py.File:
     """Open the work file so that, after a kill, it holds what was there at the last flush."""
     try:
-        file = h5py.File(work, "a")
+        file = h5py.File(target, "r+" if target.size else "w")
     except OSError:
         # A kill in the middle of a flush leaves a file that nobody can open: start over.
-        file = h5py.File(work, "w")
+        target.truncate(0)
+        file = h5py.File(target, "w")
     settings = file.id.get_mdc_config()
     settings.evictions_enabled = False
     settings.incr_mode = settings.flash_incr_mode = settings.decr_mode = 0
@@ -202,6 +187,7 @@ class _Job:
 
 def _write_all(
     file: h5py.File,
+    target: UnfailingFile,
     videos: Sequence[tuple[str, tuple[Path, ...]]],
     report: Conversion,
     options: Options,
@@ -209,10 +195,11 @@ def _write_all(
 ) -> None:
     """Write the videos; worker threads read and copy, this thread alone calls HDF5."""
     remaining, unflushed = iter(videos), 0
-    with ThreadPoolExecutor(READERS) as pool, open(file.filename, "r+b", buffering=0) as target:  # noqa: PTH123
+    with ThreadPoolExecutor(READERS) as pool:
         jobs = deque(_start(pool, file, target.fileno(), video, report, options) for video in islice(remaining, AHEAD))
         while jobs:
             size = _finish(file, jobs.popleft(), report, options)
+            target.check()
             jobs.extend(_start(pool, file, target.fileno(), video, report, options) for video in islice(remaining, 1))
             unflushed += size
             if unflushed >= FLUSH_BYTES:

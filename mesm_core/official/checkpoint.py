@@ -14,7 +14,7 @@ from mesm_core.build import ENDPOINT_CHANNELS, build_model
 from mesm_core.errors import CheckpointError
 from mesm_core.official.config import config_from_flags
 from mesm_core.official.names import rename
-from mesm_core.training.checkpoint import WEIGHTS, Checkpoint, checkpoint_from, load_content, read_export
+from mesm_core.training.checkpoint import WEIGHTS, Checkpoint, checkpoint_from, export_files, load_content, read_export
 
 _WIDTH_OF = "input_vid_proj.0.LayerNorm.weight"
 
@@ -35,6 +35,13 @@ def load_any_checkpoint(path: Path) -> Checkpoint:
     if isinstance(content, dict) and _WIDTH_OF in (content.get("model") or {}):
         return _from_official(content, path)
     return checkpoint_from(content, path)
+
+
+def checkpoint_files(path: Path) -> list[Path]:
+    """Return the files that ``load_any_checkpoint`` reads, or may read."""
+    if path.is_dir():
+        return export_files(path)
+    return [path, path.with_name("opt.json")] if path.suffix == ".ckpt" else [path]
 
 
 def _from_official(content: Mapping[str, Any], path: Path) -> Checkpoint:

@@ -16,8 +16,9 @@ import safetensors.torch
 import torch
 
 from mesm_core import __version__
-from mesm_core.files import refuse_existing, replacing, write_atomically
 from mesm_core.errors import CheckpointError, OutputError
+from mesm_core.files import library_output, together, write_atomically
+from mesm_core.places import refuse_existing
 
 WEIGHTS, SETTINGS, REST = "model.safetensors", "config.json", "checkpoint.json"
 FORMAT = "mesm-checkpoint"
@@ -51,10 +52,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         OutputError: it could not be written; what was there before is as it was.
     """
     content = {"format": FORMAT, "version": VERSION, "mesm": __version__, **vars(checkpoint)}
-    with replacing(path) as temporary:
+    with library_output(path) as file:
         try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # torch's writer does not say OSError where the disk is full
+            torch.save(content, file)
+        except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise OutputError(f"{path} could not be written: {reason}", hint="Is the disk full?") from error
 
@@ -66,9 +67,9 @@ def write_export(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = Fals
     the folder wherever it reads a checkpoint.
 
     Raises:
-        OutputError: a file exists and ``overwrite`` is off, or the folder cannot be written.
+        OutputError: a file exists and ``overwrite`` is off, or one cannot be written; none is written then.
     """
-    paths = [folder / name for name in (WEIGHTS, SETTINGS, REST)]
+    paths = export_files(folder)
     for path in paths:
         refuse_existing(path, overwrite=overwrite)
     tensors = {f"model.{name}": value.contiguous() for name, value in checkpoint.model.items()}
@@ -84,11 +85,16 @@ def write_export(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = Fals
         "metrics": checkpoint.metrics,
         "facts": checkpoint.facts,
     }
-    with replacing(paths[0]) as temporary:
-        safetensors.torch.save_file(tensors, temporary)
-    write_atomically(paths[1], (json.dumps(checkpoint.config, indent=2) + "\n").encode())
-    write_atomically(paths[2], (json.dumps(rest, ensure_ascii=False) + "\n").encode())
+    with together():
+        write_atomically(paths[0], safetensors.torch.save(tensors))
+        write_atomically(paths[1], (json.dumps(checkpoint.config, indent=2) + "\n").encode())
+        write_atomically(paths[2], (json.dumps(rest, ensure_ascii=False) + "\n").encode())
     return paths
+
+
+def export_files(folder: Path) -> list[Path]:
+    """Return the files that ``write_export`` writes to a folder."""
+    return [folder / name for name in (WEIGHTS, SETTINGS, REST)]
 
 
 def read_export(folder: Path) -> Checkpoint:

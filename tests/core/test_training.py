@@ -277,5 +277,5 @@ def test_files_are_whole_or_absent(tmp_path: Path) -> None:
         write_atomically(target, b"new", overwrite=False)
     with pytest.raises(OutputError, match="is a folder"):
         write_atomically(tmp_path, b"new")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="could not be written"):
         write_atomically(target / "below", b"new")
