@@ -26,7 +26,7 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
     try:
         if is_stream(path):
             # What a disk's own device holds is lost like a file.
-            if stat.S_ISBLK(real_path(path).stat().st_mode) and not overwrite:
+            if stat.S_ISBLK(path.stat().st_mode) and not overwrite:
                 raise OutputError(f"{path} is a disk.", hint="Add --overwrite to write over what it holds.")
             return
         real = real_path(path)
@@ -167,7 +167,7 @@ def descriptor(path: Path) -> int | None:
         found = _DESCRIPTORS.fullmatch(folder)
         if path.name.isdigit() and (folder == "/dev/fd" or (found and int(found[1]) == os.getpid())):
             return int(path.name)
-        if not path.is_symlink():
+        if not os.path.islink(path):  # noqa: PTH114 - which is False, too, for a name that no file can have
             break
         path = path.parent / path.readlink()
     return None

@@ -14,13 +14,18 @@ class UnfailingFile(io.RawIOBase):
     HDF5 crashes the process where it cannot write what it still holds when it closes a file, and torch's and
     NumPy's writers hide the system's error. After ``failure`` is set, nothing more is written.
 
+    Args:
+        mode: of opening; undo: remember what is written over, for ``restore``.
+
     Attributes:
         failure: the first error, or None.
         size: size in bytes that the file has, or would have if there were room for it.
     """
 
-    def __init__(self, path: Path, mode: str) -> None:
+    def __init__(self, path: Path, mode: str, *, undo: bool = False) -> None:
         self._file = io.FileIO(path, mode)
+        self._undo: list[tuple[int, bytes]] | None = [] if undo else None
+        self._whole = os.fstat(self._file.fileno()).st_size
         self.failure: OSError | None = None
         self.size = os.fstat(self._file.fileno()).st_size
 
@@ -29,6 +34,8 @@ class UnfailingFile(io.RawIOBase):
         view = memoryview(data).cast("B")
         start, done = self._file.tell(), 0
         try:
+            if self._undo is not None and start < self._whole and self.failure is None:
+                self._undo.append((start, os.pread(self.fileno(), min(len(view), self._whole - start), start)))
             while self.failure is None and done < len(view):
                 done += self._file.write(view[done:])
         except OSError as error:
@@ -43,9 +50,16 @@ class UnfailingFile(io.RawIOBase):
         if self.failure is not None:
             raise self.failure
 
+    def restore(self) -> None:
+        """Bring back what the file held when it was opened with ``undo``: no room is needed for that."""
+        for start, content in reversed(self._undo or []):
+            os.pwrite(self.fileno(), content, start)
+        os.truncate(self.fileno(), self._whole)
+
     def truncate(self, size: int | None = None) -> int:
         """Set the size, by default to the position, and return it."""
         size = self._file.tell() if size is None else size
+        self._whole = min(self._whole, size)
         try:
             if self.failure is None:
                 self._file.truncate(size)

@@ -76,10 +76,14 @@ class WorkFile:
             OutputError: it could not be written; a new file is removed then, an earlier one is where it was.
         """
         try:
-            with UnfailingFile(self._path, "x+b" if self._fresh else "r+b") as target:
+            with UnfailingFile(self._path, "x+b" if self._fresh else "r+b", undo=not self._fresh) as target:
                 self._lock(target)
-                yield target
-            target.check()
+                try:
+                    yield target
+                    target.check()
+                except Exception:
+                    target.restore()
+                    raise
         except OSError as error:
             told = could_not_write(self._out, error, needs=self._needs, temporary=self._path if self._fresh else None)
             self.give_back()
