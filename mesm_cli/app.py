@@ -9,7 +9,7 @@ import typer
 
 from mesm_cli import options
 from mesm_cli.commands import bench, config, demo, evaluate, export, predict, prepare, runs, score, train
-from mesm_cli.errors import guard
+from mesm_cli.errors import guard, open_standard_streams
 
 app = typer.Typer(
     name="mesm",
@@ -53,6 +53,7 @@ def root(
 
 def main() -> None:
     """Run the command line and exit."""
+    open_standard_streams()
     sys.exit(guard(app))
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 from mesm_cli import render
 from mesm_core.errors import MesmError
 
+# Errors of writing that only standard output can have here: every file is written through mesm_core.files.
+STDOUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 USER_ERROR, OUR_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 1, 130, 141
 
 _debug = False
@@ -25,7 +30,12 @@ def set_debug(value: bool) -> bool:
 def guard(run: Callable[[], object]) -> int:
     """Call ``run`` and return the exit code, with a message on stderr where it is not 0."""
     try:
-        run()
+        try:
+            run()
+        except SystemExit:
+            sys.stdout.flush()  # here, where a full disk can still be told of
+            raise
+        sys.stdout.flush()
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except KeyboardInterrupt:
@@ -33,19 +43,56 @@ def guard(run: Callable[[], object]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader has what it wanted (`| head`); the rest of stdout goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()
         return PIPE_CLOSED
     except MesmError as error:
         if _debug:
             traceback.print_exc(file=sys.stderr)
-        render.error(error.message, error.hint)
+        _tell(error.message, error.hint)
         return USER_ERROR
     except Exception as error:
         if _debug:
             traceback.print_exc(file=sys.stderr)
-        render.error(
+        if isinstance(error, OSError) and error.errno in STDOUT_ERRORS and error.filename is None:
+            _silence_stdout()
+            _tell(f"Standard output could not be written: {error.strerror}.", "Is the disk full, or is it closed?")
+            return USER_ERROR
+        _tell(
             f"Unexpected {type(error).__name__}: {error}",
             "This is a fault in mesm, not in your input. Run the command again with --debug and report what it shows.",
         )
         return OUR_ERROR
     return 0
+
+
+class _Closed(io.TextIOBase):
+    """Stands for a standard output that was closed before the program began."""
+
+    def write(self, text: str) -> int:
+        """Refuse the text."""
+        raise OSError(errno.EBADF, "it is closed")
+
+
+def open_standard_streams() -> None:
+    """Make sure that standard input, output and error are there, so that no file of ours takes their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+
+
+def _tell(message: str, hint: str | None) -> None:
+    """Show an error, where standard error takes it."""
+    with suppress(OSError):
+        render.error(message, hint)
+
+
+def _silence_stdout() -> None:
+    """Send what is left for standard output nowhere, so that the interpreter's end does not complain of it."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

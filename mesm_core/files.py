@@ -1,56 +1,279 @@
-"""Files are written beside their place and renamed, so that no reader ever sees half of one."""
+"""Outputs are written beside their place and renamed, so that no reader ever sees half of one.
+
+Links are followed: a link stays what it is, and the file it names is replaced. Devices, pipes and /dev/stdout are
+written to as they are, never replaced. Nothing else in the package opens a file to write.
+"""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
+from typing import IO, TextIO, cast
 
-from mesm_core.errors import OutputError
+from mesm_core.places import could_not_write, descriptor, explained, is_stream, real_path, refuse_existing
+from mesm_core.unfailing import UnfailingFile
+
+MOST_OF_NAME = 60
 
 
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputError where ``path`` exists and may not be replaced."""
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder.", hint="Give the name of a file.")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already.", hint="Add --overwrite to replace it, or choose another name.")
+class _Draft:
+    """A file on its way: written to ``temporary``, then put in the place of the output ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.temporary: Path | None = None
+        self.stream = is_stream(path)
+        self.real = real_path(path)
+        folder = Path(tempfile.gettempdir()) if self.stream else self.real.parent
+        self.made = _made_folder(folder)
+        self.new = not self.real.exists()
+        try:
+            # A part of the name is enough: the whole of a long one would leave no room for the rest.
+            prefix = f".{os.fsencode(self.real.name)[:MOST_OF_NAME].decode(errors='ignore')}."
+            handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=folder)
+        except OSError:
+            self.discard()
+            raise
+        os.close(handle)
+        self.temporary = Path(name)
+
+    def finish(self) -> None:
+        """Make sure that all of the file is on the disk, with the permissions that the output has or a new one gets."""
+        if self.temporary is not None and not self.stream:
+            self.temporary.chmod(0o666 & ~_umask() if self.new else stat.S_IMODE(self.real.stat().st_mode))
+            with self.temporary.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def take_place(self) -> None:
+        """Put the file where it belongs."""
+        assert self.temporary is not None
+        if self.stream:
+            with self.temporary.open("rb") as source, _open_stream(self.path) as target:
+                shutil.copyfileobj(source, target)
+            self.temporary.unlink()
+        else:
+            self.temporary.replace(self.real)
+            _sync_folder(self.real.parent)
+        self.temporary = None
+
+    def take_back(self) -> None:
+        """Remove a file that is in its place and was not there before."""
+        if self.new and not self.stream:
+            self.real.unlink(missing_ok=True)
+            self._remove_folders()
+
+    def discard(self) -> None:
+        """Leave no trace of a file that did not take its place."""
+        if self.temporary is not None:
+            self.temporary.unlink(missing_ok=True)
+            self.temporary = None
+        self._remove_folders()
+
+    def _remove_folders(self) -> None:
+        with suppress(OSError):
+            for folder in self.made:
+                folder.rmdir()
+
+
+_together: ContextVar[list[_Draft] | None] = ContextVar("together", default=None)
 
 
 @contextmanager
-def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it takes its place, on failure it is removed.
+def together() -> Iterator[None]:
+    """Let all files that are written inside take their places when it ends, or none where it fails.
 
     Raises:
-        OutputError: the target exists and ``overwrite`` is off, or its folder cannot be written.
+        OutputError: one could not take its place.
+    """
+    if _together.get() is not None:  # the outer one decides
+        yield
+        return
+    drafts: list[_Draft] = []
+    token = _together.set(drafts)
+    placed: list[_Draft] = []
+    try:
+        yield
+        for draft in drafts:
+            try:
+                draft.take_place()
+            except OSError as error:
+                for earlier in reversed(placed):
+                    earlier.take_back()
+                raise could_not_write(draft.path, error, temporary=draft.temporary) from error
+            placed.append(draft)
+    finally:
+        _together.reset(token)
+        for draft in reversed(drafts):
+            if draft not in placed:
+                draft.discard()
+
+
+@contextmanager
+def replacing(path: Path, *, overwrite: bool = True, needs: int | None = None) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it takes its place, on failure it is removed.
+
+    What is meant for a device or a pipe is written to a temporary file first, too, and then copied.
+
+    Args:
+        needs: size in bytes, where it is known, for the message of a full disk.
+
+    Raises:
+        OutputError: the target exists and ``overwrite`` is off, or it cannot be written.
     """
     refuse_existing(path, overwrite=overwrite)
+    draft = None
+    waiting = _together.get()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        draft = _Draft(path)
+        assert draft.temporary is not None
+        yield draft.temporary
+        draft.finish()
+        if waiting is not None:
+            waiting.append(draft)
+        else:
+            draft.take_place()
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise OutputError(f"{path.parent} cannot be written: {error.strerror or error}.") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise OutputError(f"{path} could not be written: {error.strerror or error}.") from error
+        part = None if draft is None else draft.temporary
+        raise could_not_write(path, error, needs=needs, temporary=part) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if draft is not None and draft.temporary is not None and (waiting is None or draft not in waiting):
+            draft.discard()
 
 
 def write_atomically(path: Path, content: bytes, *, overwrite: bool = True) -> None:
-    """Write ``content`` to ``path``, whole or not at all."""
-    with replacing(path, overwrite=overwrite) as temporary:
+    """Write ``content`` to ``path``, whole or not at all.
+
+    Raises:
+        OutputError: the target exists and ``overwrite`` is off, or it cannot be written.
+    """
+    if is_stream(path):
+        refuse_existing(path, overwrite=overwrite)
+        with explained(path), _open_stream(path) as file:
+            file.write(content)
+        return
+    with replacing(path, overwrite=overwrite, needs=len(content)) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def text_output(path: Path, *, overwrite: bool = True) -> Iterator[TextIO]:
+    """Yield a UTF-8 text file to write lines to; a device or a pipe gets every line as it is written.
+
+    Raises:
+        OutputError: the target exists and ``overwrite`` is off, or it cannot be written.
+    """
+    if is_stream(path):
+        refuse_existing(path, overwrite=overwrite)
+        with explained(path), io.TextIOWrapper(_open_stream(path), encoding="utf-8", line_buffering=True) as file:
+            yield file
+        return
+    with replacing(path, overwrite=overwrite) as temporary, temporary.open("w", encoding="utf-8") as file:
+        yield file
+
+
+@contextmanager
+def library_output(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
+    """Yield a binary file for a library to write to, one that turns a full disk into an error of its own, or crashes.
+
+    Raises:
+        OutputError: the target exists and ``overwrite`` is off, or it cannot be written.
+    """
+    with replacing(path, overwrite=overwrite) as temporary:
+        with UnfailingFile(temporary, "w+b") as file:
+            yield cast("IO[bytes]", file)
+        if file.failure is not None:
+            raise could_not_write(path, file.failure, needs=file.size, temporary=temporary) from file.failure
+
+
+def write_links(links: Mapping[Path, Path]) -> None:
+    """Make relative links, path -> target; one that is there already is replaced. All are made, or none.
+
+    Raises:
+        OutputError: one could not be made.
+    """
+    ready: dict[Path, Path] = {}
+    made: list[Path] = []
+    try:
+        for path, target in links.items():
+            with explained(path):
+                made += make_folder(path.parent)
+                temporary = path.with_name(f".{path.name[:MOST_OF_NAME]}.{os.getpid()}.part")
+                temporary.symlink_to(os.path.relpath(target.resolve(), path.parent.resolve()))
+                ready[path] = temporary
+        for path, temporary in list(ready.items()):
+            with explained(path):
+                temporary.replace(path)
+            del ready[path]
+        made = []
+    finally:
+        for temporary in ready.values():
+            temporary.unlink(missing_ok=True)
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, whole or not at all.
+
+    Raises:
+        OutputError: it could not be written.
+    """
+    with explained(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        content = line.encode() + b"\n"
+        try:
+            done = 0
+            while done < len(content):
+                done += file.write(content[done:])
+        except OSError:
+            file.truncate(before)
+            raise
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Make a folder with those above it and return the ones that are new, the deepest first.
+
+    Raises:
+        OutputError: it cannot be made; none is left then.
+    """
+    with explained(folder):
+        return _made_folder(folder)
+
+
+def _made_folder(folder: Path) -> list[Path]:
+    folder = real_path(folder)
+    made: list[Path] = []
+    try:
+        for path in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+            path.mkdir(exist_ok=True)
+            made.insert(0, path)
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "it is no folder", str(folder))
+    except OSError:
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+    return made
+
+
+def _open_stream(path: Path) -> IO[bytes]:
+    """Open a device, a pipe or an open file as it is: an open file is written to where it stands."""
+    number = descriptor(path)
+    if number is not None:
+        return cast("IO[bytes]", open(os.dup(number), "wb"))  # noqa: PTH123
+    return cast("IO[bytes]", path.open("wb"))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,6 +15,7 @@ SOURCES = sorted([*ROOT.glob("mesm_core/**/*.py"), *ROOT.glob("mesm_cli/**/*.py"
 # A module may import from its own layer and from those below it.
 LAYERS = [
     {"mesm_core.errors"},
+    {"mesm_core.places", "mesm_core.unfailing"},
     {"mesm_core.types", "mesm_core.config", "mesm_core.files", "mesm_core.inputs"},
     {"mesm_core.data", "mesm_core.text", "mesm_core.model", "mesm_core.losses", "mesm_core.metrics"},
     {"mesm_core.build", "mesm_core.inference.decode"},

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -58,14 +60,35 @@ def demo(
 
     Writes features, annotations and word vectors to a folder, and runs on them what you would run on yours.
     """
-    from mesm_cli.commands import evaluate, predict, prepare, prepare_features, train
-    from mesm_core.files import write_atomically
-    from mesm_core.data.invented import write_invented
+    from mesm_core.build import build_device
     from mesm_core.errors import OutputError
+    from mesm_core.files import make_folder
+
+    build_device(device)  # one that is not there is told of before anything is written
+    made = make_folder(folder)
+    empty = not any(folder.iterdir())
+    if not empty and not overwrite:
+        raise OutputError(f"{folder} is not empty.", hint="Add --overwrite, or choose another folder with --out.")
+    try:
+        _run(folder, device)
+    except OutputError as error:
+        if empty:  # a full disk: nothing of it is worth keeping
+            with suppress(OSError):
+                for path in folder.iterdir():
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                for path in made:
+                    path.rmdir()
+            error.hint = "Free some space, or choose another folder with --out."
+        raise
+
+
+def _run(folder: Path, device: str) -> None:
+    """Make the data, train, evaluate and ask, and show the commands and what came of them."""
+    from mesm_cli.commands import evaluate, predict, prepare, prepare_features, train
+    from mesm_core.data.invented import write_invented
+    from mesm_core.files import write_atomically
 
     began = time.monotonic()
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise OutputError(f"{folder} is not empty.", hint="Add --overwrite, or choose another folder with --out.")
     data = folder / "data"
     made = write_invented(data, videos=VIDEOS)
     settings = folder / "demo.toml"

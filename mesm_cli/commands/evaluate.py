@@ -73,10 +73,11 @@ def evaluate(
 
     Example: mesm eval runs/tacos-default/best.pt --split test
     """  # fmt: skip
-    from mesm_core.files import refuse_existing
+    from mesm_core.files import together
     from mesm_core.inference.evaluate import predictions_name
-    from mesm_core.inference.scoring import load_for_scoring, score_checkpoint, write_evaluation
+    from mesm_core.inference.scoring import evaluation_files, load_for_scoring, score_checkpoint, write_evaluation
     from mesm_core.pages.report import write_report
+    from mesm_core.places import refuse_existing, refuse_inputs
 
     for path in (output, report):
         if path is not None:
@@ -93,20 +94,22 @@ def evaluate(
         skip_missing=skip_missing,
         truth=None if truth is None else truth.resolve(),
     )
+    target = output or checkpoint.parent / "predictions" / f"{checkpoint.stem}-{predictions_name(job.split)}"
+    refuse_inputs([*evaluation_files(target), report], job.inputs)
     if job.skipped:
         render.warn(f"{len(job.skipped)} videos have no features and are left out")
     for warning in job.warnings:
         render.warn(warning)
     with render.progress(f"Evaluating {job.split}", len(job.dataset), unit="queries") as advance:
         evaluation = score_checkpoint(job, nms=nms, progress=lambda count: advance(count, ""))
-    target = output or checkpoint.parent / "predictions" / f"{checkpoint.stem}-{predictions_name(job.split)}"
-    tables = write_evaluation(evaluation, job, checkpoint, target, overwrite=overwrite or output is None)
-    if report is not None:
-        if evaluation.metrics is None:
-            render.warn("The split has no ground truth, so there is no report.")
-        else:
+    with together():
+        tables = write_evaluation(evaluation, job, checkpoint, target, overwrite=overwrite or output is None)
+        if report is not None and evaluation.metrics is not None:
             write_report(report, evaluation, job.truth or job.dataset.queries, tables, overwrite=overwrite)
-            render.note(f"Report: {report}")
+    if report is not None and evaluation.metrics is None:
+        render.warn("The split has no ground truth, so there is no report.")
+    elif report is not None:
+        render.note(f"Report: {report}")
     if json_:
         render.data(tables)
         return

@@ -57,10 +57,12 @@ def signals(run: Run) -> Iterator[Signals]:
 @contextmanager
 def _what_is_left(handler: Signals) -> Iterator[None]:
     """Where an error ends a run that has begun, say that it can go on."""
+    from mesm_core.training.directory import LAST
+
     try:
         yield
     except MesmError as error:
-        if handler.stepping:
+        if handler.stepping and (handler.run.directory / LAST).exists():
             again = f"What is saved goes on with: mesm train --resume {handler.run.directory}"
             error.hint = f"{error.hint}\n  {again}" if error.hint else again
         raise

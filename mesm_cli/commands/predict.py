@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mesm_core.inference.asking import Question, Reply
 
 PIPE = Path("-")
+STDIN = Path("/dev/stdin")
 SHOWN = 5
 
 Video = Annotated[
@@ -98,16 +99,17 @@ def predict(
 
     cat queries.jsonl | mesm predict runs/tacos-default/best.pt --queries - --output - | gzip > answers.jsonl.gz
     """
-    from mesm_core.files import refuse_existing
+    from mesm_core.files import together
     from mesm_core.inference.asking import load_asker
     from mesm_core.pages.predictions import check_plot, write_plot
+    from mesm_core.places import refuse_existing, refuse_inputs
 
-    for path in (output, plot):
-        if path is not None and path != PIPE:
-            refuse_existing(path, overwrite=overwrite)
+    outputs = [path for path in (output, plot) if path is not None and path != PIPE]
+    for path in outputs:
+        refuse_existing(path, overwrite=overwrite)
     if plot is not None:
         check_plot(plot)
-    with ExitStack() as stack:
+    with together(), ExitStack() as stack:
         questions = _questions(sentences or [], queries, video, duration)
         asker = load_asker(
             checkpoint,
@@ -117,13 +119,16 @@ def predict(
             text=glove or clip,
             device=device,
         )
+        asked = STDIN if not sentences and queries in (None, PIPE) else queries
+        refuse_inputs(outputs, [*asker.inputs, asked])
         replies = asker.answer(questions, nms=nms, independent=independent)
         if output is not None:
             replies = _written(stack, replies, output, top=top, overwrite=overwrite)
         shown = _shown(replies, top or SHOWN, quiet=json_ or output is not None)
         kept = [reply for reply in shown if plot or json_]
+        if plot is not None:
+            write_plot(plot, kept, top=top or SHOWN, overwrite=overwrite)
     if plot is not None:
-        write_plot(plot, kept, top=top or SHOWN, overwrite=overwrite)
         render.note(f"Plot: {plot}")
     if json_:
         render.data([_as_json(reply, top or SHOWN) for reply in kept])
@@ -135,8 +140,8 @@ def _questions(
     sentences: list[str], file: Path | None, video: str | None, duration: float | None
 ) -> Iterator[Question]:
     """Return the questions of the command line, a file or stdin, read as they are needed."""
-    from mesm_core.inputs import text_lines
     from mesm_core.inference.asking import Question, read_questions
+    from mesm_core.inputs import text_lines
 
     if sentences and file is not None:
         raise typer.BadParameter("give sentences or a file of them, not both", param_hint="--queries")
@@ -156,13 +161,9 @@ def _written(
     stack: ExitStack, replies: Iterable[Reply], output: Path, *, top: int | None, overwrite: bool
 ) -> Iterator[Reply]:
     """Yield the replies after writing each as a line of a submission file."""
-    from mesm_core.files import replacing
+    from mesm_core.files import text_output
 
-    if output == PIPE:
-        file = sys.stdout
-    else:
-        temporary = stack.enter_context(replacing(output, overwrite=overwrite))
-        file = stack.enter_context(temporary.open("w", encoding="utf-8"))
+    file = sys.stdout if output == PIPE else stack.enter_context(text_output(output, overwrite=overwrite))
     for reply in replies:
         line = reply.prediction().as_json()
         line["pred_relevant_windows"] = line["pred_relevant_windows"][:top]  # type: ignore[index]

@@ -69,18 +69,21 @@ def count_tokens(
     Example: mesm count-tokens --dataset tacos
     """
     from mesm_core.config.load import load_config
-    from mesm_core.data.counting import count_dataset
+    from mesm_core.data.counting import count_dataset, count_inputs, count_outputs
+    from mesm_core.places import refuse_inputs
 
     settings = load_config(dataset, file=config, overrides=set_ or []).dataset
     folder = annotations or options.data_root(data_dir) / settings.annotations
     kinds = [Kind.GLOVE, Kind.CLIP] if kind is Kind.BOTH else [kind]
     own = [settings.train, *settings.eval] if settings.name == JSON_LINES else []
+    names = [str(k) for k in kinds]
+    refuse_inputs(count_outputs(out or folder, names), [config, *count_inputs(settings.name, folder, split or own)])
     with render.progress("Counting", None, unit="sentences") as advance:
         written = count_dataset(
             settings.name,
             folder,
             out=out or folder,
-            kinds=[str(k) for k in kinds],
+            kinds=names,
             max_words=max_words or settings.max_words,
             overwrite=overwrite,
             splits=split or own,

@@ -30,12 +30,15 @@ def convert(
     Example: mesm prepare convert --dataset tacos --split val tacos-val.jsonl
     """
     from mesm_core.config.load import load_config
-    from mesm_core.data.annotations import read_split
+    from mesm_core.data.annotations import annotation_files, read_split
     from mesm_core.data.moment_lines import write_lines
     from mesm_core.errors import DataError
+    from mesm_core.places import refuse_existing, refuse_inputs
 
+    refuse_existing(out, overwrite=overwrite)
     settings = load_config(dataset, file=config, overrides=set_ or []).dataset
     folder = annotations or options.data_root(data_dir) / settings.annotations
+    refuse_inputs([out], [config, *annotation_files(settings.name, folder, [split])])
     read = read_split(settings.name, folder, split)
     if strict and read.repairs:
         made = ", ".join(f"{count} {what}" for what, count in read.repairs.items())

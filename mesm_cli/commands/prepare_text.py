@@ -37,22 +37,23 @@ def glove(
     Example: mesm prepare glove glove.6B.300d.txt data/charades/annotations/glove.h5 --dataset charades-vgg-glove
     """
     from mesm_core.config.load import load_config
-    from mesm_core.files import refuse_existing, replacing
-    from mesm_core.data.vocabularies import dataset_vocabulary
+    from mesm_core.data.vocabularies import dataset_vocabulary, vocabulary_files
     from mesm_core.errors import OutputError
+    from mesm_core.places import is_stream, refuse_existing, refuse_inputs
     from mesm_core.text.vocabulary import read_vocabulary, write_vocabulary
 
-    if out.suffix not in {".h5", ".hdf5"}:
+    if out.suffix not in {".h5", ".hdf5"} and not is_stream(out):
         raise OutputError(f"{out} should end in .h5: the vocabulary is written as HDF5.")
     refuse_existing(out, overwrite=overwrite)
+    refuse_inputs([out], [source, config])
     if source.suffix == ".pkl":
         vocabulary = read_vocabulary(source)
     else:
         settings = load_config(dataset, file=config, overrides=set_ or [])
         folder = annotations or options.data_root(data_dir) / settings.dataset.annotations
+        refuse_inputs([out], vocabulary_files(settings.dataset.name, folder))
         vocabulary = dataset_vocabulary(settings.dataset.name, folder, source, dim=settings.model.text_dim)
-    with replacing(out, overwrite=overwrite) as temporary:
-        write_vocabulary(temporary, vocabulary)
+    write_vocabulary(out, vocabulary, overwrite=overwrite)
     if json_:
         render.data({"out": str(out), "words": len(vocabulary.words), "dim": vocabulary.vectors.shape[1]})
     else:
@@ -81,16 +82,16 @@ def clip_text(
 
     Example: mesm prepare clip-text ViT-B-32.pt data/clip_text_encoder.safetensors
     """  # fmt: skip
-    from mesm_core.files import refuse_existing, replacing
+    from mesm_core.places import refuse_existing, refuse_inputs
     from mesm_core.text.clip import ClipTextTransformer
     from mesm_core.text.clip_weights import read_clip_weights, write_clip_text
 
     refuse_existing(out, overwrite=overwrite)
+    refuse_inputs([out], [source])
     weights, _ = read_clip_weights(source)
     model = ClipTextTransformer.from_weights(weights, heads=heads, activation=str(activation))
-    with replacing(out, overwrite=overwrite) as temporary:
-        write_clip_text(temporary, weights, heads=heads, activation=str(activation))
-    layers, size = model.layers, out.stat().st_size / 1e6
+    write_clip_text(out, weights, heads=heads, activation=str(activation), overwrite=overwrite)
+    layers, size = model.layers, sum(value.nbytes for value in weights.values()) / 1e6
     if json_:
         render.data({"out": str(out), "width": model.width, "layers": layers, "tensors": len(weights)})
     else:

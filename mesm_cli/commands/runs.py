@@ -82,8 +82,11 @@ def show(
 ) -> None:
     """Draw a run's losses and metrics; tell its best epoch, sessions and versions."""
     from mesm_core.pages.runs import run_curves, write_run_page
+    from mesm_core.places import refuse_inputs
+    from mesm_core.training.directory import run_files
     from mesm_core.training.record import read_run
 
+    refuse_inputs([html], run_files(run))
     summary = read_run(run)
     if html is not None:
         write_run_page(html, summary, overwrite=overwrite)

@@ -74,14 +74,21 @@ def score(
     mesm score ours.jsonl theirs.jsonl --truth highlight_val_release.jsonl --ci
     """
     from mesm_core.config.load import load_config
+    from mesm_core.data.annotations import annotation_files
     from mesm_core.inference.submissions import read_submission, read_truth, score_submission
     from mesm_core.metrics.report import LENGTH_RANGES, SCORE_R1_THRESHOLDS, SUPERLONG
+    from mesm_core.places import refuse_existing, refuse_inputs
 
+    if per_query is not None:
+        refuse_existing(per_query, overwrite=overwrite)
+        refuse_inputs([per_query], [*files, truth])
     thresholds, ranges = SCORE_R1_THRESHOLDS, LENGTH_RANGES
     if dataset is not None:
         config = load_config(dataset)
         folder = annotations or options.data_root(data_dir) / config.dataset.annotations
-        real = read_truth(None, dataset=config.dataset.name, folder=folder, split=split or config.dataset.eval[0])
+        chosen = split or config.dataset.eval[0]
+        refuse_inputs([per_query], annotation_files(config.dataset.name, folder, [chosen]))
+        real = read_truth(None, dataset=config.dataset.name, folder=folder, split=chosen)
         thresholds = config.eval.thresholds
         ranges = LENGTH_RANGES | (SUPERLONG if config.eval.superlong else {})
     else:

@@ -82,9 +82,11 @@ def train(
 
     Example: mesm train --dataset tacos --features c3d.hdf5 --set train.epochs=50
     """  # fmt: skip
+    from mesm_core.build import data_files
     from mesm_core.errors import ConfigError
-    from mesm_core.official.checkpoint import load_any_checkpoint
-    from mesm_core.training.directory import prepare_directory, run_directory
+    from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
+    from mesm_core.places import refuse_inputs
+    from mesm_core.training.directory import prepare_directory, run_directory, run_files
     from mesm_core.training.start import Given, earlier_run, new_run
 
     if gpus is not None and gpus > 1:
@@ -102,6 +104,8 @@ def train(
         directory = run_directory(runs_dir, settings.dataset.name, name)
         if directory.exists() and not overwrite:
             prepare_directory(directory, overwrite=False)
+        files = data_files(settings, paths, (settings.dataset.train, *settings.dataset.eval))
+        refuse_inputs(run_files(directory), [*files, config, *([] if init is None else checkpoint_files(init))])
     code = _carry_out(
         settings,
         paths,

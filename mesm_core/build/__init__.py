@@ -9,6 +9,7 @@ from mesm_core.build.data import (
     build_features,
     build_framing,
     build_split,
+    data_files,
     data_paths,
     evaluation_settings,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "build_text",
     "build_text_from_state",
     "build_trained",
+    "data_files",
     "data_paths",
     "evaluation_settings",
     "load_matching",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mesm_core.config.schema import Config
-from mesm_core.data.annotations import read_split
+from mesm_core.data.annotations import annotation_files, make_reader, read_split
 from mesm_core.data.collate import Framing
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.features import FeatureStore
@@ -54,6 +54,14 @@ def data_paths(
         features=tuple(features) or tuple(root / name for name in config.dataset.features),
         text=text or files[config.text.encoder],
     )
+
+
+def data_files(config: Config, paths: Paths, splits: Sequence[str] = ()) -> list[Path]:
+    """Return the files that are read for splits, by default for all of the dataset's: an output may be none of them."""
+    name = config.dataset.name
+    chosen = splits or make_reader(name).splits or (config.dataset.train, *config.dataset.eval)
+    counts = paths.annotations / config.text.counts
+    return [*paths.features, paths.text, counts, *annotation_files(name, paths.annotations, chosen)]
 
 
 def build_features(config: Config, paths: Paths) -> FeatureStore:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard
@@ -34,6 +34,10 @@ class Reader(Protocol):
     """Folder, relative to the annotations', of the dataset whose count files this one shares."""
     truths: Mapping[str, str]
     """Ground-truth file, by split, where the split's own file has none."""
+
+    def files(self, folder: Path, split: str) -> tuple[Path, ...]:
+        """Return the files that ``read`` reads."""
+        ...
 
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the split's queries.
@@ -91,6 +95,14 @@ def read_split(name: str, folder: Path, split: str) -> Annotations:
     if not annotations.queries:
         raise DataError(f"The {split} split of {name} in {folder} has no queries.")
     return annotations
+
+
+def annotation_files(name: str, folder: Path, splits: Iterable[str]) -> list[Path]:
+    """Return the files that hold a dataset's splits, and their ground truth; splits it does not have are left out."""
+    reader = make_reader(name)
+    chosen = [split for split in splits if not reader.splits or split in reader.splits]
+    own = [path for split in chosen for path in reader.files(folder, split)]
+    return [*own, *(folder / reader.truths[split] for split in chosen if split in reader.truths)]
 
 
 def read_text(path: Path) -> str:

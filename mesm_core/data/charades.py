@@ -24,15 +24,19 @@ class Charades:
     counts_in: str | None = None
     truths: Mapping[str, str] = MappingProxyType({})
 
+    def files(self, folder: Path, split: str) -> tuple[Path, ...]:
+        """Return the files that ``read`` reads: queries, and durations."""
+        return folder / f"charades_sta_{split}.txt", folder / f"Charades_v1_{split}.csv"
+
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the split's queries; a test query's id is its line's number, from 0.
 
         Raises:
             DataError: a file is missing or malformed; the message names the line.
         """
-        path = folder / f"charades_sta_{split}.txt"
+        path, table = self.files(folder, split)
         lines = split_lines(read_text(path))
-        durations = _durations(folder / f"Charades_v1_{split}.csv")
+        durations = _durations(table)
         repairs: Counter[str] = Counter()
         queries: list[Query] = []
         for number, line in enumerate(lines):

@@ -28,13 +28,17 @@ class CharadesJson:
         self._files = files
         self._duration_key = duration_key
 
+    def files(self, folder: Path, split: str) -> tuple[Path, ...]:
+        """Return the files that ``read`` reads."""
+        return (folder / self._files[split],)
+
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the split's queries; ids run from 1, dropped queries counted, and training queries have none.
 
         Raises:
             DataError: the file is missing or malformed; the message names the video and the sentence.
         """
-        path = folder / self._files[split]
+        (path,) = self.files(folder, split)
         repairs: Counter[str] = Counter()
         queries: list[Query] = []
         number = 0
@@ -52,7 +56,9 @@ class CharadesJson:
     def _duration(self, video: object, where: str) -> float:
         value = video.get(self._duration_key) if isinstance(video, dict) else None
         if not is_number(value) or value <= 0:
-            raise DataError(f"{where}: '{self._duration_key}' is {shown(value)}; it must be a positive number of seconds.")
+            raise DataError(
+                f"{where}: '{self._duration_key}' is {shown(value)}; it must be a positive number of seconds."
+            )
         return float(value)
 
 

@@ -16,10 +16,13 @@ import numpy as np
 
 from mesm_core.data import hdf5
 from mesm_core.data.arrays import by_name, read_array, wrong_name
-from mesm_core.files import refuse_existing, replacing
 from mesm_core.data.rawcopy import RawArray, allocate, copy_numbers, raw_array
-from mesm_core.errors import FeatureError, OutputError, listing
+from mesm_core.data.workfile import WorkFile, about_size
+from mesm_core.errors import FeatureError, listing
+from mesm_core.files import library_output, together
 from mesm_core.inputs import open_hdf5, printable
+from mesm_core.places import need_room, refuse_existing, refuse_inputs
+from mesm_core.unfailing import UnfailingFile
 
 READERS = 4
 AHEAD = 2 * READERS
@@ -85,27 +88,20 @@ def npy_to_hdf5(
             neither ``overwrite`` nor ``resume`` is on.
     """
     videos = _match([by_name(paths, name_regex=options.name_regex) for paths in parts])
-    work = out.with_name(out.name + ".part")
-    if not resume:
-        refuse_existing(out, overwrite=overwrite)
-    _prepare_work(out, work, overwrite=overwrite, resume=resume)
+    needs = None if options.compression else about_size(videos.values(), options.dtype)
+    work = WorkFile(out, [path for paths in parts for path in paths], needs, overwrite=overwrite, resume=resume)
     report = Conversion(out)
-    try:
-        with _open_for_append(work) as file:
-            report.width = next((node.shape[1] for _, node in hdf5.datasets(file) if node.ndim == 2), None)
-            usable = _with_usable_names(videos, report)
-            left = [(name, paths) for name, paths in usable if not _complete(file, name)]
-            report.skipped = len(usable) - len(left)
-            _write_all(file, left, report, options, progress)
-    except OSError as error:
-        raise OutputError(
-            f"{work} could not be written: {error}.", hint="Free some space; --resume goes on."
-        ) from error
+    with work.written() as target, _open_for_append(target) as file:
+        report.width = next((node.shape[1] for _, node in hdf5.datasets(file) if node.ndim == 2), None)
+        usable = _with_usable_names(videos, report)
+        left = [(name, paths) for name, paths in usable if not _complete(file, name)]
+        report.skipped = len(usable) - len(left)
+        _write_all(file, target, left, report, options, progress)
     if not report.videos and not report.skipped:
-        work.unlink()
+        work.give_back()
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in report.bad[:10])
         raise FeatureError(f"None of the {len(videos)} videos could be used:\n{reasons}")
-    work.replace(out)
+    work.take_place()
     return report
 
 
@@ -116,21 +112,24 @@ def hdf5_to_npy(source: Path, folder: Path, *, overwrite: bool = False, progress
 
     Raises:
         FeatureError: the file is missing, damaged or empty, or a dataset holds no numbers or has a name that no file
-            can have; OutputError: a .npy is there already.
+            can have; OutputError: a .npy is there already, or cannot be written; nothing is written then.
     """
     with open_hdf5(source) as file:
         found = dict(hdf5.datasets(file))
         if not found:
             raise FeatureError(f"{source} holds no features.")
         targets = {name: _target(folder, name, source) for name in found}
+        refuse_inputs(targets.values(), [source])
         for target in targets.values():
             refuse_existing(target, overwrite=overwrite)
-        for name, node in found.items():
-            array = hdf5.read_numbers(node, where=f"'{name}' in {source}")
-            with replacing(targets[name]) as temporary, temporary.open("wb") as file_out:
-                np.save(file_out, array, allow_pickle=False)
-            if progress is not None:
-                progress(array.nbytes)
+        need_room(next(iter(targets.values())), sum(int(node.nbytes) for node in found.values()))
+        with together():
+            for name, node in found.items():
+                array = hdf5.read_numbers(node, where=f"'{name}' in {source}")
+                with library_output(targets[name]) as file_out:
+                    np.save(file_out, array, allow_pickle=False)
+                if progress is not None:
+                    progress(array.nbytes)
         return len(found)
 
 
@@ -172,30 +171,14 @@ def _match(parts: Sequence[Mapping[str, Path]]) -> dict[str, tuple[Path, ...]]:
     return {name: tuple(part[name] for part in parts) for name in every}
 
 
-def _prepare_work(out: Path, work: Path, *, overwrite: bool, resume: bool) -> None:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if work.exists() and not resume:
-            if not overwrite:
-                raise OutputError(
-                    f"{work} is left of an earlier conversion.", hint="Finish it: --resume. Start over: --overwrite."
-                )
-            work.unlink()
-        if resume and out.exists() and not work.exists():
-            if not h5py.is_hdf5(out):
-                raise OutputError(f"{out} is not an HDF5 file, so nothing can be added to it.")
-            out.replace(work)
-    except OSError as error:
-        raise OutputError(f"{out.parent} cannot be written: {error.strerror or error}.") from error
-
-
-def _open_for_append(work: Path) -> h5py.File:
+def _open_for_append(target: UnfailingFile) -> h5py.File:
     """Open the work file so that, after a kill, it holds what was there at the last flush."""
     try:
-        file = h5py.File(work, "a")
+        file = h5py.File(target, "r+" if target.size else "w")
     except OSError:
         # A kill in the middle of a flush leaves a file that nobody can open: start over.
-        file = h5py.File(work, "w")
+        target.truncate(0)
+        file = h5py.File(target, "w")
     settings = file.id.get_mdc_config()
     settings.evictions_enabled = False
     settings.incr_mode = settings.flash_incr_mode = settings.decr_mode = 0
@@ -225,6 +208,7 @@ class _Job:
 
 def _write_all(
     file: h5py.File,
+    target: UnfailingFile,
     videos: Sequence[tuple[str, tuple[Path, ...]]],
     report: Conversion,
     options: Options,
@@ -232,10 +216,11 @@ def _write_all(
 ) -> None:
     """Write the videos; worker threads read and copy, this thread alone calls HDF5."""
     remaining, unflushed = iter(videos), 0
-    with ThreadPoolExecutor(READERS) as pool, open(file.filename, "r+b", buffering=0) as target:  # noqa: PTH123
+    with ThreadPoolExecutor(READERS) as pool:
         jobs = deque(_start(pool, file, target.fileno(), video, report, options) for video in islice(remaining, AHEAD))
         while jobs:
             size = _finish(file, jobs.popleft(), report, options)
+            target.check()
             jobs.extend(_start(pool, file, target.fileno(), video, report, options) for video in islice(remaining, 1))
             unflushed += size
             if unflushed >= FLUSH_BYTES:

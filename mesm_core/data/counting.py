@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesm_core.data.annotations import make_reader, read_split
+from mesm_core.data.annotations import annotation_files, make_reader, read_split
 from mesm_core.data.counts import CLIP_COUNTS, GLOVE_COUNTS, clip_counts, counts_text, glove_counts
-from mesm_core.files import refuse_existing, write_atomically
 from mesm_core.errors import DataError, listing
+from mesm_core.files import together, write_atomically, write_links
+from mesm_core.places import refuse_existing
 from mesm_core.text.clip_bpe import ClipTokenizer
 
 SPECIALS = 2
@@ -71,13 +71,24 @@ def count_dataset(
     for path in texts:
         if changed[path]:
             refuse_existing(path, overwrite=overwrite)
-    for path, text in texts.items():
-        if changed[path]:
-            write_atomically(path, text, overwrite=overwrite)
+    with together():
+        for path, text in texts.items():
+            if changed[path]:
+                write_atomically(path, text, overwrite=overwrite)
     return [
         Written(path, len(rows), sum(int(str(row[-1])) for row in rows), changed[path])
         for path, rows in contents.items()
     ]
+
+
+def count_inputs(dataset: str, folder: Path, splits: Sequence[str] = ()) -> list[Path]:
+    """Return the annotation files that ``count_dataset`` reads."""
+    return annotation_files(dataset, folder, splits or make_reader(dataset).count_splits)
+
+
+def count_outputs(out: Path, kinds: Sequence[str]) -> list[Path]:
+    """Return the files that ``count_dataset`` writes."""
+    return [out / name for kind, name in (("glove", GLOVE_COUNTS), ("clip", CLIP_COUNTS)) if kind in kinds]
 
 
 def link_counts(source: Path, out: Path, *, kinds: Sequence[str], overwrite: bool) -> list[Written]:
@@ -86,7 +97,7 @@ def link_counts(source: Path, out: Path, *, kinds: Sequence[str], overwrite: boo
     Raises:
         DataError: the other dataset's files are missing; OutputError: as for ``count_dataset``.
     """
-    names = [name for kind, name in (("glove", GLOVE_COUNTS), ("clip", CLIP_COUNTS)) if kind in kinds]
+    names = [path.name for path in count_outputs(out, kinds)]
     missing = [name for name in names if not (source / name).is_file()]
     if missing:
         raise DataError(
@@ -97,13 +108,10 @@ def link_counts(source: Path, out: Path, *, kinds: Sequence[str], overwrite: boo
     for name in names:
         if not same[name]:
             refuse_existing(out / name, overwrite=overwrite)
+    write_links({out / name: source / name for name in names if not same[name]})
     written = []
     for name in names:
         path, target = out / name, source / name
-        if not same[name]:
-            out.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            path.symlink_to(os.path.relpath(target.resolve(), out.resolve()))
         rows = target.read_text(encoding="utf-8").splitlines()
         written.append(Written(path, len(rows), sum(int(row.split()[-1]) for row in rows), not same[name], link=target))
     return written

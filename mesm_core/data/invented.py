@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mesm_core.files import write_atomically
+from mesm_core.files import make_folder, write_atomically
+from mesm_core.places import explained
 
 ACTORS = ("person", "woman", "man")
 ACTIONS = ("cuts", "washes", "peels", "opens", "takes", "stirs", "pours", "grates", "drops", "weighs")
@@ -57,13 +58,14 @@ def write_invented(
     projection = rng.normal(size=(text_dim, dim)).astype(np.float32) / text_dim**0.5
     lines = (f"{word} {' '.join(f'{x:.5f}' for x in vector)}\n" for word, vector in vectors.items())
     write_atomically(made.glove, "".join(lines).encode())
-    made.npy.mkdir(parents=True, exist_ok=True)
+    make_folder(made.npy)
     for split, count in videos.items():
         annotations = {}
         for number in range(count):
             vid = f"{split}-{number:03}"
             annotations[vid], frames = _video(rng, vectors, projection, feature_fps=feature_fps, noise=noise)
-            np.save(made.npy / f"{vid}.npy", frames)
+            with explained(made.npy / f"{vid}.npy"):
+                np.save(made.npy / f"{vid}.npy", frames)
         text = json.dumps(annotations, indent=1) + "\n"
         write_atomically(made.annotations / f"{split}.json", text.encode())
     return made

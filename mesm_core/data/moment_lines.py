@@ -20,8 +20,8 @@ from mesm_core.data.annotations import (
     two_numbers,
     video_id,
 )
-from mesm_core.files import replacing
 from mesm_core.errors import DataError
+from mesm_core.files import text_output
 from mesm_core.inputs import parse_json, shown
 from mesm_core.types import CLIP_SECONDS, Highlights, Query
 
@@ -74,13 +74,17 @@ class QVHighlights:
     counts_in: str | None = None
     truths: Mapping[str, str] = MappingProxyType({"test": "highlight_test_with_gt.jsonl"})
 
+    def files(self, folder: Path, split: str) -> tuple[Path, ...]:
+        """Return the files that ``read`` reads."""
+        return (folder / f"highlight_{split}_release.jsonl",)
+
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the split's queries, grouped by source video; the test file has no windows.
 
         Raises:
             DataError: the file is missing or malformed; the message names the line.
         """
-        return read_lines(folder / f"highlight_{split}_release.jsonl", source_of=True)
+        return read_lines(*self.files(folder, split), source_of=True)
 
 
 @register("jsonl")
@@ -92,14 +96,18 @@ class JsonLines:
     counts_in: str | None = None
     truths: Mapping[str, str] = MappingProxyType({})
 
+    def files(self, folder: Path, split: str) -> tuple[Path, ...]:
+        """Return the file that ``read`` reads."""
+        named = Path(split) if Path(split).is_file() else folder / split
+        return (named if named.suffix == ".jsonl" else folder / f"{split}.jsonl",)
+
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the queries of a file: ``split`` is its path, or its name in the folder, .jsonl left out or not.
 
         Raises:
             DataError: the file is missing or malformed; the message names the line.
         """
-        named = Path(split) if Path(split).is_file() else folder / split
-        return read_lines(named if named.suffix == ".jsonl" else folder / f"{split}.jsonl")
+        return read_lines(*self.files(folder, split))
 
 
 def _record(line: str, where: str) -> dict[str, Any]:
@@ -161,7 +169,7 @@ def write_lines(path: Path, queries: Iterable[Query], *, overwrite: bool) -> Non
     Raises:
         OutputError: the file exists and ``overwrite`` is off.
     """
-    with replacing(path, overwrite=overwrite) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with text_output(path, overwrite=overwrite) as file:
         for number, query in enumerate(queries, start=1):
             record: dict[str, Any] = {
                 "qid": number if query.qid is None else query.qid,

@@ -23,6 +23,10 @@ class Tacos:
     counts_in: str | None = None
     truths: Mapping[str, str] = MappingProxyType({})
 
+    def files(self, folder: Path, split: str) -> tuple[Path, ...]:
+        """Return the files that ``read`` reads."""
+        return (folder / f"{split}.json",)
+
     def read(self, folder: Path, split: str) -> Annotations:
         """Return the split's queries; ids run from 1 where the split is not for training.
 
@@ -31,7 +35,7 @@ class Tacos:
         Raises:
             DataError: the file is missing or malformed; the message names the video and the sentence.
         """
-        path = folder / f"{split}.json"
+        (path,) = self.files(folder, split)
         repairs: Counter[str] = Counter()
         queries: list[Query] = []
         for vid, video in read_videos(path).items():

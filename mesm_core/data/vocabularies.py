@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mesm_core.data.annotations import make_reader, read_split
+from mesm_core.data.annotations import annotation_files, make_reader, read_split
 from mesm_core.errors import DataError
 from mesm_core.text.vocabulary import Vocabulary, build_vocabulary
 from mesm_core.text.words import LexiconTagger
+
+
+def vocabulary_files(dataset: str, folder: Path) -> list[Path]:
+    """Return the annotation files that ``dataset_vocabulary`` reads."""
+    return annotation_files(dataset, folder, make_reader(dataset).count_splits)
 
 
 def dataset_vocabulary(dataset: str, folder: Path, glove: Path, *, dim: int) -> Vocabulary:

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mesm_core.build import build_features
+from mesm_core.build import build_features, data_files
 from mesm_core.config.load import Layer, resolve
 from mesm_core.data.annotations import is_number, make_reader, query_id, video_id
 from mesm_core.data.features import FeatureStore
 from mesm_core.errors import DataError
-from mesm_core.inputs import has_surrogates, parse_json, shown
 from mesm_core.inference.predictor import Answer, Asked, Moment, MomentRetriever
 from mesm_core.inference.scoring import checkpoint_paths
+from mesm_core.inputs import has_surrogates, parse_json, shown
 from mesm_core.metrics.nms import temporal_nms
-from mesm_core.official.checkpoint import load_any_checkpoint
+from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
 from mesm_core.types import Prediction
 
 AT_ONCE = 64
@@ -94,9 +94,12 @@ def _numbered(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
 
 
 class Asker:
-    """A checkpoint with the features of the videos it is asked about."""
+    """A checkpoint with the features of the videos it is asked about; ``inputs``: the files it was read from."""
 
-    def __init__(self, retriever: MomentRetriever, features: FeatureStore, annotations: Path) -> None:
+    def __init__(
+        self, retriever: MomentRetriever, features: FeatureStore, annotations: Path, *, inputs: Sequence[Path] = ()
+    ) -> None:
+        self.inputs = tuple(inputs)
         self._retriever = retriever
         self._features = features
         self._annotations = annotations
@@ -167,7 +170,8 @@ def load_asker(
     config = resolve([Layer(str(path), checkpoint.config)])
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
     retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
-    return Asker(retriever, build_features(config, paths), paths.annotations)
+    inputs = [*checkpoint_files(path), *data_files(config, paths)]
+    return Asker(retriever, build_features(config, paths), paths.annotations, inputs=inputs)
 
 
 def annotated_durations(retriever: MomentRetriever, folder: Path) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mesm_core.data.dataset import MomentDataset
-from mesm_core.files import replacing
+from mesm_core.files import text_output
 from mesm_core.inference.decode import Decoding, decode
 from mesm_core.inference.tables import metric_tables
 from mesm_core.metrics.nms import temporal_nms
@@ -120,6 +120,6 @@ def write_predictions(path: Path, lines: Iterable[Prediction], *, overwrite: boo
     Raises:
         OutputError: the file exists and ``overwrite`` is off.
     """
-    with replacing(path, overwrite=overwrite) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with text_output(path, overwrite=overwrite) as file:
         for prediction in lines:
             file.write(json.dumps(prediction.as_json(), ensure_ascii=False) + "\n")

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mesm_core.build import Paths, build_features, build_split, data_paths, evaluation_settings
+from mesm_core.build import Paths, build_features, build_split, data_files, data_paths, evaluation_settings
 from mesm_core.config.load import DATA_ROOT, Layer, resolve, set_layer
 from mesm_core.config.schema import Config
 from mesm_core.data.annotations import make_reader
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.facts import data_facts, differences
-from mesm_core.files import write_atomically
 from mesm_core.data.moment_lines import read_lines
 from mesm_core.errors import ConfigError, DataError, listing
+from mesm_core.files import together, write_atomically
 from mesm_core.inference.evaluate import Evaluation, Progress, evaluate, write_predictions
 from mesm_core.inference.predictor import MomentRetriever
-from mesm_core.official.checkpoint import load_any_checkpoint
+from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
+from mesm_core.places import is_stream
 from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.types import Query
 
@@ -28,7 +29,10 @@ CHANGEABLE = ("eval.", "data.")
 
 @dataclass(frozen=True)
 class Job:
-    """A checkpoint and the split it is to be scored on; ``warnings``: how its data differs from that of training."""
+    """A checkpoint and the split it is to be scored on.
+
+    ``warnings``: how its data differs from that of training; ``inputs``: the files it was read from.
+    """
 
     retriever: MomentRetriever
     dataset: MomentDataset
@@ -37,6 +41,7 @@ class Job:
     skipped: list[str]
     truth: tuple[Query, ...] | None = None
     warnings: tuple[str, ...] = ()
+    inputs: tuple[Path, ...] = ()
 
 
 def load_for_scoring(
@@ -73,7 +78,18 @@ def load_for_scoring(
     if published is not None and (truth is not None or (paths.annotations / published).is_file()):
         known = match_truth(built.dataset.queries, paths.annotations / published)
     warnings = tuple(differences(checkpoint.facts, data_facts(built.dataset))) if checkpoint.facts else ()
-    return Job(retriever, built.dataset, chosen, checkpoint.epoch, built.missing, known, warnings)
+    inputs = [*checkpoint_files(path), *data_files(config, paths, [chosen])]
+    inputs += [] if published is None else [paths.annotations / published]
+    return Job(
+        retriever,
+        built.dataset,
+        chosen,
+        checkpoint.epoch,
+        built.missing,
+        known,
+        warnings=warnings,
+        inputs=tuple(inputs),
+    )
 
 
 def match_truth(queries: Sequence[Query], path: Path) -> tuple[Query, ...]:
@@ -133,10 +149,11 @@ def write_evaluation(
 ) -> dict[str, Any]:
     """Write predictions to ``path`` and metrics beside it; return the tables with what they were made from.
 
+    Predictions that go to a device or a pipe have no metrics beside them.
+
     Raises:
-        OutputError: the predictions exist and ``overwrite`` is off.
+        OutputError: a file exists and ``overwrite`` is off, or one cannot be written; none is written then.
     """
-    write_predictions(path, evaluation.predictions, overwrite=overwrite)
     tables = {
         "checkpoint": str(checkpoint),
         "epoch": job.epoch,
@@ -146,9 +163,16 @@ def write_evaluation(
         "predictions": str(path),
         **(evaluation.metrics or {}),
     }
-    metrics = path.with_suffix(".metrics.json")
-    write_atomically(metrics, (json.dumps(tables, indent=2) + "\n").encode(), overwrite=True)
+    with together():
+        write_predictions(path, evaluation.predictions, overwrite=overwrite)
+        for metrics in evaluation_files(path)[1:]:
+            write_atomically(metrics, (json.dumps(tables, indent=2) + "\n").encode(), overwrite=overwrite)
     return tables
+
+
+def evaluation_files(path: Path) -> list[Path]:
+    """Return the files that ``write_evaluation`` writes: ``path``, and the metrics beside it where it is a file."""
+    return [path] if is_stream(path) else [path, path.with_suffix(".metrics.json")]
 
 
 def _with_overrides(checkpoint: Checkpoint, path: Path, overrides: Sequence[str]) -> Config:

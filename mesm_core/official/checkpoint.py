@@ -14,7 +14,7 @@ from mesm_core.errors import CheckpointError
 from mesm_core.inputs import read_json, shown
 from mesm_core.official.config import config_from_flags
 from mesm_core.official.names import rename
-from mesm_core.training.checkpoint import WEIGHTS, Checkpoint, checkpoint_from, load_content, read_export
+from mesm_core.training.checkpoint import WEIGHTS, Checkpoint, checkpoint_from, export_files, load_content, read_export
 from mesm_core.training.soundness import check_weights, is_sound
 
 _WIDTH_OF = "input_vid_proj.0.LayerNorm.weight"
@@ -39,6 +39,13 @@ def load_any_checkpoint(path: Path) -> Checkpoint:
     return checkpoint_from(content, path)
 
 
+def checkpoint_files(path: Path) -> list[Path]:
+    """Return the files that ``load_any_checkpoint`` reads, or may read."""
+    if path.is_dir():
+        return export_files(path)
+    return [path, path.with_name("opt.json")] if path.suffix == ".ckpt" else [path]
+
+
 def _from_official(content: Mapping[str, Any], weights: Mapping[Any, Any], path: Path) -> Checkpoint:
     weights = {name: value for name, value in weights.items() if isinstance(name, str)}
     if not is_sound(weights[_WIDTH_OF]) or weights[_WIDTH_OF].ndim != 1:
@@ -47,7 +54,9 @@ def _from_official(content: Mapping[str, Any], weights: Mapping[Any, Any], path:
         _flags(content, path), source=str(path), video_dim=len(weights[_WIDTH_OF]) - ENDPOINT_CHANNELS
     )
     with torch.device("meta"):  # the names are wanted, not the memory
-        expected = build_model(config.model, classes=config.text.classes, max_words=config.dataset.max_words).state_dict()
+        expected = build_model(
+            config.model, classes=config.text.classes, max_words=config.dataset.max_words
+        ).state_dict()
     renamed = rename(weights, keep=expected)
     missing = [name for name in expected if name not in renamed]
     if missing:

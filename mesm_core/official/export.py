@@ -13,9 +13,10 @@ from torch import Tensor
 from mesm_core.build import build_model
 from mesm_core.config.load import Layer, resolve
 from mesm_core.config.schema import Config
-from mesm_core.files import refuse_existing, replacing, write_atomically
+from mesm_core.files import library_output, together, write_atomically
 from mesm_core.official.config import flags_of
 from mesm_core.official.names import to_official
+from mesm_core.places import is_stream, refuse_existing
 from mesm_core.training.checkpoint import Checkpoint
 
 OPTIONS = "opt.json"
@@ -28,10 +29,10 @@ def export_official(checkpoint: Checkpoint, path: Path, *, overwrite: bool = Fal
     The published files hold no text encoder, so neither does this one.
 
     Raises:
-        OutputError: a file exists and ``overwrite`` is off.
+        OutputError: a file exists and ``overwrite`` is off, or one cannot be written; none is written then.
     """
-    options = path.with_name(OPTIONS)
-    for file in (path, options):
+    files = official_files(path)
+    for file in files:
         refuse_existing(file, overwrite=overwrite)
     config = resolve([Layer("checkpoint", checkpoint.config)])
     flags = flags_of(config, checkpoint.paths)
@@ -40,10 +41,17 @@ def export_official(checkpoint: Checkpoint, path: Path, *, overwrite: bool = Fal
         "epoch": max(checkpoint.epoch - 1, 0),
         "opt": argparse.Namespace(**flags),
     }
-    write_atomically(options, (json.dumps(flags, indent=4) + "\n").encode())
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
-    return [path, options]
+    with together():
+        for options in files[1:]:
+            write_atomically(options, (json.dumps(flags, indent=4) + "\n").encode())
+        with library_output(path) as output:
+            torch.save(content, output)
+    return files
+
+
+def official_files(path: Path) -> list[Path]:
+    """Return the files that ``export_official`` writes: ``path``, and ``opt.json`` beside it where it is a file."""
+    return [path] if is_stream(path) else [path, path.with_name(OPTIONS)]
 
 
 def official_weights(config: Config, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

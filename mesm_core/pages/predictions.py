@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from mesm_core.files import replacing, write_atomically
 from mesm_core.errors import OutputError
+from mesm_core.files import write_atomically
 from mesm_core.inference.asking import Reply
 from mesm_core.pages.page import axis, clock, lane, page, saliency_lane, section
 
@@ -38,10 +39,10 @@ def write_plot(path: Path, replies: Sequence[Reply], *, top: int, overwrite: boo
         OutputError: the file exists and ``overwrite`` is off.
     """
     if path.suffix.lower() == ".html":
-        write_atomically(path, _page(replies, top).encode(), overwrite=overwrite)
+        content = _page(replies, top).encode()
     else:
-        with replacing(path, overwrite=overwrite) as temporary:
-            _draw(temporary, replies, top, form=path.suffix.lower()[1:])
+        content = _drawn(replies, top, form=path.suffix.lower()[1:])
+    write_atomically(path, content, overwrite=overwrite)
 
 
 def _page(replies: Sequence[Reply], top: int) -> str:
@@ -60,7 +61,7 @@ def _answer(reply: Reply, top: int) -> str:
     return section(f"{reply.question.query}  ({reply.question.vid})", *parts)
 
 
-def _draw(path: Path, replies: Sequence[Reply], top: int, *, form: str) -> None:
+def _drawn(replies: Sequence[Reply], top: int, *, form: str) -> bytes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 2.2 * len(replies)), layout="constrained")
@@ -77,4 +78,6 @@ def _draw(path: Path, replies: Sequence[Reply], top: int, *, form: str) -> None:
         curve.set_yticks([])
         axes.set(xlim=(0, reply.duration), yticks=[], ylim=(-max(len(moments), 1) + 0.4, 0.6), xlabel="seconds")
         axes.set_title(f"{reply.question.query}  ({reply.question.vid})", loc="left", fontsize=10)
-    figure.savefig(path, format=form, dpi=150)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=form, dpi=150)
+    return picture.getvalue()

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mesm_core.errors import TextError
+from mesm_core.files import write_atomically
 from mesm_core.inputs import open_zip, reason, shown
 from mesm_core.text.clip import HEAD_WIDTH, ClipTextTransformer
 
@@ -85,11 +86,18 @@ def load_clip_text(path: Path, *, width: int | None = None) -> ClipTextTransform
     return model
 
 
-def write_clip_text(path: Path, weights: Mapping[str, Tensor], *, heads: int | None, activation: str) -> None:
-    """Write a text-only safetensors file (to a path that the caller made safe to write)."""
+def write_clip_text(
+    path: Path, weights: Mapping[str, Tensor], *, heads: int | None, activation: str, overwrite: bool = False
+) -> None:
+    """Write a text-only safetensors file.
+
+    Raises:
+        OutputError: the file exists and ``overwrite`` is off, or it cannot be written.
+    """
     width = weights["positional_embedding"].shape[1]
     about = {"format": FORMAT, "heads": str(heads or max(width // HEAD_WIDTH, 1)), "activation": activation}
-    save_file({name: value.contiguous().clone() for name, value in weights.items()}, path, metadata=about)
+    content = save({name: value.contiguous().clone() for name, value in weights.items()}, metadata=about)
+    write_atomically(path, content, overwrite=overwrite)
 
 
 def text_tower(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

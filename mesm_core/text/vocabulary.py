@@ -15,6 +15,7 @@ import numpy as np
 
 from mesm_core.data import hdf5
 from mesm_core.errors import TextError
+from mesm_core.files import library_output
 from mesm_core.inputs import follow, open_hdf5, read_bytes, reading, reason
 from mesm_core.text.encoder import normalise, refuse_empty
 from mesm_core.text.glove import glove_vectors
@@ -51,9 +52,13 @@ def build_vocabulary(path: Path, sentences: Iterable[Iterable[str]], *, dim: int
     return Vocabulary(tuple(words), tuple(counts[w] for w in words), np.stack([found[w] for w in words]))
 
 
-def write_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
-    """Write a vocabulary as HDF5 (to a path that the caller made safe to write)."""
-    with h5py.File(path, "w") as file:
+def write_vocabulary(path: Path, vocabulary: Vocabulary, *, overwrite: bool = False) -> None:
+    """Write a vocabulary as HDF5.
+
+    Raises:
+        OutputError: the file exists and ``overwrite`` is off, or it cannot be written.
+    """
+    with library_output(path, overwrite=overwrite) as output, h5py.File(output, "w") as file:
         file["words"] = np.array([word.encode() for word in vocabulary.words], dtype=object)
         file["counts"] = np.array(vocabulary.counts, np.int64)
         file["vectors"] = vocabulary.vectors

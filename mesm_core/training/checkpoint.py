@@ -14,9 +14,10 @@ import safetensors.torch
 import torch
 
 from mesm_core import __version__
-from mesm_core.files import refuse_existing, replacing, write_atomically
 from mesm_core.errors import CheckpointError, OutputError
+from mesm_core.files import library_output, together, write_atomically
 from mesm_core.inputs import open_zip, read_json, reason, shown
+from mesm_core.places import refuse_existing
 from mesm_core.training.soundness import check_content
 
 WEIGHTS, SETTINGS, REST = "model.safetensors", "config.json", "checkpoint.json"
@@ -51,10 +52,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         OutputError: it could not be written; what was there before is as it was.
     """
     content = {"format": FORMAT, "version": VERSION, "mesm": __version__, **vars(checkpoint)}
-    with replacing(path) as temporary:
+    with library_output(path) as file:
         try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # torch's writer does not say OSError where the disk is full
+            torch.save(content, file)
+        except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise OutputError(f"{path} could not be written: {reason}", hint="Is the disk full?") from error
 
@@ -66,9 +67,9 @@ def write_export(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = Fals
     the folder wherever it reads a checkpoint.
 
     Raises:
-        OutputError: a file exists and ``overwrite`` is off, or the folder cannot be written.
+        OutputError: a file exists and ``overwrite`` is off, or one cannot be written; none is written then.
     """
-    paths = [folder / name for name in (WEIGHTS, SETTINGS, REST)]
+    paths = export_files(folder)
     for path in paths:
         refuse_existing(path, overwrite=overwrite)
     tensors = {f"model.{name}": value.contiguous() for name, value in checkpoint.model.items()}
@@ -84,11 +85,16 @@ def write_export(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = Fals
         "metrics": checkpoint.metrics,
         "facts": checkpoint.facts,
     }
-    with replacing(paths[0]) as temporary:
-        safetensors.torch.save_file(tensors, temporary)
-    write_atomically(paths[1], (json.dumps(checkpoint.config, indent=2) + "\n").encode())
-    write_atomically(paths[2], (json.dumps(rest, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
+    with together():
+        write_atomically(paths[0], safetensors.torch.save(tensors))
+        write_atomically(paths[1], (json.dumps(checkpoint.config, indent=2) + "\n").encode())
+        write_atomically(paths[2], (json.dumps(rest, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
     return paths
+
+
+def export_files(folder: Path) -> list[Path]:
+    """Return the files that ``write_export`` writes to a folder."""
+    return [folder / name for name in (WEIGHTS, SETTINGS, REST)]
 
 
 def read_export(folder: Path) -> Checkpoint:
@@ -108,7 +114,9 @@ def read_export(folder: Path) -> Checkpoint:
         read_json(folder / name, error=CheckpointError, hint=hint, surrogates=True) for name in (SETTINGS, REST)
     )
     if not isinstance(rest, dict) or not isinstance(rest.get("text", {}), dict):
-        raise CheckpointError(f"{folder} is not an exported checkpoint that mesm can read: its {REST} is odd.", hint=hint)
+        raise CheckpointError(
+            f"{folder} is not an exported checkpoint that mesm can read: its {REST} is odd.", hint=hint
+        )
     parts: dict[str, dict[str, Any]] = {"model": {}, "text": dict(rest.get("text", {}))}
     for name, value in tensors.items():
         part, _, rest_of_name = name.partition(".")
@@ -173,7 +181,8 @@ def checkpoint_from(content: Any, path: Path) -> Checkpoint:
     version = content.get("version")
     if isinstance(version, int) and version > VERSION:
         raise CheckpointError(
-            f"{path} was written by a newer mesm ({shown(content.get('mesm'))}).", hint="Install that version, or a later one."
+            f"{path} was written by a newer mesm ({shown(content.get('mesm'))}).",
+            hint="Install that version, or a later one.",
         )
     names = Checkpoint.__dataclass_fields__
     absent = [name for name in ("version", *names) if name not in content and name != "facts"]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mesm_core.files import write_atomically
 from mesm_core.errors import CheckpointError, DataError, OutputError
+from mesm_core.files import append_line, make_folder, write_atomically
 from mesm_core.inputs import parse_json, read_text
+from mesm_core.places import could_not_write, explained
 from mesm_core.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mesm_core.training.soundness import check_training
 
@@ -43,18 +44,30 @@ def prepare_directory(directory: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: it holds a run and ``overwrite`` is off, or it cannot be written.
     """
-    leftovers = [path for pattern in _OURS for path in directory.glob(pattern)]
+    leftovers = run_files(directory)
     if leftovers and not overwrite:
         raise OutputError(
             f"{directory} already holds a run.",
             hint=f"Go on with it: --resume {directory}. Replace it: --overwrite. Keep both: --name ANOTHER.",
         )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
+    with explained(directory):
         for path in leftovers:
             path.unlink()
-    except OSError as error:
-        raise OutputError(f"{directory} cannot be written: {error.strerror}.") from error
+
+
+def run_files(directory: Path) -> list[Path]:
+    """Return the files of a run that are in a directory: what ``prepare_directory`` removes, and a run writes."""
+    return [path for pattern in _OURS for path in directory.glob(pattern)]
+
+
+def remove_run(directory: Path) -> None:
+    """Remove what a run wrote; other files and a folder that holds them stay."""
+    with explained(directory):
+        for path in run_files(directory):
+            path.unlink()
+        with suppress(OSError):
+            (directory / PREDICTIONS).rmdir()
 
 
 @contextmanager
@@ -65,22 +78,30 @@ def claimed(directory: Path) -> Iterator[None]:
         OutputError: another process holds it, or it cannot be written.
     """
     lock = FileLock(directory / LOCK)
+    made = make_folder(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise OutputError(
             f"Another process is training in {directory}.", hint="Wait for it, or give this run another --name."
         ) from None
     except OSError as error:
-        raise OutputError(f"{directory} cannot be written: {error.strerror}.") from error
+        _remove_empty(directory, made)
+        raise could_not_write(directory / LOCK, error) from error
     try:
         yield
     finally:
-        if [path.name for path in directory.iterdir()] == [LOCK]:  # nothing came of it
-            (directory / LOCK).unlink(missing_ok=True)
-            directory.rmdir()
+        _remove_empty(directory, made)
         lock.release()
+
+
+def _remove_empty(directory: Path, made: list[Path]) -> None:
+    """Remove a run's folder of which nothing came, and the folders that were made for it."""
+    if {path.name for path in directory.iterdir()} <= {LOCK}:
+        (directory / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):
+            for folder in made or [directory]:
+                folder.rmdir()
 
 
 def in_use(directory: Path) -> bool:
@@ -104,12 +125,13 @@ def save_last(directory: Path, checkpoint: Checkpoint, *, keep: int) -> None:
     """
     fresh = directory / "last.new.pt"
     save_checkpoint(fresh, checkpoint)
-    # From the oldest on, so that a kill between two renames loses none.
-    for age in range(keep - 1, 0, -1):
-        before = directory / (LAST if age == 1 else _OLDER.format(age - 1))
-        if before.exists():
-            before.replace(directory / _OLDER.format(age))
-    fresh.replace(directory / LAST)
+    with explained(directory / LAST):
+        # From the oldest on, so that a kill between two renames loses none.
+        for age in range(keep - 1, 0, -1):
+            before = directory / (LAST if age == 1 else _OLDER.format(age - 1))
+            if before.exists():
+                before.replace(directory / _OLDER.format(age))
+        fresh.replace(directory / LAST)
 
 
 def load_last(directory: Path) -> tuple[Checkpoint, list[str]]:
@@ -152,11 +174,7 @@ def append_record(directory: Path, record: Mapping[str, Any]) -> None:
     Raises:
         OutputError: it could not be written.
     """
-    try:
-        with (directory / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-    except OSError as error:
-        raise OutputError(f"{directory / METRICS} could not be written: {error.strerror}.") from error
+    append_line(directory / METRICS, json.dumps(record))
 
 
 def read_records(directory: Path) -> list[dict[str, Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from mesm_core.errors import ConfigError
+from mesm_core.places import explained
 
 
 class Logger(Protocol):
@@ -27,17 +29,36 @@ class TensorBoard:
     def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory))
+        self._path = directory / "events.out.tfevents"
+        self._hook, threading.excepthook = threading.excepthook, self._silent
+        with explained(self._path):
+            self._writer = SummaryWriter(str(directory))
 
     def write(self, scalars: Mapping[str, float], epoch: int) -> None:
-        """Keep the numbers of an epoch."""
-        for name, value in scalars.items():
-            self._writer.add_scalar(name, value, epoch)
-        self._writer.flush()
+        """Keep the numbers of an epoch.
+
+        Raises:
+            OutputError: they could not be written.
+        """
+        with explained(self._path):
+            for name, value in scalars.items():
+                self._writer.add_scalar(name, value, epoch)
+            self._writer.flush()
 
     def close(self) -> None:
-        """Finish writing."""
-        self._writer.close()
+        """Finish writing.
+
+        Raises:
+            OutputError: the rest could not be written.
+        """
+        threading.excepthook = self._hook
+        with explained(self._path):
+            self._writer.close()
+
+    def _silent(self, args: threading.ExceptHookArgs) -> None:
+        """Keep the writer's thread from printing an error that ``write`` raises."""
+        if not isinstance(args.exc_value, OSError):
+            self._hook(args)
 
 
 class Wandb:

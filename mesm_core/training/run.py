@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from mesm_core.training.directory import (
     append_record,
     drop_records_after,
     load_last,
+    remove_run,
     save_last,
     write_json,
 )
@@ -117,6 +118,7 @@ class Run:
         self._batches = config.train.accumulate * team.world
         self._stopping = False
         self._saved = time.monotonic()
+        self._kept = False
         self._problems: list[str] = []
         if resume:
             checkpoint, self._problems = load_last(directory)
@@ -140,7 +142,7 @@ class Run:
         yield from self._encode_text()
         settings = self.config.model_dump(mode="json")
         first_epoch = self.progress.epoch + 1
-        with ExitStack() as stack:
+        with self._nothing_begun(), ExitStack() as stack:
             record, loggers = None, []
             self._save_progress()  # from here on a killed run can be resumed
             if self.team.leads:
@@ -168,6 +170,17 @@ class Run:
                 raise
             if record is not None:
                 record.write(_ending(end))
+
+    @contextmanager
+    def _nothing_begun(self) -> Iterator[None]:
+        """Leave no folder of a new run that could not be written before any of its training was saved."""
+        try:
+            yield
+        except OutputError:
+            if self.team.leads and not self._resumed and not self._kept:
+                with suppress(OutputError):
+                    remove_run(self.directory)
+            raise
 
     def _epochs(self, model: nn.Module, loggers: list[Logger]) -> Iterator[Event]:
         train, progress = self.config.train, self.progress
@@ -323,6 +336,7 @@ class Run:
             progress = self.progress.state(shares, batches=self._batches)
             training = {"optimizer": self.optimizer.state_dict(), **progress}
             save_last(self.directory, self._checkpoint(metrics or {}, training=training), keep=self.config.train.keep)
+            self._kept = self._kept or self.progress.epoch + self.progress.step > 0
         self._saved = time.monotonic()
 
     def _checkpoint(self, metrics: Mapping[str, Any], *, training: dict[str, Any]) -> Checkpoint:

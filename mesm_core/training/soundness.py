@@ -127,7 +127,9 @@ def _check_facts(facts: Mapping[str, Any], path: Path) -> None:
 def _is_share(share: object) -> bool:
     if not isinstance(share, dict) or not _is_count(share.get("queries")) or not isinstance(share.get("sums"), dict):
         return False
-    return all(isinstance(name, str) and is_sound(value) and value.numel() == 1 for name, value in share["sums"].items())
+    return all(
+        isinstance(name, str) and is_sound(value) and value.numel() == 1 for name, value in share["sums"].items()
+    )
 
 
 def _is_count(value: object) -> bool:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from mesm_core.files import replacing, write_atomically
 from mesm_core.errors import CheckpointError, FeatureError, MesmError, OutputError, TextError
+from mesm_core.files import replacing, write_atomically
 from mesm_core.inference.asking import Question, Reply, load_asker
 from mesm_core.inference.predictor import Asked, MomentRetriever
 from mesm_core.inference.scoring import load_for_scoring, score_checkpoint
@@ -277,5 +277,5 @@ def test_files_are_whole_or_absent(tmp_path: Path) -> None:
         write_atomically(target, b"new", overwrite=False)
     with pytest.raises(OutputError, match="is a folder"):
         write_atomically(tmp_path, b"new")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="could not be written"):
         write_atomically(target / "below", b"new")

@@ -1,0 +1,135 @@
+"""The file that a conversion writes to while it lasts: OUT.part, which a killed conversion leaves to go on with."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mesm_core.data.rawcopy import raw_array
+from mesm_core.errors import OutputError
+from mesm_core.files import make_folder
+from mesm_core.places import (
+    could_not_write,
+    explained,
+    is_stream,
+    need_room,
+    real_path,
+    refuse_existing,
+    refuse_inputs,
+)
+from mesm_core.unfailing import UnfailingFile
+
+LOOKED_AT = 8
+
+
+class WorkFile:
+    """``OUT.part``: new, or what an earlier conversion left, or with ``resume`` the finished OUT to add to.
+
+    Args:
+        out: the HDF5 file to be; inputs: files that are read; needs: about how many bytes it takes, or None.
+
+    Raises:
+        OutputError: ``out`` is an input, a device, or there while neither ``overwrite`` nor ``resume`` is on; an
+            earlier conversion's rest is there; there is no room. Nothing is changed then.
+    """
+
+    def __init__(self, out: Path, inputs: Sequence[Path], needs: int | None, *, overwrite: bool, resume: bool) -> None:
+        self._out, self._needs, self._resume = out, needs, resume
+        if is_stream(out):
+            raise OutputError(f"{out} is a device or a pipe, and HDF5 needs a file.", hint="Give the name of a file.")
+        with explained(out):
+            self._real = real_path(out)
+            self._path = self._real.with_name(self._real.name + ".part")
+            refuse_inputs([out, self._path], inputs)
+            refuse_existing(out, overwrite=overwrite or resume)
+            refuse_existing(self._path, overwrite=True)
+            left = self._path.exists()
+            if left and not resume and not overwrite:
+                raise OutputError(
+                    f"{self._path} is left of an earlier conversion.",
+                    hint="Finish it: --resume. Start over: --overwrite.",
+                )
+            self._adds = resume and not left and self._real.exists()
+            if self._adds and not h5py.is_hdf5(self._real):
+                raise OutputError(f"{out} is not an HDF5 file, so nothing can be added to it.")
+            if needs is not None:
+                there = self._real if self._adds else self._path
+                need_room(out, needs, freed=there.stat().st_size if there.exists() else 0)
+            self._fresh = not left and not self._adds
+            self._made = make_folder(self._real.parent)
+            if left and not resume:
+                self._path.unlink()
+                self._fresh = True
+            if self._adds:
+                self._real.replace(self._path)
+
+    @contextmanager
+    def written(self) -> Iterator[UnfailingFile]:
+        """Yield the file to write to.
+
+        Raises:
+            OutputError: it could not be written; a new file is removed then, an earlier one is where it was.
+        """
+        try:
+            with UnfailingFile(self._path, "x+b" if self._fresh else "r+b", undo=not self._fresh) as target:
+                self._lock(target)
+                try:
+                    yield target
+                    target.check()
+                except Exception:
+                    target.restore()
+                    raise
+        except OSError as error:
+            told = could_not_write(self._out, error, needs=self._needs, temporary=self._path if self._fresh else None)
+            self.give_back()
+            if self._resume and self._path.exists():
+                told.hint = f"{told.hint or ''} What was written before is in {self._path}: --resume goes on.".strip()
+            raise told from error
+        except Exception:
+            self.give_back()
+            raise
+
+    def take_place(self) -> None:
+        """Make it the finished file."""
+        with explained(self._out):
+            self._path.replace(self._real)
+
+    def give_back(self) -> None:
+        """Remove a new file; put a finished one that was to be added to back in its place."""
+        with explained(self._out):
+            if self._adds:
+                self._path.replace(self._real)
+            elif self._fresh:
+                self._path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    for folder in self._made:
+                        folder.rmdir()
+
+    def _lock(self, target: UnfailingFile) -> None:
+        try:
+            fcntl.flock(target.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"Another process is writing {self._path}.", hint="Wait for it to end.") from None
+        except OSError:
+            return  # a file system without locks
+
+
+def about_size(videos: Iterable[Sequence[Path]], dtype: str | None) -> int | None:
+    """Return about how many bytes the datasets of videos take, or None where the files do not tell.
+
+    They are taken to be like the first that can be copied as it is.
+
+    Args:
+        videos: files of each; dtype: what they are converted to, or None for as they are.
+    """
+    paths = [path for files in videos for path in files]
+    like = next((raw for raw in map(raw_array, paths[:LOOKED_AT]) if raw is not None), None)
+    if like is None:
+        return None
+    scale = 1.0 if dtype is None else np.dtype(dtype).itemsize / like.dtype.itemsize
+    return round(scale * sum(path.stat().st_size for path in paths if path.is_file()))
