@@ -117,6 +117,8 @@ def predict(
             text=glove or clip,
             device=device,
         )
+        for warning in asker.warnings:
+            render.warn(warning)
         replies = asker.answer(questions, nms=nms, independent=independent)
         if output is not None:
             replies = _written(stack, replies, output, top=top, overwrite=overwrite)

@@ -86,9 +86,12 @@ def read_questions(
 
 
 class Asker:
-    """A checkpoint with the features of the videos it is asked about."""
+    """A checkpoint with the features of the videos it is asked about; ``warnings``: as the checkpoint's."""
 
-    def __init__(self, retriever: MomentRetriever, features: FeatureStore, annotations: Path) -> None:
+    def __init__(
+        self, retriever: MomentRetriever, features: FeatureStore, annotations: Path, *, warnings: Sequence[str] = ()
+    ) -> None:
+        self.warnings = tuple(warnings)
         self._retriever = retriever
         self._features = features
         self._annotations = annotations
@@ -159,7 +162,7 @@ def load_asker(
     config = resolve([Layer(str(path), checkpoint.config)])
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
     retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
-    return Asker(retriever, build_features(config, paths), paths.annotations)
+    return Asker(retriever, build_features(config, paths), paths.annotations, warnings=checkpoint.warnings)
 
 
 def annotated_durations(retriever: MomentRetriever, folder: Path) -> dict[str, float]:

@@ -28,7 +28,11 @@ CHANGEABLE = ("eval.", "data.")
 
 @dataclass(frozen=True)
 class Job:
-    """A checkpoint and the split it is to be scored on; ``warnings``: how its data differs from that of training."""
+    """A checkpoint and the split it is to be scored on.
+
+    ``warnings``: flags of a published checkpoint that are not carried out, and how its data differs from that of
+    training.
+    """
 
     retriever: MomentRetriever
     dataset: MomentDataset
@@ -72,7 +76,8 @@ def load_for_scoring(
     known = None
     if published is not None and (truth is not None or (paths.annotations / published).is_file()):
         known = match_truth(built.dataset.queries, paths.annotations / published)
-    warnings = tuple(differences(checkpoint.facts, data_facts(built.dataset))) if checkpoint.facts else ()
+    differing = differences(checkpoint.facts, data_facts(built.dataset)) if checkpoint.facts else []
+    warnings = (*checkpoint.warnings, *differing)
     return Job(retriever, built.dataset, chosen, checkpoint.epoch, built.missing, known, warnings)
 
 

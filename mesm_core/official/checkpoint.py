@@ -12,7 +12,7 @@ import torch
 
 from mesm_core.build import ENDPOINT_CHANNELS, build_model
 from mesm_core.errors import CheckpointError
-from mesm_core.official.config import config_from_flags
+from mesm_core.official.config import config_from_flags, flag_warnings
 from mesm_core.official.names import rename
 from mesm_core.training.checkpoint import WEIGHTS, Checkpoint, checkpoint_from, load_content, read_export
 
@@ -22,26 +22,36 @@ _WIDTH_OF = "input_vid_proj.0.LayerNorm.weight"
 def load_any_checkpoint(path: Path) -> Checkpoint:
     """Return a checkpoint of ours, also an exported one, or of the published implementation (``model_test_best.ckpt``).
 
-    The published files hold no text encoder and no paths: ``text`` and ``paths`` are empty then. Of their pickled
-    content only ``argparse.Namespace`` is admitted besides tensors and plain values; no code is run.
+    The published files hold no text encoder and no paths: ``text`` and ``paths`` are empty then. Their flags that are
+    not carried out are in ``warnings``. Of their pickled content only ``argparse.Namespace`` is admitted besides
+    tensors and plain values; no code is run.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or neither; ConfigError: its dataset is unknown.
+        CheckpointError: the file is missing, damaged, or neither.
+        ConfigError: its dataset is unknown, or its flags ask for a computation that is not supported.
     """
     if (path / WEIGHTS).is_file():
         return read_export(path)
     with torch.serialization.safe_globals([argparse.Namespace]):
         content = load_content(path)
-    if isinstance(content, dict) and _WIDTH_OF in (content.get("model") or {}):
-        return _from_official(content, path)
+    weights = content.get("model") if isinstance(content, dict) else None
+    if isinstance(weights, dict) and _WIDTH_OF in weights:
+        return _from_official(content, weights, path)
     return checkpoint_from(content, path)
 
 
-def _from_official(content: Mapping[str, Any], path: Path) -> Checkpoint:
-    weights = content["model"]
-    config = config_from_flags(
-        _flags(content, path), source=str(path), video_dim=len(weights[_WIDTH_OF]) - ENDPOINT_CHANNELS
-    )
+def _from_official(content: Mapping[str, Any], weights: Mapping[str, Any], path: Path) -> Checkpoint:
+    flags, source = _flags(content, path)
+    width = _input_width(weights, path)
+    video_dim = width - ENDPOINT_CHANNELS
+    told = flags.get("v_feat_dim", width)
+    config = config_from_flags(flags, source=source, video_dim=video_dim)
+    # opt.json has the features' width, the checkpoint's own flags that of the weights.
+    if told not in (video_dim, width):
+        raise CheckpointError(
+            f"{source} says v_feat_dim {told}, but the weights of {path} take features {video_dim} wide.",
+            hint="Is its opt.json that of another run?",
+        )
     expected = build_model(config.model, classes=config.text.classes, max_words=config.dataset.max_words).state_dict()
     renamed = rename(weights, keep=expected)
     missing = [name for name in expected if name not in renamed]
@@ -50,23 +60,33 @@ def _from_official(content: Mapping[str, Any], path: Path) -> Checkpoint:
             f"{path} lacks {len(missing)} of the {len(expected)} weights its settings ask for, e.g. {missing[0]}.",
             hint="Is its opt.json that of another run?",
         )
+    epoch = content.get("epoch")
     return Checkpoint(
         config=config.model_dump(mode="json"),
         model=renamed,
         text={},
         paths={},
-        epoch=int(content.get("epoch") or 0) + 1,
+        epoch=(epoch if isinstance(epoch, int) else 0) + 1,
         metrics={},
+        warnings=flag_warnings(flags, source=source),
     )
 
 
-def _flags(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the run's flags: those in the checkpoint, else those of ``opt.json`` beside it."""
+def _input_width(weights: Mapping[str, Any], path: Path) -> int:
+    """Return the width of the first projection's input: that of the features with the endpoint channels."""
+    first = weights[_WIDTH_OF]
+    if not isinstance(first, torch.Tensor) or first.dim() != 1 or len(first) <= ENDPOINT_CHANNELS:
+        raise CheckpointError(f"{path} is damaged: its weights '{_WIDTH_OF}' are not a vector of features.")
+    return len(first)
+
+
+def _flags(content: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], str]:
+    """Return the run's flags, those in the checkpoint, else those of ``opt.json`` beside it; and where they stood."""
     options = content.get("opt")
     if isinstance(options, argparse.Namespace):
-        return vars(options)
+        options = vars(options)
     if isinstance(options, dict):
-        return options
+        return {str(flag): value for flag, value in options.items()}, str(path)
     beside = path.with_name("opt.json")
     if not beside.is_file():
         raise CheckpointError(f"{path} holds no settings.", hint="Put the run's opt.json beside it.")
@@ -74,4 +94,6 @@ def _flags(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
         flags = json.loads(beside.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{beside} is not readable JSON: {error}") from error
-    return dict(flags)
+    if not isinstance(flags, dict):
+        raise CheckpointError(f"{beside} holds no settings.", hint="Put the run's opt.json beside the checkpoint.")
+    return flags, str(beside)

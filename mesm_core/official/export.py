@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mesm_core.build import build_model
-from mesm_core.config.load import Layer, resolve
+from mesm_core.build import ENDPOINT_CHANNELS, build_model
+from mesm_core.config.load import Layer, flatten, resolve
 from mesm_core.config.schema import Config
 from mesm_core.files import refuse_existing, replacing, write_atomically
-from mesm_core.official.config import flags_of
+from mesm_core.official.config import config_from_flags, flags_of
 from mesm_core.official.names import to_official
 from mesm_core.training.checkpoint import Checkpoint
 
@@ -25,7 +25,9 @@ _POSITIONS = "txt_position_embed."
 def export_official(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> list[Path]:
     """Write ``path`` (a ``.ckpt``) and ``opt.json`` beside it, and return both.
 
-    The published files hold no text encoder, so neither does this one.
+    The published files hold no text encoder, so neither does this one. As in theirs, ``v_feat_dim`` counts the two
+    endpoint channels in the checkpoint's own flags, but not in ``opt.json``. ``settings_lost`` tells what the format
+    has no flags for.
 
     Raises:
         OutputError: a file exists and ``overwrite`` is off.
@@ -38,12 +40,24 @@ def export_official(checkpoint: Checkpoint, path: Path, *, overwrite: bool = Fal
     content = {
         "model": official_weights(config, checkpoint.model),
         "epoch": max(checkpoint.epoch - 1, 0),
-        "opt": argparse.Namespace(**flags),
+        "opt": argparse.Namespace(**flags | {"v_feat_dim": flags["v_feat_dim"] + ENDPOINT_CHANNELS}),
     }
     write_atomically(options, (json.dumps(flags, indent=4) + "\n").encode())
     with replacing(path) as temporary:
         torch.save(content, temporary)
     return [path, options]
+
+
+def settings_lost(checkpoint: Checkpoint) -> list[str]:
+    """Return the settings, ``key = value``, that a reader of the published format would not have back.
+
+    The format has no flags for them, so its readers take the dataset's usual values.
+    """
+    config = resolve([Layer("checkpoint", checkpoint.config)])
+    again = config_from_flags(flags_of(config, checkpoint.paths), source=OPTIONS)
+    usual = dict(flatten(again.model_dump(mode="json")))
+    kept = flatten(config.model_dump(mode="json"))
+    return [f"{key} = {value}" for key, value in kept if usual.get(key) != value]
 
 
 def official_weights(config: Config, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
