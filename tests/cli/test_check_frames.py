@@ -32,7 +32,6 @@ def test_features_of_other_videos(mesm, trained: Trained, tmp_path: Path, clip_l
     assert level == "error"
     assert "of 14 videos have frames that contradict their durations at 0." in message
     assert "the features of other videos?" in message
-    assert found["features.hdf5 rate"][0] == "ok"
     table = mesm(
         *["prepare", "check", "--dataset", "tacos", "--data-dir", trained.root, "--glove", trained.paths.text],
         *[*FIXED, "--features", features],
