@@ -84,6 +84,22 @@ Set = Annotated[
         rich_help_panel=SETTINGS,
     ),
 ]
+
+
+def check_nms(value: float | None) -> float | None:
+    """Return a threshold of temporal NMS: in (0, 1], or -1 for none.
+
+    Raises:
+        typer.BadParameter: it is another number.
+    """
+    if value is None or value == -1 or 0 < value <= 1:
+        return value
+    raise typer.BadParameter(f"{value:g} is neither an overlap in (0, 1] nor -1 for none", param_hint="--nms")
+
+
+Nms = Annotated[
+    float, typer.Option("--nms", help="Temporal NMS at this overlap, in (0, 1]; -1 for none.", callback=check_nms)
+]
 Device = Annotated[
     str,
     typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."),

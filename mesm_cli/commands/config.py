@@ -57,12 +57,17 @@ def import_(
 ) -> None:
     """Print the published implementation's JSON config as a TOML file of ours.
 
+    Flags that ask for a computation that is not supported are refused; those that have no effect here are warned of.
+
     Example: mesm config import config.json > mine.toml; then mesm train --config mine.toml
     """
     from mesm_core.config.load import file_layer
-    from mesm_core.official.config import config_from_flags
+    from mesm_core.official.config import config_from_flags, flag_warnings
 
-    values = config_from_flags(file_layer(file).values, source=str(file)).model_dump(mode="json")
+    flags = file_layer(file).values
+    values = config_from_flags(flags, source=str(file)).model_dump(mode="json")
+    for warning in flag_warnings(flags, source=str(file)):
+        render.warn(warning)
     if json_:
         render.data(values)
     else:

@@ -30,14 +30,19 @@ def export(
     mesm export runs/tacos-default/best.pt model_best.ckpt --official
     """
     from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
-    from mesm_core.official.export import export_official, official_files
+    from mesm_core.official.export import export_official, official_files, settings_lost
     from mesm_core.places import refuse_inputs
     from mesm_core.training.checkpoint import export_files, write_export
 
     refuse_inputs(official_files(out) if official else export_files(out), checkpoint_files(checkpoint))
     loaded = load_any_checkpoint(checkpoint)
     write = export_official if official else write_export
+    lost = settings_lost(loaded) if official else []
     files = write(loaded, out, overwrite=overwrite)
+    for warning in loaded.warnings:
+        render.warn(warning)
+    if lost:
+        render.warn(f"The published format has no flags for these settings: {', '.join(lost)}")
     if json_:
         render.data({"files": [str(path) for path in files]})
         return

@@ -119,6 +119,8 @@ def predict(
             text=glove or clip,
             device=device,
         )
+        for warning in asker.warnings:
+            render.warn(warning)
         asked = STDIN if not sentences and queries in (None, PIPE) else queries
         refuse_inputs(outputs, [*asker.inputs, asked])
         replies = asker.answer(questions, nms=nms, independent=independent)

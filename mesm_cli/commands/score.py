@@ -39,9 +39,8 @@ Truth = Annotated[
 SplitOption = Annotated[
     str | None, typer.Option("--split", help="With --dataset: the split that is the truth.", show_default=False)
 ]
-Nms = Annotated[float, typer.Option("--nms", help="Temporal NMS at this overlap first; -1 for none.")]
 Ci = Annotated[bool, typer.Option("--ci", help="Add bootstrap 95% intervals of the main figures.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap.")]
 PerQuery = Annotated[
     Path | None,
     typer.Option("--per-query", help="Write each query's IoU and AP as JSON lines, worst first.", show_default=False),
@@ -57,7 +56,7 @@ def score(
     split: SplitOption = None,
     data_dir: options.DataDir = None,
     annotations: options.AnnotationsDir = None,
-    nms: Nms = -1,
+    nms: options.Nms = -1,
     ci: Ci = False,
     seed: Seed = 0,
     per_query: PerQuery = None,
@@ -79,6 +78,7 @@ def score(
     from mesm_core.metrics.report import LENGTH_RANGES, SCORE_R1_THRESHOLDS, SUPERLONG
     from mesm_core.places import refuse_existing, refuse_inputs
 
+    truth, files = _check_files(files, truth, dataset, split=split, annotations=annotations)
     if per_query is not None:
         refuse_existing(per_query, overwrite=overwrite)
         refuse_inputs([per_query], [*files, truth])
@@ -92,10 +92,10 @@ def score(
         thresholds = config.eval.thresholds
         ranges = LENGTH_RANGES | (SUPERLONG if config.eval.superlong else {})
     else:
-        if truth is None and len(files) < 2:
-            raise typer.BadParameter("give predictions and the truth, or --dataset and --split", param_hint="TRUTH")
-        truth, files = (truth, files) if truth is not None else (files[-1], files[:-1])
         real = read_truth(truth)
+        if real.repairs:
+            made = ", ".join(f"{count} {what}" for what, count in real.repairs.items())
+            render.warn(f"{truth}: windows were repaired before scoring: {made}")
     scored = [
         score_submission(
             read_submission(file),
@@ -107,6 +107,8 @@ def score(
         )
         for file in files
     ]
+    for warning in (text for result in scored for text in result.warnings):
+        render.warn(warning)
     extras = _extras(scored, ci=ci, seed=seed)
     if per_query is not None:
         _write_per_query(per_query, scored, overwrite=overwrite)
@@ -115,6 +117,29 @@ def score(
         render.data(objects[0] if len(objects) == 1 else dict(zip(map(str, files), objects, strict=True)))
         return
     _show(scored, extras, real, format_)
+
+
+def _check_files(
+    files: list[Path], truth: Path | None, dataset: str | None, *, split: str | None, annotations: Path | None
+) -> tuple[Path | None, list[Path]]:
+    """Return the file of the truth, None with a dataset, and the submissions.
+
+    Raises:
+        typer.BadParameter: the options contradict each other, or one of them would have no effect.
+    """
+    if dataset is not None and truth is not None:
+        raise typer.BadParameter("the truth is a file or a dataset's split: give --truth or --dataset, not both")
+    if dataset is None:
+        for option, value in (("--split", split), ("--annotations", annotations)):
+            if value is not None:
+                raise typer.BadParameter("it needs --dataset NAME, whose annotations are the truth", param_hint=option)
+        if truth is None and len(files) < 2:
+            raise typer.BadParameter("give predictions and the truth, or --dataset and --split", param_hint="TRUTH")
+        truth, files = (truth, files) if truth is not None else (files[-1], files[:-1])
+    twice = [file for number, file in enumerate(files) if file in files[:number]]
+    if twice:
+        raise typer.BadParameter(f"{twice[0]} is given twice", param_hint="PREDICTIONS")
+    return truth, files
 
 
 def _extras(scored: list[Scored], *, ci: bool, seed: int) -> list[dict[str, Any]]:

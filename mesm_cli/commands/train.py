@@ -95,6 +95,8 @@ def train(
     overrides += ["train.compile=true"] if compile_ else []
     given = Given(data_dir, annotations, features or (), glove or clip)
     start = None if init is None else load_any_checkpoint(init)
+    for warning in () if start is None else start.warnings:
+        render.warn(warning)
     if resume is not None:
         if init or overwrite:
             raise ConfigError("--resume goes on with a run's own weights: leave out --init and --overwrite.")

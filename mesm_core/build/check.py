@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,9 @@ SAMPLED_VIDEOS = 8
 RATE_TOLERANCE = 0.15
 LENGTH_TOLERANCE = 3
 LARGE_VALUE = 1e3
+# Misfits that are a warning: a video may be damaged. More of them, and the features are those of other videos.
+FEW_VIDEOS = 2
+FEW_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def _features(
         widths.append(max(found))
         lengths.append({vid: shape[0] for vid, shape in flat.items()})
         yield _rate(f"{subject} rate", config, {vid: (length, durations[vid]) for vid, length in lengths[-1].items()})
+        yield frame_counts(f"{subject} frames", lengths[-1], durations)
         yield _values(f"{subject} values", sample)
     if len(widths) == len(paths.features) and widths:
         yield _width(config, paths, widths)
@@ -145,6 +149,53 @@ def _rate(subject: str, config: Config, videos: dict[str, tuple[int, float]]) ->
         message = f"{looks}, but {long} videos have more than max_frames = {config.dataset.max_frames}: moments shift"
         return Finding("warning", subject, message)
     return Finding("ok", subject, f"{looks}, clip_len {clip_len:g} fits")
+
+
+def frame_counts(subject: str, lengths: Mapping[str, int], durations: Mapping[str, float]) -> Finding:
+    """Return whether the videos' frame counts fit their durations, and where not, which do not.
+
+    All videos have the same frame rate but for rounding, whatever it is; a file may have cut its videos to a greatest
+    length, or drawn short ones out to a least one.
+
+    Args:
+        lengths: frames of each video; durations: seconds of each of them.
+
+    >>> seconds = {"a": 10.0, "b": 60.0, "c": 30.0, "d": 100.0}
+    >>> frame_counts("x", {"a": 20, "b": 119, "c": 140, "d": 200}, seconds).message
+    '1 of 4 videos have frames that contradict their durations at 2 frames/s: c has 140 for 30 s, not 60'
+    """
+    shortest, longest = min(lengths.values()), max(lengths.values())
+    ratios = {vid: length / durations[vid] for vid, length in lengths.items()}
+    uncut = [vid for vid, length in lengths.items() if shortest < length < longest] or list(lengths)
+    # Many cut videos spoil the median of all, many wrong ones that of the others: the better one is the rate.
+    rates = [float(np.median([ratios[vid] for vid in vids])) for vids in (uncut, lengths)]
+    misfits, rate = min(
+        ((_misfits(lengths, durations, rate, (shortest, longest)), rate) for rate in rates),
+        key=lambda found: len(found[0]),
+    )
+    if not misfits:
+        return Finding("ok", subject, f"they fit the durations of all {len(lengths)} videos at {rate:.2g} frames/s")
+    shown = [f"{vid} has {lengths[vid]} for {durations[vid]:.4g} s, not {rate * durations[vid]:.0f}" for vid in misfits]
+    message = (
+        f"{len(misfits)} of {len(lengths)} videos have frames that contradict their durations at {rate:.2g} frames/s: "
+        f"{listing(shown, limit=5)}"
+    )
+    if len(misfits) <= max(FEW_VIDEOS, FEW_SHARE * len(lengths)):
+        return Finding("warning", subject, message)
+    return Finding("error", subject, f"{message}; are these the features of other videos?")
+
+
+def _misfits(
+    lengths: Mapping[str, int], durations: Mapping[str, float], rate: float, limits: tuple[int, int]
+) -> list[str]:
+    """Return the videos whose frames do not fit their durations at a rate; ``limits``: least and greatest length."""
+    found = []
+    for vid, length in lengths.items():
+        expected = rate * durations[vid]
+        at_a_limit = (length == limits[1] and expected > length) or (length == limits[0] and expected < length)
+        if abs(length - expected) > max(LENGTH_TOLERANCE, RATE_TOLERANCE * expected) and not at_a_limit:
+            found.append(vid)
+    return found
 
 
 def _values(subject: str, sample: Sequence[np.ndarray]) -> Finding:

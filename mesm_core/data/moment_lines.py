@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from mesm_core.data.agreement import Agreement
 from mesm_core.data.annotations import (
     Annotations,
     is_number,
@@ -37,10 +38,12 @@ def read_lines(path: Path, *, strict: bool = False, source_of: bool = False) -> 
         source_of: group by the YouTube id of a ``vid`` that reads ``YOUTUBEID_start_end``.
 
     Raises:
-        DataError: a line is malformed, or an id comes twice; the message names the line.
+        DataError: a line is malformed or contradicts an earlier one (an id that comes twice, two durations of a
+            video, another number of annotators); the message names the line.
     """
     repairs: Counter[str] = Counter()
     queries: list[Query] = []
+    agreement = Agreement()
     seen: dict[Any, int] = {}
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
@@ -62,6 +65,7 @@ def read_lines(path: Path, *, strict: bool = False, source_of: bool = False) -> 
                 highlights=_highlights(record, where),
             )
         )
+        agreement.add(queries[-1], number, where)
     return Annotations(tuple(queries), +repairs)
 
 

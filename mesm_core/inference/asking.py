@@ -94,12 +94,21 @@ def _numbered(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
 
 
 class Asker:
-    """A checkpoint with the features of the videos it is asked about; ``inputs``: the files it was read from."""
+    """A checkpoint with the features of the videos it is asked about.
+
+    ``inputs``: the files it was read from; ``warnings``: the checkpoint's.
+    """
 
     def __init__(
-        self, retriever: MomentRetriever, features: FeatureStore, annotations: Path, *, inputs: Sequence[Path] = ()
+        self,
+        retriever: MomentRetriever,
+        features: FeatureStore,
+        annotations: Path,
+        *,
+        inputs: Sequence[Path] = (),
+        warnings: Sequence[str] = (),
     ) -> None:
-        self.inputs = tuple(inputs)
+        self.inputs, self.warnings = tuple(inputs), tuple(warnings)
         self._retriever = retriever
         self._features = features
         self._annotations = annotations
@@ -171,7 +180,8 @@ def load_asker(
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
     retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
     inputs = [*checkpoint_files(path), *data_files(config, paths)]
-    return Asker(retriever, build_features(config, paths), paths.annotations, inputs=inputs)
+    features_of = build_features(config, paths)
+    return Asker(retriever, features_of, paths.annotations, inputs=inputs, warnings=checkpoint.warnings)
 
 
 def annotated_durations(retriever: MomentRetriever, folder: Path) -> dict[str, float]:

@@ -31,7 +31,8 @@ CHANGEABLE = ("eval.", "data.")
 class Job:
     """A checkpoint and the split it is to be scored on.
 
-    ``warnings``: how its data differs from that of training; ``inputs``: the files it was read from.
+    ``warnings``: flags of a published checkpoint that are not carried out, and how its data differs from that of
+    training; ``inputs``: the files it was read from.
     """
 
     retriever: MomentRetriever
@@ -77,7 +78,7 @@ def load_for_scoring(
     known = None
     if published is not None and (truth is not None or (paths.annotations / published).is_file()):
         known = match_truth(built.dataset.queries, paths.annotations / published)
-    warnings = tuple(differences(checkpoint.facts, data_facts(built.dataset))) if checkpoint.facts else ()
+    differing = differences(checkpoint.facts, data_facts(built.dataset)) if checkpoint.facts else []
     inputs = [*checkpoint_files(path), *data_files(config, paths, [chosen])]
     inputs += [] if published is None else [paths.annotations / published]
     return Job(
@@ -87,7 +88,7 @@ def load_for_scoring(
         checkpoint.epoch,
         built.missing,
         known,
-        warnings=warnings,
+        warnings=(*checkpoint.warnings, *differing),
         inputs=tuple(inputs),
     )
 

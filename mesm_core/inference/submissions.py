@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mesm_core.data.annotations import Annotations, is_number, query_id, read_split
+from mesm_core.data.annotations import Annotations, query_id, read_split
 from mesm_core.data.moment_lines import read_lines
 from mesm_core.errors import DataError, listing
 from mesm_core.inference.tables import metric_tables
@@ -18,7 +19,11 @@ from mesm_core.inputs import parse_json, shown, text_lines
 from mesm_core.metrics.moments import MomentScores, score_moments
 from mesm_core.metrics.nms import temporal_nms
 from mesm_core.metrics.report import LENGTH_RANGES, R1_THRESHOLDS
-from mesm_core.types import Query
+from mesm_core.types import CLIP_SECONDS, Query
+
+# Saliency may be a few clips longer or shorter than the truth: features end a little before or after the video.
+FEW_CLIPS = 2
+SHARE_OF_CLIPS = 0.25
 
 Qid = int | str
 
@@ -34,12 +39,13 @@ class Submission:
 
 @dataclass(frozen=True)
 class Scored:
-    """A submission's tables, the queries in their order, and the windows that were scored."""
+    """A submission's tables, the queries in their order, the windows that were scored, and what a user should know."""
 
     submission: Submission
     tables: dict[str, Any]
     queries: tuple[Query, ...]
     predicted: tuple[np.ndarray, ...]
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def moments(self) -> MomentScores:
@@ -104,13 +110,48 @@ def score_submission(
         allow_partial: score the queries that both sides have.
 
     Raises:
-        DataError: query ids do not match; the message lists both sides.
+        DataError: query ids do not match (the message lists both sides), or an answer's saliency does not belong to
+            its video: far too many or too few scores.
     """
     queries = _matched(submission, truth, allow_partial=allow_partial)
     predicted = tuple(temporal_nms(submission.windows[_qid(q)], threshold=nms) for q in queries)
     answers = [submission.saliency[_qid(query)] for query in queries]
+    warnings = _saliency_warnings(submission.path, queries, answers)
     tables = metric_tables(queries, predicted, answers, thresholds=thresholds, ranges=ranges)
-    return Scored(submission, tables, queries, predicted)
+    return Scored(submission, tables, queries, predicted, tuple(warnings))
+
+
+def _saliency_warnings(path: Path, queries: Sequence[Query], answers: Sequence[np.ndarray | None]) -> list[str]:
+    """Return what is said of saliency that is missing, or has not one score a clip of the truth.
+
+    Raises:
+        DataError: there are far too many or too few scores.
+    """
+    marked = [(query, answer) for query, answer in zip(queries, answers, strict=True) if query.highlights is not None]
+    given = [(query, answer) for query, answer in marked if answer is not None]
+    if not given:
+        return []
+    if len(given) < len(marked):
+        missing = f"{len(marked) - len(given)} of {len(marked)} answers have no saliency"
+        return [f"{path}: {missing}, so highlights are not scored."]
+    padded = cut = 0
+    for query, answer in given:
+        clips, scores = int(query.duration / CLIP_SECONDS), len(answer)
+        # One score, or none, ranks nothing.
+        too_few = scores < FEW_CLIPS and clips > scores + 1
+        if too_few or abs(clips - scores) > max(FEW_CLIPS, SHARE_OF_CLIPS * clips):
+            raise DataError(
+                f"{path}: the answer to query {query.qid} has {scores} saliency scores for {clips} clips.",
+                hint=f"pred_saliency_scores has one score for every {CLIP_SECONDS} seconds of the video.",
+            )
+        padded += scores < clips
+        cut += scores > clips
+    if padded or cut:
+        return [
+            f"{path}: saliency was padded with 0 in {padded} queries and cut in {cut}, "
+            "to one score a clip, as the field's evaluator does."
+        ]
+    return []
 
 
 def _matched(submission: Submission, truth: Sequence[Query], *, allow_partial: bool) -> tuple[Query, ...]:
@@ -121,8 +162,8 @@ def _matched(submission: Submission, truth: Sequence[Query], *, allow_partial: b
     if (missing or unknown) and not allow_partial:
         raise DataError(
             f"{submission.path} does not answer the truth's queries.\n"
-            f"  {len(missing)} without an answer: {listing(sorted(missing, key=str)) or 'none'}\n"
-            f"  {len(unknown)} that the truth does not have: {listing(sorted(unknown, key=str)) or 'none'}",
+            f"  {len(missing)} without an answer: {listing(map(repr, sorted(missing, key=str))) or 'none'}\n"
+            f"  {len(unknown)} that the truth does not have: {listing(map(repr, sorted(unknown, key=str))) or 'none'}",
             hint="--allow-partial scores the queries that both have.",
         )
     if not both:
@@ -135,12 +176,14 @@ def _qid(query: Query) -> Qid:
 
 
 def _windows(rows: Any, where: str) -> np.ndarray:
-    try:
-        if any(len(row) != 3 for row in rows):
-            raise DataError(f"{where}: windows are rows of [start, end, score]; a score is missing.")
-        windows = np.array(rows, float).reshape(-1, 3)
-    except (TypeError, ValueError, OverflowError):
-        raise DataError(f"{where}: windows are rows of [start, end, score].") from None
+    if not isinstance(rows, list):
+        raise DataError(f"{where}: windows are rows of [start, end, score].")
+    if any(isinstance(row, list) and len(row) == 2 for row in rows):
+        raise DataError(f"{where}: windows are rows of [start, end, score]; a score is missing.")
+    numbers = [_numbers(row) for row in rows]
+    if any(row is None or len(row) != 3 for row in numbers):
+        raise DataError(f"{where}: windows are rows of [start, end, score], three numbers each.")
+    windows = np.array(numbers, float).reshape(-1, 3)
     if not np.isfinite(windows).all():
         raise DataError(f"{where}: a window or its score is not finite.")
     if (windows[:, 1] < windows[:, 0]).any():
@@ -152,6 +195,17 @@ def _windows(rows: Any, where: str) -> np.ndarray:
 def _saliency(scores: Any, where: str) -> np.ndarray | None:
     if scores is None:
         return None
-    if not isinstance(scores, list) or not all(map(is_number, scores)):
+    numbers = _numbers(scores)
+    if numbers is None or not all(map(math.isfinite, numbers)):
         raise DataError(f"{where}: pred_saliency_scores must be a list of finite numbers.")
-    return np.array(scores, float)
+    return np.array(numbers)
+
+
+def _numbers(values: Any) -> list[float] | None:
+    """Return a JSON list's numbers, or None where it is no list or holds anything else, such as true or text."""
+    if not isinstance(values, list) or not set(map(type, values)) <= {int, float}:
+        return None
+    try:
+        return [float(value) for value in values]
+    except OverflowError:
+        return None

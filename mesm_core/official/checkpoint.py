@@ -12,7 +12,7 @@ import torch
 from mesm_core.build import ENDPOINT_CHANNELS, build_model
 from mesm_core.errors import CheckpointError
 from mesm_core.inputs import read_json, shown
-from mesm_core.official.config import config_from_flags
+from mesm_core.official.config import config_from_flags, flag_warnings
 from mesm_core.official.names import rename
 from mesm_core.training.checkpoint import WEIGHTS, Checkpoint, checkpoint_from, export_files, load_content, read_export
 from mesm_core.training.soundness import check_weights, is_sound
@@ -23,11 +23,13 @@ _WIDTH_OF = "input_vid_proj.0.LayerNorm.weight"
 def load_any_checkpoint(path: Path) -> Checkpoint:
     """Return a checkpoint of ours, also an exported one, or of the published implementation (``model_test_best.ckpt``).
 
-    The published files hold no text encoder and no paths: ``text`` and ``paths`` are empty then. Of their pickled
-    content only ``argparse.Namespace`` is admitted besides tensors and plain values; no code is run.
+    The published files hold no text encoder and no paths: ``text`` and ``paths`` are empty then. Their flags that are
+    not carried out are in ``warnings``. Of their pickled content only ``argparse.Namespace`` is admitted besides
+    tensors and plain values; no code is run.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or neither; ConfigError: its dataset is unknown.
+        CheckpointError: the file is missing, damaged, or neither.
+        ConfigError: its dataset is unknown, or its flags ask for a computation that is not supported.
     """
     if (path / WEIGHTS).is_file():
         return read_export(path)
@@ -48,11 +50,17 @@ def checkpoint_files(path: Path) -> list[Path]:
 
 def _from_official(content: Mapping[str, Any], weights: Mapping[Any, Any], path: Path) -> Checkpoint:
     weights = {name: value for name, value in weights.items() if isinstance(name, str)}
-    if not is_sound(weights[_WIDTH_OF]) or weights[_WIDTH_OF].ndim != 1:
-        raise CheckpointError(f"{path} is damaged: its {_WIDTH_OF} is no vector of numbers.")
-    config = config_from_flags(
-        _flags(content, path), source=str(path), video_dim=len(weights[_WIDTH_OF]) - ENDPOINT_CHANNELS
-    )
+    flags, source = _flags(content, path)
+    width = _input_width(weights, path)
+    video_dim = width - ENDPOINT_CHANNELS
+    told = flags.get("v_feat_dim", width)
+    config = config_from_flags(flags, source=source, video_dim=video_dim)
+    # opt.json has the features' width, the checkpoint's own flags that of the weights.
+    if told not in (video_dim, width):
+        raise CheckpointError(
+            f"{source} says v_feat_dim {told}, but the weights of {path} take features {video_dim} wide.",
+            hint="Is its opt.json that of another run?",
+        )
     with torch.device("meta"):  # the names are wanted, not the memory
         expected = build_model(
             config.model, classes=config.text.classes, max_words=config.dataset.max_words
@@ -75,20 +83,29 @@ def _from_official(content: Mapping[str, Any], weights: Mapping[Any, Any], path:
         paths={},
         epoch=epoch + 1,
         metrics={},
+        warnings=flag_warnings(flags, source=source),
     )
 
 
-def _flags(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the run's flags: those in the checkpoint, else those of ``opt.json`` beside it."""
+def _input_width(weights: Mapping[str, Any], path: Path) -> int:
+    """Return the width of the first projection's input: that of the features with the endpoint channels."""
+    first = weights[_WIDTH_OF]
+    if not is_sound(first) or first.dim() != 1 or len(first) <= ENDPOINT_CHANNELS:
+        raise CheckpointError(f"{path} is damaged: its weights '{_WIDTH_OF}' are not a vector of features.")
+    return len(first)
+
+
+def _flags(content: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], str]:
+    """Return the run's flags, those in the checkpoint, else those of ``opt.json`` beside it; and where they stood."""
     options = content.get("opt")
     if isinstance(options, argparse.Namespace):
-        return _checked(vars(options), path)
+        return _checked(vars(options), path), str(path)
     if isinstance(options, dict):
-        return _checked(options, path)
+        return _checked(options, path), str(path)
     beside = path.with_name("opt.json")
     if not beside.is_file():
         raise CheckpointError(f"{path} holds no settings.", hint="Put the run's opt.json beside it.")
-    return _checked(read_json(beside, error=CheckpointError, surrogates=True), beside)
+    return _checked(read_json(beside, error=CheckpointError, surrogates=True), beside), str(beside)
 
 
 def _checked(flags: Any, path: Path) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from mesm_core.build import ENDPOINT_CHANNELS
 from mesm_core.config.load import FIELD_NAMES, Layer, preset, preset_names, resolve
 from mesm_core.config.schema import Config, LossConfig, ModelConfig
 from mesm_core.errors import ConfigError, listing
@@ -24,25 +24,53 @@ _FLAGS = FIELD_NAMES | {
     "grad_clip": "train.grad_clip",
     "seed": "train.seed",
     "aux_loss": "loss.aux",
+    "max_es_cnt": "train.patience",
+    "eval_epoch_interval": "train.eval_every",
+    "eval_untrained": "train.eval_untrained",
 }
 _ALIASES = ("num_heads",)
 _SPELLING = {"share_mlp": "share_MLP"}
-# What the published code reads besides, and we have no setting for because it is always so.
+# Flags of what is computed, of which one value is supported: the values that mean it, and what it is.
+_SUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
+    "use_tef": ((True,), "the two temporal endpoint channels are always appended"),
+    "normalize_video": ((True,), "frames are always scaled to length 1"),
+    "normalize_txt": ((True,), "words and sentences are always scaled to length 1"),
+    "pre_norm": ((False,), "layers normalise after the residual"),
+    "position_embedding": (("sine", "v2"), "positions of frames are sines"),
+    "span_loss_type": (("l1",), "spans are regressed, with the L1 loss"),
+    "tokenizer_type": (("CLIP", "GloVeNLTK"), "sentences are split as for CLIP or by NLTK"),
+}
+# Flags of the report alone: the value that we report by, and what is done about another.
+_REPORT: dict[str, tuple[object, str]] = {
+    "sort_results": (True, "moments are always sorted by score, so R1 is that of the best-scored one"),
+    "nms_thd": (-1, "NMS is off unless --nms asks for it, and the published main figures are without it, too"),
+    "max_before_nms": (10, "NMS here takes all moments of a query"),
+    "max_after_nms": (10, "NMS here keeps all moments that it does not suppress"),
+    "ctx_mode": (None, "it only names the folder of results"),
+}
+_CONTRA_SAMPLES = 2
+# Flags that say where files lie, where and how a run is carried out, or what is logged and kept.
+_HARMLESS = frozenset({
+    "config_file", "dataset_name", "ann_path", "feat_files", "bpe_path", "text_model_path", "load_vocab_pkl",
+    "num_workers", "pin_memory", "device", "exp_id", "debug",
+    "resume", "resume_all", "start_epoch", "save_interval",
+    "result_root", "result_dir", "results_dir", "ckpt_filepath", "tensorboard_log_dir",
+    "train_log_filepath", "eval_log_filepath", "train_log_txt_formatter", "eval_log_txt_formatter",
+    "is_inference", "inference_id", "inference_result_dir", "trained_result_dir", "eval_split_name",
+    "span_los_type",
+})  # fmt: skip
+# What the published code needs besides to run one of our checkpoints.
 _FIXED = {
     "use_tef": True,
-    "contra_samples": 2,
     "normalize_video": True,
     "normalize_txt": True,
     "pre_norm": False,
     "position_embedding": "sine",
     "span_loss_type": "l1",
+    "contra_samples": _CONTRA_SAMPLES,
+    **{flag: value for flag, (value, _) in _REPORT.items()},
     "num_workers": 0,
     "pin_memory": False,
-    "ctx_mode": None,
-    "sort_results": True,
-    "nms_thd": -1,
-    "max_before_nms": 10,
-    "max_after_nms": 10,
     "exp_id": "mesm",
     "is_inference": False,
 }
@@ -68,23 +96,60 @@ def sections(flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def config_from_flags(flags: Mapping[str, Any], *, source: str, video_dim: int | None = None) -> Config:
     """Return the settings of a published run: the dataset's preset, changed by its flags.
 
+    ``flag_warnings`` tells which flags are not carried out.
+
     Args:
         source: where the flags come from, for messages.
-        video_dim: width of the features without the endpoint channels; default: the flag ``v_feat_dim``.
+        video_dim: width of the features without the endpoint channels; default: the flag ``v_feat_dim``, which
+            ``opt.json`` and the config files write without them.
 
     Raises:
-        ConfigError: the dataset is unknown, or a value does not fit.
+        ConfigError: the dataset is unknown, a value does not fit, or the flags ask for a computation that is not
+            supported.
     """
+    preset_name, encoder = _preset_and_encoder(flags, source)
     values = sections(flags)
-    encoder = _encoder(flags)
     values.setdefault("text", {})["encoder"] = encoder
     if video_dim is not None:
         values.setdefault("model", {})["video_dim"] = video_dim
-    return resolve([preset(_preset_name(flags, encoder, source)), Layer(source, values)])
+    if flags.get("eval_batch_size") == -1 and "batch_size" in flags:  # the published code's word for "the same"
+        values["eval"]["batch_size"] = flags["batch_size"]
+    config = resolve([preset(preset_name), Layer(source, values)])
+    _refuse_unsupported(flags, source, triplet=config.loss.triplet)
+    return config
+
+
+def flag_warnings(flags: Mapping[str, Any], *, source: str) -> tuple[str, ...]:
+    """Return what is not carried out of the flags, though it does not change what the model computes.
+
+    Args:
+        source: where the flags come from, for messages.
+
+    >>> flag_warnings({"dataset_name": "tacos", "gwork": 1}, source="opt.json")
+    ('opt.json: unknown flags, which have no effect here: gwork.',)
+    """
+    warnings = [
+        f"{source}: {flag} = {_shown(flags[flag])} is not carried out: {instead}."
+        for flag, (value, instead) in _REPORT.items()
+        if flag in flags and flags[flag] != value
+    ]
+    samples = flags.get("contra_samples", _CONTRA_SAMPLES)
+    if samples != _CONTRA_SAMPLES:
+        warnings.append(
+            f"{source}: contra_samples = {_shown(samples)} has no effect, since the triplet loss is off; "
+            f"it would be {_CONTRA_SAMPLES} here."
+        )
+    known = _FLAGS.keys() | _SUPPORTED.keys() | _REPORT.keys() | _HARMLESS | {"contra_samples"}
+    unknown = [flag for flag in flags if flag.lower() not in known and _same_name(flag) is None]
+    if unknown:
+        warnings.append(f"{source}: unknown flags, which have no effect here: {listing(unknown, limit=20)}.")
+    return tuple(warnings)
 
 
 def flags_of(config: Config, paths: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's settings as the published implementation's flags, complete enough to run it.
+
+    ``v_feat_dim`` is without the two endpoint channels, as in the published ``opt.json``.
 
     Args:
         paths: where the data lay (``annotations``, ``features``, ``text``); empty where that is not known.
@@ -98,7 +163,6 @@ def flags_of(config: Config, paths: Mapping[str, Any]) -> dict[str, Any]:
         }
         flags |= same
     flags["stop_score"] = flags["stop_score"].lower()
-    flags["v_feat_dim"] += ENDPOINT_CHANNELS
     clip = config.text.encoder == "clip"
     return flags | {
         "dataset_name": "charades" if config.dataset.name.startswith("charades-vgg") else config.dataset.name,
@@ -116,21 +180,52 @@ def _at(values: Mapping[str, Any], key: str) -> Any:
     return values[section][name]
 
 
-def _encoder(flags: Mapping[str, Any]) -> str:
-    if "clip" in str(flags.get("tokenizer_type", "")).lower():
-        return "clip"
-    return "glove-pkl" if flags.get("load_vocab_pkl") else "glove"
-
-
-def _preset_name(flags: Mapping[str, Any], encoder: str, source: str) -> str:
-    name = str(flags.get("dataset_name", "")).lower().replace("_", "-")
-    if name == "charades" and encoder != "clip":
-        return "charades-vgg-glove"
-    if name not in preset_names():
-        raise ConfigError(
-            f"{source}: unknown dataset_name {flags.get('dataset_name')!r}.", hint=f"Known: {listing(preset_names())}."
+def _refuse_unsupported(flags: Mapping[str, Any], source: str, *, triplet: bool) -> None:
+    """Raise ConfigError with every flag that asks for a computation that is not supported."""
+    refused = [
+        f"  {flag} = {_shown(flags[flag])}: here {instead} ({flag} = {_shown(values[0])})"
+        for flag, (values, instead) in _SUPPORTED.items()
+        if flag in flags and flags[flag] not in values
+    ]
+    samples = flags.get("contra_samples", _CONTRA_SAMPLES)
+    if triplet and samples != _CONTRA_SAMPLES:
+        refused.append(
+            f"  contra_samples = {_shown(samples)}: here the triplet loss takes {_CONTRA_SAMPLES} pairs of frames"
+            f" (contra_samples = {_CONTRA_SAMPLES})"
         )
-    return name
+    if refused:
+        raise ConfigError(
+            f"{source} asks for what mesm does not compute:\n" + "\n".join(refused),
+            hint="Run this model with the published code, or train one with the supported values.",
+        )
+
+
+def _preset_and_encoder(flags: Mapping[str, Any], source: str) -> tuple[str, str]:
+    """Return the names of the preset and of the text encoder; without ``tokenizer_type`` the preset's own encoder."""
+    given = flags.get("dataset_name")
+    name = str(given or "").lower().replace("_", "-")
+    tokenizer = str(flags.get("tokenizer_type") or "").lower()
+    words = "glove-pkl" if flags.get("load_vocab_pkl") else "glove"
+    if name == "charades" and (tokenizer or flags.get("load_vocab_pkl")) and "clip" not in tokenizer:
+        return "charades-vgg-glove", words
+    if given is None:
+        raise ConfigError(
+            f"{source} has no dataset_name.",
+            hint="Is it a config for evaluation? The opt.json in its trained_result_dir has the settings.",
+        )
+    if name not in preset_names():
+        raise ConfigError(f"{source}: unknown dataset_name {given!r}.", hint=f"Known: {listing(preset_names())}.")
+    if not tokenizer:
+        return name, words if flags.get("load_vocab_pkl") else str(preset(name).values["text"]["encoder"])
+    return name, "clip" if "clip" in tokenizer else words
+
+
+def _shown(value: object) -> str:
+    """Return a flag's value as JSON writes it, where JSON can."""
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return repr(value)
 
 
 def _same_name(flag: str) -> str | None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mesm_core.build import build_model
-from mesm_core.config.load import Layer, resolve
+from mesm_core.build import ENDPOINT_CHANNELS, build_model
+from mesm_core.config.load import Layer, flatten, resolve
 from mesm_core.config.schema import Config
 from mesm_core.files import library_output, together, write_atomically
-from mesm_core.official.config import flags_of
+from mesm_core.official.config import config_from_flags, flags_of
 from mesm_core.official.names import to_official
 from mesm_core.places import is_stream, refuse_existing
 from mesm_core.training.checkpoint import Checkpoint
@@ -26,7 +26,9 @@ _POSITIONS = "txt_position_embed."
 def export_official(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> list[Path]:
     """Write ``path`` (a ``.ckpt``) and ``opt.json`` beside it, and return both.
 
-    The published files hold no text encoder, so neither does this one.
+    The published files hold no text encoder, so neither does this one. As in theirs, ``v_feat_dim`` counts the two
+    endpoint channels in the checkpoint's own flags, but not in ``opt.json``. ``settings_lost`` tells what the format
+    has no flags for.
 
     Raises:
         OutputError: a file exists and ``overwrite`` is off, or one cannot be written; none is written then.
@@ -39,7 +41,7 @@ def export_official(checkpoint: Checkpoint, path: Path, *, overwrite: bool = Fal
     content = {
         "model": official_weights(config, checkpoint.model),
         "epoch": max(checkpoint.epoch - 1, 0),
-        "opt": argparse.Namespace(**flags),
+        "opt": argparse.Namespace(**flags | {"v_feat_dim": flags["v_feat_dim"] + ENDPOINT_CHANNELS}),
     }
     with together():
         for options in files[1:]:
@@ -52,6 +54,18 @@ def export_official(checkpoint: Checkpoint, path: Path, *, overwrite: bool = Fal
 def official_files(path: Path) -> list[Path]:
     """Return the files that ``export_official`` writes: ``path``, and ``opt.json`` beside it where it is a file."""
     return [path] if is_stream(path) else [path, path.with_name(OPTIONS)]
+
+
+def settings_lost(checkpoint: Checkpoint) -> list[str]:
+    """Return the settings, ``key = value``, that a reader of the published format would not have back.
+
+    The format has no flags for them, so its readers take the dataset's usual values.
+    """
+    config = resolve([Layer("checkpoint", checkpoint.config)])
+    again = config_from_flags(flags_of(config, checkpoint.paths), source=OPTIONS)
+    usual = dict(flatten(again.model_dump(mode="json")))
+    kept = flatten(config.model_dump(mode="json"))
+    return [f"{key} = {value}" for key, value in kept if usual.get(key) != value]
 
 
 def official_weights(config: Config, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

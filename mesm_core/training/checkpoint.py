@@ -32,7 +32,8 @@ class Checkpoint:
 
     ``config``: the resolved settings; ``model``: weights by name; ``text``: the text encoder's state;
     ``paths``: where the data lay at training; ``epoch``: epochs done; ``metrics``: summary by split;
-    ``training``: optimiser state and bookkeeping, empty in ``best.pt``; ``facts``: what the training data looked like.
+    ``training``: optimiser state and bookkeeping, empty in ``best.pt``; ``facts``: what the training data looked like;
+    ``warnings``: what a user should know of how it was read, which is not stored.
     """
 
     config: dict[str, Any]
@@ -43,6 +44,7 @@ class Checkpoint:
     metrics: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -51,7 +53,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         OutputError: it could not be written; what was there before is as it was.
     """
-    content = {"format": FORMAT, "version": VERSION, "mesm": __version__, **vars(checkpoint)}
+    stored = {name: getattr(checkpoint, name) for name in _stored()}
+    content = {"format": FORMAT, "version": VERSION, "mesm": __version__, **stored}
     with library_output(path) as file:
         try:
             torch.save(content, file)
@@ -184,9 +187,13 @@ def checkpoint_from(content: Any, path: Path) -> Checkpoint:
             f"{path} was written by a newer mesm ({shown(content.get('mesm'))}).",
             hint="Install that version, or a later one.",
         )
-    names = Checkpoint.__dataclass_fields__
+    names = _stored()
     absent = [name for name in ("version", *names) if name not in content and name != "facts"]
     if absent:
         raise CheckpointError(f"{path} is a mesm checkpoint without {', '.join(absent)}: it is damaged.")
     check_content(content, path)
     return Checkpoint(**{name: content[name] for name in names if name in content})
+
+
+def _stored() -> list[str]:
+    return [name for name in Checkpoint.__dataclass_fields__ if name != "warnings"]

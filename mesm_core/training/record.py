@@ -16,8 +16,9 @@ from typing import Any
 
 from mesm_core import __version__
 from mesm_core.config.load import flatten
-from mesm_core.errors import DataError
+from mesm_core.errors import DataError, MesmError
 from mesm_core.training.directory import CONFIG, METRICS, RECORD, in_use, read_records, write_json
+from mesm_core.training.run_files import Epochs, Record, Settings, check, damaged
 
 PACKAGES = ("torch", "numpy", "h5py", "scipy", "pydantic")
 
@@ -28,7 +29,10 @@ class RunRecord:
     def __init__(self, directory: Path, *, device: str, processes: int, first_epoch: int) -> None:
         self._path = directory / RECORD
         self._began = time.monotonic()
-        self._sessions = _sessions(self._path)
+        try:
+            self._sessions = _sessions(self._path)
+        except DataError:  # of earlier sessions nothing can be told; that is no reason not to train
+            self._sessions = []
         self._sessions.append(
             {
                 "started": _now(),
@@ -72,7 +76,7 @@ class RunSummary:
     @property
     def best(self) -> dict[str, Any] | None:
         """The record of the best epoch so far, or None before the first evaluation."""
-        judged = [record for record in self.records if record.get("best")]
+        judged = [record for record in self.records if record.get("best") and record.get("eval")]
         return judged[-1] if judged else None
 
     @property
@@ -105,17 +109,19 @@ def read_run(path: Path) -> RunSummary:
     """Return what a run's folder tells.
 
     Raises:
-        DataError: it holds no run.
+        DataError: it holds no run, or one of the run's files is damaged; the message names it.
     """
     config = path / CONFIG
     if not config.is_file():
         raise DataError(f"{path} holds no run: it has no {CONFIG}.", hint="`mesm runs` lists the runs there are.")
+    settings = _read_json(config)
+    check(settings, Settings, config)
     try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
-        settings["dataset"]["name"], settings["train"]["epochs"]  # what every listing shows
-        return RunSummary(path, settings, read_records(path), _sessions(path / RECORD))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: its {CONFIG} or {METRICS} is damaged, or not a run's ({error}).") from error
+        records = read_records(path)
+    except (MesmError, ValueError, RecursionError, OSError) as error:
+        raise damaged(path / METRICS, error) from error
+    check({"lines": records}, Epochs, path / METRICS)
+    return RunSummary(path, settings, records, _sessions(path / RECORD))
 
 
 def find_runs(root: Path) -> tuple[list[RunSummary], list[str]]:
@@ -179,12 +185,23 @@ def git_commit(folder: Path) -> str | None:
 
 
 def _sessions(path: Path) -> list[dict[str, Any]]:
+    """Return the sessions of a ``run.json``; none where there is no such file.
+
+    Raises:
+        DataError: it is damaged.
+    """
     if not path.is_file():
         return []
+    record = _read_json(path)
+    check(record, Record, path)
+    return list(record["sessions"])
+
+
+def _read_json(path: Path) -> Any:
     try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["sessions"])
-    except (ValueError, KeyError, TypeError):
-        return []
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError) as error:
+        raise damaged(path, error) from error
 
 
 def _now() -> str:

@@ -15,6 +15,7 @@ import torch
 from mesm_core.errors import ConfigError
 from mesm_core.training.directory import claimed
 from mesm_core.training.loggers import open_loggers
+from mesm_core.training.record import RunRecord
 from mesm_core.training.run import Run
 from tests.cli.test_export_and_ask import read_page
 from tests.conftest import Trained, small_config
@@ -82,6 +83,79 @@ def test_a_damaged_run_does_not_hide_the_others(mesm, runs: Path, damage: str) -
     assert "tacos-b" in listed.err
     shown = mesm("runs", "show", runs / "tacos-b")
     assert (shown.code, "damaged" in shown.err) == (2, True)
+
+
+SESSION = {
+    "started": "2001-02-03T04:05:06+00:00",
+    "first_epoch": 1,
+    "device": "cpu",
+    "processes": 1,
+    "host": {"processor": "x86_64"},
+    "versions": {"torch": "2"},
+    "git": None,
+    "seconds": 1.5,
+    "end": "finished",
+}
+DAMAGES = [
+    ("run.json", damage)
+    for damage in (
+        3, [], {}, {"sessions": None}, {"sessions": {}}, {"sessions": [3]}, {"sessions": [None]}, {"sessions": [[]]},
+        {"sessions": [{}]}, {"sessions": [{"started": "2001"}]},
+        *({"sessions": [{k: v for k, v in SESSION.items() if k != name}]} for name in SESSION),
+        {"sessions": [SESSION | {"seconds": "1.5"}]}, {"sessions": [SESSION | {"seconds": float("inf")}]},
+        {"sessions": [SESSION | {"seconds": -1}]}, {"sessions": [SESSION | {"started": 3}]},
+        {"sessions": [SESSION | {"host": None}]}, {"sessions": [SESSION | {"host": []}]},
+        {"sessions": [SESSION | {"host": {"processor": None}}]}, {"sessions": [SESSION | {"versions": ["torch"]}]},
+        {"sessions": [SESSION | {"versions": {"torch": None}}]}, {"sessions": [SESSION | {"git": 3}]},
+        {"sessions": [SESSION | {"end": None}]},
+    )
+] + [
+    ("config.json", damage)
+    for damage in (
+        {"dataset": None}, {"dataset": [], "train": {"epochs": 2}}, {"dataset": {"name": 3}, "train": {"epochs": 2}},
+        {"dataset": {"name": "tacos"}}, {"dataset": {"name": "tacos"}, "train": None},
+        {"dataset": {"name": "tacos"}, "train": {"epochs": "2"}},
+        {"dataset": {"name": "tacos"}, "train": {"epochs": None}},
+    )
+] + [
+    ("metrics.jsonl", damage)
+    for damage in (
+        3, [], None, {}, {"epoch": 1}, {"epoch": "1", "losses": {}}, {"epoch": None, "losses": {}},
+        {"epoch": 1, "losses": []}, {"epoch": 1, "losses": {"loss": None}}, {"epoch": 1, "losses": {"loss": "1"}},
+        {"epoch": 1, "losses": {}, "eval": []}, {"epoch": 1, "losses": {}, "eval": {"val": None}, "best": True},
+        {"epoch": 1, "losses": {}, "eval": {"val": {"MR-full-mIoU": "1"}}, "best": True},
+        {"epoch": 1, "losses": {}, "best": "yes"},
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "damage"), DAMAGES)
+def test_valid_json_that_is_no_runs(mesm, runs: Path, name: str, damage: object) -> None:
+    """It is one warning; the other runs are listed, and `show` and `diff` say what is wrong."""
+    (runs / "tacos-b" / name).write_text(json.dumps(damage) + "\n")
+    listed = mesm("runs", runs)
+    assert listed.code == 0, listed.err
+    assert "tacos-a" in listed.out
+    assert listed.err.count("Warning") == 1
+    assert f"tacos-b: its {name} is damaged" in " ".join(listed.err.split())
+    assert [Path(run["run"]).name for run in json.loads(mesm("runs", runs, "--json").out)] == ["tacos-a"]
+    for words in (["show", runs / "tacos-b"], ["diff", runs / "tacos-a", runs / "tacos-b"]):
+        result = mesm("runs", *words)
+        assert (result.code, result.out) == (2, "")
+        assert f"its {name} is damaged" in " ".join(result.err.split())
+
+
+def test_a_best_epoch_without_figures_has_no_best(mesm, runs: Path) -> None:
+    (runs / "tacos-b" / "metrics.jsonl").write_text('{"epoch": 1, "losses": {"loss": 2}, "best": true}\n')
+    for words in ([runs], ["show", runs / "tacos-b"], ["diff", runs / "tacos-a", runs / "tacos-b"]):
+        assert mesm("runs", *words).code == 0
+    assert json.loads(mesm("runs", "show", runs / "tacos-b", "--json").out)["best"] is None
+
+
+def test_training_goes_on_beside_a_damaged_record(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"sessions": [3]}')
+    RunRecord(tmp_path, device="cpu", processes=1, first_epoch=1).write("finished")
+    assert [session["end"] for session in json.loads((tmp_path / "run.json").read_text())["sessions"]] == ["finished"]
 
 
 def test_diff(mesm, runs: Path, tmp_path: Path) -> None:
