@@ -84,6 +84,20 @@ Set = Annotated[
         rich_help_panel=SETTINGS,
     ),
 ]
+
+
+def check_nms(value: float | None) -> float | None:
+    """Return a threshold of temporal NMS that is in (0, 1], or -1 for none; refuse any other."""
+    if value is not None:
+        from mesm_core.metrics.nms import check_nms
+
+        check_nms(value)
+    return value
+
+
+Nms = Annotated[
+    float, typer.Option("--nms", help="Temporal NMS at this overlap, in (0, 1]; -1 for none.", callback=check_nms)
+]
 Device = Annotated[
     str,
     typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."),

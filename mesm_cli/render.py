@@ -261,13 +261,14 @@ def length_table(tables: Mapping[str, Any]) -> None:
     table(["moments", "queries", *(f"R1@{t}" for t in shown), "mIoU", "mAP"], rows)
 
 
-def timeline(rows: Iterable[tuple[float, float, float]], *, duration: float, saliency: np.ndarray) -> None:
-    """Draw (start, end, score) rows on a time axis on stdout, above the saliency curve."""
+def timeline(rows: Iterable[tuple[float, float, float]], *, duration: float, saliency: np.ndarray, seen: float) -> None:
+    """Draw (start, end, score) rows on a time axis on stdout, above the saliency curve of the ``seen`` seconds."""
     width = max(min(_out.width, 100) - 30, 20)
     for rank, (start, end, score) in enumerate(rows, start=1):
         bar = _bar(start, end, duration, width)
         _out.print(f"{rank:>2}  {clock(start):>7} – {clock(end):<7} {score:5.2f}  [cyan]{bar}[/]", soft_wrap=True)
-    _out.print(f"{'saliency':>27}  [magenta]{sparkline(saliency, width)}[/]", soft_wrap=True)
+    curve = sparkline(saliency, max(round(width * seen / duration), 1))
+    _out.print(f"{'saliency':>27}  [magenta]{curve}[/]", soft_wrap=True)
     end_text = clock(duration)
     axis = f"0:00{' ' * max(width - 4 - len(end_text), 1)}{end_text}"
     _out.print(f"{' ' * 29}{axis}", soft_wrap=True, style="dim")

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mesm_core.data.kinds import refuse_other_kinds
 from mesm_core.errors import FeatureError, did_you_mean, listing
 from mesm_core.text.encoder import normalise
 
@@ -50,6 +51,7 @@ class FeatureStore:
         self._sizes = {file: _size(file) for file in self._files}
         self._lock = threading.Lock()
         self._cache: dict[str, np.ndarray] = {}
+        self._stored: dict[str, int] = {}
         self._room = cache_bytes
         self._keep_as = np.dtype(keep_as)
 
@@ -99,8 +101,10 @@ class FeatureStore:
         with self._lock:
             frames = self._cache.get(vid)
             if frames is None:
+                parts = [self._read(file, vid) for file in self._files]
+                self._stored[vid] = min(map(len, parts))
                 frames = prepare_frames(
-                    [self._read(file, vid) for file in self._files],
+                    parts,
                     dim=self.dim,
                     max_frames=self._max_frames,
                     shorten=self._shorten,
@@ -119,6 +123,17 @@ class FeatureStore:
         """
         with self._lock:
             return [self._read(file, vid) for file in self._files]
+
+    def stored_length(self, vid: str) -> int:
+        """Return how many frames the files have of the video, before it is shortened; reads no frames.
+
+        Raises:
+            FeatureError: the video is missing or damaged.
+        """
+        with self._lock:
+            if vid not in self._stored:
+                self._stored[vid] = min(self._length(file, vid) for file in self._files)
+            return self._stored[vid]
 
     def read_ahead(self, vids: Iterable[str]) -> Iterator[str]:
         """Read and keep videos, yielding each, as long as there is memory for them.
@@ -163,6 +178,12 @@ class FeatureStore:
             if isinstance(error, KeyError):
                 self.require([vid])
             raise FeatureError(f"{where} cannot be read: {error}", hint="Is the file complete?") from error
+
+    def _length(self, file: h5py.File, vid: str) -> int:
+        node = file.get(vid)
+        if isinstance(node, h5py.Dataset) and node.ndim == 2:
+            return len(node)
+        return len(self._read(file, vid))  # which says what is wrong
 
     def _names(self) -> str:
         return " + ".join(str(path) for path in self.paths)
@@ -245,6 +266,7 @@ def _open(path: Path) -> h5py.File:
             f"No feature file at {path}.",
             hint="Give --features FILE, or write one with `mesm prepare npy2hdf5 FOLDER OUT.hdf5`.",
         )
+    refuse_other_kinds(path)
     try:
         return h5py.File(path, "r")
     except OSError as error:

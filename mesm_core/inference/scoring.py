@@ -8,27 +8,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mesm_core.build import Paths, build_features, build_split, data_paths, evaluation_settings
-from mesm_core.config.load import DATA_ROOT, Layer, resolve, set_layer
+from mesm_core.build import (
+    Paths,
+    build_features,
+    build_shortening,
+    build_split,
+    data_paths,
+    evaluation_settings,
+)
+from mesm_core.config.load import DATA_ROOT
 from mesm_core.config.schema import Config
 from mesm_core.data.annotations import make_reader
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.facts import data_facts, differences
-from mesm_core.files import write_atomically
 from mesm_core.data.moment_lines import read_lines
-from mesm_core.errors import ConfigError, DataError, listing
+from mesm_core.data.shortening import Shortening
+from mesm_core.errors import DataError, listing
+from mesm_core.files import write_atomically
+from mesm_core.inference.changes import changed_config
 from mesm_core.inference.evaluate import Evaluation, Progress, evaluate, write_predictions
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.types import Query
 
-CHANGEABLE = ("eval.", "data.")
-
 
 @dataclass(frozen=True)
 class Job:
-    """A checkpoint and the split it is to be scored on; ``warnings``: how its data differs from that of training."""
+    """A checkpoint and the split it is to be scored on.
+
+    ``warnings``: how its data differs from that of training, and which videos are too long for the model.
+    """
 
     retriever: MomentRetriever
     dataset: MomentDataset
@@ -47,6 +57,7 @@ def load_for_scoring(
     annotations: Path | None = None,
     features: Sequence[Path] = (),
     text: Path | None = None,
+    config_file: Path | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
     skip_missing: bool = False,
@@ -56,14 +67,14 @@ def load_for_scoring(
 
     Args:
         root: data folder; annotations, features: given paths, over the data folder's.
-        overrides: ``eval.…=…`` settings.
+        config_file, overrides: settings to change, as for ``changed_config``.
         truth: ground truth of a split whose own file has none; default: the dataset's, where it is there.
 
     Raises:
         MesmError: a file is missing or does not fit.
     """
     checkpoint = load_any_checkpoint(path)
-    config = _with_overrides(checkpoint, path, overrides)
+    config = changed_config(checkpoint.config, source=str(path), file=config_file, overrides=overrides)
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
     retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
     chosen = split or config.dataset.eval[0]
@@ -72,8 +83,9 @@ def load_for_scoring(
     known = None
     if published is not None and (truth is not None or (paths.annotations / published).is_file()):
         known = match_truth(built.dataset.queries, paths.annotations / published)
-    warnings = tuple(differences(checkpoint.facts, data_facts(built.dataset))) if checkpoint.facts else ()
-    return Job(retriever, built.dataset, chosen, checkpoint.epoch, built.missing, known, warnings)
+    warnings = list(differences(checkpoint.facts, data_facts(built.dataset))) if checkpoint.facts else []
+    warnings += _shortened(built.dataset, build_shortening(config))
+    return Job(retriever, built.dataset, chosen, checkpoint.epoch, built.missing, known, tuple(warnings))
 
 
 def match_truth(queries: Sequence[Query], path: Path) -> tuple[Query, ...]:
@@ -114,6 +126,11 @@ def checkpoint_paths(
     )
 
 
+def _shortened(dataset: MomentDataset, shortening: Shortening) -> list[str]:
+    videos = {query.vid: query.duration for query in dataset.queries}
+    return shortening.warnings_of_all([(dataset.features.stored_length(v), seconds) for v, seconds in videos.items()])
+
+
 def score_checkpoint(job: Job, *, nms: float = -1, progress: Progress | None = None) -> Evaluation:
     """Return the predictions of a job, and metrics where the truth is known."""
     job.retriever.text.prepare(query.sentence for query in job.dataset.queries)
@@ -149,13 +166,3 @@ def write_evaluation(
     metrics = path.with_suffix(".metrics.json")
     write_atomically(metrics, (json.dumps(tables, indent=2) + "\n").encode(), overwrite=True)
     return tables
-
-
-def _with_overrides(checkpoint: Checkpoint, path: Path, overrides: Sequence[str]) -> Config:
-    for word in overrides:
-        if not word.startswith(CHANGEABLE):
-            raise ConfigError(
-                f"--set {word}: a checkpoint's settings are fixed, but for eval.… and data.….",
-                hint="Train again to change others.",
-            )
-    return resolve([Layer(str(path), checkpoint.config), set_layer(overrides)])
