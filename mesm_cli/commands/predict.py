@@ -233,7 +233,8 @@ class _Warned:
         if unknown and not reply.answer.all_words_unknown and not self._unknown:
             self._unknown = True
             words = ", ".join(unknown)
-            render.note(render.plain(f"Words that the model does not know are read as one unknown word: {words}."))
+            note = f"Note: the model does not know {words} in '{reply.answer.query}'; --json lists such words by query."
+            render.note(render.plain(note))
 
     def rest(self) -> None:
         more = len(self._told) - MOST_WARNINGS

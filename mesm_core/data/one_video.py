@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mesm_core.data.arrays import DEFAULT_KEY, parsed, read_array
-from mesm_core.data.kinds import is_array_file
+from mesm_core.data.kinds import is_array_file, refuse_pictures
 from mesm_core.errors import FeatureError, did_you_mean, listing
 
 DURATION_KEY = "duration"
@@ -20,9 +20,14 @@ DURATION_KEY = "duration"
 def video_name(paths: Sequence[Path]) -> str | None:
     """Return the video's name, the stem of the first file, where the files are .npy or .npz; else None.
 
+    Raises:
+        FeatureError: a file is a video or an image.
+
     >>> video_name([Path("clip/s30-d52.avi.npy"), Path("slowfast/s30-d52.avi.npz")])
     's30-d52.avi'
     """
+    for path in paths:
+        refuse_pictures(path)
     return paths[0].stem if paths and is_array_file(paths[0]) else None
 
 

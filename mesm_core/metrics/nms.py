@@ -19,7 +19,7 @@ def check_nms(threshold: float) -> float:
     """
     if threshold == NO_NMS or 0 < threshold <= 1:
         return threshold
-    raise ConfigError(f"The threshold of NMS (--nms, nms=) is an overlap in (0, 1], or -1 for none, not {threshold:g}.")
+    raise ConfigError(f"nms is an overlap in (0, 1], or -1 for none, not {threshold:g}.")
 
 
 def temporal_nms(

@@ -10,7 +10,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from rich.console import Console
+from rich.text import Text
 
+from mesm_cli import render
 from mesm_core import MomentRetriever
 from mesm_core.errors import ConfigError
 from tests.cli.test_cli import train_words
@@ -96,7 +99,7 @@ def test_features_that_cannot_be_used(mesm, trained: Trained, tmp_path: Path, na
         np.savez(path, **{key: np.ones((9, 12)) if value is None else value for key, value in content.items()})
     elif content is not None:
         np.save(path, np.ones((9, 12), np.float32))
-    result = mesm("predict", trained.best, "--video", "x", QUERY, "--features", path)
+    result = mesm("predict", trained.best, QUERY, "--features", path)
     assert result.code == 2, result.err
     assert expected in " ".join(result.err.split())
     assert "HDF5 file, or" not in result.err
@@ -203,3 +206,19 @@ def test_many_warnings_are_counted(mesm, trained: Trained, tmp_path: Path) -> No
     done = mesm("predict", trained.best, "--video", "test-000", "--queries", tmp_path / "q.txt", "--output", "-")
     assert done.err.count("knows no word") == 20
     assert "10 more such warnings" in done.err
+
+
+def test_timelines_fit_the_screen(monkeypatch) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(render, "_out", Console(file=out, width=80, force_terminal=True, no_color=True))
+    monkeypatch.setattr(render, "_err", Console(file=err, width=80, force_terminal=True, no_color=True))
+    draw = {"duration": 7200.0, "saliency": np.linspace(0, 1, 9)}
+    render.timeline([(0.0, 3600.0, 0.5), (3599.0, 7200.0, 0.25)], seen=7200.0, **draw)
+    drawn = Text.from_ansi(out.getvalue()).plain.splitlines()
+    assert [len(line) for line in drawn] == [79] * 4
+    assert len({line.index("█") for line in drawn[:1]} | {line.index("0:00") for line in drawn[3:]}) == 1
+    monkeypatch.setattr(render, "_live", 1)
+    render.timeline([(0.0, 3600.0, 0.5)], seen=3600.0, **draw)
+    assert len(Text.from_ansi(out.getvalue()).plain.splitlines()) == 4  # lines beside a live bar go through the bar's
+    lines = Text.from_ansi(err.getvalue()).plain.splitlines()
+    assert len(lines[1].rstrip()) == 33 + 23  # half of the curve: half was seen
