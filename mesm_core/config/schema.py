@@ -183,7 +183,9 @@ class EvalConfig(Section):
     """Evaluation and the way from outputs to moments."""
 
     batch_size: Positive = Field(default=30, description="Groups a batch.")
-    max_time: Annotated[float, Field(gt=0)] = Field(description="Predictions are clamped to this many seconds.")
+    max_time: Annotated[float, Field(gt=0)] = Field(
+        description="Evaluation clamps windows to this many seconds, or to the end of a longer video."
+    )
     select: Literal["mIoU", "mAP"] = Field(default="mIoU", description="Score that chooses the checkpoint.")
     thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=(0.3, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95),
