@@ -87,14 +87,12 @@ Set = Annotated[
 
 
 def check_nms(value: float | None) -> float | None:
-    """Return a threshold of temporal NMS: in (0, 1], or -1 for none.
+    """Return a threshold of temporal NMS that is in (0, 1], or -1 for none; refuse any other."""
+    if value is not None:
+        from mesm_core.metrics.nms import check_nms
 
-    Raises:
-        typer.BadParameter: it is another number.
-    """
-    if value is None or value == -1 or 0 < value <= 1:
-        return value
-    raise typer.BadParameter(f"{value:g} is neither an overlap in (0, 1] nor -1 for none", param_hint="--nms")
+        check_nms(value)
+    return value
 
 
 Nms = Annotated[

@@ -46,7 +46,11 @@ _live = 0
 
 def say(text: str = "") -> None:
     """Print a line for a person on stdout; ``text`` may hold rich markup."""
-    (_err if _live and _out.is_terminal and _err.is_terminal else _out).print(text, soft_wrap=True)
+    _screen().print(text, soft_wrap=True)
+
+
+def _screen() -> Console:
+    return _err if _live and _out.is_terminal and _err.is_terminal else _out
 
 
 def width() -> int | None:
@@ -262,16 +266,21 @@ def length_table(tables: Mapping[str, Any]) -> None:
     table(["moments", "queries", *(f"R1@{t}" for t in shown), "mIoU", "mAP"], rows)
 
 
-def timeline(rows: Iterable[tuple[float, float, float]], *, duration: float, saliency: np.ndarray) -> None:
-    """Draw (start, end, score) rows on a time axis on stdout, above the saliency curve."""
-    width = max(min(_out.width, 100) - 30, 20)
+def timeline(rows: Iterable[tuple[float, float, float]], *, duration: float, saliency: np.ndarray, seen: float) -> None:
+    """Draw (start, end, score) rows on a time axis on stdout, above the saliency curve of the ``seen`` seconds."""
+    end_text = clock(duration)
+    digits = max(len(end_text), 7)
+    label = 2 * digits + 15
+    width = max(min(_out.width, 100) - label - 1, 20)
+    screen = _screen()
     for rank, (start, end, score) in enumerate(rows, start=1):
         bar = _bar(start, end, duration, width)
-        _out.print(f"{rank:>2}  {clock(start):>7} – {clock(end):<7} {score:5.2f}  [cyan]{bar}[/]", soft_wrap=True)
-    _out.print(f"{'saliency':>27}  [magenta]{sparkline(saliency, width)}[/]", soft_wrap=True)
-    end_text = clock(duration)
+        times = f"{clock(start):>{digits}} – {clock(end):<{digits}}"
+        screen.print(f"{rank:>2}  {times} {score:5.2f}  [cyan]{bar}[/]", soft_wrap=True)
+    curve = sparkline(saliency, max(round(width * seen / duration), 1))
+    screen.print(f"{'saliency':>{label - 2}}  [magenta]{curve}[/]", soft_wrap=True)
     axis = f"0:00{' ' * max(width - 4 - len(end_text), 1)}{end_text}"
-    _out.print(f"{' ' * 29}{axis}", soft_wrap=True, style="dim")
+    screen.print(f"{' ' * label}{axis}", soft_wrap=True, style="dim")
 
 
 def curves(series: Mapping[str, Sequence[tuple[float, float]]]) -> None:

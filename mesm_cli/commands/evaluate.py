@@ -22,7 +22,6 @@ Truth = Annotated[
         rich_help_panel=options.DATA,
     ),
 ]
-Nms = Annotated[float, typer.Option("--nms", help="Temporal NMS at this overlap; -1 for none.")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -55,9 +54,10 @@ def evaluate(
     glove: options.Glove = None,
     clip: options.Clip = None,
     skip_missing: options.SkipMissing = False,
+    config: options.ConfigFile = None,
     set_: options.Set = None,
     truth: Truth = None,
-    nms: Nms = -1,
+    nms: options.Nms = -1,
     device: options.Device = "auto",
     output: Output = None,
     report: Report = None,
@@ -69,7 +69,8 @@ def evaluate(
 
     Data are looked for in the data folder, else where they were at training. Checkpoints of the published
     implementation (model_test_best.ckpt) work as they are; unlike ours they hold no word vectors, so --glove names
-    the file. --clip says where CLIP's weights lie, if they were moved.
+    the file. --clip says where CLIP's weights lie, if they were moved. --set and --config change dataset.max_frames,
+    eval.… and data.…; the other settings are the checkpoint's.
 
     Example: mesm eval runs/tacos-default/best.pt --split test
     """  # fmt: skip
@@ -89,6 +90,7 @@ def evaluate(
         annotations=annotations,
         features=features or (),
         text=glove or clip,
+        config_file=config,
         overrides=set_ or [],
         device=device,
         skip_missing=skip_missing,

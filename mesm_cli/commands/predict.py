@@ -19,9 +19,20 @@ if TYPE_CHECKING:
 PIPE = Path("-")
 STDIN = Path("/dev/stdin")
 SHOWN = 5
+MOST_WARNINGS = 20
 
 Video = Annotated[
-    str | None, typer.Option("--video", help="Which video of the feature file, where the queries do not say.")
+    str | None, typer.Option("--video", help="Which video of the HDF5 file, where the queries do not say.")
+]
+Features = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--features",
+        help="HDF5 file of many videos' features, or one video's .npy or .npz; repeat it to join several, in this "
+        "order. Default: the dataset's.",
+        show_default=False,
+        rich_help_panel=options.DATA,
+    ),
 ]
 Queries = Annotated[
     Path | None,
@@ -64,7 +75,16 @@ Top = Annotated[
     int | None,
     typer.Option("--top", min=1, help="Moments of each query. Default: 5; in files all.", show_default=False),
 ]
-Nms = Annotated[float, typer.Option("--nms", help="Temporal NMS at this overlap; -1 for none.")]
+Nms = Annotated[
+    float | None,
+    typer.Option(
+        "--nms",
+        help="Leave out moments that overlap a better one by more than this; -1 keeps all. Default: 0.7, but -1 in "
+        "--output.",
+        show_default=False,
+        callback=options.check_nms,
+    ),
+]
 
 
 def predict(
@@ -74,15 +94,17 @@ def predict(
     ] = None,
     video: Video = None,
     queries: Queries = None,
-    features: options.Features = None,
+    features: Features = None,
     duration: Duration = None,
     data_dir: options.DataDir = None,
     annotations: options.AnnotationsDir = None,
     glove: options.Glove = None,
     clip: options.Clip = None,
+    config: options.ConfigFile = None,
+    set_: options.Set = None,
     independent: Independent = False,
     top: Top = None,
-    nms: Nms = -1,
+    nms: Nms = None,
     device: options.Device = "auto",
     output: Output = None,
     plot: Plot = None,
@@ -93,14 +115,17 @@ def predict(
     """Find the moments of videos in which sentences happen.
 
     Checkpoints of the published implementation work as they are; unlike ours they hold no word vectors, so --glove
-    names the file. --clip says where CLIP's weights lie, if they were moved.
+    names the file. --clip says where CLIP's weights lie, if they were moved. --set and --config change
+    dataset.max_frames, eval.… and data.…; the other settings are the checkpoint's.
 
     Examples: mesm predict runs/tacos-default/best.pt --features c3d.hdf5 --video s30-d52.avi "She took out kiwi"
 
     cat queries.jsonl | mesm predict runs/tacos-default/best.pt --queries - --output - | gzip > answers.jsonl.gz
     """
+    from mesm_core.data.one_video import video_name
     from mesm_core.files import together
     from mesm_core.inference.asking import load_asker
+    from mesm_core.metrics.nms import NO_NMS, PEOPLE_NMS
     from mesm_core.pages.predictions import check_plot, write_plot
     from mesm_core.places import refuse_existing, refuse_inputs
 
@@ -110,22 +135,26 @@ def predict(
     if plot is not None:
         check_plot(plot)
     with together(), ExitStack() as stack:
-        questions = _questions(sentences or [], queries, video, duration)
+        questions = _questions(sentences or [], queries, video or video_name(features or []), duration)
         asker = load_asker(
             checkpoint,
             root=data_dir,
             annotations=annotations,
             features=features or (),
             text=glove or clip,
+            config_file=config,
+            overrides=set_ or [],
             device=device,
         )
         for warning in asker.warnings:
             render.warn(warning)
         asked = STDIN if not sentences and queries in (None, PIPE) else queries
         refuse_inputs(outputs, [*asker.inputs, asked])
-        replies = asker.answer(questions, nms=nms, independent=independent)
+        replies = asker.answer(questions, nms=NO_NMS if nms is None else nms, independent=independent)
         if output is not None:
             replies = _written(stack, replies, output, top=top, overwrite=overwrite)
+        if nms is None:
+            replies = (reply.suppressed(PEOPLE_NMS) for reply in replies)
         shown = _shown(replies, top or SHOWN, quiet=json_ or output is not None)
         kept = [reply for reply in shown if plot or json_]
         if plot is not None:
@@ -142,8 +171,7 @@ def _questions(
     sentences: list[str], file: Path | None, video: str | None, duration: float | None
 ) -> Iterator[Question]:
     """Return the questions of the command line, a file or stdin, read as they are needed."""
-    from mesm_core.inference.asking import Question, read_questions
-    from mesm_core.inputs import text_lines
+    from mesm_core.inference.asking import Question, questions_of_file, read_questions
 
     if sentences and file is not None:
         raise typer.BadParameter("give sentences or a file of them, not both", param_hint="--queries")
@@ -155,8 +183,7 @@ def _questions(
         raise typer.BadParameter("give a sentence in quotes, or --queries FILE", param_hint="QUERY")
     if file is None or file == PIPE:
         return read_questions(sys.stdin, source="standard input", video=video, duration=duration)
-    lines = text_lines(file, what="file of queries")
-    return read_questions(lines, source=str(file), video=video, duration=duration)
+    return questions_of_file(file, video=video, duration=duration)
 
 
 def _written(
@@ -176,24 +203,59 @@ def _written(
 
 
 def _shown(replies: Iterable[Reply], top: int, *, quiet: bool) -> Iterator[Reply]:
-    """Yield the replies, drawn as they come unless only files are wanted; count them on stderr."""
+    """Yield the replies, drawn as they come unless only files are wanted; count and warn on stderr."""
+    warned = _Warned()
     with render.progress("Answering", None, unit="queries") as advance:
         for reply in replies:
+            warned.about(reply)
             if not quiet:
                 render.say(f"[bold]{render.plain(reply.answer.query)}[/]  in {render.plain(reply.question.vid)}")
                 rows = [(moment.start, moment.end, moment.score) for moment in reply.answer.moments[:top]]
-                render.timeline(rows, duration=reply.duration, saliency=reply.answer.saliency)
+                answer = reply.answer
+                render.timeline(rows, duration=reply.duration, saliency=answer.saliency, seen=answer.seen)
             advance(1, "")
             yield reply
+    warned.rest()
+
+
+class _Warned:
+    """Warns of each thing once, and counts where there are very many."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+        self._unknown = False
+
+    def about(self, reply: Reply) -> None:
+        for warning in reply.answer.warnings:
+            text = f"{reply.question.vid}: {warning}"
+            if text not in self._told:
+                self._told.add(text)
+                if len(self._told) <= MOST_WARNINGS:
+                    render.warn(f"{text}.")
+        unknown = reply.answer.unknown_words
+        if unknown and not reply.answer.all_words_unknown and not self._unknown:
+            self._unknown = True
+            words = ", ".join(unknown)
+            note = f"Note: the model does not know {words} in '{reply.answer.query}'; --json lists such words by query."
+            render.note(render.plain(note))
+
+    def rest(self) -> None:
+        more = len(self._told) - MOST_WARNINGS
+        if more > 0:
+            render.warn(f"{more} more such warnings; --json has them all.")
 
 
 def _as_json(reply: Reply, top: int) -> dict[str, object]:
-    moments = [{"start": m.start, "end": m.end, "score": m.score} for m in reply.answer.moments[:top]]
+    answer = reply.answer
     return {
         "qid": reply.question.qid,
-        "query": reply.answer.query,
+        "query": answer.query,
         "video": reply.question.vid,
         "duration": reply.duration,
-        "moments": moments,
-        "saliency": reply.answer.saliency.tolist(),
+        "seen": answer.seen,
+        "moments": [{"start": m.start, "end": m.end, "score": m.score} for m in answer.moments[:top]],
+        "saliency": answer.saliency.tolist(),
+        "unknown_words": list(answer.unknown_words),
+        "all_words_unknown": answer.all_words_unknown,
+        "warnings": list(answer.warnings),
     }

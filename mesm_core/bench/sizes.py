@@ -76,6 +76,10 @@ class InventedText:
     def prepare(self, sentences: Iterable[str], progress: Callable[[int], None] | None = None) -> None:
         """Do nothing: there is nothing to encode."""
 
+    def known_words(self, sentence: str) -> dict[str, bool]:
+        """Return nothing: no word is unknown."""
+        return {}
+
     def state(self) -> Mapping[str, Any]:
         """Return nothing: it is never kept."""
         return {}

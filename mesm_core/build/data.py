@@ -12,6 +12,7 @@ from mesm_core.data.annotations import annotation_files, make_reader, read_split
 from mesm_core.data.collate import Framing
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.features import FeatureStore
+from mesm_core.data.shortening import Shortening
 from mesm_core.inference.decode import Decoding
 from mesm_core.metrics.report import LENGTH_RANGES, SUPERLONG
 from mesm_core.text.encoder import TextEncoder
@@ -125,6 +126,7 @@ def evaluation_settings(config: Config) -> dict[str, Any]:
     return {
         "batch_size": config.eval.batch_size,
         "decoding": build_decoding(config),
+        "shortening": build_shortening(config),
         "thresholds": config.eval.thresholds,
         "ranges": LENGTH_RANGES | (SUPERLONG if config.eval.superlong else {}),
     }
@@ -136,6 +138,16 @@ def build_framing(config: Config) -> Framing:
     return Framing(clip_len=data.clip_len, span_unit=data.span_unit, context=data.context, max_windows=data.max_windows)
 
 
-def build_decoding(config: Config) -> Decoding:
-    """Return how outputs become windows."""
-    return Decoding(max_time=config.eval.max_time, clip_len=config.dataset.clip_len)
+def build_shortening(config: Config) -> Shortening:
+    """Return how long videos are shortened."""
+    data = config.dataset
+    return Shortening(max_frames=data.max_frames, shorten=data.shorten, clip_len=data.clip_len)
+
+
+def build_decoding(config: Config, *, whole: bool = False) -> Decoding:
+    """Return how outputs become windows.
+
+    Args:
+        whole: windows may lie anywhere in a video, not only before ``eval.max_time``.
+    """
+    return Decoding(max_time=None if whole else config.eval.max_time, clip_len=config.dataset.clip_len)

@@ -224,7 +224,9 @@ class EvalConfig(Section):
     """Evaluation and the way from outputs to moments."""
 
     batch_size: Positive = Field(default=30, description="Groups a batch.")
-    max_time: PositiveReal = Field(description="Predictions are clamped to this many seconds.")
+    max_time: PositiveReal = Field(
+        description="Evaluation clamps windows to this many seconds, or to the end of a longer video."
+    )
     select: Literal["mIoU", "mAP"] = Field(default="mIoU", description="Score that chooses the checkpoint.")
     thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         min_length=1,

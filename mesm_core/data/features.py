@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from mesm_core.data import hdf5
+from mesm_core.data.kinds import refuse_other_kinds
 from mesm_core.errors import FeatureError, did_you_mean, listing
 from mesm_core.inputs import open_hdf5, reading, shown
 from mesm_core.text.encoder import normalise
@@ -52,6 +53,7 @@ class FeatureStore:
         self._sizes = {file: _size(file) for file in self._files}
         self._lock = threading.Lock()
         self._cache: dict[str, np.ndarray] = {}
+        self._stored: dict[str, int] = {}
         self._room = cache_bytes
         self._keep_as = np.dtype(keep_as)
 
@@ -104,8 +106,10 @@ class FeatureStore:
         with self._lock:
             frames = self._cache.get(vid)
             if frames is None:
+                parts = [self._read(file, vid) for file in self._files]
+                self._stored[vid] = min(map(len, parts))
                 frames = prepare_frames(
-                    [self._read(file, vid) for file in self._files],
+                    parts,
                     dim=self.dim,
                     max_frames=self._max_frames,
                     shorten=self._shorten,
@@ -124,6 +128,17 @@ class FeatureStore:
         """
         with self._lock:
             return [self._read(file, vid) for file in self._files]
+
+    def stored_length(self, vid: str) -> int:
+        """Return how many frames the files have of the video, before it is shortened; reads no frames.
+
+        Raises:
+            FeatureError: the video is missing or damaged.
+        """
+        with self._lock:
+            if vid not in self._stored:
+                self._stored[vid] = min(self._length(file, vid) for file in self._files)
+            return self._stored[vid]
 
     def read_ahead(self, vids: Iterable[str]) -> Iterator[str]:
         """Read and keep videos, yielding each, as long as there is memory for them.
@@ -179,6 +194,12 @@ class FeatureStore:
         if shape is None or len(shape) != 2 or 0 in shape:
             raise FeatureError(f"{where} has shape {shape}; features are (frames, dim).")
         return hdf5.as_float32(hdf5.read_numbers(node, where=where))
+
+    def _length(self, file: h5py.File, vid: str) -> int:
+        node = file.get(vid)
+        if isinstance(node, h5py.Dataset) and node.ndim == 2:
+            return len(node)
+        return len(self._read(file, vid))  # which says what is wrong
 
     def _names(self) -> str:
         return " + ".join(str(path) for path in self.paths)
@@ -261,4 +282,5 @@ def _open(path: Path) -> h5py.File:
             f"No feature file at {path}.",
             hint="Give --features FILE, or write one with `mesm prepare npy2hdf5 FOLDER OUT.hdf5`.",
         )
+    refuse_other_kinds(path)
     return open_hdf5(path)

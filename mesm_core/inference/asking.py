@@ -6,18 +6,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from mesm_core.build import build_features, data_files
-from mesm_core.config.load import Layer, resolve
+from mesm_core.build import Paths, build_features, data_files
+from mesm_core.config.schema import Config
 from mesm_core.data.annotations import is_number, make_reader, query_id, video_id
-from mesm_core.data.features import FeatureStore
+from mesm_core.data.kinds import is_array_file, refuse_pictures
+from mesm_core.data.one_video import OneVideo
 from mesm_core.errors import DataError
-from mesm_core.inference.predictor import Answer, Asked, Moment, MomentRetriever
+from mesm_core.inference.changes import changed_config
+from mesm_core.inference.predictor import Answer, Asked, MomentRetriever
 from mesm_core.inference.scoring import checkpoint_paths
-from mesm_core.inputs import has_surrogates, parse_json, shown
-from mesm_core.metrics.nms import temporal_nms
+from mesm_core.inputs import has_surrogates, parse_json, shown, text_lines
+from mesm_core.metrics.nms import NO_NMS
 from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
 from mesm_core.types import Prediction
 
@@ -42,10 +45,34 @@ class Reply:
     answer: Answer
     duration: float
 
+    def suppressed(self, nms: float) -> Reply:
+        """Return the reply without moments that overlap a better one by more than ``nms``; -1 keeps all."""
+        return replace(self, answer=self.answer.suppressed(nms))
+
     def prediction(self) -> Prediction:
         """Return the reply as a line of a submission file."""
         windows = np.array([[m.start, m.end, m.score] for m in self.answer.moments]).reshape(-1, 3)
         return Prediction(self.question.qid, self.question.query, self.question.vid, windows, self.answer.saliency)
+
+
+def questions_of_file(path: Path, *, video: str | None, duration: float | None) -> Iterator[Question]:
+    """Return the questions of a file, read as they are needed; a file that can be read twice is checked before.
+
+    Args:
+        video, duration: of lines that do not have their own.
+
+    Raises:
+        DataError: the file cannot be read, or a line is malformed or has another's id; the message names it.
+    """
+
+    def read() -> Iterator[Question]:
+        lines = text_lines(path, what="file of queries")
+        return read_questions(lines, source=str(path), video=video, duration=duration)
+
+    if path.is_file():
+        for _ in read():
+            pass
+    return read()
 
 
 def read_questions(
@@ -53,34 +80,45 @@ def read_questions(
 ) -> Iterator[Question]:
     """Yield the question of each line: a sentence, or a JSON object with ``query``, and ``vid``, ``qid``, ``duration``.
 
+    A question without ``qid`` has the number of its line.
+
     Args:
         source: where the lines come from, for messages; video, duration: of lines that do not have their own.
 
     Raises:
-        DataError: a line is malformed or has no video; the message names it.
+        DataError: a line is malformed, has no video, or has the id of an earlier one; the message names it.
     """
-    found = False
+    lines_of: dict[int | str, int] = {}
     for number, line in _numbered(lines, source):
-        text = line.strip()
-        if not text:
+        if not line.strip():
             continue
-        found = True
-        where = f"{source}, line {number}"
-        if has_surrogates(text):
-            raise DataError(f"{where} is not UTF-8 text.")
-        record: object = parse_json(text, where) if text.startswith("{") else {"query": text}
-        if not isinstance(record, dict) or not isinstance(record.get("query"), str):
-            raise DataError(f"{where}: a question has a 'query', a sentence.")
-        vid = record.get("vid", video)
-        if vid is None:
-            raise DataError(f"{where}: the line has no 'vid'.", hint="Give --video ID, or JSON lines that have it.")
-        seconds = record.get("duration", duration)
-        if seconds is not None and not is_number(seconds):
-            raise DataError(f"{where}: duration {shown(seconds)} is not a number of seconds.")
-        qid = query_id(record.get("qid", number), where)
-        yield Question(qid, video_id(vid, where), record["query"], seconds)
-    if not found:
+        question = _question(line.strip(), number, f"{source}, line {number}", video, duration)
+        earlier = lines_of.setdefault(question.qid, number)
+        if earlier != number:
+            raise DataError(
+                f"{source}: lines {earlier} and {number} have the same qid, {shown(question.qid)} (a line without "
+                "'qid' has the number of the line).",
+                hint="Give each query an id of its own: a submission with two answers to one id cannot be scored.",
+            )
+        yield question
+    if not lines_of:
         raise DataError(f"{source} holds no QUERY.", hint="Give a sentence in quotes, or --queries FILE.")
+
+
+def _question(text: str, number: int, where: str, video: str | None, duration: float | None) -> Question:
+    if has_surrogates(text):
+        raise DataError(f"{where} is not UTF-8 text.")
+    record: object = parse_json(text, where) if text.startswith("{") else {"query": text}
+    if not isinstance(record, dict) or not isinstance(record.get("query"), str):
+        raise DataError(f"{where}: a question has a 'query', a sentence.")
+    vid = record.get("vid", video)
+    if vid is None:
+        raise DataError(f"{where}: the line has no 'vid'.", hint="Give --video ID, or JSON lines that have it.")
+    seconds = record.get("duration", duration)
+    if seconds is not None and not is_number(seconds):
+        raise DataError(f"{where}: duration {shown(seconds)} is not a number of seconds.")
+    qid = record.get("qid")
+    return Question(number if qid is None else query_id(qid, where), video_id(vid, where), record["query"], seconds)
 
 
 def _numbered(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
@@ -93,6 +131,22 @@ def _numbered(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
         raise DataError(f"{source}, line {number + 1} or after is not UTF-8 text.") from error
 
 
+class VideoFeatures(Protocol):
+    """Where the frames of videos come from."""
+
+    def require(self, vids: Iterable[str], *, skippable: bool = True) -> None:
+        """Raise FeatureError where a video is not there."""
+        ...
+
+    def raw(self, vid: str) -> list[np.ndarray]:
+        """Return a video's frames as they are stored, one (L, D) array a file."""
+        ...
+
+    def duration(self, vid: str) -> float | None:
+        """Return the duration in seconds that is stored with a video's frames, or None."""
+        ...
+
+
 class Asker:
     """A checkpoint with the features of the videos it is asked about.
 
@@ -102,7 +156,7 @@ class Asker:
     def __init__(
         self,
         retriever: MomentRetriever,
-        features: FeatureStore,
+        features: VideoFeatures,
         annotations: Path,
         *,
         inputs: Sequence[Path] = (),
@@ -114,11 +168,13 @@ class Asker:
         self._annotations = annotations
         self._annotated: dict[str, float] | None = None
 
-    def answer(self, questions: Iterable[Question], *, nms: float = -1, independent: bool = False) -> Iterator[Reply]:
+    def answer(
+        self, questions: Iterable[Question], *, nms: float = NO_NMS, independent: bool = False
+    ) -> Iterator[Reply]:
         """Yield a reply a question, in order; questions are read as they are needed.
 
         Args:
-            nms: threshold of temporal NMS; -1 for none.
+            nms: threshold of temporal NMS; -1 for none, as in the field's submissions.
             independent: do not encode the questions about a video together.
 
         Raises:
@@ -128,9 +184,9 @@ class Asker:
         while part := list(islice(stream, AT_ONCE)):
             groups = [[question] for question in part] if independent else _by_video(part)
             asked = [self._asked(group) for group in groups]
-            answers = self._retriever.locate_many(asked)
+            answers = self._retriever.locate_many(asked, nms=nms)
             found = {
-                id(question): Reply(question, _suppressed(answer, nms), about.duration)
+                id(question): Reply(question, answer, about.duration)
                 for group, about, replies in zip(groups, asked, answers, strict=True)
                 for question, answer in zip(group, replies, strict=True)
             }
@@ -151,9 +207,10 @@ class Asker:
             self._annotated = annotated_durations(self._retriever, self._annotations)
         if vid not in self._annotated:
             raise DataError(
-                f"The duration of video '{vid}' is not known: the feature file has no 'duration' attribute, and the "
+                f"The duration of video '{vid}' is not known: the feature file does not say it, and the "
                 f"annotations in {self._annotations} do not have the video.",
-                hint="Give --duration SECONDS, or convert the features with `mesm prepare npy2hdf5 --fps RATE`.",
+                hint="Give --duration SECONDS, or keep it with the features: `mesm prepare npy2hdf5 --fps RATE` does, "
+                "and an .npz may hold a number called 'duration'.",
             )
         return self._annotated[vid]
 
@@ -165,23 +222,35 @@ def load_asker(
     annotations: Path | None = None,
     features: Sequence[Path] = (),
     text: Path | None = None,
+    config_file: Path | None = None,
+    overrides: Sequence[str] = (),
     device: str = "auto",
 ) -> Asker:
     """Return a checkpoint, ready to be asked about the videos of its feature files.
 
     Args:
-        root: data folder; annotations, features, text: given paths, over the data folder's.
+        root: data folder; annotations, features, text: given paths, over the data folder's; features may be HDF5
+            files of many videos, or the .npy and .npz files of one.
+        config_file, overrides: settings to change, as for ``changed_config``.
 
     Raises:
         MesmError: a file is missing or does not fit.
     """
     checkpoint = load_any_checkpoint(path)
-    config = resolve([Layer(str(path), checkpoint.config)])
+    config = changed_config(checkpoint.config, source=str(path), file=config_file, overrides=overrides)
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
     retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
     inputs = [*checkpoint_files(path), *data_files(config, paths)]
-    features_of = build_features(config, paths)
-    return Asker(retriever, features_of, paths.annotations, inputs=inputs, warnings=checkpoint.warnings)
+    videos = _video_features(config, paths)
+    return Asker(retriever, videos, paths.annotations, inputs=inputs, warnings=checkpoint.warnings)
+
+
+def _video_features(config: Config, paths: Paths) -> VideoFeatures:
+    for path in paths.features:
+        refuse_pictures(path)
+    if any(map(is_array_file, paths.features)):
+        return OneVideo(paths.features)
+    return build_features(config, paths)
 
 
 def annotated_durations(retriever: MomentRetriever, folder: Path) -> dict[str, float]:
@@ -203,11 +272,3 @@ def _by_video(questions: Sequence[Question]) -> list[list[Question]]:
     for question in questions:
         groups.setdefault((question.vid, question.duration), []).append(question)
     return list(groups.values())
-
-
-def _suppressed(answer: Answer, nms: float) -> Answer:
-    if nms < 0:
-        return answer
-    windows = np.array([[m.start, m.end, m.score] for m in answer.moments]).reshape(-1, 3)
-    kept = temporal_nms(windows, threshold=nms)
-    return replace(answer, moments=tuple(Moment(*row) for row in kept.tolist()))

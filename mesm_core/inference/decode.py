@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,38 +16,49 @@ DECIMALS = 4
 
 @dataclass(frozen=True)
 class Decoding:
-    """How windows are rounded.
+    """How windows are clamped and rounded.
 
-    ``max_time``: they are clamped to [0, max_time] seconds; ``clip_len``: where positive, start and end are
-    rounded to its multiples.
+    ``max_time``: as published, windows are clamped to [0, max_time] seconds, and to the duration of a video that is
+    longer; None clamps them to what is seen of each video. ``clip_len``: where positive, start and end are rounded to
+    its multiples.
     """
 
-    max_time: float
+    max_time: float | None
     clip_len: float = -1
 
 
-def decode(output: ModelOutput, batch: Batch, decoding: Decoding) -> list[Prediction]:
-    """Return one prediction a query, in the batch's order: every slot's window, by falling score."""
+def decode(
+    output: ModelOutput, batch: Batch, decoding: Decoding, *, seen: Sequence[float] | None = None
+) -> list[Prediction]:
+    """Return one prediction a query, in the batch's order: every slot's window, by falling score.
+
+    Args:
+        seen: seconds, from the start of each query's video, that its frames cover; default: its duration.
+    """
     scores = output.logits[-1].softmax(dim=-1)[..., 0].float().cpu().numpy()
     spans = to_windows(output.spans[-1].float()).cpu().numpy().astype(np.float64)
     saliency = output.saliency.to(torch.float16).float().cpu().numpy()
     mask = batch.inputs.video_mask[batch.inputs.video_index].cpu().numpy()
+    covered = [query.duration for query in batch.queries] if seen is None else seen
     return [
         Prediction(
             qid=query.qid,
             query=query.sentence,
             vid=query.vid,
-            windows=_ranked(spans[row] * query.duration, scores[row], decoding),
+            windows=_ranked(spans[row] * covered[row], scores[row], decoding, query.duration, covered[row]),
             saliency=saliency[row][mask[row]],
         )
         for row, query in enumerate(batch.queries)
     ]
 
 
-def _ranked(windows: np.ndarray, scores: np.ndarray, decoding: Decoding) -> np.ndarray:
+def _ranked(windows: np.ndarray, scores: np.ndarray, decoding: Decoding, duration: float, covered: float) -> np.ndarray:
+    last = covered if decoding.max_time is None else max(decoding.max_time, duration)
     order = np.argsort(-scores, kind="stable")
-    windows = np.clip(np.round(windows[order], DECIMALS), 0, decoding.max_time)
+    windows = np.clip(np.round(windows[order], DECIMALS), 0, last)
     if decoding.clip_len > 0:
         # Rounding again: 3 · 0.17 is 0.51000000000000001 in floating point.
         windows = np.round(np.round(windows / decoding.clip_len) * decoding.clip_len, DECIMALS)
+        if last <= duration:  # as published, rounding may pass a max_time that lies behind the video's end
+            windows = np.minimum(windows, last)
     return np.concatenate([windows, np.round(scores[order].astype(np.float64), DECIMALS)[:, None]], axis=1)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from mesm_core.data.dataset import MomentDataset
+from mesm_core.data.shortening import Shortening
 from mesm_core.files import text_output
 from mesm_core.inference.decode import Decoding, decode
 from mesm_core.inference.tables import metric_tables
@@ -43,12 +44,14 @@ def predict_split(
     batch_size: int,
     device: torch.device,
     decoding: Decoding,
+    shortening: Shortening | None = None,
     progress: Progress | None = None,
     team: Team = ALONE,
 ) -> list[Prediction]:
     """Return one prediction a query, in file order; the model is left in evaluation mode.
 
     Args:
+        shortening: how the features of long videos are shortened; default: no video is cut short.
         progress: called with the number of queries that each batch answered.
         team: processes that share the work; all get every prediction.
     """
@@ -59,7 +62,8 @@ def predict_split(
     with torch.inference_mode():
         for batch in dataset.batches(plan):
             moved = batch.to(device)
-            answers += decode(model(moved.inputs), moved, decoding)
+            seen = _seen(dataset, batch.queries, shortening)
+            answers += decode(model(moved.inputs), moved, decoding, seen=seen)
             if progress is not None:
                 progress(len(batch.queries))
     everyones = [pair for pairs in team.gather(list(zip(order, answers, strict=True))) for pair in pairs]
@@ -75,6 +79,7 @@ def evaluate(
     decoding: Decoding,
     thresholds: Sequence[float],
     ranges: Mapping[str, tuple[float, float]],
+    shortening: Shortening | None = None,
     nms: float = -1,
     truth: Sequence[Query] | None = None,
     progress: Progress | None = None,
@@ -83,12 +88,20 @@ def evaluate(
     """Return the split's predictions and metrics; neither depends on the batch size.
 
     Args:
+        shortening: how the features of long videos are shortened; default: no video is cut short.
         nms: threshold of temporal NMS; -1 for none.
         truth: the split's queries with their windows, in the same order; default: the split's own. Without windows
             there are no metrics.
     """
     ordered = predict_split(
-        model, dataset, batch_size=batch_size, device=device, decoding=decoding, progress=progress, team=team
+        model,
+        dataset,
+        batch_size=batch_size,
+        device=device,
+        decoding=decoding,
+        shortening=shortening,
+        progress=progress,
+        team=team,
     )
     ordered = [replace(p, windows=temporal_nms(p.windows, threshold=nms)) for p in ordered]
     queries = dataset.queries if truth is None else truth
@@ -103,6 +116,12 @@ def evaluate(
         ranges=ranges,
     )
     return Evaluation(ordered, metrics)
+
+
+def _seen(dataset: MomentDataset, queries: Sequence[Query], shortening: Shortening | None) -> list[float] | None:
+    if shortening is None or shortening.shorten != "first":
+        return None
+    return [shortening.seen(dataset.features.stored_length(query.vid), query.duration) for query in queries]
 
 
 def predictions_name(split: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from mesm_core.build import (
     build_decoding,
     build_device,
     build_framing,
+    build_shortening,
     build_text,
     build_text_from_state,
     build_trained,
@@ -23,9 +24,12 @@ from mesm_core.config.load import DATA_ROOT, Layer, resolve
 from mesm_core.config.schema import Config
 from mesm_core.data.collate import Item, collate
 from mesm_core.data.features import prepare_frames, with_endpoints
-from mesm_core.errors import DataError, TextError
+from mesm_core.data.shortening import Shortening
+from mesm_core.errors import DataError, TextError, listing
+from mesm_core.inference.changes import changed_config
 from mesm_core.inference.decode import decode
 from mesm_core.inputs import has_surrogates, printable
+from mesm_core.metrics.nms import NO_NMS, PEOPLE_NMS, check_nms, temporal_nms
 from mesm_core.model.mesm import Mesm
 from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.text.encoder import TextEncoder
@@ -48,11 +52,37 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was found for a query: moments by falling score, and ``saliency`` (frames,) float32, a ranking score."""
+    """What was found for a query.
+
+    ``moments``: by falling score; ``saliency`` (frames,) float32: a ranking score of each frame the model saw;
+    ``seen``: seconds, from the video's start, that these frames cover; ``unknown_words``: words of the query that the
+    text encoder has no vector for; ``all_words_unknown``: it has none for any of them, so the answer means nothing;
+    ``warnings``: what a person should know before trusting the answer, in words.
+    """
 
     query: str
     moments: tuple[Moment, ...]
     saliency: np.ndarray
+    seen: float
+    unknown_words: tuple[str, ...] = ()
+    all_words_unknown: bool = False
+    warnings: tuple[str, ...] = ()
+
+    def suppressed(self, nms: float) -> Answer:
+        """Return the answer without moments that overlap a better one by more than ``nms``; -1 keeps all.
+
+        Raises:
+            ConfigError: ``nms`` is neither in (0, 1] nor -1.
+        """
+        if check_nms(nms) == NO_NMS:
+            return self
+        windows = np.array([[m.start, m.end, m.score] for m in self.moments]).reshape(-1, 3)
+        kept = temporal_nms(windows, threshold=nms).tolist()
+        # NMS finds no overlap of moments without length, though they may be equal.
+        first: dict[tuple[float, float], Moment] = {}
+        for start, end, score in kept:
+            first.setdefault((start, end), Moment(start, end, score))
+        return replace(self, moments=tuple(first.values()))
 
 
 @dataclass(frozen=True)
@@ -62,6 +92,11 @@ class Asked:
     features: Features
     queries: Sequence[str]
     duration: float
+
+    @property
+    def frames(self) -> int:
+        """How many frames the video has; those of the shortest file where there are several."""
+        return min(len(part) for part in _parts(self.features))
 
 
 class MomentRetriever:
@@ -92,13 +127,28 @@ class MomentRetriever:
         self.device = device
 
     @classmethod
-    def load(cls, path: Path | str, *, device: str = "auto") -> MomentRetriever:
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        device: str = "auto",
+        config_file: Path | str | None = None,
+        overrides: Sequence[str] = (),
+    ) -> MomentRetriever:
         """Return the retriever of a checkpoint that ``mesm train`` wrote.
 
+        Args:
+            config_file, overrides: settings to change, from a file and as ``section.key=value``:
+                ``dataset.max_frames``, ``eval.…`` and ``data.…``.
+
         Raises:
-            CheckpointError: the file is not a checkpoint; DeviceError: the device is not there.
+            CheckpointError: the file is not a checkpoint; DeviceError: the device is not there;
+            ConfigError: a setting is none of those that may be changed.
         """
-        return cls.from_checkpoint(load_any_checkpoint(Path(path)), device=device)
+        checkpoint = load_any_checkpoint(Path(path))
+        file = None if config_file is None else Path(config_file)
+        config = changed_config(checkpoint.config, source=str(path), file=file, overrides=overrides)
+        return cls.from_checkpoint(checkpoint, config=config, device=device)
 
     @classmethod
     def from_checkpoint(
@@ -128,7 +178,13 @@ class MomentRetriever:
         return cls(config=config, model=build_trained(config, checkpoint.model, encoder), text=encoder, device=where)
 
     def locate(
-        self, features: Features, queries: Sequence[str], *, duration: float, independent: bool = False
+        self,
+        features: Features,
+        queries: Sequence[str],
+        *,
+        duration: float,
+        independent: bool = False,
+        nms: float = PEOPLE_NMS,
     ) -> list[Answer]:
         """Return one answer a query, in order; the video is encoded once for all of them.
 
@@ -136,54 +192,86 @@ class MomentRetriever:
             features: raw frames, as wide as the model's features; they are scaled and shortened as in training.
             queries: sentences; together they form one group unless ``independent``.
             duration: the video's length in seconds; no moment ends after it.
+            nms: moments that overlap a better one by more are left out; -1 keeps one moment a slot of the model.
 
         Raises:
             TextError: a query is empty or as long as a book, or there is none;
             FeatureError: the features do not fit the model;
-            DataError: the duration is not positive.
+            DataError: the duration is not positive; ConfigError: ``nms`` is neither in (0, 1] nor -1.
         """
         if independent:
-            return [self.locate(features, [query], duration=duration)[0] for query in queries]
-        (answers,) = self.locate_many([Asked(features, queries, duration)])
+            return [self.locate(features, [query], duration=duration, nms=nms)[0] for query in queries]
+        (answers,) = self.locate_many([Asked(features, queries, duration)], nms=nms)
         return answers
 
-    def locate_many(self, asked: Sequence[Asked]) -> list[list[Answer]]:
+    def locate_many(self, asked: Sequence[Asked], *, nms: float = PEOPLE_NMS) -> list[list[Answer]]:
         """Return the answers about many videos, a list a video, in order; batched as in evaluation.
+
+        Args:
+            nms: as for ``locate``.
 
         Raises:
             The same as ``locate``.
         """
+        check_nms(nms)
         size = self.config.eval.batch_size
         found: list[list[Answer]] = []
         for first in range(0, len(asked), size):
             found += self._locate_batch(asked[first : first + size])
-        return found
+        return [[answer.suppressed(nms) for answer in answers] for answers in found]
 
     def _locate_batch(self, asked: Sequence[Asked]) -> list[list[Answer]]:
         videos: dict[str, np.ndarray] = {}
         groups: list[list[Item]] = []
+        seen: list[float] = []
+        shortening = build_shortening(self.config)
         for number, video in enumerate(asked):
             _refuse_what_cannot_be_asked(video)
             videos[str(number)] = self._prepare(video.features)
+            seen += [shortening.seen(video.frames, video.duration)] * len(video.queries)
             self.text.prepare(video.queries)
             groups.append(
                 [Item(Query(None, str(number), q, video.duration), self.text.features(q)) for q in video.queries]
             )
         with torch.inference_mode():
             batch = collate(groups, videos, framing=build_framing(self.config), rng=None).to(self.device)
-            predictions = iter(decode(self.model(batch.inputs), batch, build_decoding(self.config)))
-        return [[_answer(next(predictions), video.duration) for _ in video.queries] for video in asked]
+            decoding = build_decoding(self.config, whole=True)
+            predictions = iter(decode(self.model(batch.inputs), batch, decoding, seen=seen))
+        return [[self._answer(next(predictions), video, shortening) for _ in video.queries] for video in asked]
+
+    def _answer(self, prediction: Prediction, video: Asked, shortening: Shortening) -> Answer:
+        known = self.text.known_words(prediction.query)
+        unknown = tuple(word for word, is_known in known.items() if not is_known)
+        lost = bool(known) and len(unknown) == len(known)
+        warnings = shortening.warnings(video.frames, video.duration)
+        if lost:
+            warnings += (
+                f"the model knows no word of the query '{prediction.query}' ({listing(unknown)}), "
+                "so its answer means nothing",
+            )
+        return Answer(
+            query=prediction.query,
+            moments=tuple(Moment(*row) for row in prediction.windows.tolist()),
+            saliency=prediction.saliency,
+            seen=shortening.seen(video.frames, video.duration),
+            unknown_words=unknown,
+            all_words_unknown=lost,
+            warnings=warnings,
+        )
 
     def _prepare(self, features: Features) -> np.ndarray:
-        parts = [features] if isinstance(features, np.ndarray) else list(features)
         frames = prepare_frames(
-            parts,
+            _parts(features),
             dim=self.config.model.video_dim,
             max_frames=self.config.dataset.max_frames,
             shorten=self.config.dataset.shorten,
             where="The video's features",
         )
         return with_endpoints(frames.astype(self.config.data.keep_as))
+
+
+def _parts(features: Features) -> list[np.ndarray]:
+    return [features] if isinstance(features, np.ndarray) else list(features)
 
 
 def _refuse_what_cannot_be_asked(asked: Asked) -> None:
@@ -200,10 +288,3 @@ def _refuse_what_cannot_be_asked(asked: Asked) -> None:
             )
     if not asked.duration > 0 or not np.isfinite(asked.duration):
         raise DataError(f"The duration is {asked.duration:g} seconds; it must be positive.")
-
-
-def _answer(prediction: Prediction, duration: float) -> Answer:
-    moments = (
-        Moment(min(start, duration), min(end, duration), score) for start, end, score in prediction.windows.tolist()
-    )
-    return Answer(prediction.query, tuple(moments), prediction.saliency)

@@ -8,15 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mesm_core.build import Paths, build_features, build_split, data_files, data_paths, evaluation_settings
-from mesm_core.config.load import DATA_ROOT, Layer, resolve, set_layer
+from mesm_core.build import (
+    Paths,
+    build_features,
+    build_shortening,
+    build_split,
+    data_files,
+    data_paths,
+    evaluation_settings,
+)
+from mesm_core.config.load import DATA_ROOT
 from mesm_core.config.schema import Config
 from mesm_core.data.annotations import make_reader
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.facts import data_facts, differences
 from mesm_core.data.moment_lines import read_lines
-from mesm_core.errors import ConfigError, DataError, listing
+from mesm_core.data.shortening import Shortening
+from mesm_core.errors import DataError, listing
 from mesm_core.files import together, write_atomically
+from mesm_core.inference.changes import changed_config
 from mesm_core.inference.evaluate import Evaluation, Progress, evaluate, write_predictions
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
@@ -24,15 +34,13 @@ from mesm_core.places import is_stream
 from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.types import Query
 
-CHANGEABLE = ("eval.", "data.")
-
 
 @dataclass(frozen=True)
 class Job:
     """A checkpoint and the split it is to be scored on.
 
-    ``warnings``: flags of a published checkpoint that are not carried out, and how its data differs from that of
-    training; ``inputs``: the files it was read from.
+    ``warnings``: flags of a published checkpoint that are not carried out, how its data differs from that of training,
+    and which videos are too long for the model; ``inputs``: the files it was read from.
     """
 
     retriever: MomentRetriever
@@ -53,6 +61,7 @@ def load_for_scoring(
     annotations: Path | None = None,
     features: Sequence[Path] = (),
     text: Path | None = None,
+    config_file: Path | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
     skip_missing: bool = False,
@@ -62,14 +71,14 @@ def load_for_scoring(
 
     Args:
         root: data folder; annotations, features: given paths, over the data folder's.
-        overrides: ``eval.…=…`` settings.
+        config_file, overrides: settings to change, as for ``changed_config``.
         truth: ground truth of a split whose own file has none; default: the dataset's, where it is there.
 
     Raises:
         MesmError: a file is missing or does not fit.
     """
     checkpoint = load_any_checkpoint(path)
-    config = _with_overrides(checkpoint, path, overrides)
+    config = changed_config(checkpoint.config, source=str(path), file=config_file, overrides=overrides)
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
     retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
     chosen = split or config.dataset.eval[0]
@@ -79,6 +88,7 @@ def load_for_scoring(
     if published is not None and (truth is not None or (paths.annotations / published).is_file()):
         known = match_truth(built.dataset.queries, paths.annotations / published)
     differing = differences(checkpoint.facts, data_facts(built.dataset)) if checkpoint.facts else []
+    warnings = (*checkpoint.warnings, *differing, *_shortened(built.dataset, build_shortening(config)))
     inputs = [*checkpoint_files(path), *data_files(config, paths, [chosen])]
     inputs += [] if published is None else [paths.annotations / published]
     return Job(
@@ -88,7 +98,7 @@ def load_for_scoring(
         checkpoint.epoch,
         built.missing,
         known,
-        warnings=(*checkpoint.warnings, *differing),
+        warnings=warnings,
         inputs=tuple(inputs),
     )
 
@@ -129,6 +139,11 @@ def checkpoint_paths(
         features=features or [Path(name) for name in recorded["features"]],
         text=text or Path(recorded["text"]),
     )
+
+
+def _shortened(dataset: MomentDataset, shortening: Shortening) -> list[str]:
+    videos = {query.vid: query.duration for query in dataset.queries}
+    return shortening.warnings_of_all([(dataset.features.stored_length(v), seconds) for v, seconds in videos.items()])
 
 
 def score_checkpoint(job: Job, *, nms: float = -1, progress: Progress | None = None) -> Evaluation:
@@ -174,13 +189,3 @@ def write_evaluation(
 def evaluation_files(path: Path) -> list[Path]:
     """Return the files that ``write_evaluation`` writes: ``path``, and the metrics beside it where it is a file."""
     return [path] if is_stream(path) else [path, path.with_suffix(".metrics.json")]
-
-
-def _with_overrides(checkpoint: Checkpoint, path: Path, overrides: Sequence[str]) -> Config:
-    for word in overrides:
-        if not word.startswith(CHANGEABLE):
-            raise ConfigError(
-                f"--set {word}: a checkpoint's settings are fixed, but for eval.… and data.….",
-                hint="Train again to change others.",
-            )
-    return resolve([Layer(str(path), checkpoint.config), set_layer(overrides)])

@@ -4,6 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from mesm_core.errors import ConfigError
+
+NO_NMS = -1.0
+PEOPLE_NMS = 0.7
+"""Overlap above which two answers look the same to a person."""
+
+
+def check_nms(threshold: float) -> float:
+    """Return a threshold of temporal NMS that can be meant: in (0, 1], or -1 for none.
+
+    Raises:
+        ConfigError: it is another number.
+    """
+    if threshold == NO_NMS or 0 < threshold <= 1:
+        return threshold
+    raise ConfigError(f"nms is an overlap in (0, 1], or -1 for none, not {threshold:g}.")
+
 
 def temporal_nms(
     windows: np.ndarray, *, threshold: float, max_before: int | None = None, max_after: int | None = None

@@ -126,11 +126,17 @@ def lane(name: str, spans: Iterable[tuple[float, float, str]], *, duration: floa
     return f'<div class="lane"><span>{escape(name)}</span><span class="track">{"".join(drawn)}</span></div>'
 
 
-def saliency_lane(values: np.ndarray) -> str:
-    """Return a row with the saliency curve, from its lowest to its highest value."""
+def saliency_lane(values: np.ndarray, *, share: float = 1.0) -> str:
+    """Return a row with the saliency curve, from its lowest to its highest value.
+
+    Args:
+        share: of the row's width, from its start, that the curve takes.
+    """
     low, spread = float(values.min()), max(float(np.ptp(values)), 1e-9)
     steps = max(len(values) - 1, 1)
-    at = " ".join(f"{i / steps * 100:.2f},{19 - (v - low) / spread * 18:.2f}" for i, v in enumerate(values.tolist()))
+    at = " ".join(
+        f"{i / steps * share * 100:.2f},{19 - (v - low) / spread * 18:.2f}" for i, v in enumerate(values.tolist())
+    )
     line = f'<polyline points="{at}" style="stroke:{COLOURS[3]}"/>'
     svg = f'<svg viewBox="0 0 100 20" preserveAspectRatio="none">{line}</svg>'
     return f'<div class="lane"><span>saliency</span><span>{svg}</span></div>'

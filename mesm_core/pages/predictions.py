@@ -57,7 +57,11 @@ def _answer(reply: Reply, top: int) -> str:
         what = f"{clock(moment.start)} – {clock(moment.end)}, score {moment.score:.2f}"
         name = f"{rank}. {clock(moment.start)}"
         lanes.append(lane(name, [(moment.start, moment.end, what)], duration=reply.duration, colour=0))
-    parts = [*lanes, saliency_lane(reply.answer.saliency), axis(reply.duration)]
+    parts = [
+        *lanes,
+        saliency_lane(reply.answer.saliency, share=reply.answer.seen / reply.duration),
+        axis(reply.duration),
+    ]
     return section(f"{reply.question.query}  ({reply.question.vid})", *parts)
 
 
@@ -73,7 +77,7 @@ def _drawn(replies: Sequence[Reply], top: int, *, form: str) -> bytes:
             axes.annotate(f"{moment.score:.2f}", (moment.end, -rank), va="center", fontsize=8)
         saliency = reply.answer.saliency
         curve = axes.twinx()
-        at = [(i + 0.5) * reply.duration / len(saliency) for i in range(len(saliency))]
+        at = [(i + 0.5) * reply.answer.seen / len(saliency) for i in range(len(saliency))]
         curve.plot(at, saliency, color="tab:purple", linewidth=1)
         curve.set_yticks([])
         axes.set(xlim=(0, reply.duration), yticks=[], ylim=(-max(len(moments), 1) + 0.4, 0.6), xlabel="seconds")

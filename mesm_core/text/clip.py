@@ -259,6 +259,11 @@ class ClipText:
             self.prepare([sentence])
         return mean_then_normalise(self._known[sentence])
 
+    def known_words(self, sentence: str) -> dict[str, bool]:
+        """Return nothing: every word is made of byte pairs that the encoder knows."""
+        refuse_empty(sentence)
+        return {}
+
     def state(self) -> Mapping[str, Any]:
         """Return what a checkpoint keeps: the encoder by path and hash, and the label tokens."""
         return {

@@ -46,6 +46,16 @@ class TextEncoder(Protocol):
         """
         ...
 
+    def known_words(self, sentence: str) -> dict[str, bool]:
+        """Return the sentence's words in order, and whether the encoder has a vector for each.
+
+        Empty for an encoder that has no unknown words.
+
+        Raises:
+            TextError: the sentence has no words.
+        """
+        ...
+
     def state(self) -> Mapping[str, Any]:
         """Return all that is needed to build the encoder again, as tensors and JSON-able values."""
         ...
@@ -70,6 +80,24 @@ def mean_then_normalise(words: np.ndarray) -> TextFeatures:
     """
     words = words.astype(np.float32)
     return TextFeatures(words=normalise(words), sentence=normalise(words.mean(axis=0)))
+
+
+def spoken(known: Mapping[str, bool]) -> dict[str, bool]:
+    """Return the tokens that a person would call words: neither punctuation nor what the tokenizer cuts off a word.
+
+    Where no token is one, all are returned.
+
+    >>> spoken({"he": True, "'s": False, "xyzzy": False, ".": False})
+    {'he': True, 'xyzzy': False}
+    >>> spoken({"?!": False})
+    {'?!': False}
+    """
+    words = {
+        token: has
+        for token, has in known.items()
+        if any(map(str.isalnum, token)) and not token.startswith("'") and token != "n't"
+    }
+    return words or dict(known)
 
 
 def refuse_empty(sentence: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mesm_core.errors import TextError
 from mesm_core.inputs import byte_lines, open_zip, stream_lines
-from mesm_core.text.encoder import mean_then_normalise, refuse_empty
+from mesm_core.text.encoder import mean_then_normalise, refuse_empty, spoken
 from mesm_core.text.words import Tagger
 from mesm_core.types import TextFeatures, Words
 
@@ -141,6 +141,19 @@ class GloveText:
             TextError: the sentence has no words.
         """
         return mean_then_normalise(self.table.vectors[self.ids(sentence)])
+
+    def known_words(self, sentence: str) -> dict[str, bool]:
+        """Return the words that are read, in order, and whether each has a vector other than that of ``<UNK>``.
+
+        Raises:
+            TextError: the sentence has no words.
+        """
+        refuse_empty(sentence)
+        vectors = self.table.vectors
+        tokens = [token.lower() for token in self._tagger.tokens(sentence)[: self._max_words]]
+        rows = {token: self._rows.get(token, UNKNOWN) for token in tokens}
+        # A checkpoint does not say which words its GloVe file lacked; they have the vector of <UNK>.
+        return spoken({token: bool((vectors[row] != vectors[UNKNOWN]).any()) for token, row in rows.items()})
 
     def state(self) -> Mapping[str, Any]:
         """Return the table and the label words for a checkpoint."""

@@ -17,7 +17,7 @@ from mesm_core.data import hdf5
 from mesm_core.errors import TextError
 from mesm_core.files import library_output
 from mesm_core.inputs import follow, open_hdf5, read_bytes, reading, reason
-from mesm_core.text.encoder import normalise, refuse_empty
+from mesm_core.text.encoder import normalise, refuse_empty, spoken
 from mesm_core.text.glove import glove_vectors
 from mesm_core.text.words import Tagger
 from mesm_core.types import TextFeatures, Words
@@ -151,6 +151,16 @@ class VocabularyText:
         vectors = self.vocabulary.vectors[rows] if rows != [-1] else np.zeros((1, self.vocabulary.vectors.shape[1]))
         words = normalise(vectors.astype(np.float32))
         return TextFeatures(words=words, sentence=normalise(words.mean(axis=0)))
+
+    def known_words(self, sentence: str) -> dict[str, bool]:
+        """Return the sentence's words in order, and whether the vocabulary has each.
+
+        Raises:
+            TextError: the sentence is empty.
+        """
+        refuse_empty(sentence)
+        tokens = [token.lower() for token in self._tagger.tokens(sentence)]
+        return spoken({token: token in self._rows for token in tokens})
 
     def state(self) -> Mapping[str, Any]:
         """Return the vocabulary for a checkpoint."""

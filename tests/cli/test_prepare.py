@@ -204,7 +204,8 @@ def test_foreign_features(mesm, shared: Path, trained: Trained, tmp_path: Path) 
                 *FIXED, *words, "--set", f"model.video_dim={width}")  # fmt: skip
     assert done.code == 0, done.err
     best = tmp_path / "runs" / "tacos-default" / "best.pt"
-    answered = mesm("predict", best, "--features", tmp_path / "vid.hdf5", "--video", "vid", "a man", "--json")
+    answered = mesm("predict", best, "--features", tmp_path / "vid.hdf5", "--video", "vid", "a man", "--json",
+                    "--nms", "-1")  # fmt: skip
     assert answered.code == 0, answered.err
     assert len(json.loads(answered.out)[0]["moments"]) == 4
 

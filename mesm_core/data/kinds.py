@@ -1,0 +1,46 @@
+"""Files that are given as video features and are something else, and what to do about each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+
+from mesm_core.data.arrays import SUFFIXES
+from mesm_core.errors import FeatureError
+
+VIDEO_SUFFIXES = frozenset(
+    ".mp4 .mkv .avi .webm .mov .m4v .mpg .mpeg .wmv .flv .ts .mts .3gp .ogv .gif".split()  # noqa: SIM905
+)
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .tif .tiff .webp".split())  # noqa: SIM905
+
+
+def is_array_file(path: Path) -> bool:
+    """Return whether the name is that of a .npy or .npz file."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def refuse_pictures(path: Path) -> None:
+    """Raise FeatureError where ``path`` is a video or an image, whose features must be extracted first."""
+    suffix = path.suffix.lower()
+    kind = "a video" if suffix in VIDEO_SUFFIXES else "an image" if suffix in IMAGE_SUFFIXES else None
+    if kind is not None and not h5py.is_hdf5(path):
+        raise FeatureError(
+            f"{path} is {kind}, not features: mesm reads features that were extracted from the video's frames, "
+            "as .hdf5, .npy or .npz.",
+            hint="Extract them with the network whose features the model was trained on (CLIP, SlowFast, C3D …).",
+        )
+
+
+def refuse_other_kinds(path: Path) -> None:
+    """Raise FeatureError where ``path`` is not to be opened as an HDF5 file of many videos: see the message.
+
+    Raises:
+        FeatureError: it is a video, an image, or the .npy or .npz file of one video.
+    """
+    refuse_pictures(path)
+    if is_array_file(path) and not h5py.is_hdf5(path):
+        raise FeatureError(
+            f"{path} holds the features of one video; training and evaluation read one HDF5 file of all videos.",
+            hint="Write it with `mesm prepare npy2hdf5 FOLDER OUT.hdf5`; only `mesm predict` takes .npy and .npz.",
+        )
