@@ -134,11 +134,13 @@ def keys(rows: Iterable[tuple[str, object, str]]) -> None:
         _out.print(f"{escape(line)}{' ' * (width - len(line))}  [{colour}]# {escape(source)}[/]", soft_wrap=True)
 
 
-def toml(sections: Mapping[str, Mapping[str, object]]) -> None:
-    """Print sections of settings on stdout as a TOML file."""
+def toml(sections: Mapping[str, Mapping[str, object]], *, top: Mapping[str, object]) -> None:
+    """Print the settings of ``top``, then sections of settings, on stdout as a TOML file."""
     blocks = (
-        "\n".join([f"[{name}]", *(f"{key} = {value_text(value)}" for key, value in values.items())])
-        for name, values in sections.items()
+        "\n".join(
+            [*([f"[{name}]"] if name else []), *(f"{key} = {value_text(value)}" for key, value in values.items())]
+        )
+        for name, values in {"": top, **sections}.items()
     )
     sys.stdout.write("\n\n".join(blocks) + "\n")
 

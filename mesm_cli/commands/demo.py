@@ -19,7 +19,7 @@ SETTINGS = """\
 max_frames = 128
 
 [text]
-glove = "glove.invented.txt"
+glove = "data/glove.invented.txt"
 vocab_size = 20
 
 [model]
@@ -59,9 +59,9 @@ def demo(
     Writes features, annotations and word vectors to a folder, and runs on them what you would run on yours.
     """
     from mesm_cli.commands import evaluate, predict, prepare, prepare_features, train
-    from mesm_core.files import write_atomically
     from mesm_core.data.invented import write_invented
     from mesm_core.errors import OutputError
+    from mesm_core.files import write_atomically
 
     began = time.monotonic()
     if folder.exists() and any(folder.iterdir()) and not overwrite:

@@ -20,9 +20,6 @@ app.command("convert")(prepare_data.convert)
 app.command("check")(prepare_data.check)
 
 
-JSON_LINES = "jsonl"
-
-
 class Kind(StrEnum):
     """Which count files to write."""
 
@@ -70,11 +67,11 @@ def count_tokens(
     """
     from mesm_core.config.load import load_config
     from mesm_core.data.counting import count_dataset
+    from mesm_core.data.splits import counted_splits
 
     settings = load_config(dataset, file=config, overrides=set_ or []).dataset
     folder = annotations or options.data_root(data_dir) / settings.annotations
     kinds = [Kind.GLOVE, Kind.CLIP] if kind is Kind.BOTH else [kind]
-    own = [settings.train, *settings.eval] if settings.name == JSON_LINES else []
     with render.progress("Counting", None, unit="sentences") as advance:
         written = count_dataset(
             settings.name,
@@ -83,7 +80,7 @@ def count_tokens(
             kinds=[str(k) for k in kinds],
             max_words=max_words or settings.max_words,
             overwrite=overwrite,
-            splits=split or own,
+            splits=counted_splits(settings, split or ()),
             progress=lambda count: advance(count, ""),
         )
     if json_:

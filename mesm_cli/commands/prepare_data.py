@@ -32,11 +32,12 @@ def convert(
     from mesm_core.config.load import load_config
     from mesm_core.data.annotations import read_split
     from mesm_core.data.moment_lines import write_lines
+    from mesm_core.data.splits import named_split
     from mesm_core.errors import DataError
 
     settings = load_config(dataset, file=config, overrides=set_ or []).dataset
     folder = annotations or options.data_root(data_dir) / settings.annotations
-    read = read_split(settings.name, folder, split)
+    read = read_split(settings.name, folder, named_split(settings, split))
     if strict and read.repairs:
         made = ", ".join(f"{count} {what}" for what, count in read.repairs.items())
         raise DataError(f"The {split} split has annotations outside their videos: {made}.", hint="Leave out --strict.")

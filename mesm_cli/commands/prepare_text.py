@@ -37,9 +37,11 @@ def glove(
     Example: mesm prepare glove glove.6B.300d.txt data/charades/annotations/glove.h5 --dataset charades-vgg-glove
     """
     from mesm_core.config.load import load_config
-    from mesm_core.files import refuse_existing, replacing
+    from mesm_core.data.splits import counted_splits
     from mesm_core.data.vocabularies import dataset_vocabulary
     from mesm_core.errors import OutputError
+    from mesm_core.files import refuse_existing, replacing
+    from mesm_core.text.glove import find_glove
     from mesm_core.text.vocabulary import read_vocabulary, write_vocabulary
 
     if out.suffix not in {".h5", ".hdf5"}:
@@ -50,7 +52,13 @@ def glove(
     else:
         settings = load_config(dataset, file=config, overrides=set_ or [])
         folder = annotations or options.data_root(data_dir) / settings.dataset.annotations
-        vocabulary = dataset_vocabulary(settings.dataset.name, folder, source, dim=settings.model.text_dim)
+        vocabulary = dataset_vocabulary(
+            settings.dataset.name,
+            folder,
+            find_glove(source),
+            dim=settings.model.text_dim,
+            splits=counted_splits(settings.dataset),
+        )
     with replacing(out, overwrite=overwrite) as temporary:
         write_vocabulary(temporary, vocabulary)
     if json_:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from mesm_core.build.data import Paths
-from mesm_core.config.schema import Config
+from mesm_core.config.schema import AUTO, Config
 from mesm_core.data.counts import label_words, read_clip_counts, read_glove_counts
-from mesm_core.errors import CheckpointError
+from mesm_core.errors import CheckpointError, TextError
 from mesm_core.text.cache import TextCache, default_cache_path
 from mesm_core.text.clip import ClipText
 from mesm_core.text.clip_bpe import ClipTokenizer
@@ -28,7 +28,26 @@ def build_text(config: Config, paths: Paths, *, device: torch.device) -> TextEnc
     Raises:
         TextError: a file is missing or does not fit; DataError: the count file is malformed.
     """
-    return _FROM_FILES[config.text.encoder](config, paths, device)
+    return _FROM_FILES[config.text.encoder](with_counted_words(config, paths), paths, device)
+
+
+def with_counted_words(config: Config, paths: Paths) -> Config:
+    """Return the config with the number of words that were counted in place of a ``text.vocab_size`` of ``auto``.
+
+    Raises:
+        TextError: the count file or vocabulary is missing or empty; DataError: it is malformed.
+    """
+    if config.text.vocab_size != AUTO:
+        return config
+    counts = paths.annotations / config.text.counts
+    source, number = {
+        "glove": lambda: (counts, len(read_glove_counts(counts))),
+        "glove-pkl": lambda: (paths.text, len(read_vocabulary(paths.text).words)),
+        "clip": lambda: (counts, len(read_clip_counts(counts))),
+    }[config.text.encoder]()
+    if not number:
+        raise TextError(f"{source} has no words.", hint="`mesm count-tokens --overwrite` counts them again.")
+    return config.with_label_words(number)
 
 
 def build_text_from_state(
@@ -48,7 +67,7 @@ def build_text_from_state(
 def _glove(config: Config, paths: Paths, device: torch.device) -> GloveText:
     counts = paths.annotations / config.text.counts
     words = read_glove_counts(counts)
-    labels = label_words(words, config.text.vocab_size, path=counts)
+    labels = label_words(words, config.text.label_words, path=counts)
     table = read_glove(paths.text, words, dim=config.model.text_dim, seed=config.train.seed)
     return _glove_text(config, table, labels)
 
@@ -77,7 +96,7 @@ def _vocabulary_from_state(
 def _vocabulary_text(config: Config, vocabulary: Vocabulary) -> VocabularyText:
     return VocabularyText(
         vocabulary=vocabulary,
-        vocab_size=config.text.vocab_size,
+        vocab_size=config.text.label_words,
         tagger=make_tagger(config.text.tagger),
         max_words=config.dataset.max_words,
     )
@@ -85,7 +104,7 @@ def _vocabulary_text(config: Config, vocabulary: Vocabulary) -> VocabularyText:
 
 def _clip(config: Config, paths: Paths, device: torch.device) -> ClipText:
     counts = paths.annotations / config.text.counts
-    labels = label_words(read_clip_counts(counts), config.text.vocab_size, path=counts)
+    labels = label_words(read_clip_counts(counts), config.text.label_words, path=counts)
     return _clip_text(config, paths.text, labels, device)
 
 

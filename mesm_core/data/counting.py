@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mesm_core.data.annotations import make_reader, read_split
 from mesm_core.data.counts import CLIP_COUNTS, GLOVE_COUNTS, clip_counts, counts_text, glove_counts
-from mesm_core.files import refuse_existing, write_atomically
 from mesm_core.errors import DataError, listing
+from mesm_core.files import refuse_existing, write_atomically
 from mesm_core.text.clip_bpe import ClipTokenizer
 
 SPECIALS = 2

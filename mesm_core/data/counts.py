@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from mesm_core.files import follow
 from mesm_core.errors import DataError, TextError
+from mesm_core.files import follow
 from mesm_core.text.words import count_words
 
 GLOVE_COUNTS = "GloVe_tokenized_count.txt"

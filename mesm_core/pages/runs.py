@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mesm_core.config.load import flatten
+from mesm_core.data.splits import split_labels
 from mesm_core.files import write_atomically
 from mesm_core.pages.page import cards, curves, page, section, stats, table
 from mesm_core.training.record import RunSummary
@@ -21,11 +22,12 @@ def run_curves(run: RunSummary) -> dict[str, dict[str, list[tuple[float, float]]
         for name, value in record["losses"].items():
             if name.startswith("loss") and not name[-1].isdigit():
                 losses.setdefault(name, []).append((record["epoch"], value))
-        for split, brief in record.get("eval", {}).items():
+        found = record.get("eval", {})
+        for split, label in split_labels(found).items():
             for metric in METRICS:
-                value = brief.get(f"MR-full-{metric}")
+                value = found[split].get(f"MR-full-{metric}")
                 if value is not None:
-                    scores.setdefault(f"{split} {metric}", []).append((record["epoch"], value))
+                    scores.setdefault(f"{label} {metric}", []).append((record["epoch"], value))
     return {"losses": losses, "metrics": scores}
 
 
@@ -53,8 +55,9 @@ def _best(run: RunSummary) -> list[tuple[str, float | None]]:
     if run.best is None:
         return [("epochs evaluated", 0.0)]
     rows: list[tuple[str, float | None]] = []
-    for split, brief in run.best["eval"].items():
-        rows += [(f"{split} {key.removeprefix('MR-full-')}", v) for key, v in brief.items() if "-full-" in key]
+    found = run.best["eval"]
+    for split, label in split_labels(found).items():
+        rows += [(f"{label} {key.removeprefix('MR-full-')}", v) for key, v in found[split].items() if "-full-" in key]
     return rows
 
 

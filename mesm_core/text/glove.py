@@ -56,6 +56,14 @@ def read_glove(path: Path, words: Iterable[str], *, dim: int, seed: int) -> Glov
     return GloveTable(vocabulary, vectors, missing)
 
 
+def find_glove(path: Path) -> Path:
+    """Return the file, or where it is missing the same compressed: ``.gz`` or ``.zip`` behind or for the ending."""
+    if path.exists():
+        return path
+    names = [name + ending for ending in (".gz", ".zip") for name in (path.name, path.stem)]
+    return next((packed for name in names if (packed := path.with_name(name)).is_file()), path)
+
+
 def glove_vectors(path: Path, words: Iterable[str], *, dim: int) -> dict[str, np.ndarray]:
     """Return the (dim,) float32 vectors of those words that a GloVe text file has: plain, .gz or .zip.
 
