@@ -132,10 +132,12 @@ def _carry_out(
     """Train, alone or in a team that torchrun started, and return the exit code."""
     from mesm_cli.commands.follow import follow
     from mesm_core.build import build_device
+    from mesm_core.build.ready import require_ready
     from mesm_core.training.directory import claimed, prepare_directory
     from mesm_core.training.distributed import join_team, leave_team
     from mesm_core.training.run import Run
 
+    require_ready(settings, paths, device=device, skip_missing=skip_missing)
     team, where = join_team(build_device(device))
     try:
         run = Run(

@@ -17,7 +17,7 @@ from mesm_core.text.clip import ClipText
 from mesm_core.text.clip_bpe import ClipTokenizer
 from mesm_core.text.clip_weights import load_clip_text
 from mesm_core.text.encoder import TextEncoder
-from mesm_core.text.glove import GloveTable, GloveText, read_glove
+from mesm_core.text.glove import GloveTable, GloveText, check_glove, read_glove
 from mesm_core.text.vocabulary import Vocabulary, VocabularyText, read_vocabulary
 from mesm_core.text.words import make_tagger
 
@@ -48,6 +48,30 @@ def with_counted_words(config: Config, paths: Paths) -> Config:
     if not number:
         raise TextError(f"{source} has no words.", hint="`mesm count-tokens --overwrite` counts them again.")
     return config.with_label_words(number)
+
+
+def text_checks(config: Config, paths: Paths) -> list[Callable[[], object]]:
+    """Return checks of the text encoder's files, each to be called by itself; none reads a large file to its end.
+
+    Raises (each check):
+        TextError: a file is missing or does not fit; DataError: it is malformed.
+    """
+    counts = paths.annotations / config.text.counts
+    dim = config.model.text_dim
+
+    def labels() -> None:
+        words = list(map(str, read_clip_counts(counts) if config.text.encoder == "clip" else read_glove_counts(counts)))
+        label_words(words, with_counted_words(config, paths).text.label_words, path=counts)
+
+    def weights() -> None:
+        if not paths.text.is_file():
+            load_clip_text(paths.text, width=dim)
+
+    return {
+        "glove": [labels, lambda: check_glove(paths.text, dim=dim)],
+        "glove-pkl": [lambda: _vocabulary(with_counted_words(config, paths), paths, torch.device("cpu"))],
+        "clip": [labels, weights],
+    }[config.text.encoder] + ([lambda: make_tagger(config.text.tagger)] if config.text.encoder != "glove-pkl" else [])
 
 
 def build_text_from_state(

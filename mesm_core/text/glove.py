@@ -6,7 +6,7 @@ import gzip
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -95,6 +95,33 @@ def glove_vectors(path: Path, words: Iterable[str], *, dim: int) -> dict[str, np
     if wanted and not found:
         raise TextError(f"{path} has none of the vocabulary's {len(wanted)} words.", hint="Is it a GloVe text file?")
     return found
+
+
+def check_glove(path: Path, *, dim: int) -> None:
+    """Refuse a GloVe text file that is missing or of another width than ``dim``, by its first lines.
+
+    Raises:
+        TextError: it is; or it cannot be read.
+    """
+    seen: list[bytes] = []
+
+    def keep(number: int, line: bytes) -> None:
+        seen.append(line)
+        if number == 2:  # the first line may be a header of rows and width
+            raise _EnoughError
+
+    with suppress(_EnoughError):
+        _each_line(path, keep)
+    width = len(seen[-1].split()) - 1 if seen else 0
+    if width != dim:
+        raise TextError(
+            f"{path} has vectors of {width} numbers, but model.text_dim is {dim}.",
+            hint=f"Use the {dim}-d GloVe file, or --set model.text_dim={width}.",
+        )
+
+
+class _EnoughError(Exception):
+    """Ends the reading of a file whose first lines say enough."""
 
 
 class GloveText:
