@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,10 +44,10 @@ def require_ready(config: Config, paths: Paths, *, device: str, skip_missing: bo
 def find_problems(config: Config, paths: Paths, *, device: str, skip_missing: bool = False) -> list[MesmError]:
     """Return what keeps a run from starting; empty where it can."""
     problems: list[MesmError] = []
-    _tried(problems, lambda: build_device(device))
+    _tried(problems, partial(build_device, device))
     queries: dict[str, Sequence[Query]] = {}
     for split in dict.fromkeys((config.dataset.train, *config.select_splits)):
-        read = _tried(problems, lambda split=split: _queries(config, paths, split))
+        read = _tried(problems, partial(_queries, config, paths, split))
         if read:
             queries[split] = read
     _features(problems, config, paths, queries, skip_missing=skip_missing)
@@ -82,7 +83,7 @@ def _features(
     *,
     skip_missing: bool,
 ) -> None:
-    stores = [_tried(problems, lambda path=path: _store(config, paths, [path])) for path in paths.features]
+    stores = [_tried(problems, partial(_store, config, paths, [path])) for path in paths.features]
     for store in stores:
         if store is not None:
             store.close()
@@ -93,10 +94,10 @@ def _features(
         for split in queries.values():
             vids = list(dict.fromkeys(query.vid for query in split))
             if not skip_missing or len(store.missing(vids)) == len(vids):
-                _tried(problems, lambda vids=vids: store.require(vids))
+                _tried(problems, partial(store.require, vids))
         first = next((query.vid for split in queries.values() for query in split if query.vid in store), None)
         if first is not None:
-            _tried(problems, lambda: store.get(first))  # a wrong width
+            _tried(problems, partial(store.get, first))  # a wrong width
     finally:
         store.close()
 

@@ -67,11 +67,10 @@ def text_checks(config: Config, paths: Paths) -> list[Callable[[], object]]:
         if not paths.text.is_file():
             load_clip_text(paths.text, width=dim)
 
-    return {
-        "glove": [labels, lambda: check_glove(paths.text, dim=dim)],
-        "glove-pkl": [lambda: _vocabulary(with_counted_words(config, paths), paths, torch.device("cpu"))],
-        "clip": [labels, weights],
-    }[config.text.encoder] + ([lambda: make_tagger(config.text.tagger)] if config.text.encoder != "glove-pkl" else [])
+    if config.text.encoder == "glove-pkl":
+        return [lambda: build_text(config, paths, device=torch.device("cpu"))]
+    file = weights if config.text.encoder == "clip" else lambda: check_glove(paths.text, dim=dim)
+    return [labels, file, lambda: make_tagger(config.text.tagger)]
 
 
 def build_text_from_state(
