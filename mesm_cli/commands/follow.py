@@ -110,18 +110,19 @@ def follow(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
 
 def _started(event: Started, run: Run, human: Speaker) -> None:
     from mesm_core.data.splits import split_labels
-    from mesm_core.errors import listing
+    from mesm_core.errors import count, listing
     from mesm_core.model.feedforward import fast_bfloat16
 
     train = run.config.train
     if event.skipped:
-        render.warn(f"{len(event.skipped)} videos have no features and are left out")
+        render.warn(f"{count(len(event.skipped), 'video')} without features left out")
     for split, repairs in event.repairs.items():
         made = ", ".join(f"{count} {what}" for what, count in repairs.items())
         human(f"[dim]Annotations of {split} repaired: {made}[/]")
     human(
-        f"Training on {event.queries} queries in {event.videos} videos: {event.parameters:,} parameters "
-        f"on {run.device}, {event.epochs} epochs, chosen on {', '.join(split_labels(run.eval_data).values())}"
+        f"Training on {count(event.queries, 'query')} in {count(event.videos, 'video')}: "
+        f"{event.parameters:,} parameters on {run.device}, {count(event.epochs, 'epoch')}, "
+        f"chosen on {', '.join(split_labels(run.eval_data).values())}"
     )
     if run.team.world > 1 or train.accumulate > 1:
         parts = f"{run.team.world} processes × {train.accumulate} batches × {train.batch_size}"

@@ -49,7 +49,8 @@ def count_tokens(
         typer.Option(
             "--max-words",
             min=3,
-            help="Cut CLIP sentences to two tokens less. Default: the dataset's.",
+            help="CLIP only: count a sentence's first MAX_WORDS - 2 tokens, which are all that a model of this "
+            "dataset.max_words reads beside its start and end tokens. Default: the dataset's.",
             show_default=False,
         ),
     ] = None,

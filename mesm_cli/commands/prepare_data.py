@@ -33,7 +33,7 @@ def convert(
     from mesm_core.data.annotations import read_split
     from mesm_core.data.moment_lines import write_lines
     from mesm_core.data.splits import named_split
-    from mesm_core.errors import DataError
+    from mesm_core.errors import DataError, count
 
     settings = load_config(dataset, file=config, overrides=set_ or []).dataset
     folder = annotations or options.data_root(data_dir) / settings.annotations
@@ -45,9 +45,9 @@ def convert(
     if json_:
         render.data({"out": str(out), "queries": len(read.queries), "repairs": dict(read.repairs)})
         return
-    render.say(f"{out}: {len(read.queries)} queries")
-    for repair, count in read.repairs.items():
-        render.say(f"  {count} {repair}")
+    render.say(f"{out}: {count(len(read.queries), 'query')}")
+    for repair, times in read.repairs.items():
+        render.say(f"  {times} {repair}")
 
 
 def check(

@@ -15,7 +15,7 @@ from mesm_core.build.text import build_text, with_counted_words
 from mesm_core.config.schema import Config
 from mesm_core.data.annotations import make_reader, read_split
 from mesm_core.data.splits import split_labels
-from mesm_core.errors import MesmError, listing
+from mesm_core.errors import MesmError, count, listing
 from mesm_core.text.encoder import TextEncoder
 from mesm_core.types import Query
 
@@ -66,12 +66,16 @@ def _annotations(config: Config, paths: Paths, *, strict: bool) -> Iterator[tupl
             yield Finding(level, subject, error.message), split, ()
             continue
         videos = len({query.vid for query in read.queries})
-        message = f"{len(read.queries)} queries, {videos} videos"
+        message = f"{count(len(read.queries), 'query')}, {count(videos, 'video')}"
         if read.repairs:
             message += "; repaired: " + ", ".join(f"{count} {what}" for what, count in read.repairs.items())
         bare = sum(not query.windows for query in read.queries)
         if bare and split in needed:
-            yield Finding("error", subject, f"{message}; {bare} queries have no window to learn or score"), split, ()
+            yield (
+                Finding("error", subject, f"{message}; {count(bare, 'query')} without a window to learn or score"),
+                split,
+                (),
+            )
             continue
         yield Finding("warning" if strict and read.repairs else "ok", subject, message), split, read.queries
 

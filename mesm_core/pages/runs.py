@@ -7,6 +7,7 @@ from typing import Any
 
 from mesm_core.config.load import flatten
 from mesm_core.data.splits import split_labels
+from mesm_core.errors import count
 from mesm_core.files import write_atomically
 from mesm_core.pages.page import cards, curves, page, section, stats, table
 from mesm_core.training.record import RunSummary
@@ -45,9 +46,9 @@ def write_run_page(path: Path, run: RunSummary, *, overwrite: bool = False) -> N
         section("Metrics", curves(lines["metrics"], x="epoch")),
         cards([section("Loss", curves(total, x="epoch")), section("Its parts", curves(parts, x="epoch"))]),
         section("Sessions", _sessions(run.sessions)),
-        section("Settings", table(["setting", "value"], [[key, str(value)] for key, value in flatten(run.config)])),
+        section("Settings", _settings(run.config)),
     ]
-    subtitle = f"{run.dataset}, {run.epochs} epochs done, {run.status}"
+    subtitle = f"{run.dataset}, {count(run.epochs, 'epoch')} done, {run.status}"
     write_atomically(path, page(run.path.name, subtitle, body).encode(), overwrite=overwrite)
 
 
@@ -59,6 +60,10 @@ def _best(run: RunSummary) -> list[tuple[str, float | None]]:
     for split, label in split_labels(found).items():
         rows += [(f"{label} {key.removeprefix('MR-full-')}", v) for key, v in found[split].items() if "-full-" in key]
     return rows
+
+
+def _settings(config: dict[str, Any]) -> str:
+    return table(["setting", "value"], [[key, str(value)] for key, value in flatten(config)], fold=True)
 
 
 def _sessions(sessions: list[dict[str, Any]]) -> str:

@@ -129,3 +129,11 @@ def test_a_presets_names_stay_below_the_data_folder(mesm, trained: Trained, tmp_
 def test_a_file_and_the_command_line_may_not_name_two_presets(mesm, mine: Path) -> None:
     result = mesm("config", "validate", mine / "mine.toml", "--dataset", "tacos")
     assert (result.code, "changes the preset 'jsonl'" in result.err) == (2, True)
+
+
+def test_one_query_is_not_called_queries(mesm, mine: Path, monkeypatch) -> None:
+    monkeypatch.chdir(mine)
+    Path("one.jsonl").write_text(Path("learn.jsonl").read_text().splitlines()[0] + "\n")
+    assert run(mesm, "prepare", "convert", "out.jsonl", "--split", "one.jsonl", "--dataset", "jsonl").endswith(
+        "out.jsonl: 1 query\n"
+    )
