@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mesm_cli import options
-from mesm_cli.commands import bench, config, demo, evaluate, export, predict, prepare, runs, score, train
+from mesm_cli.commands import bench, config, demo, doctor, evaluate, export, predict, prepare, runs, score, train
 from mesm_cli.errors import guard, open_standard_streams
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("score")(score.score)
 app.command("bench")(bench.bench)
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
+app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 
 

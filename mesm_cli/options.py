@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mesm_cli import completion
 from mesm_cli.errors import set_debug
 
 DATA = "Where the data lies"
@@ -45,7 +46,7 @@ Glove = Annotated[
     Path | None,
     typer.Option(
         "--glove",
-        help="GloVe text file (plain or .gz), or glove.pkl where the dataset uses one. Default: the dataset's.",
+        help="GloVe text file (plain, .gz or .zip), or glove.pkl where the dataset uses one. Default: the dataset's.",
         show_default=False,
         rich_help_panel=DATA,
     ),
@@ -65,15 +66,22 @@ SkipMissing = Annotated[
 ]
 Dataset = Annotated[
     str | None,
-    typer.Option("--dataset", help="Dataset, by the name of its preset, e.g. tacos.", show_default=False),
+    typer.Option(
+        "--dataset",
+        help="Dataset, by the name of its preset, e.g. tacos.",
+        show_default=False,
+        autocompletion=completion.presets,
+    ),
 ]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
-        "--config", help="Settings from a TOML file or a run's config.json.", show_default=False,
+        "--config",
+        help="Settings from a TOML file (its paths are relative to it) or a run's config.json.",
+        show_default=False,
         rich_help_panel=SETTINGS,
     ),
-]  # fmt: skip
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -81,6 +89,7 @@ Set = Annotated[
         metavar="KEY=VALUE",
         help="Change one setting, e.g. train.lr=1e-4; repeatable. `mesm config show` lists them.",
         show_default=False,
+        autocompletion=completion.settings,
         rich_help_panel=SETTINGS,
     ),
 ]
@@ -108,6 +117,7 @@ Precision = Annotated[
         "--precision",
         help="Numbers of matrix products: fp32, tf32 (CUDA) or bf16. Default: train.precision.",
         show_default=False,
+        autocompletion=completion.precisions,
     ),
 ]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the model (torch.compile); for GPUs.")]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -25,8 +26,8 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 
+from mesm_cli.layout import GAP, NARROW, folded, laid_out
 from mesm_core.pages.page import clock
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 BLOCKS = "▁▂▃▄▅▆▇█"
 LIVE_LOSSES = ("loss", "loss_span", "loss_giou", "loss_label", "loss_saliency")
 WIDE = 120
+BAR_SECONDS, LINE_SECONDS = 0.5, 30.0
 
 _out = Console(highlight=False, soft_wrap=False)
 _err = Console(stderr=True, highlight=False)
@@ -97,13 +99,21 @@ def data(value: object) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table on stdout; the first column is text, the others are numbers."""
-    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
-    for row in rows:
-        drawn.add_row(*("–" if cell is None else escape(str(cell)) for cell in row))
-    _out.print(drawn)
+    """Print a table on stdout; the first column is text, the others are numbers.
+
+    In a terminal that is too narrow, long cells are folded, and then columns are printed in parts, one below the
+    other. Where stdout is no terminal, a row is a line, however long.
+    """
+    cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    if title:
+        _out.print(escape(title), style="italic", soft_wrap=True)
+    for number, (head, body) in enumerate(laid_out([str(column) for column in columns], cells, width=width())):
+        if number:
+            _out.print()
+        for line in head:
+            _out.print(escape(line), style="bold", soft_wrap=True)
+        for line in body:
+            _out.print(escape(line), soft_wrap=True)
 
 
 def raw(columns: Sequence[str], rows: Iterable[Sequence[object]], *, form: str) -> None:
@@ -138,11 +148,13 @@ def keys(rows: Iterable[tuple[str, object, str]]) -> None:
         _out.print(f"{escape(line)}{' ' * (width - len(line))}  [{colour}]# {escape(source)}[/]", soft_wrap=True)
 
 
-def toml(sections: Mapping[str, Mapping[str, object]]) -> None:
-    """Print sections of settings on stdout as a TOML file."""
+def toml(sections: Mapping[str, Mapping[str, object]], *, top: Mapping[str, object]) -> None:
+    """Print the settings of ``top``, then sections of settings, on stdout as a TOML file."""
     blocks = (
-        "\n".join([f"[{name}]", *(f"{key} = {value_text(value)}" for key, value in values.items())])
-        for name, values in sections.items()
+        "\n".join(
+            [*([f"[{name}]"] if name else []), *(f"{key} = {value_text(value)}" for key, value in values.items())]
+        )
+        for name, values in {"": top, **sections}.items()
     )
     sys.stdout.write("\n\n".join(blocks) + "\n")
 
@@ -198,43 +210,65 @@ def _bar_on_stderr(unit: str, *, quiet: bool = False) -> Progress:
 
 
 class TrainingProgress:
-    """The live line of a training run; losses are read from the device a few times a second at most."""
+    """The live line of a training run; losses are read from the device a few times a second at most.
 
-    def __init__(self, bar: Progress) -> None:
+    Where stderr is no terminal, a line is printed every ``LINE_SECONDS`` instead.
+
+    Args:
+        bar: the progress bar; lines: whether to print lines instead; clock: returns seconds.
+    """
+
+    def __init__(self, bar: Progress, *, lines: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._bar = bar
         self._task = bar.add_task("Loading", total=None, text="")
+        self._lines = lines
+        self._clock = clock
         self._epoch = -1
         self._queries = 0
-        self._began = self._shown = time.monotonic()
+        self._began = self._shown = clock()
 
     def step(self, step: Step, *, epochs: int, processes: int) -> None:
         """Show a step that is done; of several processes this one's batches stand for all."""
-        now, queries = time.monotonic(), step.queries * processes
+        now, queries = self._clock(), step.queries * processes
+        epoch = f"Epoch {step.epoch + 1}/{epochs}"
         if step.epoch != self._epoch:
             # The first step's time is not known, so its queries do not count towards the speed.
             self._epoch, self._queries, self._began = step.epoch, -queries, now
-            self._bar.reset(self._task, total=step.steps, description=f"Epoch {step.epoch + 1}/{epochs}")
+            self._bar.reset(self._task, total=step.steps, description=epoch)
         self._queries += queries
         self._bar.update(self._task, completed=step.index + 1)
-        if now - self._shown >= 0.5:
-            self._shown = now
-            speed = f" {self._queries / (now - self._began):.0f} q/s" if self._queries else ""
-            shown = LIVE_LOSSES if _err.width >= WIDE else LIVE_LOSSES[:1]
+        if self._due(now):
+            speed = f" {self._queries / (now - self._began):.0f} q/s" if self._queries and now > self._began else ""
+            shown = LIVE_LOSSES if self._lines or _err.width >= WIDE else LIVE_LOSSES[:1]
             known = {name: float(step.checked[name]) * processes for name in shown if name in step.checked}
             losses = [f"{name.removeprefix('loss_')} {value:.3g}" for name, value in known.items()]
-            self._bar.update(self._task, text=" ".join(losses) + speed)
+            text = " ".join(losses) + speed
+            self._bar.update(self._task, text=text)
+            if self._lines:
+                note(f"{epoch}  step {step.index + 1}/{step.steps}  {text}")
 
     def busy(self, what: str, done: int, total: int) -> None:
         """Show how far work between epochs is."""
         self._epoch = -1
         self._bar.update(self._task, completed=done, total=total, description=what, text="")
+        if self._lines and self._due(self._clock()):
+            note(f"{what}  {done}/{total}")
+
+    def _due(self, now: float) -> bool:
+        """Return whether it is time to show something again, and if so remember that it was."""
+        due = now - self._shown >= (LINE_SECONDS if self._lines else BAR_SECONDS)
+        if due:
+            self._shown = now
+        return due
 
 
 @contextmanager
-def training_progress(*, quiet: bool = False) -> Iterator[TrainingProgress]:
-    """Show a training run's progress on stderr; silent where stderr is no terminal, and if ``quiet``."""
+def training_progress(
+    *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
+) -> Iterator[TrainingProgress]:
+    """Show a training run's progress on stderr: a live line in a terminal, else a line now and then; or ``quiet``."""
     with _showing(_bar_on_stderr("", quiet=quiet)) as bar:
-        yield TrainingProgress(bar)
+        yield TrainingProgress(bar, lines=not quiet and not _err.is_terminal, clock=clock)
 
 
 def metrics(brief: Mapping[str, float | None]) -> None:
@@ -331,10 +365,12 @@ def _unicode() -> bool:
 def findings(rows: Sequence[tuple[str, str, str]]) -> None:
     """Print one line a check on stdout: ok, a warning or an error, its subject, and what was found."""
     marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "error": "[bold red]error[/]"}
-    drawn = Table(box=None, pad_edge=False, show_header=False)
-    drawn.add_column(no_wrap=True)
-    drawn.add_column(no_wrap=True, style="bold")
-    drawn.add_column(overflow="fold")
+    levels = max((len(level) for level, _, _ in rows), default=0)
+    subjects = max((cell_len(subject) for _, subject, _ in rows), default=0)
+    indent = levels + subjects + 2 * GAP
     for level, subject, message in rows:
-        drawn.add_row(marks[level], escape(subject), escape(message))
-    _out.print(drawn)
+        front = f"{marks[level]}{' ' * (levels - len(level) + GAP)}[bold]{escape(subject)}[/]"
+        first, *rest = folded(message, None if (shown := width()) is None else max(shown - indent, NARROW))
+        _out.print(f"{front}{' ' * (subjects - cell_len(subject) + GAP)}{escape(first)}", soft_wrap=True)
+        for line in rest:
+            _out.print(f"{' ' * indent}{escape(line)}", soft_wrap=True)

@@ -63,6 +63,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number of things in words.
+
+    >>> count(1, "query"), count(2, "query"), count(0, "video"), count(1200, "day")
+    ('1 query', '2 queries', '0 videos', '1200 days')
+    """
+    if number == 1:
+        return f"1 {noun}"
+    many = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:-1] not in "aeiou" else f"{noun}s"
+    return f"{number} {many}"
+
+
 def listing(items: Iterable[object], *, limit: int = 10) -> str:
     """Return up to ``limit`` items and how many more there are.
 

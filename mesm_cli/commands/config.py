@@ -55,20 +55,21 @@ def import_(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Print the published implementation's JSON config as a TOML file of ours.
+    """Print the published implementation's JSON config as a TOML file of ours: a preset, and what differs from it.
 
     Flags that ask for a computation that is not supported are refused; those that have no effect here are warned of.
 
     Example: mesm config import config.json > mine.toml; then mesm train --config mine.toml
     """
-    from mesm_core.config.load import file_layer
+    from mesm_core.config.load import file_layer, over_preset
     from mesm_core.official.config import config_from_flags, flag_warnings
 
     flags = file_layer(file).values
-    values = config_from_flags(flags, source=str(file)).model_dump(mode="json")
+    config = config_from_flags(flags, source=str(file))
     for warning in flag_warnings(flags, source=str(file)):
         render.warn(warning)
     if json_:
-        render.data(values)
-    else:
-        render.toml(values)
+        render.data(config.model_dump(mode="json"))
+        return
+    name, changes = over_preset(config)
+    render.toml(changes, top={"preset": name})

@@ -21,7 +21,7 @@ SETTINGS = """\
 max_frames = 128
 
 [text]
-glove = "glove.invented.txt"
+glove = "data/glove.invented.txt"
 vocab_size = 20
 
 [model]

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from mesm_cli import options, render
+from mesm_cli import completion, options, render
 
-CheckpointFile = Annotated[Path, typer.Argument(metavar="CKPT", help="best.pt or last.pt of a run.")]
+CheckpointFile = Annotated[
+    Path, typer.Argument(metavar="CKPT", help="best.pt or last.pt of a run.", autocompletion=completion.checkpoints)
+]
 SplitOption = Annotated[
     str | None, typer.Option("--split", help="Split to score. Default: the validation split.", show_default=False)
 ]
@@ -74,6 +76,7 @@ def evaluate(
 
     Example: mesm eval runs/tacos-default/best.pt --split test
     """  # fmt: skip
+    from mesm_core.errors import count
     from mesm_core.files import together
     from mesm_core.inference.evaluate import predictions_name
     from mesm_core.inference.scoring import evaluation_files, load_for_scoring, score_checkpoint, write_evaluation
@@ -99,7 +102,7 @@ def evaluate(
     target = output or checkpoint.parent / "predictions" / f"{checkpoint.stem}-{predictions_name(job.split)}"
     refuse_inputs([*evaluation_files(target), report], job.inputs)
     if job.skipped:
-        render.warn(f"{len(job.skipped)} videos have no features and are left out")
+        render.warn(f"{count(len(job.skipped), 'video')} without features left out")
     for warning in job.warnings:
         render.warn(warning)
     with render.progress(f"Evaluating {job.split}", len(job.dataset), unit="queries") as advance:
@@ -115,7 +118,7 @@ def evaluate(
     if json_:
         render.data(tables)
         return
-    render.say(f"[bold]{checkpoint}[/] (epoch {job.epoch}) on {job.split}: {len(job.dataset)} queries")
+    render.say(f"[bold]{checkpoint}[/] (epoch {job.epoch}) on {job.split}: {count(len(job.dataset), 'query')}")
     if evaluation.metrics is None:
         render.say("The split has no ground truth, so nothing is scored; --truth names a file that has it.")
     else:

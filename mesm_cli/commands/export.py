@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
-from mesm_cli import options, render
+from mesm_cli import completion, options, render
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="best.pt of a run, or a published .ckpt.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CKPT", help="best.pt of a run, or a published .ckpt.", autocompletion=completion.checkpoints
+        ),
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to; with --official a .ckpt file.")],
     official: Annotated[
         bool, typer.Option("--official", help="Write the published implementation's format, opt.json beside it.")

@@ -111,18 +111,20 @@ def follow(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
 
 
 def _started(event: Started, run: Run, human: Speaker) -> None:
-    from mesm_core.errors import listing
+    from mesm_core.data.splits import split_labels
+    from mesm_core.errors import count, listing
     from mesm_core.model.feedforward import fast_bfloat16
 
     train = run.config.train
     if event.skipped:
-        render.warn(f"{len(event.skipped)} videos have no features and are left out")
+        render.warn(f"{count(len(event.skipped), 'video')} without features left out")
     for split, repairs in event.repairs.items():
         made = ", ".join(f"{count} {what}" for what, count in repairs.items())
         human(f"[dim]Annotations of {split} repaired: {made}[/]")
     human(
-        f"Training on {event.queries} queries in {event.videos} videos: {event.parameters:,} parameters "
-        f"on {run.device}, {event.epochs} epochs, chosen on {', '.join(run.eval_data)}"
+        f"Training on {count(event.queries, 'query')} in {count(event.videos, 'video')}: "
+        f"{event.parameters:,} parameters on {run.device}, {count(event.epochs, 'epoch')}, "
+        f"chosen on {', '.join(split_labels(run.eval_data).values())}"
     )
     if run.team.world > 1 or train.accumulate > 1:
         parts = f"{run.team.world} processes × {train.accumulate} batches × {train.batch_size}"
@@ -143,6 +145,8 @@ def _started(event: Started, run: Run, human: Speaker) -> None:
 
 
 def _epoch_line(event: EpochDone, epochs: int) -> str:
+    from mesm_core.data.splits import split_labels
+
     record = event.record
     parts = [f"[bold]{record['epoch']:>4}/{epochs}[/]"]
     if record["losses"]:
@@ -150,6 +154,8 @@ def _epoch_line(event: EpochDone, epochs: int) -> str:
         shown = LOSSES if (render.width() or render.WIDE) >= render.WIDE else {"loss": "loss"}
         losses = [f"{short} {record['losses'][key]:.3g}" for key, short in shown.items() if key in record["losses"]]
         parts.append(" ".join(losses) + f"  {record['queries_per_s']:.0f} q/s")
-    for split, brief in record.get("eval", {}).items():
-        parts.append(f"[cyan]{split}[/] mIoU {brief['MR-full-mIoU']:.2f} R1@0.5 {brief['MR-full-R1@0.5']:.2f}")
+    found = record.get("eval", {})
+    for split, label in split_labels(found).items():
+        brief = found[split]
+        parts.append(f"[cyan]{label}[/] mIoU {brief['MR-full-mIoU']:.2f} R1@0.5 {brief['MR-full-R1@0.5']:.2f}")
     return "  ".join(parts) + ("  [green]best[/]" if event.best else "")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mesm_cli import options, render
+from mesm_cli import completion, options, render
 
 if TYPE_CHECKING:
     from mesm_core.inference.asking import Question, Reply
@@ -70,7 +70,14 @@ Plot = Annotated[
         rich_help_panel=options.OUTPUT,
     ),
 ]
-Independent = Annotated[bool, typer.Option("--independent", help="Encode each query on its own, not all as one group.")]
+Independent = Annotated[
+    bool,
+    typer.Option(
+        "--independent",
+        help="Answer each query as if it were the only one. Else the queries about a video are read together, as in "
+        "training, and the answer to one can depend on the others.",
+    ),
+]
 Top = Annotated[
     int | None,
     typer.Option("--top", min=1, help="Moments of each query. Default: 5; in files all.", show_default=False),
@@ -88,7 +95,9 @@ Nms = Annotated[
 
 
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="best.pt or last.pt of a run.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", help="best.pt or last.pt of a run.", autocompletion=completion.checkpoints)
+    ],
     sentences: Annotated[
         list[str] | None, typer.Argument(metavar="QUERY", help="Sentences, each in quotes.", show_default=False)
     ] = None,

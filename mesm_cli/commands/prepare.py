@@ -20,9 +20,6 @@ app.command("convert")(prepare_data.convert)
 app.command("check")(prepare_data.check)
 
 
-JSON_LINES = "jsonl"
-
-
 class Kind(StrEnum):
     """Which count files to write."""
 
@@ -52,7 +49,8 @@ def count_tokens(
         typer.Option(
             "--max-words",
             min=3,
-            help="Cut CLIP sentences to two tokens less. Default: the dataset's.",
+            help="CLIP only: count a sentence's first MAX_WORDS - 2 tokens, which are all that a model of this "
+            "dataset.max_words reads beside its start and end tokens. Default: the dataset's.",
             show_default=False,
         ),
     ] = None,
@@ -70,14 +68,15 @@ def count_tokens(
     """
     from mesm_core.config.load import load_config
     from mesm_core.data.counting import count_dataset, count_inputs, count_outputs
+    from mesm_core.data.splits import counted_splits
     from mesm_core.places import refuse_inputs
 
     settings = load_config(dataset, file=config, overrides=set_ or []).dataset
     folder = annotations or options.data_root(data_dir) / settings.annotations
     kinds = [Kind.GLOVE, Kind.CLIP] if kind is Kind.BOTH else [kind]
-    own = [settings.train, *settings.eval] if settings.name == JSON_LINES else []
     names = [str(k) for k in kinds]
-    refuse_inputs(count_outputs(out or folder, names), [config, *count_inputs(settings.name, folder, split or own)])
+    splits = counted_splits(settings, split or ())
+    refuse_inputs(count_outputs(out or folder, names), [config, *count_inputs(settings.name, folder, splits)])
     with render.progress("Counting", None, unit="sentences") as advance:
         written = count_dataset(
             settings.name,
@@ -86,7 +85,7 @@ def count_tokens(
             kinds=names,
             max_words=max_words or settings.max_words,
             overwrite=overwrite,
-            splits=split or own,
+            splits=splits,
             progress=lambda count: advance(count, ""),
         )
     if json_:

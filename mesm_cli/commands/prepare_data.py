@@ -32,14 +32,16 @@ def convert(
     from mesm_core.config.load import load_config
     from mesm_core.data.annotations import annotation_files, read_split
     from mesm_core.data.moment_lines import write_lines
-    from mesm_core.errors import DataError
+    from mesm_core.data.splits import named_split
+    from mesm_core.errors import DataError, count
     from mesm_core.places import refuse_existing, refuse_inputs
 
     refuse_existing(out, overwrite=overwrite)
     settings = load_config(dataset, file=config, overrides=set_ or []).dataset
     folder = annotations or options.data_root(data_dir) / settings.annotations
-    refuse_inputs([out], [config, *annotation_files(settings.name, folder, [split])])
-    read = read_split(settings.name, folder, split)
+    named = named_split(settings, split)
+    refuse_inputs([out], [config, *annotation_files(settings.name, folder, [named])])
+    read = read_split(settings.name, folder, named)
     if strict and read.repairs:
         made = ", ".join(f"{count} {what}" for what, count in read.repairs.items())
         raise DataError(f"The {split} split has annotations outside their videos: {made}.", hint="Leave out --strict.")
@@ -47,9 +49,9 @@ def convert(
     if json_:
         render.data({"out": str(out), "queries": len(read.queries), "repairs": dict(read.repairs)})
         return
-    render.say(f"{out}: {len(read.queries)} queries")
-    for repair, count in read.repairs.items():
-        render.say(f"  {count} {repair}")
+    render.say(f"{out}: {count(len(read.queries), 'query')}")
+    for repair, times in read.repairs.items():
+        render.say(f"  {times} {repair}")
 
 
 def check(

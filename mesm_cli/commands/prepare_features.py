@@ -35,7 +35,15 @@ Sources = Annotated[
 Concat = Annotated[
     bool, typer.Option("--concat", help="Join the sources' features of each video side by side, in this order.")
 ]
-MaxSkew = Annotated[int, typer.Option("--max-skew", min=0, help="With --concat: frames by which lengths may differ.")]
+MaxSkew = Annotated[
+    int,
+    typer.Option(
+        "--max-skew",
+        min=0,
+        help="With --concat: a video whose sources differ by "
+        "more frames is left out; where they differ by fewer, the longer ones are cut at the end.",
+    ),
+]
 Key = Annotated[
     str | None,
     typer.Option("--key", help="Array to take from .npz. Default: features, or the only one.", show_default=False),
@@ -109,18 +117,21 @@ def hdf52npy(
 ) -> None:
     """Take an HDF5 file apart again, into one .npy a video."""
     from mesm_core.data import convert
+    from mesm_core.errors import count
 
     total = source.stat().st_size if source.is_file() else 0
     with render.bytes_progress("Writing", total) as advance:
-        count = convert.hdf5_to_npy(source, folder, overwrite=overwrite, progress=advance)
+        videos = convert.hdf5_to_npy(source, folder, overwrite=overwrite, progress=advance)
     if json_:
-        render.data({"out": str(folder), "videos": count})
+        render.data({"out": str(folder), "videos": videos})
     else:
-        render.say(f"{folder}: {count} videos")
+        render.say(f"{folder}: {count(videos, 'video')}")
 
 
 def _report(report: Conversion, *, as_json: bool) -> None:
     """Print what a conversion did; raise where videos were left out."""
+    from mesm_core.errors import FeatureError, count
+
     if as_json:
         render.data(
             {
@@ -135,11 +146,9 @@ def _report(report: Conversion, *, as_json: bool) -> None:
         )
     else:
         there = f" ({report.skipped} more were there already)" if report.skipped else ""
-        size = f"{report.frames} frames, width {report.width}, {report.bytes / 1e6:.1f} MB"
-        render.say(f"{report.out}: {report.videos} videos{there}, {size}")
+        size = f"{count(report.frames, 'frame')}, width {report.width}, {report.bytes / 1e6:.1f} MB"
+        render.say(f"{report.out}: {count(report.videos, 'video')}{there}, {size}")
     if report.bad:
-        from mesm_core.errors import FeatureError
-
         reasons = "\n".join(f"  {where}: {reason}" for where, reason in report.bad)
         raise FeatureError(
             f"{len(report.bad)} of {len(report.bad) + report.videos + report.skipped} videos were left out:\n{reasons}",

@@ -32,14 +32,20 @@ def glove(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Build a dataset's vocabulary (the equivalent of glove.pkl): words, counts and vectors in a safe file.
+    """Write a dataset's words with their counts and GloVe vectors to one small file, as the published glove.pkl does.
+
+    Only presets with the text encoder glove-pkl (charades-vgg-glove) read such a file: make one if you have no
+    glove.pkl, or give yours as GLOVE to turn it into a file that can be read without running code. Other presets
+    (tacos, your own videos) read GloVe's text file as it is and do not need this command.
 
     Example: mesm prepare glove glove.6B.300d.txt data/charades/annotations/glove.h5 --dataset charades-vgg-glove
     """
     from mesm_core.config.load import load_config
+    from mesm_core.data.splits import counted_splits
     from mesm_core.data.vocabularies import dataset_vocabulary, vocabulary_files
-    from mesm_core.errors import OutputError
+    from mesm_core.errors import OutputError, count
     from mesm_core.places import is_stream, refuse_existing, refuse_inputs
+    from mesm_core.text.glove import find_glove
     from mesm_core.text.vocabulary import read_vocabulary, write_vocabulary
 
     if out.suffix not in {".h5", ".hdf5"} and not is_stream(out):
@@ -51,13 +57,16 @@ def glove(
     else:
         settings = load_config(dataset, file=config, overrides=set_ or [])
         folder = annotations or options.data_root(data_dir) / settings.dataset.annotations
-        refuse_inputs([out], vocabulary_files(settings.dataset.name, folder))
-        vocabulary = dataset_vocabulary(settings.dataset.name, folder, source, dim=settings.model.text_dim)
+        splits = counted_splits(settings.dataset)
+        refuse_inputs([out], vocabulary_files(settings.dataset.name, folder, splits))
+        vocabulary = dataset_vocabulary(
+            settings.dataset.name, folder, find_glove(source), dim=settings.model.text_dim, splits=splits
+        )
     write_vocabulary(out, vocabulary, overwrite=overwrite)
     if json_:
         render.data({"out": str(out), "words": len(vocabulary.words), "dim": vocabulary.vectors.shape[1]})
     else:
-        render.say(f"{out}: {len(vocabulary.words)} words, {vocabulary.vectors.shape[1]}-d")
+        render.say(f"{out}: {count(len(vocabulary.words), 'word')}, {vocabulary.vectors.shape[1]}-d")
 
 
 def clip_text(
@@ -82,6 +91,7 @@ def clip_text(
 
     Example: mesm prepare clip-text ViT-B-32.pt data/clip_text_encoder.safetensors
     """  # fmt: skip
+    from mesm_core.errors import count
     from mesm_core.places import refuse_existing, refuse_inputs
     from mesm_core.text.clip import ClipTextTransformer
     from mesm_core.text.clip_weights import read_clip_weights, write_clip_text
@@ -95,4 +105,4 @@ def clip_text(
     if json_:
         render.data({"out": str(out), "width": model.width, "layers": layers, "tensors": len(weights)})
     else:
-        render.say(f"{out}: {layers} layers, {model.width} wide, {size:.1f} MB")
+        render.say(f"{out}: {count(layers, 'layer')}, {model.width} wide, {size:.1f} MB")

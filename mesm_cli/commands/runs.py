@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mesm_cli import options, render
+from mesm_cli import completion, options, render
 
 if TYPE_CHECKING:
     from mesm_core.training.record import RunSummary
@@ -28,7 +28,10 @@ app = typer.Typer(
     help="List runs (mesm runs [DIR]), draw their curves, compare their settings.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, e.g. runs/tacos-default.")]
+RunFolder = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="Folder of a run, e.g. runs/tacos-default.", autocompletion=completion.runs),
+]
 Html = Annotated[
     Path | None,
     typer.Option("--html", help="Write it as a page.", show_default=False, rich_help_panel=options.OUTPUT),
@@ -81,6 +84,7 @@ def show(
     debug: options.Debug = False,
 ) -> None:
     """Draw a run's losses and metrics; tell its best epoch, sessions and versions."""
+    from mesm_core.errors import count
     from mesm_core.pages.runs import run_curves, write_run_page
     from mesm_core.places import refuse_inputs
     from mesm_core.training.directory import run_files
@@ -94,7 +98,7 @@ def show(
     if json_:
         render.data(_as_json(summary) | {"records": summary.records, "sessions": summary.sessions})
         return
-    render.say(f"[bold]{run}[/]  {summary.dataset}, {summary.epochs} epochs done, {summary.status}")
+    render.say(f"[bold]{run}[/]  {summary.dataset}, {count(summary.epochs, 'epoch')} done, {summary.status}")
     for chart in run_curves(summary).values():
         render.curves(chart)
     for session in summary.sessions:

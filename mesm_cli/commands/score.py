@@ -185,6 +185,8 @@ def _write_per_query(path: Path, scored: list[Scored], *, overwrite: bool) -> No
 
 
 def _show(scored: list[Scored], extras: list[dict[str, Any]], truth: Annotations, format_: Format) -> None:
+    from mesm_core.errors import count
+
     names = _short([result.submission.path.name for result in scored])
     keys = list(dict.fromkeys(key for result in scored for key in result.tables["brief"]))
     rows = [[key, *(_number(result.tables["brief"].get(key)) for result in scored)] for key in keys]
@@ -201,7 +203,7 @@ def _show(scored: list[Scored], extras: list[dict[str, Any]], truth: Annotations
         if more:
             render.raw(about, more, form=str(format_))
         return
-    render.say(f"{len(scored[0].queries)} of {len(truth.queries)} queries; % of queries, or mean AP in %")
+    render.say(f"{len(scored[0].queries)} of {count(len(truth.queries), 'query')}; % of queries, or mean AP in %")
     render.table(columns, rows)
     if more:
         render.say()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mesm_cli import options, render
+from mesm_cli import completion, options, render
 
 if TYPE_CHECKING:
     from mesm_core.build import Paths
@@ -25,6 +25,7 @@ Resume = Annotated[
     typer.Option(
         "--resume",
         help="Go on with this run's folder, with its settings.",
+        autocompletion=completion.runs,
         show_default=False,
         rich_help_panel=options.OUTPUT,
     ),
@@ -35,6 +36,7 @@ Init = Annotated[
         "--init",
         help="Start from the weights of a checkpoint, ours or a published one; without --dataset and --config "
         "with its settings too.",
+        autocompletion=completion.checkpoints,
         show_default=False,
         rich_help_panel=options.SETTINGS,
     ),
@@ -138,10 +140,12 @@ def _carry_out(
     """Train, alone or in a team that torchrun started, and return the exit code."""
     from mesm_cli.commands.follow import follow
     from mesm_core.build import build_device
+    from mesm_core.build.ready import require_ready
     from mesm_core.training.directory import claimed, prepare_directory
     from mesm_core.training.distributed import join_team, leave_team
     from mesm_core.training.run import Run
 
+    require_ready(settings, paths, device=device, skip_missing=skip_missing)
     team, where = join_team(build_device(device))
     try:
         run = Run(

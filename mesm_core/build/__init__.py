@@ -22,7 +22,7 @@ from mesm_core.build.model import (
     build_trained,
     load_matching,
 )
-from mesm_core.build.text import build_text, build_text_from_state
+from mesm_core.build.text import build_text, build_text_from_state, with_counted_words
 
 __all__ = [
     "ENDPOINT_CHANNELS",
@@ -43,4 +43,5 @@ __all__ = [
     "data_paths",
     "evaluation_settings",
     "load_matching",
+    "with_counted_words",
 ]

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from mesm_core.build.data import Paths
-from mesm_core.build.text import build_text
+from mesm_core.build.text import build_text, with_counted_words
 from mesm_core.config.schema import Config
 from mesm_core.data.annotations import make_reader, read_split
-from mesm_core.errors import MesmError, listing
+from mesm_core.data.splits import split_labels
+from mesm_core.errors import MesmError, count, listing
 from mesm_core.text.encoder import TextEncoder
 from mesm_core.types import Query
 
@@ -59,8 +60,8 @@ def check_data(
 def _annotations(config: Config, paths: Paths, *, strict: bool) -> Iterator[tuple[Finding, str, tuple[Query, ...]]]:
     name = config.dataset.name
     needed = (config.dataset.train, *config.select_splits)
-    for split in dict.fromkeys((*needed, *make_reader(name).splits)):
-        subject = f"annotations {split}"
+    for split, label in split_labels((*needed, *make_reader(name).splits)).items():
+        subject = f"annotations {label}"
         try:
             read = read_split(name, paths.annotations, split)
         except MesmError as error:
@@ -68,12 +69,16 @@ def _annotations(config: Config, paths: Paths, *, strict: bool) -> Iterator[tupl
             yield Finding(level, subject, error.message), split, ()
             continue
         videos = len({query.vid for query in read.queries})
-        message = f"{len(read.queries)} queries, {videos} videos"
+        message = f"{count(len(read.queries), 'query')}, {count(videos, 'video')}"
         if read.repairs:
             message += "; repaired: " + ", ".join(f"{count} {what}" for what, count in read.repairs.items())
         bare = sum(not query.windows for query in read.queries)
         if bare and split in needed:
-            yield Finding("error", subject, f"{message}; {bare} queries have no window to learn or score"), split, ()
+            yield (
+                Finding("error", subject, f"{message}; {count(bare, 'query')} without a window to learn or score"),
+                split,
+                (),
+            )
             continue
         yield Finding("warning" if strict and read.repairs else "ok", subject, message), split, read.queries
 
@@ -243,13 +248,15 @@ def _together(config: Config, paths: Paths, lengths: Sequence[dict[str, int]]) -
 
 def _text(config: Config, paths: Paths, queries: dict[str, tuple[Query, ...]]) -> Iterator[Finding]:
     try:
+        config = with_counted_words(config, paths)
         text = build_text(config, paths, device=torch.device("cpu"))
     except MesmError as error:
         yield Finding("error", f"text ({config.text.encoder})", str(error))
         return
     yield Finding("ok", f"text ({config.text.encoder})", f"{paths.text}, {config.text.vocab_size} label words")
+    labels = split_labels(queries)
     for split, listed in queries.items():
-        yield _coverage(text, split, listed)
+        yield _coverage(text, labels[split], listed)
 
 
 def _coverage(text: TextEncoder, split: str, queries: Sequence[Query]) -> Finding:

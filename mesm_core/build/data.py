@@ -13,9 +13,11 @@ from mesm_core.data.collate import Framing
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.features import FeatureStore
 from mesm_core.data.shortening import Shortening
+from mesm_core.data.splits import named_split
 from mesm_core.inference.decode import Decoding
 from mesm_core.metrics.report import LENGTH_RANGES, SUPERLONG
 from mesm_core.text.encoder import TextEncoder
+from mesm_core.text.glove import find_glove
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,21 @@ def data_paths(
     features: Sequence[Path] = (),
     text: Path | None = None,
 ) -> Paths:
-    """Return the paths that are given, and the config's under ``root`` for the others."""
+    """Return the paths that are given, and the config's under ``root`` for the others.
+
+    Where there is no GloVe text file, but a compressed one, it is that one.
+    """
     folder = annotations or root / config.dataset.annotations
     files = {
         "glove": root / config.text.glove,
         "glove-pkl": folder / config.text.vocabulary,
         "clip": root / config.text.clip,
     }
+    encoder = text or files[config.text.encoder]
     return Paths(
         annotations=folder,
         features=tuple(features) or tuple(root / name for name in config.dataset.features),
-        text=text or files[config.text.encoder],
+        text=find_glove(encoder) if config.text.encoder == "glove" else encoder,
     )
 
 
@@ -99,13 +105,13 @@ def build_split(
     *,
     skip_missing: bool = False,
 ) -> Split:
-    """Return the dataset of a split.
+    """Return the dataset of a split; ``split`` may be train or val where any file can be one.
 
     Raises:
         DataError: the annotations are missing or malformed.
         FeatureError: videos have no features, and ``skip_missing`` is off or nothing would be left.
     """
-    annotations = read_split(config.dataset.name, paths.annotations, split)
+    annotations = read_split(config.dataset.name, paths.annotations, named_split(config.dataset, split))
     vids = [query.vid for query in annotations.queries]
     missing = features.missing(vids)
     if not skip_missing or len(missing) == len(set(vids)):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mesm_core.build.data import Paths
-from mesm_core.config.schema import Config
+from mesm_core.config.schema import AUTO, Config
 from mesm_core.data.counts import label_words, read_clip_counts, read_glove_counts
 from mesm_core.errors import CheckpointError, TextError
 from mesm_core.text.cache import TextCache, default_cache_path
@@ -18,7 +18,7 @@ from mesm_core.text.clip import ClipText, ClipTextTransformer
 from mesm_core.text.clip_bpe import ClipTokenizer
 from mesm_core.text.clip_weights import load_clip_text
 from mesm_core.text.encoder import TextEncoder
-from mesm_core.text.glove import FIRST_WORD, GloveTable, GloveText, read_glove
+from mesm_core.text.glove import FIRST_WORD, GloveTable, GloveText, check_glove, read_glove
 from mesm_core.text.vocabulary import Vocabulary, VocabularyText, read_vocabulary
 from mesm_core.text.words import make_tagger
 
@@ -29,7 +29,49 @@ def build_text(config: Config, paths: Paths, *, device: torch.device) -> TextEnc
     Raises:
         TextError: a file is missing or does not fit; DataError: the count file is malformed.
     """
-    return _FROM_FILES[config.text.encoder](config, paths, device)
+    return _FROM_FILES[config.text.encoder](with_counted_words(config, paths), paths, device)
+
+
+def with_counted_words(config: Config, paths: Paths) -> Config:
+    """Return the config with the number of words that were counted in place of a ``text.vocab_size`` of ``auto``.
+
+    Raises:
+        TextError: the count file or vocabulary is missing or empty; DataError: it is malformed.
+    """
+    if config.text.vocab_size != AUTO:
+        return config
+    counts = paths.annotations / config.text.counts
+    source, number = {
+        "glove": lambda: (counts, len(read_glove_counts(counts))),
+        "glove-pkl": lambda: (paths.text, len(read_vocabulary(paths.text).words)),
+        "clip": lambda: (counts, len(read_clip_counts(counts))),
+    }[config.text.encoder]()
+    if not number:
+        raise TextError(f"{source} has no words.", hint="`mesm count-tokens --overwrite` counts them again.")
+    return config.with_label_words(number)
+
+
+def text_checks(config: Config, paths: Paths) -> list[Callable[[], object]]:
+    """Return checks of the text encoder's files, each to be called by itself; none reads a large file to its end.
+
+    Raises (each check):
+        TextError: a file is missing or does not fit; DataError: it is malformed.
+    """
+    counts = paths.annotations / config.text.counts
+    dim = config.model.text_dim
+
+    def labels() -> None:
+        words = list(map(str, read_clip_counts(counts) if config.text.encoder == "clip" else read_glove_counts(counts)))
+        label_words(words, with_counted_words(config, paths).text.label_words, path=counts)
+
+    def weights() -> None:
+        if not paths.text.is_file():
+            load_clip_text(paths.text, width=dim)
+
+    if config.text.encoder == "glove-pkl":
+        return [lambda: build_text(config, paths, device=torch.device("cpu"))]
+    file = weights if config.text.encoder == "clip" else lambda: check_glove(paths.text, dim=dim)
+    return [labels, file, lambda: make_tagger(config.text.tagger)]
 
 
 def build_text_from_state(
@@ -49,7 +91,7 @@ def build_text_from_state(
 def _glove(config: Config, paths: Paths, device: torch.device) -> GloveText:
     counts = paths.annotations / config.text.counts
     words = read_glove_counts(counts)
-    labels = label_words(words, config.text.vocab_size, path=counts)
+    labels = label_words(words, config.text.label_words, path=counts)
     table = read_glove(paths.text, words, dim=config.model.text_dim, seed=config.train.seed)
     return _glove_text(config, table, labels)
 
@@ -82,7 +124,7 @@ def _vocabulary_from_state(
 def _vocabulary_text(config: Config, vocabulary: Vocabulary) -> VocabularyText:
     return VocabularyText(
         vocabulary=vocabulary,
-        vocab_size=config.text.vocab_size,
+        vocab_size=config.text.label_words,
         tagger=make_tagger(config.text.tagger),
         max_words=config.dataset.max_words,
     )
@@ -90,7 +132,7 @@ def _vocabulary_text(config: Config, vocabulary: Vocabulary) -> VocabularyText:
 
 def _clip(config: Config, paths: Paths, device: torch.device) -> ClipText:
     counts = paths.annotations / config.text.counts
-    labels = label_words(read_clip_counts(counts), config.text.vocab_size, path=counts)
+    labels = label_words(read_clip_counts(counts), config.text.label_words, path=counts)
     return _clip_text(config, paths.text, labels, device)
 
 

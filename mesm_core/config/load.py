@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from mesm_core.config.paths import anchored
 from mesm_core.config.schema import Config
 from mesm_core.errors import ConfigError, did_you_mean, listing
 from mesm_core.inputs import parse_json, parse_toml, read_text, shown
@@ -17,6 +18,7 @@ from mesm_core.inputs import parse_json, parse_toml, read_text, shown
 Tree = dict[str, Any]
 
 DATA_ROOT = Path("data")
+PRESET = "preset"
 
 # Names that users of the field's other tools will type.
 FIELD_NAMES = {
@@ -58,10 +60,14 @@ FIELD_NAMES = {
 
 @dataclass(frozen=True)
 class Layer:
-    """Settings from one place, with the name that ``mesm config show`` prints beside them."""
+    """Settings from one place, with the name that ``mesm config show`` prints beside them.
+
+    ``preset``: the dataset preset that a file says it changes, or None.
+    """
 
     source: str
     values: Tree
+    preset: str | None = None
 
 
 def presets_dir() -> Path:
@@ -93,13 +99,19 @@ def preset(name: str) -> Layer:
 def file_layer(path: Path) -> Layer:
     """Return the settings of a TOML file, or of a run's ``config.json``.
 
+    Paths in a TOML file are relative to it. A run has made its own absolute, but for those below the data folder.
+
     Raises:
         ConfigError: the file is missing or is not TOML / JSON.
     """
     if not path.is_file():
         raise ConfigError(f"No config file at {path}.", hint="Give a .toml file, or a run's config.json.")
     if path.suffix != ".json":
-        return Layer(str(path), _read_toml(path))
+        values = _read_toml(path)
+        name = values.pop(PRESET, None)
+        if name is not None and not isinstance(name, str):
+            raise ConfigError(f"{path}: {PRESET} = {shown(name)} is not the name of a dataset preset.")
+        return Layer(str(path), anchored(values, path.parent), name)
     text = read_text(path, error=ConfigError)
     values = parse_json(text, f"{path} is not readable JSON", error=ConfigError, surrogates=True)
     if not isinstance(values, dict):
@@ -109,6 +121,8 @@ def file_layer(path: Path) -> Layer:
 
 def set_layer(assignments: Sequence[str]) -> Layer:
     """Return the settings of ``a.b=value`` words; a value is TOML, and a bare word is a string.
+
+    Paths are relative to the working folder.
 
     >>> set_layer(["train.epochs=3", "text.tagger=nltk"]).values
     {'train': {'epochs': 3}, 'text': {'tagger': 'nltk'}}
@@ -130,7 +144,7 @@ def set_layer(assignments: Sequence[str]) -> Layer:
             if not isinstance(node, dict):
                 raise ConfigError(f"--set {assignment}: '{part}' was given a value by an earlier --set.")
         node[parts[-1]] = _value(text.strip())
-    return Layer("--set", values)
+    return Layer("--set", anchored(values, Path.cwd()))
 
 
 def load_config(dataset: str | None = None, *, file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -143,10 +157,21 @@ def load_config(dataset: str | None = None, *, file: Path | None = None, overrid
 
 
 def layers(dataset: str | None, *, file: Path | None, overrides: Sequence[str]) -> list[Layer]:
-    """Return the layers of a run in rising precedence."""
-    stack = [preset(dataset)] if dataset else []
-    if file is not None:
-        stack.append(file_layer(file))
+    """Return the layers of a run in rising precedence.
+
+    Raises:
+        ConfigError: a layer cannot be read, or the file says that it changes another preset than ``dataset``.
+    """
+    given = None if file is None else file_layer(file)
+    own = None if given is None else given.preset
+    if dataset and own and own != dataset:
+        raise ConfigError(
+            f"{file} changes the preset '{own}', but --dataset says '{dataset}'.", hint="Leave out one of the two."
+        )
+    name = dataset or own
+    stack = [preset(name)] if name else []
+    if given is not None:
+        stack.append(given)
     if overrides:
         stack.append(set_layer(overrides))
     return stack
@@ -176,6 +201,26 @@ def sources(stack: Sequence[Layer]) -> dict[str, str]:
     for layer in stack:
         origin.update(dict.fromkeys((key for key, _ in flatten(layer.values)), layer.source))
     return origin
+
+
+def over_preset(config: Config) -> tuple[str, Tree]:
+    """Return the preset that is nearest to a config, and the settings in which the config differs from it.
+
+    >>> over_preset(load_config("tacos", overrides=["train.epochs=2"]))
+    ('tacos', {'train': {'epochs': 2}})
+    """
+    wanted = dict(flatten(config.model_dump(mode="json")))
+    differing: dict[str, list[str]] = {}
+    for name in preset_names():
+        values = dict(flatten(load_config(name).model_dump(mode="json")))
+        if values["dataset.name"] == config.dataset.name:
+            differing[name] = [key for key, value in wanted.items() if values[key] != value]
+    nearest = min(differing, key=lambda name: len(differing[name]))
+    changes: Tree = {}
+    for key in differing[nearest]:
+        section, _, leaf = key.partition(".")
+        changes.setdefault(section, {})[leaf] = wanted[key]
+    return nearest, changes
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
+AUTO = "auto"
 # Bounds far above any sensible setting: a mistyped or forged one is refused before anything is allocated for it.
 MOST = 10**6
 """Of what is counted and has no bound of its own: epochs, batches, frames, words of a vocabulary."""
@@ -34,6 +35,15 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _size_or_auto(value: Any) -> Any:
+    if value == AUTO:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise ValueError(f"give a number of words above 0, or '{AUTO}'")
+    return value
+
+
+VocabularySize = Annotated[int | Literal["auto"], PlainValidator(_size_or_auto)]
 Splits = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
 
 
@@ -89,7 +99,9 @@ class TextConfig(Section):
     encoder: Literal["glove", "glove-pkl", "clip"] = Field(
         description="Frozen text encoder: a GloVe table, the words of a glove.pkl, or CLIP."
     )
-    glove: str = Field(default="glove.6B.300d.txt", description="glove: text file (plain or .gz), under the data root.")
+    glove: str = Field(
+        default="glove.6B.300d.txt", description="glove: text file (plain, .gz or .zip), under the data root."
+    )
     vocabulary: str = Field(
         default="glove.pkl", description="glove-pkl: glove.pkl or a vocabulary file, in the annotations' folder."
     )
@@ -98,15 +110,28 @@ class TextConfig(Section):
         default="float32", description="clip: numbers to encode with on CUDA; always float32 on the CPU."
     )
     counts: str = Field(default="GloVe_tokenized_count.txt", description="Count file, in the annotations' folder.")
-    vocab_size: Positive = Field(description="Most frequent words that masked-word reconstruction tells apart.")
+    vocab_size: VocabularySize = Field(
+        description="Most frequent words that masked-word reconstruction tells apart; auto: all that were counted."
+    )
     tagger: Literal["lexicon", "nltk"] = Field(
         default="lexicon", description="Who weighs words and splits sentences: the shipped lexicon, or NLTK."
     )
 
     @property
+    def label_words(self) -> int:
+        """Number of words that masked-word reconstruction tells apart.
+
+        Raises:
+            ValueError: it is ``auto``, and nobody has counted them yet (``Config.with_label_words``).
+        """
+        if isinstance(self.vocab_size, str):
+            raise ValueError("text.vocab_size is auto: the words have not been counted")
+        return self.vocab_size
+
+    @property
     def classes(self) -> int:
         """Classes of masked-word reconstruction: the label words, unknown, and with CLIP start and end."""
-        return self.vocab_size + (3 if self.encoder == "clip" else 1)
+        return self.label_words + (3 if self.encoder == "clip" else 1)
 
 
 class ModelConfig(Section):
@@ -256,6 +281,12 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     eval: EvalConfig
     data: DataConfig = DataConfig()
+
+    def with_label_words(self, number: int) -> Config:
+        """Return the config with ``number`` for a ``text.vocab_size`` of ``auto``."""
+        if self.text.vocab_size != AUTO:
+            return self
+        return self.model_copy(update={"text": self.text.model_copy(update={"vocab_size": number})})
 
     @property
     def select_splits(self) -> tuple[str, ...]:

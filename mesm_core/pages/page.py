@@ -15,28 +15,33 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
+h1, h2, h3, .stats span, .key span { overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: .5rem 0 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
-h3 { font-size: 1rem; margin: 1.2rem 0 .2rem; overflow-wrap: anywhere; }
+h3 { font-size: 1rem; margin: 1.2rem 0 .2rem; }
 p { margin: .2rem 0 .6rem; } .soft { color: var(--soft); overflow-wrap: anywhere; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
+.fold th, .fold td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.fold td:first-child { min-width: 10rem; }
 .stats { display: flex; flex-wrap: wrap; gap: .3rem 2rem; } .stats div { min-width: 5rem; }
 .stats b { display: block; font-size: 1.3rem; font-weight: 600; } .stats span { color: var(--soft); font-size: .85rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 0 2.5rem; }
-@media (max-width: 30rem) { th, td { padding: .25rem .4rem; font-size: .8rem; } .cards { grid-template-columns: 1fr; } }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 0 2.5rem; }
+@media (max-width: 30rem) { th, td { padding: .25rem .4rem; font-size: .8rem; }
+  .cards { grid-template-columns: minmax(0, 1fr); } }
 .bars { display: flex; align-items: flex-end; gap: 3px; height: 11rem; }
 .bars div { flex: 1; min-width: 0; height: 100%; display: flex; flex-direction: column; justify-content: flex-end;
   text-align: center; font-size: .72rem; color: var(--soft); }
 .bars i { display: block; background: var(--c0); border-radius: 2px 2px 0 0; min-height: 1px; }
 .bars b { font-weight: 400; color: var(--ink); } .bars u { text-decoration: none; white-space: nowrap; }
-.lane { display: grid; grid-template-columns: 5.5rem 1fr; gap: .5rem; align-items: center; font-size: .8rem; }
+.lane { display: grid; grid-template-columns: 5.5rem minmax(0, 1fr); gap: .5rem; align-items: center;
+  font-size: .8rem; }
 .lane .track { position: relative; height: .9rem; margin: 2px 0; background: var(--track); border-radius: 2px; }
 .lane .track i { position: absolute; top: 0; bottom: 0; min-width: 2px; border-radius: 2px; }
 .lane svg, .plot svg { display: block; width: 100%; } .lane svg { height: 2.2rem; } .plot svg { height: 14rem; }
 .plot { border-left: 1px solid var(--line); border-bottom: 1px solid var(--line); }
 .ends { display: flex; justify-content: space-between; font-size: .75rem; color: var(--soft); }
-.key { font-size: .8rem; } .key span { display: inline-block; white-space: nowrap; }
+.key { font-size: .8rem; } .key span { display: inline-block; max-width: 100%; }
 .key i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .3em 0 .9em; }
 polyline { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke; }
 """
@@ -68,11 +73,15 @@ def cards(parts: Iterable[str]) -> str:
     return '<div class="cards">' + "\n".join(parts) + "</div>"
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table; None is shown as a dash, floats with two decimals."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, fold: bool = False) -> str:
+    """Return a table; None is shown as a dash, floats with two decimals.
+
+    Where it is wider than the page, it scrolls inside its own frame, or with ``fold`` its cells are folded.
+    """
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join("<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row) + "</tr>\n" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+    frame = "wide fold" if fold else "wide"
+    return f'<div class="{frame}"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
 def stats(rows: Iterable[tuple[str, float | None]]) -> str:

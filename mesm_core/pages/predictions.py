@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from mesm_core.errors import OutputError
+from mesm_core.errors import OutputError, count
 from mesm_core.files import write_atomically
 from mesm_core.inference.asking import Reply
 from mesm_core.pages.page import axis, clock, lane, page, saliency_lane, section
@@ -47,8 +47,8 @@ def write_plot(path: Path, replies: Sequence[Reply], *, top: int, overwrite: boo
 
 def _page(replies: Sequence[Reply], top: int) -> str:
     videos = list(dict.fromkeys(reply.question.vid for reply in replies))
-    shown = videos[0] if len(videos) == 1 else f"{len(videos)} videos"
-    return page("Moments", f"{len(replies)} queries about {shown}", (_answer(reply, top) for reply in replies))
+    shown = videos[0] if len(videos) == 1 else count(len(videos), "video")
+    return page("Moments", f"{count(len(replies), 'query')} about {shown}", (_answer(reply, top) for reply in replies))
 
 
 def _answer(reply: Reply, top: int) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from mesm_core.data.splits import split_labels
+from mesm_core.errors import count
 from mesm_core.files import write_atomically
 from mesm_core.inference.evaluate import Evaluation
 from mesm_core.metrics.moments import score_moments
@@ -35,7 +37,8 @@ def write_report(
     truth = [np.array(query.windows) for query in queries]
     iou = score_moments([prediction.windows for prediction in evaluation.predictions], truth).best_iou
     order = np.argsort(iou, kind="stable")
-    subtitle = f"{tables['checkpoint']}, epoch {tables['epoch']}: {len(queries)} queries of {tables['split']}"
+    label = split_labels([tables["split"]])[tables["split"]]
+    subtitle = f"{tables['checkpoint']}, epoch {tables['epoch']}: {count(len(queries), 'query')} of {label}"
     body = [
         section("Summary", *_summary(evaluation.brief)),
         section("By length of the moment", _lengths(tables)),
@@ -44,7 +47,7 @@ def write_report(
         section(f"Best {min(SHOWN, len(queries))}", *_answers(evaluation, queries, iou, order[::-1][:SHOWN])),
         section("All thresholds", _thresholds(tables)),
     ]
-    content = page(f"{tables['dataset']} {tables['split']}", subtitle, body)
+    content = page(f"{tables['dataset']} {label}", subtitle, body)
     write_atomically(path, content.encode(), overwrite=overwrite)
 
 

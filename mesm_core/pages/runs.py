@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mesm_core.config.load import flatten
+from mesm_core.data.splits import split_labels
+from mesm_core.errors import count
 from mesm_core.files import write_atomically
 from mesm_core.pages.page import cards, curves, page, section, stats, table
 from mesm_core.training.record import RunSummary
@@ -21,11 +23,12 @@ def run_curves(run: RunSummary) -> dict[str, dict[str, list[tuple[float, float]]
         for name, value in record["losses"].items():
             if name.startswith("loss") and not name[-1].isdigit():
                 losses.setdefault(name, []).append((record["epoch"], value))
-        for split, brief in record.get("eval", {}).items():
+        found = record.get("eval", {})
+        for split, label in split_labels(found).items():
             for metric in METRICS:
-                value = brief.get(f"MR-full-{metric}")
+                value = found[split].get(f"MR-full-{metric}")
                 if value is not None:
-                    scores.setdefault(f"{split} {metric}", []).append((record["epoch"], value))
+                    scores.setdefault(f"{label} {metric}", []).append((record["epoch"], value))
     return {"losses": losses, "metrics": scores}
 
 
@@ -43,9 +46,9 @@ def write_run_page(path: Path, run: RunSummary, *, overwrite: bool = False) -> N
         section("Metrics", curves(lines["metrics"], x="epoch")),
         cards([section("Loss", curves(total, x="epoch")), section("Its parts", curves(parts, x="epoch"))]),
         section("Sessions", _sessions(run.sessions)),
-        section("Settings", table(["setting", "value"], [[key, str(value)] for key, value in flatten(run.config)])),
+        section("Settings", _settings(run.config)),
     ]
-    subtitle = f"{run.dataset}, {run.epochs} epochs done, {run.status}"
+    subtitle = f"{run.dataset}, {count(run.epochs, 'epoch')} done, {run.status}"
     write_atomically(path, page(run.path.name, subtitle, body).encode(), overwrite=overwrite)
 
 
@@ -53,9 +56,14 @@ def _best(run: RunSummary) -> list[tuple[str, float | None]]:
     if run.best is None:
         return [("epochs evaluated", 0.0)]
     rows: list[tuple[str, float | None]] = []
-    for split, brief in run.best["eval"].items():
-        rows += [(f"{split} {key.removeprefix('MR-full-')}", v) for key, v in brief.items() if "-full-" in key]
+    found = run.best["eval"]
+    for split, label in split_labels(found).items():
+        rows += [(f"{label} {key.removeprefix('MR-full-')}", v) for key, v in found[split].items() if "-full-" in key]
     return rows
+
+
+def _settings(config: dict[str, Any]) -> str:
+    return table(["setting", "value"], [[key, str(value)] for key, value in flatten(config)], fold=True)
 
 
 def _sessions(sessions: list[dict[str, Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,14 @@ def read_glove(path: Path, words: Iterable[str], *, dim: int, seed: int) -> Glov
     return GloveTable(vocabulary, vectors, missing)
 
 
+def find_glove(path: Path) -> Path:
+    """Return the file, or where it is missing the same compressed: ``.gz`` or ``.zip`` behind or for the ending."""
+    if path.exists():
+        return path
+    names = [name + ending for ending in (".gz", ".zip") for name in (path.name, path.stem)]
+    return next((packed for name in names if (packed := path.with_name(name)).is_file()), path)
+
+
 def glove_vectors(path: Path, words: Iterable[str], *, dim: int) -> dict[str, np.ndarray]:
     """Return the (dim,) float32 vectors of those words that a GloVe text file has: plain, .gz or .zip.
 
@@ -85,6 +94,22 @@ def glove_vectors(path: Path, words: Iterable[str], *, dim: int) -> dict[str, np
     if wanted and not found:
         raise TextError(f"{path} has none of the vocabulary's {len(wanted)} words.", hint="Is it a GloVe text file?")
     return found
+
+
+def check_glove(path: Path, *, dim: int) -> None:
+    """Refuse a GloVe text file that is missing or of another width than ``dim``, by its first lines.
+
+    Raises:
+        TextError: it is; or it cannot be read.
+    """
+    # The first line may be a header of rows and width.
+    first = list(islice(_lines(path), 2))
+    width = len(first[-1].split()) - 1 if first else 0
+    if width != dim:
+        raise TextError(
+            f"{path} has vectors of {width} numbers, but model.text_dim is {dim}.",
+            hint=f"Use the {dim}-d GloVe file, or --set model.text_dim={width}.",
+        )
 
 
 class GloveText:

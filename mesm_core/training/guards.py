@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mesm_core.errors import MesmError
+from mesm_core.errors import MesmError, count
 from mesm_core.training.distributed import ALONE, Team
 from mesm_core.types import Batch, ModelOutput, Query
 
@@ -171,8 +171,8 @@ def explained_memory(batch: Batch) -> Iterator[None]:
             raise
         video, words = batch.inputs.video, batch.inputs.words
         raise MesmError(
-            f"Out of memory on a batch of {len(batch.queries)} queries about {len(video)} videos of up to "
-            f"{video.shape[1]} frames, with up to {words.shape[1]} words. The last checkpoint is intact.",
+            f"Out of memory on a batch of {count(len(batch.queries), 'query')} about {count(len(video), 'video')} "
+            f"of up to {video.shape[1]} frames, with up to {words.shape[1]} words. The last checkpoint is intact.",
             hint="Lower train.batch_size, dataset.max_gather_size (queries a group) or dataset.max_frames; "
             "--precision bf16 takes less, too.",
         ) from error

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from mesm_core.data.splits import split_labels
 from mesm_core.errors import ConfigError
 from mesm_core.places import explained
 
@@ -129,6 +130,7 @@ def scalars_of(record: Mapping[str, Any]) -> dict[str, float]:
     """
     scalars = {f"loss/{name}": value for name, value in record["losses"].items()}
     scalars |= {"train/lr": record["lr"], "train/queries_per_s": record["queries_per_s"]}
-    for split, brief in record.get("eval", {}).items():
-        scalars |= {f"{split}/{key}": value for key, value in brief.items() if value is not None}
+    found = record.get("eval", {})
+    for split, label in split_labels(found).items():
+        scalars |= {f"{label}/{key}": value for key, value in found[split].items() if value is not None}
     return scalars

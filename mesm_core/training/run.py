@@ -21,6 +21,7 @@ from mesm_core.build import (
     build_text,
     evaluation_settings,
     load_matching,
+    with_counted_words,
 )
 from mesm_core.build.check import wrong_rate
 from mesm_core.config.schema import Config
@@ -89,6 +90,7 @@ class Run:
         team: Team = ALONE,
         watch: FiniteWatch | None = None,
     ) -> None:
+        config = with_counted_words(config, paths)
         self.config, self.paths, self.directory, self.device, self.team = config, paths, directory, device, team
         self.text = build_text(config, paths, device=device)
         features = build_features(config, paths)

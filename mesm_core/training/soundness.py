@@ -116,8 +116,11 @@ def _check_facts(facts: Mapping[str, Any], path: Path) -> None:
         return
     for name, kind in _FACTS.items():
         value = facts.get(name)
-        fits = isinstance(value, list) and len(value) == len(facts["files"])
-        if not fits or not all(_is_real(x) if kind is float else isinstance(x, kind) for x in value):
+        if (
+            not isinstance(value, list)
+            or len(value) != len(facts["files"])
+            or not all(_is_real(x) if kind is float else isinstance(x, kind) for x in value)
+        ):
             raise _odd(path, f"facts.{name}", value)
     for name in ("rate", "unknown"):
         if not _is_real(facts.get(name)):

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mesm_core.build import Paths, data_paths
-from mesm_core.config.load import DATA_ROOT, Layer, load_config, resolve, set_layer
+from mesm_core.config.load import DATA_ROOT, Layer, flatten, load_config, resolve, set_layer
+from mesm_core.config.paths import absolute, below
 from mesm_core.config.schema import Config
 from mesm_core.errors import ConfigError
 from mesm_core.inference.scoring import checkpoint_paths
@@ -34,20 +35,42 @@ class Given:
         """Return the paths but the root, as keyword arguments."""
         return {"annotations": self.annotations, "features": self.features, "text": self.text}
 
+    def settings(self, encoder: str) -> dict[str, Any]:
+        """Return the given paths as settings: absolute, or relative to the data folder where they lie below it.
+
+        Args:
+            encoder: the run's text encoder; it decides which setting names the text encoder's file.
+        """
+        root = self.root or DATA_ROOT
+        tree: dict[str, dict[str, Any]] = {"dataset": {}, "text": {}}
+        if self.annotations:
+            tree["dataset"]["annotations"] = below(root, self.annotations)
+        if self.features:
+            tree["dataset"]["features"] = [below(root, path) for path in self.features]
+        if self.text and encoder == "glove-pkl":
+            tree["text"]["vocabulary"] = absolute(self.text)  # a relative one lies in the annotations' folder
+        elif self.text:
+            tree["text"][encoder] = below(root, self.text)
+        return tree
+
 
 def new_run(
     dataset: str | None, file: Path | None, overrides: Sequence[str], given: Given, *, init: Checkpoint | None
 ) -> tuple[Config, Paths]:
     """Return a new run's settings and paths: those of the checkpoint it starts from, where no dataset or file is named.
 
+    The settings remember the given paths.
+
     Raises:
         ConfigError: the settings are incomplete or wrong.
     """
     if init is None or dataset or file:
         config = load_config(dataset, file=file, overrides=overrides)
-        return config, data_paths(config, given.root or DATA_ROOT, **given.as_arguments())
+        return _remembering(config, given), data_paths(config, given.root or DATA_ROOT, **given.as_arguments())
     config = resolve([Layer("--init", init.config), set_layer(overrides)])
-    return config, checkpoint_paths(init, config, given.root, **given.as_arguments())
+    moved = _changed(init.config, config)
+    arguments = _from_config(config, given, moved)
+    return _remembering(config, given), checkpoint_paths(init, config, given.root, **arguments)
 
 
 def earlier_run(
@@ -68,17 +91,34 @@ def earlier_run(
         config = load_config(dataset, file=file, overrides=overrides)
     else:
         config = resolve([Layer(str(folder / LAST), checkpoint.config), set_layer(overrides)])
+    config = _remembering(config, given).with_label_words(checkpoint.config["text"]["vocab_size"])
+    free = {*FREE, *(key for key, _ in flatten(given.settings(config.text.encoder)))}
     changed = config_differences(checkpoint.config, config.model_dump(mode="json"))
-    refused = [f"  {key}: {was} in the run, {now} now" for key, was, now in changed if key not in FREE]
+    refused = [f"  {key}: {was} in the run, {now} now" for key, was, now in changed if key not in free]
     if refused and not force:
         raise ConfigError(
             f"{folder} was trained with other settings:\n" + "\n".join(refused),
             hint="Leave the settings out to go on as it began; --force goes on with the new ones.",
         )
-    recorded = checkpoint.paths
-    paths = Paths(
-        annotations=given.annotations or Path(recorded["annotations"]),
-        features=tuple(given.features) or tuple(map(Path, recorded["features"])),
-        text=given.text or Path(recorded["text"]),
-    )
-    return folder, config, paths
+    arguments = _from_config(config, given, {key for key, _, _ in changed})
+    return folder, config, checkpoint_paths(checkpoint, config, None, **arguments)
+
+
+def _remembering(config: Config, given: Given) -> Config:
+    """Return the config with the paths that were given beside it."""
+    return resolve([Layer("", config.model_dump()), Layer("command line", given.settings(config.text.encoder))])
+
+
+def _changed(before: dict[str, Any], config: Config) -> set[str]:
+    return {key for key, _, _ in config_differences(before, config.model_dump(mode="json"))}
+
+
+def _from_config(config: Config, given: Given, changed: set[str]) -> dict[str, Any]:
+    """Return the given paths, and the config's where those settings are not the checkpoint's, as keyword arguments."""
+    now = data_paths(config, given.root or DATA_ROOT, **given.as_arguments())
+    text = f"text.{'vocabulary' if config.text.encoder == 'glove-pkl' else config.text.encoder}"
+    return {
+        "annotations": now.annotations if "dataset.annotations" in changed else given.annotations,
+        "features": now.features if "dataset.features" in changed else given.features,
+        "text": now.text if text in changed else given.text,
+    }

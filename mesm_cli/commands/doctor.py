@@ -1,0 +1,83 @@
+"""``mesm doctor``: what this installation has to work with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mesm_cli import options, render
+
+if TYPE_CHECKING:
+    from mesm_core.build.doctor import Found
+
+MARKS = {"ok": "ok", "missing": "warning", "damaged": "error"}
+
+
+def doctor(
+    data_dir: options.DataDir = None,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Say what mesm finds: versions, devices, threads, caches, and each preset's data; and how to get what is missing.
+
+    It changes nothing, and its exit code is 0 whatever is missing: no one needs the data of every preset.
+    `mesm prepare check --dataset NAME` says whether one dataset's data fit together.
+
+    Example: mesm doctor --data-dir data
+    """
+    from mesm_core.build import doctor as examine
+
+    root = options.data_root(data_dir)
+    found = examine.found_data(root)
+    about = {
+        "versions": examine.installed(),
+        "devices": examine.devices(),
+        "threads": examine.threads(),
+        "text_cache": examine.text_cache(),
+    }
+    if json_:
+        render.data(about | {"data_dir": str(root), "data": [vars(item) | {"path": str(item.path)} for item in found]})
+        return
+    _show_machine(about)
+    render.say(f"\n[bold]Data[/] below {render.plain(str(root))}{'' if root.is_dir() else ', which is not there'}")
+    for name in dict.fromkeys(item.dataset for item in found):
+        render.say(f"\n[bold]{name}[/]")
+        render.findings([_line(item) for item in found if item.dataset == name])
+
+
+def _show_machine(about: dict[str, Any]) -> None:
+    shown = [f"{name} {number}" for name, number in about["versions"].items() if number]
+    absent = [name for name, number in about["versions"].items() if not number]
+    render.say("[bold]Versions[/]")
+    render.say("  " + ", ".join(shown))
+    if absent:
+        render.say(f"  not installed (optional): {', '.join(absent)}")
+    render.say("\n[bold]Devices[/]")
+    for device in about["devices"]:
+        memory = f", {device['memory'] / 2**30:.1f} GiB" if device["memory"] else ""
+        numbers = "fast bf16" if device["bf16"] else "no fast bf16"
+        render.say(f"  {device['name']}: {render.plain(device['problem'] or device['what'])}{memory}, {numbers}")
+    if len(about["devices"]) == 1:
+        render.say("  no CUDA device")
+    threads = about["threads"]
+    given = [f"{name}={value}" for name, value in threads["environment"].items() if value is not None]
+    render.say("\n[bold]Threads[/]")
+    render.say(f"  {threads['torch']} in torch; {threads['usable']} of {threads['cores']} cores may be used")
+    render.say(f"  environment: {render.plain(', '.join(given)) or 'nothing set'}")
+    cache = about["text_cache"]
+    render.say("\n[bold]Cache of encoded sentences[/]")
+    render.say(f"  {render.plain(cache['path'])}: {cache['bytes'] / 1e6:.1f} MB{_sentences(cache)}")
+
+
+def _sentences(cache: dict[str, Any]) -> str:
+    from mesm_core.errors import count
+
+    if cache["problem"]:
+        return f"; [yellow]{render.plain(cache['problem'])}[/]"
+    return ", not there yet" if cache["sentences"] is None else f", {count(cache['sentences'], 'sentence')}"
+
+
+def _line(item: Found) -> tuple[str, str, str]:
+    if item.state == "ok":
+        return MARKS[item.state], item.what, f"{item.path}" + (f", {item.detail}" if item.detail else "")
+    detail = f": {item.detail}" if item.detail else ""
+    return MARKS[item.state], item.what, f"{item.path} is {item.state}{detail}. To get it: {item.how}"

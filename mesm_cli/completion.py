@@ -1,0 +1,69 @@
+"""What the shell offers for a word that is being typed; imports no torch, so that it answers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+RUNS = Path("runs")
+CONFIG = "config.json"
+CHECKPOINTS = ("best.pt", "last.pt")
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+def presets(incomplete: str) -> list[str]:
+    """Return the datasets' presets."""
+    from mesm_core.config.load import preset_names
+
+    return _starting(incomplete, preset_names())
+
+
+def precisions(incomplete: str) -> list[str]:
+    """Return the numbers of matrix products."""
+    return _starting(incomplete, PRECISIONS)
+
+
+def settings(incomplete: str) -> list[str]:
+    """Return the settings' keys, ``=`` behind each."""
+    from mesm_core.config.load import known_keys
+
+    return _starting(incomplete, [f"{key}=" for key in known_keys()])
+
+
+def runs(incomplete: str) -> list[str]:
+    """Return the runs below ./runs, and what else is there of that name."""
+    return _starting(incomplete, map(str, _runs())) or _folders(incomplete)
+
+
+def checkpoints(incomplete: str) -> list[str]:
+    """Return the checkpoints of the runs below ./runs, else files and folders of that name."""
+    found = [str(run / name) for run in _runs() for name in CHECKPOINTS if (run / name).is_file()]
+    return _starting(incomplete, found) or [*_folders(incomplete), *_files(incomplete)]
+
+
+def _runs() -> list[Path]:
+    try:
+        return sorted(path.parent for path in RUNS.glob(f"*/{CONFIG}"))
+    except OSError:
+        return []
+
+
+def _folders(incomplete: str) -> list[str]:
+    return [f"{path}/" for path in _beginning(incomplete) if path.is_dir()]
+
+
+def _files(incomplete: str) -> list[str]:
+    return [str(path) for path in _beginning(incomplete) if path.is_file()]
+
+
+def _beginning(incomplete: str) -> list[Path]:
+    folder, _, name = incomplete.rpartition("/")
+    place = Path(f"{folder}/" if "/" in incomplete else ".")
+    try:
+        return sorted(path for path in place.iterdir() if path.name.startswith(name))
+    except OSError:
+        return []
+
+
+def _starting(incomplete: str, words: Iterable[str]) -> list[str]:
+    return [word for word in words if word.startswith(incomplete)]

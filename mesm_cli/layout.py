@@ -1,0 +1,116 @@
+"""Tables as lines of text: aligned columns that fit a width, without losing a column or a character."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+GAP = 2
+# Columns are folded down to this many characters before they are moved below the others.
+NARROW, NARROW_HEAD = 12, 8
+NARROW_FIRST = 20
+# A long word is folded behind these where it can be.
+BREAKS = " /,;_-="
+
+Part = tuple[list[str], list[str]]
+
+
+def laid_out(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None) -> list[Part]:
+    """Return a table as parts of (header lines, body lines); the first column is aligned left, the others right.
+
+    Args:
+        width: characters a line may have; None for no limit: then there is one part, and a row is one line.
+
+    >>> laid_out(["run", "mIoU"], [["a", "51.20"], ["longer", "9.00"]], width=None)
+    [(['run      mIoU'], ['a       51.20', 'longer   9.00'])]
+    >>> for head, body in laid_out(["", "first", "second"], [["x", "1", "2"]], width=10):
+    ...     print(*head, *body, sep="|")
+       first|x      1
+       second|x       2
+    """
+    lines = [list(columns), *map(list, rows)]
+    natural = [max(cell_len(line[number]) for line in lines) for number in range(len(columns))]
+    if width is None or _total(natural) <= width:
+        return [_part(lines, natural, folds=False)]
+    bodies = [max((cell_len(row[number]) for row in rows), default=0) for number in range(len(columns))]
+    floors = [
+        max(min(body, NARROW), min(cell_len(column), NARROW_HEAD)) if number else min(natural[0], NARROW_FIRST)
+        for number, (body, column) in enumerate(zip(bodies, columns, strict=True))
+    ]
+    parts = []
+    for group in _groups(floors, width):
+        chosen = [[line[number] for number in group] for line in lines]
+        sizes = _shrunk([natural[n] for n in group], [floors[n] for n in group], width)
+        parts.append(_part(chosen, sizes, folds=True))
+    return parts
+
+
+def folded(text: str, width: int | None) -> list[str]:
+    """Return a text in lines of at most ``width`` characters, broken behind spaces and separators where it can be.
+
+    >>> folded("runs/tacos-default/best.pt", 12)
+    ['runs/tacos-', 'default/', 'best.pt']
+    >>> folded("abcdef", 4), folded("", 4), folded("no limit", None)
+    (['abcd', 'ef'], [''], ['no limit'])
+    """
+    lines = []
+    while width is not None and cell_len(text) > width:
+        end = _longest(text, width)
+        cut = max(text.rfind(mark, 0, end) for mark in BREAKS) + 1
+        if text[end : end + 1] == " ":
+            cut = end
+        end = cut if cut > 0 and text[:cut].strip() else end
+        lines.append(text[:end].rstrip())
+        text = text[end:].lstrip()
+    return [*lines, text] if text or not lines else lines
+
+
+def _longest(text: str, width: int) -> int:
+    """Return how many characters fit; wide ones count twice."""
+    end, used = 0, 0
+    while end < len(text) and used + cell_len(text[end]) <= width:
+        used += cell_len(text[end])
+        end += 1
+    return max(end, 1)
+
+
+def _total(sizes: Sequence[int]) -> int:
+    return sum(sizes) + GAP * (len(sizes) - 1)
+
+
+def _groups(floors: Sequence[int], width: int) -> list[list[int]]:
+    """Return which columns stand side by side: the first, which names the rows, and as many others as there is room."""
+    groups = [[0]]
+    for number in range(1, len(floors)):
+        if len(groups[-1]) > 1 and _total([floors[n] for n in (*groups[-1], number)]) > width:
+            groups.append([0])
+        groups[-1].append(number)
+    return groups
+
+
+def _shrunk(sizes: list[int], floors: Sequence[int], width: int) -> list[int]:
+    """Return the sizes with the widest columns narrowed, until all fit or are at their floors."""
+    sizes = list(sizes)
+    while _total(sizes) > width:
+        wide = [number for number, size in enumerate(sizes) if size > floors[number]]
+        if not wide:
+            break
+        sizes[max(wide, key=lambda number: sizes[number])] -= 1
+    return sizes
+
+
+def _part(lines: Sequence[Sequence[str]], sizes: Sequence[int], *, folds: bool) -> Part:
+    drawn = [_row(line, sizes, folds=folds) for line in lines]
+    return drawn[0], [text for row in drawn[1:] for text in row]
+
+
+def _row(cells: Sequence[str], sizes: Sequence[int], *, folds: bool) -> list[str]:
+    parts = [folded(cell, size) if folds else [cell] for cell, size in zip(cells, sizes, strict=True)]
+    texts = []
+    for level in range(max(map(len, parts))):
+        shown = [part[level] if level < len(part) else "" for part in parts]
+        spaces = [" " * max(size - cell_len(text), 0) for text, size in zip(shown, sizes, strict=True)]
+        aligned = [shown[0] + spaces[0], *(space + text for space, text in zip(spaces[1:], shown[1:], strict=True))]
+        texts.append((" " * GAP).join(aligned).rstrip())
+    return texts

@@ -1,0 +1,122 @@
+"""What is printed: tables in a narrow terminal and in a pipe, progress without a terminal."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from mesm_cli import render
+
+NAMES = [f"a-long-name-of-a-submission-{number}.jsonl" for number in range(6)]
+SCORES = [["MR-full-R1@0.5", *(f"{number}.25" for number in range(6))], ["MR-full-mIoU", *["9.00"] * 6]]
+RUNS = (
+    ["run", "epochs", "mIoU", "R1@0.5", "started (UTC)", "took", "status"],
+    [["charades-slowfast-and-clip-bf16-seed-3", "200/200", "51.20", "60.00", "2001-02-03 04:05", "12 h 34 min",
+      "interrupted by a full disk"]],
+)  # fmt: skip
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """Stdout as a terminal of 80 columns."""
+    out = io.StringIO()
+    monkeypatch.setattr(render, "_out", Console(file=out, force_terminal=True, width=80, color_system=None))
+    yield out
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """Stdout and stderr as pipes."""
+    out = io.StringIO()
+    monkeypatch.setattr(render, "_out", Console(file=out, width=80))
+    monkeypatch.setattr(render, "_err", Console(file=out, width=80))
+    yield out
+
+
+def letters(text: str) -> str:
+    return "".join(text.split())
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(["metric", *NAMES], SCORES), RUNS])
+def test_no_column_vanishes_in_a_narrow_terminal(terminal: io.StringIO, columns, rows) -> None:
+    render.table(columns, rows)
+    shown = terminal.getvalue()
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    wanted = Counter("".join([*columns, *(cell for row in rows for cell in row)]))
+    missing = wanted - Counter(shown)
+    assert set(missing) <= {" "}
+
+
+def test_six_files_stand_side_by_side(terminal: io.StringIO) -> None:
+    render.table(["metric", *NAMES], SCORES)
+    assert terminal.getvalue().splitlines()[-1].split() == SCORES[1]
+
+
+def test_long_values_are_folded_whole(terminal: io.StringIO) -> None:
+    path = f"/data/of/the/group/charades/features/{'x' * 60}/slowfast.hdf5"
+    render.table(["", "charades-a"], [["dataset.features", path], ["train.lr", "1"]])
+    _, *lines, last = terminal.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert "".join(line[len("dataset.features") :].strip() for line in lines) == path
+    assert last.split() == ["train.lr", "1"]
+
+
+def test_columns_that_do_not_fit_are_printed_below(terminal: io.StringIO) -> None:
+    render.table(["metric", *map(str, range(30))], [["mIoU", *(f"{number}.25" for number in range(30))]])
+    shown = terminal.getvalue()
+    assert all(f"{number}.25" in shown.split() for number in range(30))
+    assert sum(line.startswith("mIoU") for line in shown.splitlines()) > 1
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(["metric", *NAMES], SCORES), RUNS])
+def test_a_piped_table_has_a_line_a_row(pipe: io.StringIO, columns, rows) -> None:
+    render.table(columns, rows)
+    lines = pipe.getvalue().splitlines()
+    assert len(lines) == 1 + len(rows)
+    for line, cells in zip(lines, [columns, *rows], strict=True):
+        assert line == line.rstrip()
+        assert [cell.strip() for cell in line.split("  ") if cell.strip()] == cells
+    render.table(["a", "b"], [["1", "2"]])
+    assert pipe.getvalue().endswith("a  b\n1  2\n")
+
+
+def test_piped_findings_have_a_line_each(pipe: io.StringIO) -> None:
+    long = "videos are missing: " + ", ".join(f"video-{number}" for number in range(30))
+    render.findings([("ok", "annotations", "fine"), ("warning", "features", long)])
+    assert pipe.getvalue().splitlines() == ["ok       annotations  fine", f"warning  features     {long}"]
+
+
+def test_findings_are_folded_in_a_terminal(terminal: io.StringIO) -> None:
+    long = "videos are missing: " + ", ".join(f"video-{number}" for number in range(30))
+    render.findings([("error", "features", long)])
+    lines = terminal.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert letters("".join(lines)) == "errorfeatures" + letters(long)
+
+
+def test_a_piped_training_prints_a_line_every_half_minute(pipe: io.StringIO) -> None:
+    seconds = count(0, 10)
+    losses = dict.fromkeys(render.LIVE_LOSSES, 1.5)
+    with render.training_progress(clock=lambda: float(next(seconds))) as progress:
+        for index in range(9):
+            step = SimpleNamespace(epoch=2, index=index, steps=40, queries=5, losses=losses)
+            progress.step(step, epochs=7, processes=1)
+        progress.busy("Evaluating", 8, 90)
+        progress.busy("Evaluating", 9, 90)
+        progress.busy("Evaluating", 10, 90)
+    lines = pipe.getvalue().splitlines()
+    assert lines[0] == "Epoch 3/7  step 3/40  loss 1.5 span 1.5 giou 1.5 label 1.5 saliency 1.5 0 q/s"
+    assert [line.split("  ")[1] for line in lines] == ["step 3/40", "step 6/40", "step 9/40", "10/90"]
+
+
+def test_a_quiet_training_prints_nothing(pipe: io.StringIO) -> None:
+    seconds = count(0, 100)
+    with render.training_progress(quiet=True, clock=lambda: float(next(seconds))) as progress:
+        progress.busy("Evaluating", 8, 90)
+    assert pipe.getvalue() == ""
