@@ -43,7 +43,7 @@ _SUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
 # Flags of the report alone: the value that we report by, and what is done about another.
 _REPORT: dict[str, tuple[object, str]] = {
     "sort_results": (True, "moments are always sorted by score, so R1 is that of the best-scored one"),
-    "nms_thd": (-1, "NMS is off unless --nms asks for it, and the published main figures are without it, too"),
+    "nms_thd": (-1, "--nms asks for it, and the main figures of the published code are without it"),
     "max_before_nms": (10, "NMS here takes all moments of a query"),
     "max_after_nms": (10, "NMS here keeps all moments that it does not suppress"),
     "ctx_mode": (None, "it only names the folder of results"),
