@@ -57,10 +57,9 @@ def folded(text: str, width: int | None) -> list[str]:
     lines = []
     while width is not None and cell_len(text) > width:
         end = _longest(text, width)
-        cut = max(text.rfind(mark, 0, end) for mark in BREAKS) + 1
-        if text[end : end + 1] == " ":
-            cut = end
-        end = cut if cut > 0 and text[:cut].strip() else end
+        space = text.rfind(" ", 0, end + 1)
+        cut = space if space > end // 2 else max(text.rfind(mark, 0, end) for mark in BREAKS) + 1
+        end = cut if text[:cut].strip() else end
         lines.append(text[:end].rstrip())
         text = text[end:].lstrip()
     return [*lines, text] if text or not lines else lines

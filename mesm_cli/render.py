@@ -363,13 +363,13 @@ def _unicode() -> bool:
 
 
 def findings(rows: Sequence[tuple[str, str, str]]) -> None:
-    """Print one line a check on stdout: ok, a warning or an error, its subject, and what was found."""
-    marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "error": "[bold red]error[/]"}
+    """Print one line a check on stdout: ok, or what kind of problem it is, its subject, and what was found."""
+    styles = {"ok": "green", "warning": "yellow", "missing": "yellow", "error": "bold red", "damaged": "bold red"}
     levels = max((len(level) for level, _, _ in rows), default=0)
     subjects = max((cell_len(subject) for _, subject, _ in rows), default=0)
     indent = levels + subjects + 2 * GAP
     for level, subject, message in rows:
-        front = f"{marks[level]}{' ' * (levels - len(level) + GAP)}[bold]{escape(subject)}[/]"
+        front = f"[{styles[level]}]{level}[/]{' ' * (levels - len(level) + GAP)}[bold]{escape(subject)}[/]"
         first, *rest = folded(message, None if (shown := width()) is None else max(shown - indent, NARROW))
         _out.print(f"{front}{' ' * (subjects - cell_len(subject) + GAP)}{escape(first)}", soft_wrap=True)
         for line in rest:

@@ -77,7 +77,7 @@ def bench(
         render.data(result | ({} if earlier is None else {"compared_with": earlier}))
         return
     parts = f"{result['threads']} threads, {result['precision']}{', compiled' if result['compile'] else ''}"
-    render.say(f"{dataset} on {result['device']}, {parts}, torch {result['versions']['torch']}")
+    render.say(f"{result['dataset']} on {result['device']}, {parts}, torch {result['versions']['torch']}")
     product = 1e3 * result["training"]["product_seconds"]
     render.say(f"A product takes {product:.1f} ms; peak memory {result['peak_memory_mb']} MB\n")
     rows = [[name, result[part][key], *_against(earlier, part, key, result)] for name, part, key in FIGURES]

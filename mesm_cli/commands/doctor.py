@@ -9,8 +9,6 @@ from mesm_cli import options, render
 if TYPE_CHECKING:
     from mesm_core.build.doctor import Found
 
-MARKS = {"ok": "ok", "missing": "warning", "damaged": "error"}
-
 
 def doctor(
     data_dir: options.DataDir = None,
@@ -78,6 +76,7 @@ def _sentences(cache: dict[str, Any]) -> str:
 
 def _line(item: Found) -> tuple[str, str, str]:
     if item.state == "ok":
-        return MARKS[item.state], item.what, f"{item.path}" + (f", {item.detail}" if item.detail else "")
-    detail = f": {item.detail}" if item.detail else ""
-    return MARKS[item.state], item.what, f"{item.path} is {item.state}{detail}. To get it: {item.how}"
+        return item.state, item.what, f"{item.path}" + (f", {item.detail}" if item.detail else "")
+    if item.state == "missing":
+        return item.state, item.what, f"{item.detail or f'Nothing at {item.path}'}. To get it: {item.how}"
+    return item.state, item.what, f"{item.path} is damaged: {item.detail} To mend it: {item.how}"

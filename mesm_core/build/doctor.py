@@ -7,7 +7,7 @@ import platform
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,6 +29,7 @@ PACKAGES = ("torch", "numpy", "h5py", "scipy", "pydantic", "typer", "rich", "saf
             "matplotlib", "wandb", "mlflow")  # fmt: skip
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_PROC_BIND",
                     "KMP_BLOCKTIME", "KMP_AFFINITY")  # fmt: skip
+ANNOTATIONS = "put the dataset's annotation files there, or give --annotations DIR"
 GLOVE_SOURCE = "download glove.6B.zip (nlp.stanford.edu/projects/glove) and unpack {name}; .gz and .zip do, too"
 
 
@@ -106,12 +107,14 @@ def found_data(root: Path) -> list[Found]:
 
 def _found(name: str, config: Config, root: Path) -> Iterator[Found]:
     paths = data_paths(config, root)
-    for split in dict.fromkeys((config.dataset.train, *config.dataset.eval)):
+    if not paths.annotations.is_dir():
+        yield Found(name, "annotations", paths.annotations, "missing", how=ANNOTATIONS)
+    for split in dict.fromkeys((config.dataset.train, *config.dataset.eval)) if paths.annotations.is_dir() else ():
         yield _looked_at(
             Found(name, f"annotations {split}", paths.annotations, "ok"),
             partial(_queries, config, paths, split),
-            how="put the dataset's annotation files there, or give --annotations DIR",
-            there=paths.annotations.is_dir(),
+            how=ANNOTATIONS,
+            there=True,
         )
     for path in paths.features:
         yield _looked_at(
@@ -132,7 +135,7 @@ def _text_file(name: str, config: Config, paths: Paths) -> Found:
         "glove": ("GloVe", GLOVE_SOURCE.format(name=paths.text.name)),
         "glove-pkl": (
             "vocabulary",
-            f"put the published glove.pkl there, or: mesm prepare glove GLOVE OUT.h5 --dataset {name}, and --glove OUT.h5",
+            f"put the published glove.pkl there, or: mesm prepare glove GLOVE OUT.h5 --dataset {name}",
         ),
         "clip": ("CLIP text", f"mesm prepare clip-text ViT-B-32.pt {paths.text}"),
     }[config.text.encoder]
@@ -143,17 +146,17 @@ def _text_file(name: str, config: Config, paths: Paths) -> Found:
 
 def _looked_at(item: Found, look: Callable[[], str], *, how: str, there: bool) -> Found:
     """Return the item with what is in it, or with what is wrong."""
-    missing = Found(item.dataset, item.what, item.path, "missing", how=how)
+    missing = replace(item, state="missing", how=how)
     if not there:
         return missing
     try:
-        return Found(item.dataset, item.what, item.path, "ok", look())
+        return replace(item, detail=look())
     except MesmError as error:
         if error.message.startswith("No annotation file"):
-            return missing
-        return Found(item.dataset, item.what, item.path, "damaged", error.message, error.hint or how)
+            return replace(missing, detail=error.message.rstrip("."))
+        return replace(item, state="damaged", detail=error.message, how=error.hint or how)
     except OSError as error:
-        return Found(item.dataset, item.what, item.path, "damaged", str(error), "copy or write the file again")
+        return replace(item, state="damaged", detail=str(error), how="copy or write the file again")
 
 
 def _queries(config: Config, paths: Paths, split: str) -> str:

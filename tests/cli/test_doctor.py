@@ -110,3 +110,17 @@ def test_the_shell_is_answered_without_torch(tmp_path: Path, trained: Trained, w
     )
     assert "AssertionError" not in done.stderr
     assert expected in done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("predict",), "as if it were the only one"),
+        (("count-tokens",), "start and end tokens"),
+        (("prepare", "npy2hdf5"), "more frames is left out"),
+        (("prepare", "glove"), "do not need this command"),
+    ],
+)
+def test_help_says_what_an_option_is_for(mesm, words: tuple[str, ...], expected: str) -> None:
+    shown = " ".join(mesm(*words, "--help").out.replace("│", " ").split())
+    assert expected in shown
