@@ -77,6 +77,8 @@ def _many(workers: Workers, seeds: Sequence[int], jobs: int) -> int:
     for number, (seed, code, wrong) in enumerate(_results(workers, seeds, jobs), start=1):
         codes[code] += 1
         for failure in wrong:
+            if failure not in found:
+                print(f"seed {seed}: {failure}", file=sys.stderr, flush=True)
             found[failure].append(seed)
         if sys.stderr.isatty() or number % 250 == 0 or number == len(seeds):
             took = time.monotonic() - began
