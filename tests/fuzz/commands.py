@@ -15,6 +15,7 @@ TINY = " ".join(f"--set {setting}" for setting in SMALL)
 TACOS = "data/TACoS data/glove.invented.txt"
 RUN = "runs/tacos-a"
 OFFICIAL = "official/model_best.ckpt official/opt.json"
+GROUPS = {"prepare", "runs", "config"}
 FEATURES = "data/TACoS/c3d.hdf5"
 
 
@@ -41,6 +42,12 @@ class Command:
     def words(self) -> list[str]:
         """The words that may be changed."""
         return shlex.split(self.line)
+
+    @property
+    def name(self) -> str:
+        """The words that name the command, e.g. ``prepare glove``."""
+        words = self.line.split()
+        return " ".join(words[: 2 if words[0] in GROUPS else 1])
 
     @property
     def last_words(self) -> list[str]:

@@ -50,7 +50,7 @@ def _ended(outcome: Outcome) -> list[str]:
 def _left(command: Command, outcome: Outcome) -> list[str]:
     """Return what was lost or left behind: inputs never change, and an error leaves nothing new."""
     before, after = outcome.before, outcome.after
-    name = " ".join(word for word in outcome.words[:2] if word.isalnum() or "-" in word)
+    name = command.name
     allowed = [*command.rewrites, *(outcome.changes if outcome.code == 0 else ())]
     lost = [path for path in before if after.get(path) != before[path] and not _any(path, allowed)]
     found = [f"{name}: an input is changed (exit code {outcome.code})"] if lost else []

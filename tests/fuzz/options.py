@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 from mesm_core.config.load import known_keys
+from tests.fuzz.commands import GROUPS
 from tests.fuzz.values import ODD_TOML
 
 NUMBERS = (
@@ -70,9 +71,7 @@ def odd_options(rng: Random, words: list[str], folder: Path) -> tuple[str, set[s
 
 def _first(words: list[str]) -> int:
     """Return where the arguments begin, after the command's name."""
-    plain = [word for word in words[:2] if not word.startswith("-")]
-    nested = bool(plain) and plain[0] in {"prepare", "runs", "config"}
-    return min(2 if nested else 1, len(words))
+    return min(2 if words[0] in GROUPS else 1, len(words))
 
 
 def _arguments(words: list[str]) -> list[int]:

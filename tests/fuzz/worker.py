@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import resource
 import shutil
 import signal
@@ -34,10 +35,13 @@ WALL_SECONDS = 120
 MEMORY = 3 << 29
 LARGEST_FILE = 512 << 20
 NOBODY = 65534
+OURS = re.compile(r"mesm_(?:core|cli)/.*\.py")
+STOPPED = re.compile(r'mesm_(?:core|cli)/[^"]*", line \d+ in \S+')
 LAZY = (
     "ctypes.util", "encodings.ascii", "encodings.cp437", "encodings.idna", "encodings.latin_1", "encodings.utf_16",
     "encodings.utf_32", "encodings.utf_8_sig", "getpass", "importlib.readers", "pydantic.type_adapter",
-    "rich._emoji_codes", "termios", "torch._dynamo", "typer.rich_utils", "webbrowser",
+    "rich._emoji_codes", "nltk.tokenize.destructive", "scipy.optimize", "termios", "torch._dynamo",
+    "typer.rich_utils", "webbrowser",
 )  # fmt: skip
 """What libraries import late: it takes time, and nobody may not be able to read it."""
 
@@ -139,7 +143,7 @@ def _outcome(texts: dict[str, str], code: int, folder: Path) -> Outcome:
     if not noted:
         raise RuntimeError(f"an input could not be made:\n{texts['err']}")
     raised = noted[1] if len(noted) > 1 else {"type": "", "place": ""}
-    fault = next((line.strip() for line in texts["fault"].splitlines() if "/mesm_" in line), "")
+    fault = next((match[0] for line in texts["fault"].splitlines() if (match := STOPPED.search(line))), "")
     return Outcome(
         noted[0]["words"],
         noted[0]["done"],
@@ -168,12 +172,14 @@ def _noting(run: Callable[[], object], note: int) -> Callable[[], object]:
 
 
 def _place(error: BaseException) -> str:
-    """Return the last line of ours that an exception went through, and where it was raised."""
+    """Return the last function of ours that an exception went through, and where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "/mesm_core/" in frame.filename or "/mesm_cli/" in frame.filename]
-    last = frames[-1]
-    inner = "" if not ours or last is ours[-1] else f" (in {Path(last.filename).name}: {last.name})"
-    return f"{'/'.join(Path(ours[-1].filename).parts[-3:])}:{ours[-1].name}{inner}" if ours else last.name
+    ours = [(match[0], frame) for frame in frames if (match := OURS.search(frame.filename))]
+    if not ours:
+        return f"{Path(frames[-1].filename).name}:{frames[-1].name}"
+    name, frame = ours[-1]
+    inner = "" if frame is frames[-1] else f" (in {Path(frames[-1].filename).name}: {frames[-1].name})"
+    return f"{name}:{frame.name}{inner}"
 
 
 def _limit(fault: int) -> None:
