@@ -195,7 +195,8 @@ COMMANDS: tuple[Command, ...] = (
     Command(f"config show --config {RUN}/config.json", f"{RUN}/config.json"),
     Command("config validate mine.toml --dataset tacos", "mine.toml", weight=4),
     Command("config import flags.json", "flags.json", weight=4),
-    Command("demo --out best.pt", "best.pt", works=False, weight=1, tail="--device nowhere"),
+    Command("demo --overwrite", "best.pt", works=False, weight=1, tail="--out best.pt"),
+    Command("demo --out out", works=False, weight=1, tail="--device nowhere"),
     Command("--version", works=True, weight=1),
 )  # fmt: skip
 
