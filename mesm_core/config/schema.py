@@ -227,7 +227,7 @@ class TrainConfig(Section):
     accumulate: Positive = Field(default=1, description="Batches whose gradients are averaged into one step.")
     compile: bool = Field(default=False, description="Compile the model (torch.compile); for GPUs.")
     save_minutes: NonNegative = Field(default=10.0, description="Minutes between checkpoints within an epoch; 0: none.")
-    keep: Positive = Field(default=2, description="Newest checkpoints kept to resume from.")
+    keep: int = Field(default=2, gt=0, le=1000, description="Newest checkpoints kept to resume from.")
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
         default=("tensorboard",), description="Where curves go besides metrics.jsonl; wandb and mlflow are extras."
     )

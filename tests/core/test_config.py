@@ -132,3 +132,9 @@ def test_bad_files(tmp_path: Path, name: str, content: str | None, expected: str
         file.write_text(content)
     with pytest.raises(ConfigError, match=expected):
         load_config("tacos", file=file)
+
+
+def test_checkpoints_kept_are_bounded() -> None:
+    """Saving walks over all that may be kept: a typing error of many digits would never end."""
+    with pytest.raises(ConfigError, match=r"train\.keep.*less than or equal to 1000"):
+        load_config("tacos", overrides=["train.keep=1000000000000"])
