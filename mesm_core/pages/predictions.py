@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mesm_core.files import replacing, write_atomically
 from mesm_core.errors import OutputError
+from mesm_core.files import replacing, write_atomically
 from mesm_core.inference.asking import Reply
 from mesm_core.pages.page import axis, clock, lane, page, saliency_lane, section
 

@@ -13,8 +13,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mesm_core.files import follow
 from mesm_core.errors import TextError
+from mesm_core.files import follow
 from mesm_core.text.encoder import normalise, refuse_empty, spoken
 from mesm_core.text.glove import glove_vectors
 from mesm_core.text.words import Tagger

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from mesm_core.files import replacing, write_atomically
 from mesm_core.errors import CheckpointError, FeatureError, MesmError, OutputError, TextError
+from mesm_core.files import replacing, write_atomically
 from mesm_core.inference.asking import Question, Reply, load_asker
 from mesm_core.inference.predictor import Asked, MomentRetriever
 from mesm_core.inference.scoring import load_for_scoring, score_checkpoint
