@@ -20,6 +20,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -189,7 +190,7 @@ def bytes_progress(description: str, total: int) -> Iterator[Callable[[int], Non
         TextColumn("eta"),
         TimeRemainingColumn(),
     )
-    with _showing(Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal)) as bar:
+    with _showing(_progress(columns)) as bar:
         task = bar.add_task(description, total=total)
         yield lambda size: bar.update(task, advance=size)
 
@@ -206,7 +207,17 @@ def _bar_on_stderr(unit: str, *, quiet: bool = False) -> Progress:
         TextColumn("eta"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=_err, transient=True, disable=quiet or not _err.is_terminal)
+    return _progress(columns, quiet=quiet)
+
+
+def _progress(columns: Sequence[ProgressColumn], *, quiet: bool = False) -> Progress:
+    return Progress(
+        *columns,
+        console=_err,
+        transient=True,
+        disable=quiet or not _err.is_terminal,
+        redirect_stdout=_out.is_terminal,  # rich would send what is meant for a pipe to the terminal
+    )
 
 
 class TrainingProgress:

@@ -30,7 +30,7 @@ class Shortening:
         Training divides windows by (frames · clip_len), so the first frames of a longer video last that long. Where
         the frames have another rate than clip_len says, they last their share of the duration.
 
-        >>> Shortening(75, "first", 2).seen(300, 600.0), Shortening(75, "first", 2).seen(75, 150.0)
+        >>> Shortening(75, "first", 2.0).seen(300, 600.0), Shortening(75, "first", 2.0).seen(75, 150.0)
         (150.0, 150.0)
         >>> Shortening(75, "first", -1).seen(100, 40.0), Shortening(75, "mean").seen(300, 600.0)
         (30.0, 600.0)

@@ -115,7 +115,7 @@ class MomentRetriever:
     >>> text = GloveText(table=table, label_words=["he"], tagger=LexiconTagger(), max_words=16)
     >>> model = build_model(config.model, classes=2, max_words=16).eval()
     >>> retriever = MomentRetriever(config=config, model=model, text=text, device=torch.device("cpu"))
-    >>> answer, = retriever.locate(np.random.rand(20, 6), ["He cuts bread."], duration=31.0)
+    >>> answer, = retriever.locate(np.random.rand(20, 6), ["He cuts bread."], duration=31.0, nms=-1)
     >>> len(answer.moments), answer.saliency.shape, 0 <= answer.moments[0].start <= 31.0
     (3, (20,), True)
     """

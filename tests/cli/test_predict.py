@@ -222,3 +222,12 @@ def test_timelines_fit_the_screen(monkeypatch) -> None:
     assert len(Text.from_ansi(out.getvalue()).plain.splitlines()) == 4  # lines beside a live bar go through the bar's
     lines = Text.from_ansi(err.getvalue()).plain.splitlines()
     assert len(lines[1].rstrip()) == 33 + 23  # half of the curve: half was seen
+
+
+def test_answers_reach_a_pipe_though_stderr_is_a_terminal(mesm, trained: Trained, monkeypatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(render, "_err", Console(stderr=False, file=screen, width=80, force_terminal=True))
+    done = mesm("predict", trained.best, "--video", "test-000", QUERY, "kettle", "--output", "-")
+    assert done.code == 0
+    assert [json.loads(line)["query"] for line in done.out.splitlines()] == [QUERY, "kettle"]
+    assert "pred_relevant_windows" not in screen.getvalue()
