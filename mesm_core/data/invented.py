@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -64,8 +65,10 @@ def write_invented(
         for number in range(count):
             vid = f"{split}-{number:03}"
             annotations[vid], frames = _video(rng, vectors, projection, feature_fps=feature_fps, noise=noise)
+            content = io.BytesIO()
+            np.save(content, frames)
             with explained(made.npy / f"{vid}.npy"):
-                np.save(made.npy / f"{vid}.npy", frames)
+                (made.npy / f"{vid}.npy").write_bytes(content.getvalue())
         text = json.dumps(annotations, indent=1) + "\n"
         write_atomically(made.annotations / f"{split}.json", text.encode())
     return made
