@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -27,9 +26,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from mesm_core.pages.page import clock
-
 if TYPE_CHECKING:
+    import numpy as np
+
     from mesm_core.training.loop import Step
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -263,6 +262,8 @@ def length_table(tables: Mapping[str, Any]) -> None:
 
 def timeline(rows: Iterable[tuple[float, float, float]], *, duration: float, saliency: np.ndarray) -> None:
     """Draw (start, end, score) rows on a time axis on stdout, above the saliency curve."""
+    from mesm_core.pages.page import clock
+
     width = max(min(_out.width, 100) - 30, 20)
     for rank, (start, end, score) in enumerate(rows, start=1):
         bar = _bar(start, end, duration, width)
@@ -277,7 +278,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     """Draw one line a curve of (epoch, value) points on stdout: its name, first and last value, and its course."""
     shown = max(min(_out.width, 100) - 44, 16)
     for name, points in series.items():
-        values = np.array([value for _, value in points])
+        values = [value for _, value in points]
         first, last = f"{values[0]:.4g}", f"{values[-1]:.4g}"
         _out.print(f"{name:<20} {first:>8} → {last:<8}  [cyan]{sparkline(values, shown)}[/]", soft_wrap=True)
 
@@ -293,12 +294,14 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def sparkline(values: np.ndarray, width: int) -> str:
+def sparkline(values: Sequence[float] | np.ndarray, width: int) -> str:
     """Return a curve of ``width`` characters, from its lowest to its highest value.
 
-    >>> sparkline(np.array([0.0, 1.0]), 4)
+    >>> sparkline([0.0, 1.0], 4)
     '▁▁██'
     """
+    import numpy as np  # not above: ``mesm --help`` needs none
+
     at = np.minimum((np.arange(width) * len(values)) // width, len(values) - 1)
     sampled = np.asarray(values, float)[at]
     low, spread = sampled.min(), max(float(np.ptp(sampled)), 1e-9)

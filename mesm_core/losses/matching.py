@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mesm_core.losses.spans import generalized_iou, to_windows
@@ -36,6 +35,8 @@ def match(cost: Tensor, mask: Tensor) -> Tensor:
     """
     if mask.shape[1] == 1:
         return cost.squeeze(2).argmin(dim=1, keepdim=True)
+    from scipy.optimize import linear_sum_assignment  # predicting needs no scipy, which takes long to import
+
     slots = np.zeros(mask.shape, np.int64)
     for query, (costs, valid) in enumerate(zip(cost.cpu().numpy(), mask.cpu().numpy(), strict=True)):
         slot, window = linear_sum_assignment(costs[:, valid])
