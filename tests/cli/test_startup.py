@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-import pytest
 import typer.main
 
 from mesm_cli.app import app
 from tests.conftest import Trained
 
 HEAVY = ("numpy", "torch", "h5py", "scipy")
-UNUSED_IN_PREDICTION = ("scipy", "tensorboard", "matplotlib", "nltk", "filelock", "tensorflow", "sklearn", "pandas")
+UNUSED_IN_PREDICTION = (
+    "scipy",
+    "tensorboard",
+    "matplotlib",
+    "nltk",
+    "sympy",
+    "filelock",
+    "tensorflow",
+    "sklearn",
+    "pandas",
+)
 
 RUN = """
 import contextlib, io, json, sys
@@ -55,7 +63,7 @@ def test_no_help_imports_a_numerical_library() -> None:
         assert not modules & set(HEAVY), line
 
 
-def test_prediction_imports_only_what_it_uses(trained: Trained, tmp_path: Path) -> None:
+def test_prediction_imports_only_what_it_uses(trained: Trained) -> None:
     line = ["predict", str(trained.best), "--features", str(trained.paths.features[0])]
     line += ["--video", "test-000", "The man cuts a pan.", "--json"]
     (modules,) = modules_after(line).values()
