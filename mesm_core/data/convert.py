@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,16 @@ import h5py
 import numpy as np
 
 from mesm_core.data.arrays import by_name, read_array
+from mesm_core.data.attributes import describe
 from mesm_core.files import refuse_existing, replacing
 from mesm_core.data.rawcopy import RawArray, allocate, copy_numbers, raw_array
 from mesm_core.errors import FeatureError, OutputError, listing
 
-READERS = 4
+READERS = min(max(os.cpu_count() or 1, 2), 4)
 AHEAD = 2 * READERS
 FLUSH_BYTES = 256 * 2**20
 COMPLETE = "frames"
+SMALL_BYTES = 256 * 1024
 DEFAULT_SKEW = 2
 
 
@@ -181,9 +184,9 @@ def _open_for_append(work: Path) -> h5py.File:
 
 
 def _complete(file: h5py.File, name: str) -> bool:
-    node = file.get(name)
-    if node is None:
+    if name.encode() not in file.id:
         return False
+    node = file[name]
     if isinstance(node, h5py.Dataset) and node.attrs.get(COMPLETE) == node.shape[0]:
         return True
     del file[name]
@@ -192,12 +195,13 @@ def _complete(file: h5py.File, name: str) -> bool:
 
 @dataclass
 class _Job:
-    """A video on its way: its numbers are read (``array``), or copied straight to a place made for them (``raw``)."""
+    """A video on its way: ``outcome`` returns its numbers, or copies those of ``raw`` to ``node``, made for them."""
 
     name: str
     paths: tuple[Path, ...]
-    future: Future[np.ndarray | None]
+    outcome: Callable[[], np.ndarray | None]
     raw: RawArray | None = None
+    node: h5py.h5d.DatasetID | None = None
 
 
 def _write_all(
@@ -234,16 +238,19 @@ def _start(
     plain = len(paths) == 1 and options.compression is None
     raw = raw_array(paths[0]) if plain else None
     if raw is None or (options.dtype is not None and raw.dtype != options.dtype) or report.width != raw.shape[1]:
-        return _Job(name, paths, pool.submit(_read, paths, options))
-    place = allocate(file, name, raw)
-    return _Job(name, paths, pool.submit(copy_numbers, raw, target, place), raw)
+        return _Job(name, paths, pool.submit(_read, paths, options).result)
+    node, place = allocate(file, name, raw)
+    # Handing a small file to another thread takes longer than copying it.
+    small = raw.nbytes <= SMALL_BYTES
+    copy = partial(copy_numbers, raw, target, place) if small else pool.submit(copy_numbers, raw, target, place).result
+    return _Job(name, paths, copy, raw, node)
 
 
 def _finish(file: h5py.File, job: _Job, report: Conversion, options: Options) -> int:
     """Complete a job's dataset, or report why there is none; return its bytes."""
     where = str(job.paths[0]) if len(job.paths) == 1 else job.name
     try:
-        array = job.future.result()
+        array = job.outcome()
         if array is not None and report.width not in (None, array.shape[1]):
             raise FeatureError(f"it is {array.shape[1]} wide, the others are {report.width}")
     except FeatureError as error:
@@ -251,22 +258,22 @@ def _finish(file: h5py.File, job: _Job, report: Conversion, options: Options) ->
             del file[job.name]
         report.bad.append((where, error.message))
         return 0
+    node = job.node
     if array is not None:
         layout: dict[str, Any] = {}
         if options.compression:
             layout = {"compression": options.compression, "chunks": array.shape}  # one chunk: read in one go
-        file.create_dataset(job.name, data=array, **layout)
-    node = file[job.name]
-    node.attrs["source"] = os.pathsep.join(map(str, job.paths))
+        node = file.create_dataset(job.name, data=array, **layout).id
+    frames, width, size = (*array.shape, array.nbytes) if job.raw is None else (*job.raw.shape, job.raw.nbytes)
+    described: dict[str, str | int | float] = {"source": os.pathsep.join(map(str, job.paths))}
     if options.fps:
-        node.attrs["fps"] = options.fps
-        node.attrs["duration"] = len(node) / options.fps
-    node.attrs[COMPLETE] = len(node)
-    report.width = node.shape[1]
+        described |= {"fps": float(options.fps), "duration": frames / options.fps}
+    describe(node, described | {COMPLETE: frames})
+    report.width = width
     report.videos += 1
-    report.frames += len(node)
-    report.bytes += node.nbytes
-    return int(node.nbytes)
+    report.frames += frames
+    report.bytes += size
+    return size
 
 
 def _read(paths: Sequence[Path], options: Options) -> np.ndarray:
