@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
@@ -29,9 +28,10 @@ from rich.progress import (
 )
 
 from mesm_cli.layout import GAP, NARROW, folded, laid_out
-from mesm_core.pages.page import clock
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mesm_core.training.loop import Step
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -313,6 +313,8 @@ def length_table(tables: Mapping[str, Any]) -> None:
 
 def timeline(rows: Iterable[tuple[float, float, float]], *, duration: float, saliency: np.ndarray, seen: float) -> None:
     """Draw (start, end, score) rows on a time axis on stdout, above the saliency curve of the ``seen`` seconds."""
+    from mesm_core.pages.page import clock
+
     end_text = clock(duration)
     digits = max(len(end_text), 7)
     label = 2 * digits + 15
@@ -332,7 +334,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     """Draw one line a curve of (epoch, value) points on stdout: its name, first and last value, and its course."""
     shown = max(min(_out.width, 100) - 44, 16)
     for name, points in series.items():
-        values = np.array([value for _, value in points])
+        values = [value for _, value in points]
         first, last = f"{values[0]:.4g}", f"{values[-1]:.4g}"
         _out.print(f"{name:<20} {first:>8} → {last:<8}  [cyan]{sparkline(values, shown)}[/]", soft_wrap=True)
 
@@ -348,12 +350,14 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def sparkline(values: np.ndarray, width: int) -> str:
+def sparkline(values: Sequence[float] | np.ndarray, width: int) -> str:
     """Return a curve of ``width`` characters, from its lowest to its highest value.
 
-    >>> sparkline(np.array([0.0, 1.0]), 4)
+    >>> sparkline([0.0, 1.0], 4)
     '▁▁██'
     """
+    import numpy as np  # not above: ``mesm --help`` needs none
+
     at = np.minimum((np.arange(width) * len(values)) // width, len(values) - 1)
     sampled = np.asarray(values, float)[at]
     low, spread = sampled.min(), max(float(np.ptp(sampled)), 1e-9)

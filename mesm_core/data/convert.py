@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from mesm_core.data import hdf5
 from mesm_core.data.arrays import by_name, read_array, wrong_name
+from mesm_core.data.attributes import describe
 from mesm_core.data.rawcopy import RawArray, allocate, copy_numbers, raw_array
 from mesm_core.data.workfile import WorkFile, about_size
 from mesm_core.errors import FeatureError, listing
@@ -24,10 +26,11 @@ from mesm_core.inputs import open_hdf5, printable
 from mesm_core.places import need_room, refuse_existing, refuse_inputs
 from mesm_core.unfailing import UnfailingFile
 
-READERS = 4
+READERS = min(max(os.cpu_count() or 1, 2), 4)
 AHEAD = 2 * READERS
 FLUSH_BYTES = 256 * 2**20
 COMPLETE = "frames"
+SMALL_BYTES = 256 * 1024
 DEFAULT_SKEW = 2
 
 
@@ -187,9 +190,9 @@ def _open_for_append(target: UnfailingFile) -> h5py.File:
 
 
 def _complete(file: h5py.File, name: str) -> bool:
-    node = file.get(name)
-    if node is None:
+    if name.encode() not in file.id:
         return False
+    node = file[name]
     if isinstance(node, h5py.Dataset) and node.attrs.get(COMPLETE) == node.shape[0]:
         return True
     del file[name]
@@ -198,12 +201,13 @@ def _complete(file: h5py.File, name: str) -> bool:
 
 @dataclass
 class _Job:
-    """A video on its way: its numbers are read (``array``), or copied straight to a place made for them (``raw``)."""
+    """A video on its way: ``outcome`` returns its numbers, or copies those of ``raw`` to ``node``, made for them."""
 
     name: str
     paths: tuple[Path, ...]
-    future: Future[np.ndarray | None]
+    outcome: Callable[[], np.ndarray | None]
     raw: RawArray | None = None
+    node: h5py.h5d.DatasetID | None = None
 
 
 def _write_all(
@@ -242,16 +246,19 @@ def _start(
     plain = len(paths) == 1 and options.compression is None
     raw = raw_array(paths[0]) if plain else None
     if raw is None or (options.dtype is not None and raw.dtype != options.dtype) or report.width != raw.shape[1]:
-        return _Job(name, paths, pool.submit(_read, paths, options))
-    place = allocate(file, name, raw)
-    return _Job(name, paths, pool.submit(copy_numbers, raw, target, place), raw)
+        return _Job(name, paths, pool.submit(_read, paths, options).result)
+    node, place = allocate(file, name, raw)
+    # Handing a small file to another thread takes longer than copying it.
+    small = raw.nbytes <= SMALL_BYTES
+    copy = partial(copy_numbers, raw, target, place) if small else pool.submit(copy_numbers, raw, target, place).result
+    return _Job(name, paths, copy, raw, node)
 
 
 def _finish(file: h5py.File, job: _Job, report: Conversion, options: Options) -> int:
     """Complete a job's dataset, or report why there is none; return its bytes."""
     where = printable(job.paths[0]) if len(job.paths) == 1 else job.name
     try:
-        array = job.future.result()
+        array = job.outcome()
         if array is not None and report.width not in (None, array.shape[1]):
             raise FeatureError(f"it is {array.shape[1]} wide, the others are {report.width}")
     except FeatureError as error:
@@ -259,22 +266,24 @@ def _finish(file: h5py.File, job: _Job, report: Conversion, options: Options) ->
             del file[job.name]
         report.bad.append((where, error.message))
         return 0
-    if array is not None:
+    if array is None:
+        assert job.raw is not None
+        node, (frames, width), size = job.node, job.raw.shape, job.raw.nbytes
+    else:
         layout: dict[str, Any] = {}
         if options.compression:
             layout = {"compression": options.compression, "chunks": array.shape}  # one chunk: read in one go
-        file.create_dataset(job.name, data=array, **layout)
-    node = file[job.name]
-    node.attrs["source"] = printable(os.pathsep.join(map(str, job.paths)))
+        node = file.create_dataset(job.name, data=array, **layout).id
+        (frames, width), size = array.shape, array.nbytes
+    described: dict[str, str | int | float] = {"source": printable(os.pathsep.join(map(str, job.paths)))}
     if options.fps:
-        node.attrs["fps"] = options.fps
-        node.attrs["duration"] = len(node) / options.fps
-    node.attrs[COMPLETE] = len(node)
-    report.width = node.shape[1]
+        described |= {"fps": float(options.fps), "duration": frames / options.fps}
+    describe(node, described | {COMPLETE: frames})
+    report.width = width
     report.videos += 1
-    report.frames += len(node)
-    report.bytes += node.nbytes
-    return int(node.nbytes)
+    report.frames += frames
+    report.bytes += size
+    return size
 
 
 def _read(paths: Sequence[Path], options: Options) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mesm_core.data.arrays import KEPT_DTYPES, Header, all_finite, parsed, read_
 from mesm_core.errors import FeatureError
 
 CHUNK_BYTES = 512 * 1024
+_kept = threading.local()
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ def _header(path: Path) -> tuple[Header, int]:
         return read_header(file), os.fstat(file.fileno()).st_size
 
 
-def allocate(file: h5py.File, name: str, raw: RawArray) -> int:
-    """Make room for a dataset, unwritten, and return its place in the file in bytes."""
+def allocate(file: h5py.File, name: str, raw: RawArray) -> tuple[h5py.h5d.DatasetID, int]:
+    """Make room for a dataset, unwritten; return it and its place in the file in bytes."""
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_layout(h5py.h5d.CONTIGUOUS)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -65,7 +67,7 @@ def allocate(file: h5py.File, name: str, raw: RawArray) -> int:
     links.set_char_encoding(h5py.h5t.CSET_UTF8)
     kind = h5py.h5t.py_create(raw.dtype, logical=True)
     node = h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=layout, lcpl=links)
-    return int(node.get_offset())
+    return node, int(node.get_offset())
 
 
 def copy_numbers(raw: RawArray, target: int, place: int) -> None:
@@ -74,13 +76,12 @@ def copy_numbers(raw: RawArray, target: int, place: int) -> None:
     Raises:
         FeatureError: they hold NaN or infinity, or the file ends before they do.
     """
-    buffer = bytearray(CHUNK_BYTES)
+    buffer = _buffer()
     view = memoryview(buffer)
     done = 0
     with raw.path.open("rb", buffering=0) as source:
-        source.seek(raw.offset)
         while done < raw.nbytes:
-            count = source.readinto(view[: min(CHUNK_BYTES, raw.nbytes - done)])
+            count = os.preadv(source.fileno(), [view[: min(CHUNK_BYTES, raw.nbytes - done)]], raw.offset + done)
             if not count:
                 raise FeatureError("it cannot be read (it ends too early)")
             # A read may stop inside a number; what is left of it comes again with the next one.
@@ -91,4 +92,11 @@ def copy_numbers(raw: RawArray, target: int, place: int) -> None:
             while written < count:
                 written += os.pwrite(target, view[written:count], place + done + written)
             done += count
-            source.seek(raw.offset + done)
+
+
+def _buffer() -> bytearray:
+    """Return this thread's buffer: memory that is new for every file costs as much as reading into it."""
+    if not hasattr(_kept, "buffer"):
+        _kept.buffer = bytearray(CHUNK_BYTES)
+    buffer: bytearray = _kept.buffer
+    return buffer
