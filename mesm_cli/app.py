@@ -1,15 +1,18 @@
-"""The Typer app: one line a subcommand. Imports no torch, so that help is instant."""
+"""The Typer app: one line a subcommand. Imports no torch, so that help is instant; ``mesm_cli.entry`` runs it."""
 
 from __future__ import annotations
 
-import sys
+from mesm_cli.entry import main
+
+if __name__ == "__main__":
+    main()  # here, so that it sees to Ctrl-C during the imports below, too; it does not return
+
 from typing import Annotated
 
 import typer
 
 from mesm_cli import options
 from mesm_cli.commands import bench, config, demo, evaluate, export, predict, prepare, runs, score, train
-from mesm_cli.errors import guard
 
 app = typer.Typer(
     name="mesm",
@@ -49,12 +52,3 @@ def root(
     debug: options.Debug = False,
 ) -> None:
     """Options before the subcommand."""
-
-
-def main() -> None:
-    """Run the command line and exit."""
-    sys.exit(guard(app))
-
-
-if __name__ == "__main__":
-    main()

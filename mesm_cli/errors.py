@@ -8,9 +8,10 @@ import traceback
 from collections.abc import Callable
 
 from mesm_cli import render
+from mesm_cli.entry import INTERRUPTED, Interrupt
 from mesm_core.errors import MesmError
 
-USER_ERROR, OUR_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 1, 130, 141
+USER_ERROR, OUR_ERROR, PIPE_CLOSED = 2, 1, 141
 
 _debug = False
 
@@ -22,15 +23,19 @@ def set_debug(value: bool) -> bool:
     return value
 
 
-def guard(run: Callable[[], object]) -> int:
-    """Call ``run`` and return the exit code, with a message on stderr where it is not 0."""
+def guard(run: Callable[[], object], *, interrupted: Callable[[], bool] = lambda: False) -> int:
+    """Call ``run`` and return the exit code, with a message on stderr where it is not 0.
+
+    Args:
+        interrupted: whether Ctrl-C was pressed; an error after that is only how it shows.
+    """
     try:
         run()
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupt) as error:
         render.note("Interrupted.")
-        return INTERRUPTED
+        return error.code if isinstance(error, Interrupt) else INTERRUPTED
     except BrokenPipeError:
         # The reader has what it wanted (`| head`); the rest of stdout goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -43,6 +48,9 @@ def guard(run: Callable[[], object]) -> int:
     except Exception as error:
         if _debug:
             traceback.print_exc(file=sys.stderr)
+        if interrupted():
+            render.note("Interrupted.")
+            return INTERRUPTED
         render.error(
             f"Unexpected {type(error).__name__}: {error}",
             "This is a fault in mesm, not in your input. Run the command again with --debug and report what it shows.",
