@@ -1,15 +1,18 @@
-"""The Typer app: one line a subcommand. Imports no torch, so that help is instant."""
+"""The Typer app: one line a subcommand. Imports no torch, so that help is instant; ``mesm_cli.entry`` runs it."""
 
 from __future__ import annotations
 
-import sys
+from mesm_cli.entry import main
+
+if __name__ == "__main__":
+    main()  # here, so that it sees to Ctrl-C during the imports below, too; it does not return
+
 from typing import Annotated
 
 import typer
 
 from mesm_cli import options
 from mesm_cli.commands import bench, config, demo, doctor, evaluate, export, predict, prepare, runs, score, train
-from mesm_cli.errors import guard, open_standard_streams
 
 app = typer.Typer(
     name="mesm",
@@ -50,13 +53,3 @@ def root(
     debug: options.Debug = False,
 ) -> None:
     """Options before the subcommand."""
-
-
-def main() -> None:
-    """Run the command line and exit."""
-    open_standard_streams()
-    sys.exit(guard(app))
-
-
-if __name__ == "__main__":
-    main()

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from mesm_cli import render
+from mesm_cli.entry import INTERRUPTED, Interrupt
 from mesm_core.errors import MesmError
 
 # Errors of writing that only standard output can have here: every file is written through mesm_core.files.
 STDOUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
-USER_ERROR, OUR_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 1, 130, 141
+USER_ERROR, OUR_ERROR, PIPE_CLOSED = 2, 1, 141
 
 _debug = False
 
@@ -27,8 +28,12 @@ def set_debug(value: bool) -> bool:
     return value
 
 
-def guard(run: Callable[[], object]) -> int:
-    """Call ``run`` and return the exit code, with a message on stderr where it is not 0."""
+def guard(run: Callable[[], object], *, interrupted: Callable[[], bool] = lambda: False) -> int:
+    """Call ``run`` and return the exit code, with a message on stderr where it is not 0.
+
+    Args:
+        interrupted: whether Ctrl-C was pressed; an error after that is only how it shows.
+    """
     try:
         try:
             run()
@@ -38,9 +43,9 @@ def guard(run: Callable[[], object]) -> int:
         sys.stdout.flush()
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupt) as error:
         render.note("Interrupted.")
-        return INTERRUPTED
+        return error.code if isinstance(error, Interrupt) else INTERRUPTED
     except BrokenPipeError:
         # The reader has what it wanted (`| head`); the rest of stdout goes nowhere.
         _silence_stdout()
@@ -53,6 +58,9 @@ def guard(run: Callable[[], object]) -> int:
     except Exception as error:
         if _debug:
             traceback.print_exc(file=sys.stderr)
+        if interrupted():
+            render.note("Interrupted.")
+            return INTERRUPTED
         if isinstance(error, OSError) and error.errno in STDOUT_ERRORS and error.filename is None:
             _silence_stdout()
             _tell(f"Standard output could not be written: {error.strerror}.", "Is the disk full, or is it closed?")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mesm_cli import render
+from mesm_cli.entry import Interrupt
 from mesm_core.errors import MesmError
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 LOSSES = {"loss": "loss", "loss_span": "span", "loss_giou": "giou", "loss_label": "label",
           "loss_saliency": "saliency", "loss_rec_fw": "rec_fw", "loss_rec_ss": "rec_ss"}  # fmt: skip
 Speaker = Callable[[str], None]
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # not on Windows
 
 
 class Signals:
@@ -30,8 +34,10 @@ class Signals:
     def __call__(self, number: int, _: object) -> None:
         """Handle a signal; a second one ends the program at once."""
         again, self.received = self.received is not None, number
+        if number == HANGUP:
+            _leave_the_terminal()
         if again or not self.stepping:
-            raise KeyboardInterrupt
+            raise Interrupt(number)
         self.run.ask_to_stop()
         if self.run.team.leads:
             render.note("Stopping after this step; once more to stop at once.")
@@ -44,14 +50,29 @@ class Signals:
 
 @contextmanager
 def signals(run: Run) -> Iterator[Signals]:
-    """Let INT and TERM end a run in order, as long as the context lasts."""
+    """Let INT, TERM and HUP end a run in order, as long as the context lasts.
+
+    HUP that is ignored, as by ``nohup``, stays so.
+    """
     handler = Signals(run)
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if HANGUP is not None and signal.getsignal(HANGUP) != signal.SIG_IGN:
+        numbers.append(HANGUP)
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield handler
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def _leave_the_terminal() -> None:
+    """Send what would be printed on a terminal that is gone nowhere: writing to it is an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+            os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 @contextmanager

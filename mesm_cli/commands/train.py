@@ -80,7 +80,8 @@ def train(
     data/glove.6B.300d.txt; --annotations, --features and --glove point elsewhere. The best checkpoint is chosen
     on the validation split (--set train.select_on=paper chooses on the paper's, a test split).
 
-    Ctrl-C or a TERM signal ends it after the step under way, with everything saved; --resume goes on from there.
+    Ctrl-C, a TERM signal or a closed terminal ends it after the step under way, with everything saved; --resume goes
+    on from there.
 
     Example: mesm train --dataset tacos --features c3d.hdf5 --set train.epochs=50
     """  # fmt: skip

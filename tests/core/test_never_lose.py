@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import pty
 import random
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -147,7 +151,7 @@ def test_killed_at_twenty_random_moments(trained: Trained, whole: Path, tmp_path
     killed_runs(trained, tmp_path, whole, times=20, longest=0.5)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_save_and_say_how_to_go_on(trained: Trained, tmp_path: Path, number: int, code: int) -> None:
     folder = tmp_path / "tacos-default"
     command = [*train_command(trained, tmp_path), "--set", "train.epochs=10000"]
@@ -160,6 +164,25 @@ def test_signals_save_and_say_how_to_go_on(trained: Trained, tmp_path: Path, num
     assert f"mesm train --resume {folder}" in out
     assert "Traceback" not in err
     assert json.loads((folder / "run.json").read_text())["sessions"][-1]["end"] == "interrupted"
+
+
+def test_a_closed_terminal_loses_nothing(trained: Trained, tmp_path: Path) -> None:
+    """What is written to a terminal that is gone is an error, which must not keep the run from saving."""
+    folder = tmp_path / "tacos-default"
+    command = [*train_command(trained, tmp_path), "--set", "train.epochs=10000", "--set", "train.save_minutes=0"]
+    ours, its = pty.openpty()
+    process = subprocess.Popen(
+        command, env=environment(), stdin=its, stdout=its, stderr=its, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(its)
+    while process.poll() is None and not (folder / "best.pt").exists():
+        if select.select([ours], [], [], 0.01)[0]:
+            os.read(ours, 1 << 16)
+    os.close(ours)
+    assert process.wait(timeout=60) == 129
+    assert json.loads((folder / "run.json").read_text())["sessions"][-1]["end"] == "interrupted"
+    assert load_checkpoint(folder / "last.pt").epoch > 0
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(trained: Trained, whole: Path, tmp_path: Path) -> None:

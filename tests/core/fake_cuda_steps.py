@@ -1,0 +1,120 @@
+"""Training and evaluation of every preset on tensors of a GPU that is not there; a process of its own.
+
+    python -m tests.core.fake_cuda_steps FOLDER-OF-FAKE_CUDA PRESET …
+
+Prints a JSON object: "preset precision" -> [what crossed between host and device in training, in evaluation].
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+# Widths are data; what they are multiplied to is not.
+SMALLER = ("model.video_dim=24", "model.text_dim=20", "text.vocab_size=30")
+WINDOWS = ((1.0, 4.0), (6.0, 9.0), (11.0, 12.0), (14.0, 20.0), (21.0, 23.0))
+
+
+def main(folder: str, presets: list[str]) -> None:
+    """Run the presets' steps and print what crossed."""
+    sys.path.insert(0, folder)
+    import fake_cuda
+    import torch
+    from torch import Tensor
+
+    from mesm_core.bench.sizes import invented_dataset
+    from mesm_core.build import build_criterion, build_model
+    from mesm_core.config.load import load_config
+    from mesm_core.data.dataset import MomentDataset
+    from mesm_core.training.guards import FiniteWatch
+    from mesm_core.training.loop import train_epoch
+    from mesm_core.training.optim import make_optimizer
+    from mesm_core.types import Batch
+
+    class Noted(FiniteWatch):
+        """Sees the steps, but reads nothing, as a late watch while no step is behind another."""
+
+        def see(self, norm: Tensor, *, epoch: int, step: int) -> None:
+            self._shares.clear()
+            assert norm.device.type == "cuda"
+
+    class Faked(Batch):
+        """A batch of fake tensors, which cannot be pinned."""
+
+        def pinned(self) -> Batch:
+            return self
+
+    class Prepared:
+        """A dataset of one batch that is there already."""
+
+        def __init__(self, batch: Batch) -> None:
+            self.batch = batch
+
+        def plan(self, **_: Any) -> list[list[int]]:
+            return [[0]]
+
+        def train_batch(self, *_: Any, **__: Any) -> Batch:
+            return self.batch
+
+    device = torch.device("cuda", 0)
+    found: dict[str, list[list[Any]]] = {}
+    for preset in presets:
+        config = load_config(preset, overrides=SMALLER)
+        data, text = invented_dataset(config)
+        several = config.dataset.max_windows
+        data.queries = tuple(
+            replace(query, windows=WINDOWS[: 1 + number % several] if several > 1 else query.windows)
+            for number, query in enumerate(data.queries)
+        )
+        plan = data.plan(seed=0, epoch=0, batch_size=config.train.batch_size)
+        train = data.train_batch(plan[0], seed=0, epoch=0, index=0)
+        held = next(iter(data.batches(data.eval_plan(batch_size=config.eval.batch_size)[:1])))
+        for precision in PRECISIONS:
+            with fake_cuda.mode() as mode:
+
+                def faked(batch: Batch, to_fake: Callable[[Tensor], Tensor] = mode.from_tensor) -> Batch:
+                    moved = batch._moved(to_fake)
+                    return Faked(moved.queries, moved.inputs, moved.targets)
+
+                with device:
+                    model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words)
+                optimizer = make_optimizer(model, lr=1e-4, weight_decay=1e-4)
+                dataset: MomentDataset = Prepared(faked(train))  # type: ignore[assignment]
+                with fake_cuda.Watch() as training:
+                    for _ in train_epoch(
+                        model,
+                        build_criterion(config.loss, config.model),
+                        optimizer,
+                        dataset,
+                        epoch=0,
+                        seed=0,
+                        batch_size=1,
+                        grad_clip=config.train.grad_clip,
+                        device=device,
+                        precision=precision,
+                        watch=Noted(device),
+                    ):
+                        pass
+                batch = faked(held)
+                model.eval()
+                with fake_cuda.Watch() as evaluation, torch.no_grad():
+                    model(batch.to(device).inputs)
+                found[f"{preset} {precision}"] = [training.crossings, evaluation.crossings]
+    print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1], sys.argv[2:])
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)  # torch's clean-up looks for a real driver

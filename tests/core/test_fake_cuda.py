@@ -1,0 +1,133 @@
+"""On a GPU no device is mixed, and the host reads no value: what would crash there, or wait.
+
+With the fake tensors of ``shared/tools/fake_cuda`` this is seen without a GPU; where there is one, for real.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mesm_core.bench.sizes import invented_dataset
+from mesm_core.build import build_criterion, build_model
+from mesm_core.config.load import load_config
+from mesm_core.losses.matching import match, match_by_scipy
+from mesm_core.training.loop import train_epoch
+from mesm_core.training.optim import make_optimizer
+from mesm_core.training.precision import use_precision
+from tests.core.fake_cuda_steps import PRECISIONS, SMALLER
+
+ROOT = Path(__file__).resolve().parents[2]
+# One window and several, a context of one video and of a group, triplets or none, feed-forwards shared or not.
+DIFFERENT = ("tacos", "charades", "qvhighlights")
+OTHERS = tuple(sorted({path.stem for path in (ROOT / "configs").glob("*.toml")} - set(DIFFERENT)))
+TRAINING, EVALUATION = 19, 6
+"""Tensors of a batch with its targets, and without."""
+
+
+def crossings(shared: Path, presets: tuple[str, ...]) -> dict[str, list[list[Any]]]:
+    folder = shared / "tools" / "fake_cuda"
+    if not (folder / "fake_cuda.py").is_file():
+        pytest.skip(f"no {folder}")
+    if shutil.which("g++") is None:
+        pytest.skip("fake_cuda is built with g++, which is not here")
+    command = [sys.executable, "-m", "tests.core.fake_cuda_steps", str(folder), *presets]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr  # devices mixed, or a value that the host must know
+    found: dict[str, list[list[Any]]] = json.loads(done.stdout)
+    return found
+
+
+def assert_only_the_batch_crosses(found: dict[str, list[list[Any]]], presets: tuple[str, ...]) -> None:
+    assert set(found) == {f"{preset} {precision}" for preset in presets for precision in PRECISIONS}
+    for name, (training, evaluation) in found.items():
+        for crossed in (training, evaluation):
+            assert {(op, *before, *after) for op, before, after, _ in crossed} == {("_to_copy", "cpu", "cuda")}, name
+            assert {where.split(":")[0] for *_, where in crossed} == {"types.py"}, name  # Batch.to
+        context = 3 * name.startswith("qvhighlights")  # frames of the group that a query's context is
+        assert (len(training), len(evaluation)) == (TRAINING + context, EVALUATION + context), name
+
+
+def test_steps_of_a_gpu_neither_mix_devices_nor_wait(shared: Path) -> None:
+    assert_only_the_batch_crosses(crossings(shared, DIFFERENT), DIFFERENT)
+
+
+@pytest.mark.slow
+def test_so_do_those_of_all_other_presets(shared: Path) -> None:
+    assert_only_the_batch_crosses(crossings(shared, OTHERS), OTHERS)
+
+
+@pytest.fixture
+def gpu() -> torch.device:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("preset", DIFFERENT)
+def test_a_step_on_a_gpu_does_not_wait(gpu: torch.device, preset: str, precision: str) -> None:
+    config = load_config(preset, overrides=SMALLER)
+    data, text = invented_dataset(config)
+    plan = data.plan(seed=0, epoch=0, batch_size=config.train.batch_size)
+    batch = data.train_batch(plan[0], seed=0, epoch=0, index=0).pinned().to(gpu)
+    assert batch.targets is not None
+    torch.manual_seed(0)
+    model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words).to(gpu).train()
+    criterion = build_criterion(config.loss, config.model)
+    optimizer = make_optimizer(model, lr=1e-4, weight_decay=1e-4)
+    for waiting in ("default", "error"):  # the first step makes what is kept
+        torch.cuda.set_sync_debug_mode(waiting)
+        try:
+            optimizer.zero_grad(set_to_none=True)
+            with use_precision(model, gpu, precision) as numbers:
+                with numbers:
+                    output = model(batch.inputs, batch.targets)
+                loss = criterion.total(criterion(output.float(), batch.inputs, batch.targets))
+                loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.train.grad_clip)
+            optimizer.step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.cuda
+def test_matching_on_a_gpu_costs_what_scipy_does(gpu: torch.device) -> None:
+    torch.manual_seed(0)
+    costs, there = torch.randn(40, 10, 5), torch.rand(40, 5) < 0.7
+    cost, mask = costs.to(gpu), there.to(gpu)
+    torch.cuda.set_sync_debug_mode("error")  # an operation that waits for the device is an error
+    try:
+        slots = match(cost, mask)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    ours, theirs = (
+        (costs.gather(1, found.unsqueeze(1)).squeeze(1) * there).sum(dim=1)
+        for found in (slots.cpu(), match_by_scipy(costs, there))
+    )
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.cuda
+def test_an_epoch_on_a_gpu_ends(gpu: torch.device) -> None:
+    """The late watch, pinned memory and its events included."""
+    config = load_config("qvhighlights", overrides=SMALLER)
+    data, text = invented_dataset(config)
+    plan = data.plan(seed=0, epoch=0, batch_size=2)[:3]
+    data.plan = lambda **_: plan  # type: ignore[method-assign]
+    model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words).to(gpu)
+    steps = train_epoch(
+        model, build_criterion(config.loss, config.model), make_optimizer(model, lr=1e-4, weight_decay=1e-4), data,
+        epoch=0, seed=0, batch_size=2, grad_clip=0.1, device=gpu, precision="bf16",
+    )  # fmt: skip
+    assert [bool(step.checked) for step in steps] == [False, True, True]
+    assert torch.get_float32_matmul_precision() == "highest"
