@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -24,6 +25,9 @@ def set_debug(value: bool) -> bool:
 
 def guard(run: Callable[[], object]) -> int:
     """Call ``run`` and return the exit code, with a message on stderr where it is not 0."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files that are not UTF-8 are printed as \udc..
+            stream.reconfigure(errors="backslashreplace")
     try:
         run()
     except SystemExit as done:

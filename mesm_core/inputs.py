@@ -202,7 +202,12 @@ def parse_json(text: str, where: object, *, error: type[MesmError] = DataError, 
 
 
 def read_json(
-    path: Path, *, error: type[MesmError] = DataError, what: str = "file", hint: str | None = None, surrogates: bool = False
+    path: Path,
+    *,
+    error: type[MesmError] = DataError,
+    what: str = "file",
+    hint: str | None = None,
+    surrogates: bool = False,
 ) -> Any:
     """Return what a JSON file holds.
 

@@ -135,8 +135,8 @@ def _questions(
     sentences: list[str], file: Path | None, video: str | None, duration: float | None
 ) -> Iterator[Question]:
     """Return the questions of the command line, a file or stdin, read as they are needed."""
-    from mesm_core.inputs import text_lines
     from mesm_core.inference.asking import Question, read_questions
+    from mesm_core.inputs import text_lines
 
     if sentences and file is not None:
         raise typer.BadParameter("give sentences or a file of them, not both", param_hint="--queries")

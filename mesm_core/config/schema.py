@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 # Bounds far above any sensible setting: a mistyped or forged one is refused before anything is allocated for it.
 MOST = 10**6
 """Of what is counted and has no bound of its own: epochs, batches, frames, words of a vocabulary."""
-LARGEST = 1e9
+LARGEST = 1e12
 """Of weights, costs, rates and seconds."""
 MOST_LAYERS = 128
 MOST_SLOTS = 10_000
@@ -53,8 +53,7 @@ class DatasetConfig(Section):
         default=(), description="Usual width of each feature file, to find swapped ones; empty for unknown."
     )
     clip_len: float = Field(
-        le=LARGEST,
-        description="Seconds of video a feature frame stands for; -1 spreads the frames over the duration."
+        le=LARGEST, description="Seconds of video a feature frame stands for; -1 spreads the frames over the duration."
     )
     max_frames: Positive = Field(description="Longer videos are shortened to this many frames.")
     shorten: Literal["mean", "first"] = Field(
@@ -191,7 +190,9 @@ class TrainConfig(Section):
     weight_decay: NonNegative = 1e-4
     lr_drop: Positive = Field(default=400, description="Epochs after which the learning rate drops.")
     gamma: PositiveReal = Field(default=0.1, description="Factor by which it drops.")
-    grad_clip: float = Field(default=0.1, ge=-LARGEST, le=LARGEST, description="Largest gradient norm; 0 or less does not clip.")
+    grad_clip: float = Field(
+        default=0.1, ge=-LARGEST, le=LARGEST, description="Largest gradient norm; 0 or less does not clip."
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 2019
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         default="fp32",
@@ -208,7 +209,10 @@ class TrainConfig(Section):
     eval_every: Positive = Field(default=1, description="Epochs between evaluations.")
     eval_untrained: bool = Field(default=False, description="Also evaluate before the first epoch.")
     patience: int = Field(
-        default=-1, ge=-MOST, le=MOST, description="Evaluations without a better score before training stops; -1 never stops."
+        default=-1,
+        ge=-MOST,
+        le=MOST,
+        description="Evaluations without a better score before training stops; -1 never stops.",
     )
     select_on: Literal["val", "paper"] = Field(
         default="val",

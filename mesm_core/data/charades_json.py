@@ -52,7 +52,9 @@ class CharadesJson:
     def _duration(self, video: object, where: str) -> float:
         value = video.get(self._duration_key) if isinstance(video, dict) else None
         if not is_number(value) or value <= 0:
-            raise DataError(f"{where}: '{self._duration_key}' is {shown(value)}; it must be a positive number of seconds.")
+            raise DataError(
+                f"{where}: '{self._duration_key}' is {shown(value)}; it must be a positive number of seconds."
+            )
         return float(value)
 
 

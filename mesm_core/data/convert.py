@@ -16,9 +16,9 @@ import numpy as np
 
 from mesm_core.data import hdf5
 from mesm_core.data.arrays import by_name, read_array, wrong_name
-from mesm_core.files import refuse_existing, replacing
 from mesm_core.data.rawcopy import RawArray, allocate, copy_numbers, raw_array
 from mesm_core.errors import FeatureError, OutputError, listing
+from mesm_core.files import refuse_existing, replacing
 from mesm_core.inputs import open_hdf5, printable
 
 READERS = 4

@@ -20,8 +20,8 @@ from mesm_core.data.annotations import (
     two_numbers,
     video_id,
 )
-from mesm_core.files import replacing
 from mesm_core.errors import DataError
+from mesm_core.files import replacing
 from mesm_core.inputs import parse_json, shown
 from mesm_core.types import CLIP_SECONDS, Highlights, Query
 

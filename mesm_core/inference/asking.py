@@ -14,9 +14,9 @@ from mesm_core.config.load import Layer, resolve
 from mesm_core.data.annotations import is_number, make_reader, query_id, video_id
 from mesm_core.data.features import FeatureStore
 from mesm_core.errors import DataError
-from mesm_core.inputs import has_surrogates, parse_json, shown
 from mesm_core.inference.predictor import Answer, Asked, Moment, MomentRetriever
 from mesm_core.inference.scoring import checkpoint_paths
+from mesm_core.inputs import has_surrogates, parse_json, shown
 from mesm_core.metrics.nms import temporal_nms
 from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.types import Prediction

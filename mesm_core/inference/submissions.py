@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from mesm_core.data.annotations import Annotations, is_number, query_id, read_split
-from mesm_core.inputs import parse_json, shown, text_lines
 from mesm_core.data.moment_lines import read_lines
 from mesm_core.errors import DataError, listing
 from mesm_core.inference.tables import metric_tables
+from mesm_core.inputs import parse_json, shown, text_lines
 from mesm_core.metrics.moments import MomentScores, score_moments
 from mesm_core.metrics.nms import temporal_nms
 from mesm_core.metrics.report import LENGTH_RANGES, R1_THRESHOLDS

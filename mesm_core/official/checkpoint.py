@@ -47,7 +47,9 @@ def _from_official(content: Mapping[str, Any], weights: Mapping[Any, Any], path:
         _flags(content, path), source=str(path), video_dim=len(weights[_WIDTH_OF]) - ENDPOINT_CHANNELS
     )
     with torch.device("meta"):  # the names are wanted, not the memory
-        expected = build_model(config.model, classes=config.text.classes, max_words=config.dataset.max_words).state_dict()
+        expected = build_model(
+            config.model, classes=config.text.classes, max_words=config.dataset.max_words
+        ).state_dict()
     renamed = rename(weights, keep=expected)
     missing = [name for name in expected if name not in renamed]
     if missing:

@@ -14,9 +14,9 @@ import safetensors.torch
 import torch
 
 from mesm_core import __version__
-from mesm_core.files import refuse_existing, replacing, write_atomically
 from mesm_core.errors import CheckpointError, OutputError
-from mesm_core.inputs import open_zip, read_json, reason, shown
+from mesm_core.files import refuse_existing, replacing, write_atomically
+from mesm_core.inputs import open_zip, parse_json, read_text, reason, shown
 from mesm_core.training.soundness import check_content
 
 WEIGHTS, SETTINGS, REST = "model.safetensors", "config.json", "checkpoint.json"
@@ -105,10 +105,18 @@ def read_export(folder: Path) -> Checkpoint:
             f"{folder} is not an exported checkpoint that mesm can read: {reason(error)}.", hint=hint
         ) from error
     config, rest = (
-        read_json(folder / name, error=CheckpointError, hint=hint, surrogates=True) for name in (SETTINGS, REST)
+        parse_json(
+            read_text(folder / name, error=CheckpointError, hint=hint),
+            f"{folder} is not an exported checkpoint that mesm can read: its {name}",
+            error=CheckpointError,
+            surrogates=True,
+        )
+        for name in (SETTINGS, REST)
     )
     if not isinstance(rest, dict) or not isinstance(rest.get("text", {}), dict):
-        raise CheckpointError(f"{folder} is not an exported checkpoint that mesm can read: its {REST} is odd.", hint=hint)
+        raise CheckpointError(
+            f"{folder} is not an exported checkpoint that mesm can read: its {REST} is odd.", hint=hint
+        )
     parts: dict[str, dict[str, Any]] = {"model": {}, "text": dict(rest.get("text", {}))}
     for name, value in tensors.items():
         part, _, rest_of_name = name.partition(".")
@@ -173,7 +181,8 @@ def checkpoint_from(content: Any, path: Path) -> Checkpoint:
     version = content.get("version")
     if isinstance(version, int) and version > VERSION:
         raise CheckpointError(
-            f"{path} was written by a newer mesm ({shown(content.get('mesm'))}).", hint="Install that version, or a later one."
+            f"{path} was written by a newer mesm ({shown(content.get('mesm'))}).",
+            hint="Install that version, or a later one.",
         )
     names = Checkpoint.__dataclass_fields__
     absent = [name for name in ("version", *names) if name not in content and name != "facts"]

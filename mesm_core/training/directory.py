@@ -10,8 +10,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mesm_core.files import write_atomically
 from mesm_core.errors import CheckpointError, DataError, OutputError
+from mesm_core.files import write_atomically
 from mesm_core.inputs import parse_json, read_text
 from mesm_core.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mesm_core.training.soundness import check_training

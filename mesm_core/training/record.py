@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -17,7 +16,8 @@ from typing import Any
 from mesm_core import __version__
 from mesm_core.config.load import flatten
 from mesm_core.errors import DataError
-from mesm_core.training.directory import CONFIG, METRICS, RECORD, in_use, read_records, write_json
+from mesm_core.inputs import read_json, reason
+from mesm_core.training.directory import CONFIG, RECORD, in_use, read_records, write_json
 
 PACKAGES = ("torch", "numpy", "h5py", "scipy", "pydantic")
 
@@ -110,12 +110,12 @@ def read_run(path: Path) -> RunSummary:
     config = path / CONFIG
     if not config.is_file():
         raise DataError(f"{path} holds no run: it has no {CONFIG}.", hint="`mesm runs` lists the runs there are.")
+    settings = read_json(config, surrogates=True)
     try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
         settings["dataset"]["name"], settings["train"]["epochs"]  # what every listing shows
         return RunSummary(path, settings, read_records(path), _sessions(path / RECORD))
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: its {CONFIG} or {METRICS} is damaged, or not a run's ({error}).") from error
+        raise DataError(f"{path}: its {CONFIG} is not a run's ({reason(error)}).") from error
 
 
 def find_runs(root: Path) -> tuple[list[RunSummary], list[str]]:
@@ -182,8 +182,8 @@ def _sessions(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["sessions"])
-    except (ValueError, KeyError, TypeError):
+        return list(read_json(path, surrogates=True)["sessions"])
+    except (DataError, KeyError, TypeError):
         return []
 
 
