@@ -71,7 +71,7 @@ def claims(content: dict[str, Any]) -> None:
 
 
 DEEP: list[Any] = []
-for _ in range(500):
+for _ in range(100):
     DEEP = [DEEP]
 ODD: dict[str, Change] = {
     **{f"{part} a list": setting(part, [1]) for part in ("config", "model", "text", "paths", "metrics", "training")},
