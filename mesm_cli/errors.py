@@ -34,6 +34,9 @@ def guard(run: Callable[[], object], *, interrupted: Callable[[], bool] = lambda
     Args:
         interrupted: whether Ctrl-C was pressed; an error after that is only how it shows.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files that are not UTF-8 are printed as \udc..
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             run()

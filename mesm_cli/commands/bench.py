@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,12 +91,13 @@ def _against(earlier: dict[str, Any] | None, part: str, key: str, now: dict[str,
 
 
 def _read(path: Path) -> dict[str, Any]:
+    from mesm_core.data.annotations import is_number
     from mesm_core.errors import DataError
+    from mesm_core.inputs import read_json
 
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if all(key in content[part] for _, part, key in FIGURES):
-            return dict(content)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise DataError(f"{path} is not what `mesm bench --json` writes.", hint="Measure again: mesm bench --json > FILE")
+    hint = "Measure again: mesm bench --json > FILE"
+    content = read_json(path, what="measurement", hint=hint)
+    parts = [content.get(part) if isinstance(content, dict) else None for _, part, _ in FIGURES]
+    if all(isinstance(p, dict) and is_number(p.get(key)) for p, (_, _, key) in zip(parts, FIGURES, strict=True)):
+        return dict(content)
+    raise DataError(f"{path} is not what `mesm bench --json` writes.", hint=hint)

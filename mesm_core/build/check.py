@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,11 @@ import torch
 from mesm_core.build.data import Paths
 from mesm_core.build.text import build_text, with_counted_words
 from mesm_core.config.schema import Config
+from mesm_core.data import hdf5
 from mesm_core.data.annotations import make_reader, read_split
 from mesm_core.data.splits import split_labels
-from mesm_core.errors import MesmError, count, listing
+from mesm_core.errors import FeatureError, MesmError, count, listing
+from mesm_core.inputs import open_hdf5
 from mesm_core.text.encoder import TextEncoder
 from mesm_core.types import Query
 
@@ -93,12 +95,9 @@ def _features(
     for path in paths.features:
         subject = path.name
         try:
-            with h5py.File(path, "r") as file:
-                shapes = {vid: file[vid].shape for vid in durations if isinstance(file.get(vid), h5py.Dataset)}
-                sample = [np.asarray(file[vid][()], np.float32) for vid in list(shapes)[:SAMPLED_VIDEOS]]
-        except OSError as error:
-            reason = "is not there" if not path.is_file() else f"cannot be opened ({error})"
-            yield Finding("error", subject, f"{path} {reason}")
+            shapes, sample = _shapes_and_sample(path, durations)
+        except FeatureError as error:
+            yield Finding("error", subject, error.message)
             continue
         if progress is not None:
             progress(len(shapes))
@@ -120,6 +119,16 @@ def _features(
     if len(widths) == len(paths.features) and widths:
         yield _width(config, paths, widths)
     yield from _together(config, paths, lengths)
+
+
+def _shapes_and_sample(path: Path, vids: Iterable[str]) -> tuple[dict[str, tuple[int, ...]], list[np.ndarray]]:
+    """Return the shapes of the videos that a feature file has, and the first videos' frames."""
+    with open_hdf5(path) as file:
+        nodes = {vid: node for vid in vids if isinstance(node := hdf5.find(file, vid), h5py.Dataset)}
+        shapes = {vid: node.shape or () for vid, node in nodes.items()}
+        flat = [vid for vid, shape in shapes.items() if len(shape) == 2 and 0 not in shape][:SAMPLED_VIDEOS]
+        sample = [hdf5.as_float32(hdf5.read_numbers(nodes[vid], where=f"'{vid}' in {path}")) for vid in flat]
+    return shapes, sample
 
 
 def _presence(subject: str, needed: set[str], shapes: dict[str, tuple[int, ...]]) -> Finding:

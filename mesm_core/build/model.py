@@ -74,8 +74,8 @@ def refuse_misfits(expected: Mapping[str, torch.Tensor], weights: Mapping[str, t
     missing = [name for name in expected if name not in weights]
     unknown = [name for name in weights if name not in expected]
     other = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
-    reasons = [f"{len(names)} are {what}, e.g. {names[0]}" for names, what in ((missing, "missing"), (unknown, "unknown"))
-               if names]  # fmt: skip
+    kinds = (("missing", missing), ("unknown", unknown))
+    reasons = [f"{len(names)} are {what}, e.g. {names[0]}" for what, names in kinds if names]
     if other:
         was, wanted = (tuple(state[other[0]].shape) for state in (weights, expected))
         reasons.append(f"{len(other)} are of another shape, e.g. {other[0]}: {was}, not {wanted}")

@@ -10,7 +10,7 @@ AUTO = "auto"
 # Bounds far above any sensible setting: a mistyped or forged one is refused before anything is allocated for it.
 MOST = 10**6
 """Of what is counted and has no bound of its own: epochs, batches, frames, words of a vocabulary."""
-LARGEST = 1e9
+LARGEST = 1e12
 """Of weights, costs, rates and seconds."""
 MOST_LAYERS = 128
 MOST_SLOTS = 10_000

@@ -10,6 +10,7 @@ from mesm_core.data.annotations import annotation_files, make_reader, read_split
 from mesm_core.data.counts import CLIP_COUNTS, GLOVE_COUNTS, clip_counts, counts_text, glove_counts
 from mesm_core.errors import DataError, listing
 from mesm_core.files import together, write_atomically, write_links
+from mesm_core.inputs import read_text, split_lines
 from mesm_core.places import refuse_existing
 from mesm_core.text.clip_bpe import ClipTokenizer
 
@@ -112,9 +113,16 @@ def link_counts(source: Path, out: Path, *, kinds: Sequence[str], overwrite: boo
     written = []
     for name in names:
         path, target = out / name, source / name
-        rows = target.read_text(encoding="utf-8").splitlines()
-        written.append(Written(path, len(rows), sum(int(row.split()[-1]) for row in rows), not same[name], link=target))
+        rows = split_lines(read_text(target))
+        written.append(Written(path, len(rows), _total(rows, target), not same[name], link=target))
     return written
+
+
+def _total(rows: Sequence[str], path: Path) -> int:
+    try:
+        return sum(int(row.split()[-1]) for row in rows)
+    except (IndexError, ValueError):
+        raise DataError(f"{path}: every line ends with a count, but one does not.") from None
 
 
 def _told(sentences: Sequence[str], progress: Progress | None) -> Iterator[str]:

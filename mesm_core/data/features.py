@@ -16,6 +16,9 @@ from mesm_core.errors import FeatureError, did_you_mean, listing
 from mesm_core.inputs import open_hdf5, reading, shown
 from mesm_core.text.encoder import normalise
 
+LARGEST_VALUE = 1e15
+"""Of a feature: the squares of larger ones do not fit in float32."""
+
 
 class FeatureStore:
     """Reads a video's features from one or more files; thread-safe.
@@ -213,15 +216,17 @@ def prepare_frames(parts: Sequence[np.ndarray], *, dim: int, max_frames: int, sh
         where: what the features are of, for messages.
 
     Raises:
-        FeatureError: they are no (frames, dim) arrays, of another width, or hold NaN or infinity.
+        FeatureError: they are no (frames, dim) arrays, of another width, or hold NaN, infinity or values beyond
+            ``LARGEST_VALUE``.
     """
     for part in parts:
         if part.ndim != 2 or 0 in part.shape:
             raise FeatureError(f"{where}: the shape is {part.shape}; features are (frames, dim).")
-        if not np.isfinite(part).all():
-            bad = int(np.flatnonzero(~np.isfinite(part).all(axis=1))[0])
+        if not np.abs(part).max() <= LARGEST_VALUE:  # NaN is not
+            bad = int(np.flatnonzero(~(np.abs(part) <= LARGEST_VALUE).all(axis=1))[0])
+            what = f"values beyond {LARGEST_VALUE:g}" if np.isfinite(part).all() else "NaN or infinity"
             raise FeatureError(
-                f"{where}: the features hold NaN or infinity (first in frame {bad}).",
+                f"{where}: the features hold {what} (first in frame {bad}).",
                 hint="Extract the video's features again.",
             )
     length = min(len(part) for part in parts)

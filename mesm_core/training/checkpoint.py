@@ -16,7 +16,7 @@ import torch
 from mesm_core import __version__
 from mesm_core.errors import CheckpointError, OutputError
 from mesm_core.files import library_output, together, write_atomically
-from mesm_core.inputs import open_zip, read_json, reason, shown
+from mesm_core.inputs import open_zip, parse_json, read_text, reason, shown
 from mesm_core.places import refuse_existing
 from mesm_core.training.soundness import check_content
 
@@ -114,7 +114,13 @@ def read_export(folder: Path) -> Checkpoint:
             f"{folder} is not an exported checkpoint that mesm can read: {reason(error)}.", hint=hint
         ) from error
     config, rest = (
-        read_json(folder / name, error=CheckpointError, hint=hint, surrogates=True) for name in (SETTINGS, REST)
+        parse_json(
+            read_text(folder / name, error=CheckpointError, hint=hint),
+            f"{folder} is not an exported checkpoint that mesm can read: its {name}",
+            error=CheckpointError,
+            surrogates=True,
+        )
+        for name in (SETTINGS, REST)
     )
     if not isinstance(rest, dict) or not isinstance(rest.get("text", {}), dict):
         raise CheckpointError(

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
+
+from mesm_core.errors import CheckpointError
+from mesm_core.inputs import reason
 
 
 def make_optimizer(model: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
@@ -11,6 +17,29 @@ def make_optimizer(model: nn.Module, *, lr: float, weight_decay: float) -> torch
     return torch.optim.AdamW(
         (p for p in model.parameters() if p.requires_grad), lr=lr, weight_decay=weight_decay, fused=True
     )
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, source: str) -> None:
+    """Give an optimiser the state of a checkpoint.
+
+    Raises:
+        CheckpointError: it is of other parameters, or damaged; the message names ``source``.
+    """
+    try:
+        optimizer.load_state_dict(dict(state))
+        for group in optimizer.param_groups:
+            rates = (group["lr"], group["eps"], group["weight_decay"], *group["betas"])
+            if not all(isinstance(rate, float | int) for rate in rates):
+                raise ValueError("a rate is no number")
+            for parameter in group["params"]:
+                kept = [value for value in optimizer.state[parameter].values() if isinstance(value, torch.Tensor)]
+                if any(value.ndim and value.shape != parameter.shape for value in kept):
+                    raise ValueError("a moment is of another shape than its weights")
+    except Exception as error:  # torch looks at little of what it is given
+        raise CheckpointError(
+            f"The optimiser's state in {source} does not fit the model: {reason(error)}.",
+            hint="Start again from the weights, with --init and another --name.",
+        ) from error
 
 
 def learning_rate(epoch: int, *, lr: float, lr_drop: int, gamma: float) -> float:

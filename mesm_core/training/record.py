@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any
 from mesm_core import __version__
 from mesm_core.config.load import flatten
 from mesm_core.errors import DataError, MesmError
+from mesm_core.inputs import read_json
 from mesm_core.training.directory import CONFIG, METRICS, RECORD, in_use, read_records, write_json
 from mesm_core.training.run_files import Epochs, Record, Settings, check, damaged
 
@@ -199,8 +199,8 @@ def _sessions(path: Path) -> list[dict[str, Any]]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
+        return read_json(path, surrogates=True)
+    except DataError as error:
         raise damaged(path, error) from error
 
 

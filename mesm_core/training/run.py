@@ -21,6 +21,7 @@ from mesm_core.build import (
     build_text,
     evaluation_settings,
     load_matching,
+    refuse_misfits,
     with_counted_words,
 )
 from mesm_core.build.check import wrong_rate
@@ -49,7 +50,7 @@ from mesm_core.training.guards import FiniteWatch, NotFiniteError
 from mesm_core.training.loggers import Logger, open_loggers, scalars_of
 from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
-from mesm_core.training.optim import learning_rate, make_optimizer, set_learning_rate
+from mesm_core.training.optim import learning_rate, load_optimizer, make_optimizer, set_learning_rate
 from mesm_core.training.precision import compiled
 from mesm_core.training.progress import Progress
 from mesm_core.training.record import RunRecord
@@ -124,8 +125,9 @@ class Run:
         self._problems: list[str] = []
         if resume:
             checkpoint, self._problems = load_last(directory)
+            refuse_misfits(self.model.state_dict(), checkpoint.model)
             self.model.load_state_dict(checkpoint.model)
-            self.optimizer.load_state_dict(checkpoint.training["optimizer"])
+            load_optimizer(self.optimizer, checkpoint.training["optimizer"], source=str(directory))
             self._go_on(checkpoint)
         self._resumed = resume
         team.any(False)  # all have read what the leader will write over

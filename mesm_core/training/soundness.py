@@ -13,9 +13,8 @@ from mesm_core.inputs import shown
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DEEPEST = 20
-MOST_VALUES = 10_000_000
+MOST_VALUES = 2_000_000
 MOST_EPOCHS = 10**9
-_FACTS = {"files": str, "widths": int, "norms": float}
 
 
 def check_content(content: Mapping[str, Any], path: Path) -> None:
@@ -100,6 +99,10 @@ def check_training(state: Mapping[str, Any], path: Path) -> None:
         raise _odd(path, "training.optimizer", state.get("optimizer"))
 
 
+def _is_name(value: object) -> bool:
+    return isinstance(value, str)
+
+
 def _check_paths(paths: Mapping[str, Any], path: Path) -> None:
     if not paths:
         return
@@ -114,13 +117,9 @@ def _check_paths(paths: Mapping[str, Any], path: Path) -> None:
 def _check_facts(facts: Mapping[str, Any], path: Path) -> None:
     if not facts:
         return
-    for name, kind in _FACTS.items():
+    for name, fits in _FACTS.items():
         value = facts.get(name)
-        if (
-            not isinstance(value, list)
-            or len(value) != len(facts["files"])
-            or not all(_is_real(x) if kind is float else isinstance(x, kind) for x in value)
-        ):
+        if not isinstance(value, list) or len(value) != len(facts["files"]) or not all(map(fits, value)):
             raise _odd(path, f"facts.{name}", value)
     for name in ("rate", "unknown"):
         if not _is_real(facts.get(name)):
@@ -141,6 +140,9 @@ def _is_count(value: object) -> bool:
 
 def _is_real(value: object) -> bool:
     return isinstance(value, float) or _is_count(value)
+
+
+_FACTS = {"files": _is_name, "widths": _is_count, "norms": _is_real}
 
 
 def _count_plain(value: object, path: Path, name: str, left: int, depth: int) -> int:
