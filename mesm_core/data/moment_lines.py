@@ -128,7 +128,16 @@ def _record(line: str, where: str) -> dict[str, Any]:
         raise DataError(f"{where}: the duration is {shown(duration)}; it must be a positive number of seconds.")
     if not isinstance(record["query"], str) or not record["query"].strip():
         raise DataError(f"{where}: the query is empty.")
+    _refuse_booleans(record, where)
     return record
+
+
+def _refuse_booleans(record: dict[str, Any], where: str) -> None:
+    """Refuse true and false among times and scores; Python would take them as 1 and 0."""
+    for name in ("relevant_windows", "saliency_scores"):
+        rows = record.get(name)
+        if isinstance(rows, list) and any(bool in map(type, row) for row in rows if isinstance(row, list)):
+            raise DataError(f"{where}: {name} has true or false where a number belongs.")
 
 
 def _windows(

@@ -30,6 +30,9 @@ def marks(clips: list[Any], scores: list[Any]) -> dict[str, Any]:
         ([marks([0], [[]])], "line 1: clip 0 has no saliency_scores"),
         ([marks([1, 1], [[1, 2, 3], [0, 0, 0]])], "line 1: relevant clip id 1 comes twice"),
         ([{}, {"duration": 21}], "line 2: video 'v' lasts 21 s, but 20 s in line 1"),
+        ([{"relevant_windows": [[True, 5]]}], "line 1: relevant_windows has true or false"),
+        ([marks([0], [[1, False, 3]])], "line 1: saliency_scores has true or false"),
+        ([{"relevant_windows": [[None, 5]]}], "is not [start, end]"),
         ([{"relevant_windows": [[0, float("inf")]]}], "is not finite"),
     ],
 )
