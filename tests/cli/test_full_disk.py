@@ -27,14 +27,14 @@ CASES = {
     "export-official": ([0, 8 * K, 80 * K], "new/"),
     "predict": ([0, 8 * K], "answers.jsonl"),
     "predict-plot": ([60 * K], "page.html"),
-    "eval": ([0, 4 * K, 8 * K], "answers"),
+    "eval": ([0, 8 * K], "answers"),
     "eval-report": ([28 * K], "report.html"),
     "count-tokens": ([0, 4 * K], "_tokenized_count.txt"),
     "convert": ([0], "val.jsonl"),
     "glove": ([0, 4 * K], "words.h5"),
     "clip-text": ([0, 8 * K], "text.safetensors"),
-    "train": ([0, 8 * K, 60 * K, 200 * K, 260 * K], "tacos-small"),
-    "demo": ([0, 200 * K, 1200 * K], "mesm-demo"),
+    "train": ([0, 60 * K, 260 * K], "tacos-small"),
+    "demo": ([200 * K, 1200 * K], "mesm-demo"),
 }
 NAMED = [(name, room) for name, (rooms, _) in CASES.items() for room in rooms]
 
