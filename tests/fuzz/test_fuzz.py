@@ -75,5 +75,6 @@ def test_what_counts_as_a_failure(given: Outcome, expected: str) -> None:
 
 def test_json_that_is_none_counts_as_a_failure() -> None:
     command = Command("score a b --json")
-    assert failures(command, outcome(0, out='{"a": NaN}')) == ["--json prints what is not JSON"]
-    assert failures(command, outcome(0, out='{"a": null}')) == []
+    assert failures(command, outcome(0, words=command.words, out='{"a": NaN}')) == ["--json prints what is not JSON"]
+    assert failures(command, outcome(0, words=command.words, out='{"a": null}')) == []
+    assert failures(command, outcome(0, out="a table")) == []  # the option was taken away
