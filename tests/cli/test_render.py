@@ -105,7 +105,7 @@ def test_a_piped_training_prints_a_line_every_half_minute(pipe: io.StringIO) -> 
     losses = dict.fromkeys(render.LIVE_LOSSES, 1.5)
     with render.training_progress(clock=lambda: float(next(seconds))) as progress:
         for index in range(9):
-            step = SimpleNamespace(epoch=2, index=index, steps=40, queries=5, losses=losses)
+            step = SimpleNamespace(epoch=2, index=index, steps=40, queries=5, losses=losses, checked=losses)
             progress.step(step, epochs=7, processes=1)
         progress.busy("Evaluating", 8, 90)
         progress.busy("Evaluating", 9, 90)

@@ -51,11 +51,11 @@ def test_truth(mesm, tmp_path: Path, changes: list[dict[str, Any]], expected: st
         ({"pred_relevant_windows": {"abc": 1}}, "line 1: windows are rows of [start, end, score]"),
         ({"pred_relevant_windows": None}, "line 1: windows are rows of [start, end, score]"),
         ({"pred_relevant_windows": [[0, float("inf"), 1]]}, "line 1: a window or its score is not finite"),
-        ({"pred_relevant_windows": [[0, 10**400, 1]]}, "line 1: windows are rows of [start, end, score]"),
+        ({"pred_relevant_windows": [[0, 10**400, 1]]}, "line 1: a number has 401 digits"),
         ({"pred_saliency_scores": [True, False]}, "list of finite numbers"),
         ({"pred_saliency_scores": [1.0, float("nan")]}, "list of finite numbers"),
-        ({"qid": [1]}, "line 1: query id [1] is neither a whole number nor text"),
-        ({"qid": True}, "line 1: query id True is neither a whole number nor text"),
+        ({"qid": [1]}, "line 1: the qid is [1]; it must be an integer or a string"),
+        ({"qid": True}, "line 1: the qid is True; it must be an integer or a string"),
     ],
 )
 def test_predictions(mesm, tmp_path: Path, record: dict[str, Any], expected: str) -> None:
@@ -102,7 +102,7 @@ def test_nms_threshold(mesm, tmp_path: Path, threshold: str) -> None:
     predictions, truth = write(tmp_path / "p.jsonl", GOOD), write(tmp_path / "t.jsonl", TRUTH)
     result = mesm("score", predictions, truth, "--nms", threshold)
     assert result.code == 2
-    assert "neither an overlap in (0, 1] nor -1" in " ".join(result.err.split())
+    assert "is an overlap in (0, 1], or -1 for none" in " ".join(result.err.split())
     assert mesm("score", predictions, truth, "--nms", "1").code == 0
     assert mesm("score", predictions, truth, "--nms", "-1").code == 0
 
