@@ -63,7 +63,13 @@ class Pixels:
         return PairSampler()
 
     def encode(self, samples: np.ndarray) -> np.ndarray:
-        """Return (B, 256) float32 features of (B, 2, S, S, 3) uint8 pairs of pictures; S is a multiple of 7."""
+        """Return (B, 256) float32 features of (B, 2, S, S, 3) uint8 pairs of pictures; S is a multiple of 7.
+
+        One pair at a time: products of several rows at once may differ in the last bit from those of one.
+        """
+        return np.stack([self._describe(pair[None]) for pair in samples])
+
+    def _describe(self, samples: np.ndarray) -> np.ndarray:
         pairs = samples.astype(np.float32) / 255
         now, change = pairs[:, 1], pairs[:, 1] - pairs[:, 0]
         grey = now.mean(axis=-1)
@@ -73,7 +79,7 @@ class Pixels:
         parts = [_cells(now).mean(axis=3), _cells(now).std(axis=3), _cells(edges).mean(axis=3) * 4]
         parts.append(np.abs(_cells(change)).mean(axis=3) * 2)
         described = np.concatenate(parts, axis=-1).reshape(len(samples), -1) - np.float32(0.25)
-        features: np.ndarray = described @ self._projection
+        features: np.ndarray = described[0] @ self._projection
         return features
 
 
