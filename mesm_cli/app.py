@@ -12,7 +12,20 @@ from typing import Annotated
 import typer
 
 from mesm_cli import options
-from mesm_cli.commands import bench, config, demo, doctor, evaluate, export, predict, prepare, runs, score, train
+from mesm_cli.commands import (
+    bench,
+    config,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    predict,
+    prepare,
+    probe,
+    runs,
+    score,
+    train,
+)
 
 app = typer.Typer(
     name="mesm",
@@ -29,6 +42,7 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
+app.command("probe")(probe.probe)
 app.command("score")(score.score)
 app.command("bench")(bench.bench)
 app.add_typer(runs.app, name="runs")

@@ -117,6 +117,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
             _out.print(escape(line), soft_wrap=True)
 
 
+def pairs(rows: Iterable[tuple[str, str]]) -> None:
+    """Print ``name  value`` lines on stdout, aligned."""
+    listed = list(rows)
+    width = max(len(name) for name, _ in listed)
+    for name, value in listed:
+        _out.print(f"[bold]{escape(name)}[/]{' ' * (width - len(name))}  {escape(value)}", soft_wrap=True)
+
+
 def raw(columns: Sequence[str], rows: Iterable[Sequence[object]], *, form: str) -> None:
     """Print rows on stdout as ``csv``, ``markdown`` or ``latex``."""
     table_rows = [list(map(str, columns)), *([str(cell) for cell in row] for row in rows)]

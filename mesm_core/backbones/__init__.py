@@ -1,0 +1,1 @@
+"""Frames to features: one protocol (``protocol.py``), one table (``registry.py``), one file a backbone."""

@@ -1,0 +1,91 @@
+"""``pixels``: a descriptor of pictures without weights, for demonstrations, tests and a first look.
+
+It knows colours, edges and change, and nothing of what pictures mean. Features of a trained network (``clip-b32``) are
+what one wants for real videos.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+
+from mesm_core.backbones.protocol import VideoFacts
+
+GRID = 7
+"""The picture is described in GRID × GRID cells."""
+WIDTH = 256
+SEED = 20_240
+NOTE = "pixels describes colours, edges and change only: it is for demonstrations and tests, not for real search."
+
+
+class PairSampler:
+    """Gives each row's picture together with the row's before it, so that change between them can be seen."""
+
+    def __init__(self) -> None:
+        self._before: np.ndarray | None = None
+
+    def push(self, picture: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield (2, S, S, 3) uint8: the picture before (the first one twice) and this one."""
+        yield np.stack([picture if self._before is None else self._before, picture])
+        self._before = picture
+
+    def finish(self, duration: float) -> Iterator[np.ndarray]:
+        """Yield nothing: no sample is left."""
+        yield from ()
+
+
+class Pixels:
+    """Colour layout, gradients and change of each cell of a picture, through a fixed random projection.
+
+    For every cell of a 7 × 7 grid: the mean and the standard deviation of red, green and blue (6 numbers), the mean
+    strength of horizontal and vertical gradients (2), and the mean change of the three colours since the row before
+    (3). The 539 numbers are centred, and multiplied with a matrix of N(0, 1/539) values drawn from a fixed seed.
+    """
+
+    name = "pixels"
+    width = WIDTH
+
+    def __init__(self) -> None:
+        numbers = GRID * GRID * 11
+        projection = np.random.default_rng(SEED).normal(size=(numbers, WIDTH)) / numbers**0.5
+        self._projection = projection.astype(np.float32)
+        self.weights_hash = hashlib.sha256(self._projection.round(4).tobytes()).hexdigest()[:32]
+
+    def picture_seconds(self, clip_len: Fraction) -> Fraction:
+        """Return ``clip_len``: one picture a row."""
+        return clip_len
+
+    def sampler(self, clip_len: Fraction, video: VideoFacts) -> PairSampler:
+        """Return a sampler for a video."""
+        return PairSampler()
+
+    def encode(self, samples: np.ndarray) -> np.ndarray:
+        """Return (B, 256) float32 features of (B, 2, S, S, 3) uint8 pairs of pictures; S is a multiple of 7.
+
+        One pair at a time: products of several rows at once may differ in the last bit from those of one.
+        """
+        return np.stack([self._describe(pair[None]) for pair in samples])
+
+    def _describe(self, samples: np.ndarray) -> np.ndarray:
+        pairs = samples.astype(np.float32) / 255
+        now, change = pairs[:, 1], pairs[:, 1] - pairs[:, 0]
+        grey = now.mean(axis=-1)
+        edges = np.zeros((*grey.shape, 2), np.float32)
+        edges[:, :, 1:, 0] = np.abs(np.diff(grey, axis=2))
+        edges[:, 1:, :, 1] = np.abs(np.diff(grey, axis=1))
+        parts = [_cells(now).mean(axis=3), _cells(now).std(axis=3), _cells(edges).mean(axis=3) * 4]
+        parts.append(np.abs(_cells(change)).mean(axis=3) * 2)
+        described = np.concatenate(parts, axis=-1).reshape(len(samples), -1) - np.float32(0.25)
+        features: np.ndarray = described[0] @ self._projection
+        return features
+
+
+def _cells(pictures: np.ndarray) -> np.ndarray:
+    """Return (B, GRID, GRID, pixels, channels) of (B, S, S, channels) pictures."""
+    batch, side, _, channels = pictures.shape
+    cell = side // GRID
+    cut = pictures.reshape(batch, GRID, cell, GRID, cell, channels).transpose(0, 1, 3, 2, 4, 5)
+    return cut.reshape(batch, GRID, GRID, cell * cell, channels)

@@ -1,0 +1,99 @@
+"""The table of backbones: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mesm_core.backbones.clip_image import ClipImageTransformer
+from mesm_core.backbones.networks import ClipB32, Precision, SlowFastR50, default_precision
+from mesm_core.backbones.pixels import NOTE, WIDTH, Pixels
+from mesm_core.backbones.protocol import SIDE, Backbone
+from mesm_core.backbones.slowfast import SlowFast
+from mesm_core.backbones.slowfast_weights import read_slowfast
+from mesm_core.errors import FeatureError, did_you_mean, listing
+
+Build = Callable[[Path | None, torch.device, Precision], Backbone]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A backbone: ``file``: name of the feature file that presets expect; ``width``: of the features;
+    ``weights``: whether it reads a file of weights; ``build``: makes it; ``note``: said wherever it is used."""
+
+    file: str
+    width: int
+    weights: bool
+    build: Build
+    note: str = ""
+
+
+def _clip(path: Path | None, device: torch.device, precision: Precision) -> Backbone:
+    from mesm_core.text.clip_weights import read_clip_image
+
+    assert path is not None
+    model = ClipImageTransformer.from_weights(read_clip_image(path))
+    if model.side != SIDE or model.conv1.kernel_size != (32, 32):
+        raise FeatureError(
+            f"{path} is not ViT-B/32: its pictures have {model.side} pixels a side and patches of "
+            f"{model.conv1.kernel_size[0]}.",
+            hint="Give the weights of ViT-B/32.",
+        )
+    return ClipB32(model, device=device, precision=precision)
+
+
+def _slowfast(path: Path | None, device: torch.device, precision: Precision, *, pytorchvideo: bool = False) -> Backbone:
+    assert path is not None
+    model = SlowFast()
+    model.load_state_dict(read_slowfast(path, pytorchvideo=pytorchvideo), strict=False)
+    name = "slowfast-r50-pytorchvideo" if pytorchvideo else "slowfast-r50"
+    return SlowFastR50(model, device=device, precision=precision, name=name)
+
+
+def _slowfast_pytorchvideo(path: Path | None, device: torch.device, precision: Precision) -> Backbone:
+    return _slowfast(path, device, precision, pytorchvideo=True)
+
+
+def _pixels(path: Path | None, device: torch.device, precision: Precision) -> Backbone:
+    return Pixels()
+
+
+BACKBONES = {
+    "clip-b32": Entry("clip_image.hdf5", 512, True, _clip),
+    "slowfast-r50": Entry("slowfast.hdf5", 2304, True, _slowfast),
+    "slowfast-r50-pytorchvideo": Entry("slowfast_pytorchvideo.hdf5", 2304, True, _slowfast_pytorchvideo),
+    "pixels": Entry("pixels.hdf5", WIDTH, False, _pixels, NOTE),
+}
+
+
+def find_backbone(name: str) -> Entry:
+    """Return a backbone's line of the table.
+
+    Raises:
+        FeatureError: there is none of that name.
+    """
+    if name not in BACKBONES:
+        raise FeatureError(
+            f"No backbone is called '{name}'.{did_you_mean(name, BACKBONES)}", hint=f"Known: {listing(BACKBONES)}."
+        )
+    return BACKBONES[name]
+
+
+def build_backbone(
+    name: str, *, weights: Path | None = None, device: torch.device, precision: Precision | None = None
+) -> Backbone:
+    """Return a backbone, ready to encode.
+
+    Args:
+        weights: its file of weights, for those that read one; precision: default fp16 on CUDA, fp32 on the CPU.
+
+    Raises:
+        FeatureError: there is no such backbone, or its weights are missing or do not fit.
+    """
+    entry = find_backbone(name)
+    if entry.weights and weights is None:
+        raise FeatureError(f"{name} needs a file of weights.", hint=f"`mesm weights where {name}` says which.")
+    return entry.build(weights, device, precision or default_precision(device))

@@ -1,0 +1,53 @@
+"""Features that are finished, one small file a video and backbone, until they are joined into feature files."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mesm_core.files import replacing
+
+
+class Parts:
+    """A folder of finished features; each is written whole or not at all, so a killed extraction loses no video.
+
+    Args:
+        folder: made where it is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def has(self, key: str) -> bool:
+        """Return whether the features of a key are there."""
+        return self._path(key).is_file()
+
+    def write(self, key: str, features: np.ndarray, about: dict[str, Any]) -> None:
+        """Keep the features (rows, width) of a key, with what is known about them.
+
+        Raises:
+            OutputError: they could not be written.
+        """
+        text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+        with replacing(self._path(key)) as temporary, temporary.open("wb") as file:
+            np.savez(file, features=features, about=text)
+
+    def read(self, key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
+        """Return the features of a key and what is known about them, or None where they are absent or damaged."""
+        try:
+            with np.load(self._path(key), allow_pickle=False) as content:
+                about: dict[str, Any] = json.loads(content["about"].tobytes())
+                return content["features"], about
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def remove(self, key: str) -> None:
+        """Let go of the features of a key."""
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.npz"

@@ -1,0 +1,230 @@
+"""Decoding threads beside the networks: samples of many videos share a batch, features go back to their videos."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mesm_core.backbones.protocol import Backbone, VideoFacts
+from mesm_core.errors import MesmError
+from mesm_core.extraction.settings import Settings
+from mesm_core.extraction.sources import VideoFile
+from mesm_core.video.rows import Pass, read_rows
+from mesm_core.video.source import Video
+
+WAITING = 32
+"""Samples that may wait for the networks. One of SlowFast's takes 4.8 MB, one of CLIP's 0.15 MB."""
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A video's features (rows, width) float32 by the backbone's name, and what its decoding found."""
+
+    video: VideoFile
+    features: dict[str, np.ndarray]
+    found: Pass
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A video that has no features, and why."""
+
+    video: VideoFile
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """``count`` more frames of videos were decoded."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """One row of a video for one backbone, before the network."""
+
+    video: int
+    backbone: str
+    row: int
+    value: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A video is decoded: how many rows each backbone has, or why there are none."""
+
+    video: int
+    rows: dict[str, int]
+    found: Pass
+    problem: str | None = None
+
+
+@dataclass(slots=True)
+class _Open:
+    """A video whose features are not complete: rows by backbone and number, and its end once it is decoded."""
+
+    rows: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
+    end: _End | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.end is not None and {name: len(rows) for name, rows in self.rows.items()} == self.end.rows
+
+
+def extract(
+    videos: Sequence[VideoFile],
+    wanted: Sequence[Sequence[Backbone]],
+    *,
+    settings: Settings,
+    batch_size: int = 16,
+    decoders: int = 2,
+) -> Iterator[Extracted | Failed | Frames]:
+    """Yield each video's features as it is done; a video that cannot be read does not end the others.
+
+    Every video is decoded once, whichever backbones want it. Few samples wait for the networks, and no video is held
+    in memory whole.
+
+    Args:
+        videos: files; wanted: for each of them the backbones whose features are wanted.
+        batch_size: samples a batch, of one or several videos; decoders: threads that decode, a video each.
+    """
+    ready: queue.Queue[_Sample | _End | Frames | BaseException] = queue.Queue(maxsize=WAITING)
+    stop = threading.Event()
+    numbers = iter(range(len(videos)))
+    lock = threading.Lock()
+
+    def put(item: _Sample | _End | Frames | BaseException) -> None:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=POLL_SECONDS)
+            except queue.Full:
+                continue
+            return
+
+    def decode() -> None:
+        while not stop.is_set():
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            try:
+                _decode(number, videos[number].path, wanted[number], settings, put, stop)
+            except BaseException as error:  # handed to the caller's thread, which raises it
+                put(error)
+
+    threads = [threading.Thread(target=decode, daemon=True) for _ in range(min(decoders, len(videos)))]
+    for thread in threads:
+        thread.start()
+    try:
+        backbones = {backbone.name: backbone for group in wanted for backbone in group}
+        yield from _collect(videos, backbones, ready, batch_size=batch_size)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _decode(
+    number: int,
+    path: object,
+    backbones: Sequence[Backbone],
+    settings: Settings,
+    put: Callable[[_Sample | _End | Frames], None],
+    stop: threading.Event,
+) -> None:
+    """Decode a video, and put its samples and its end."""
+    found = Pass()
+    rows = dict.fromkeys((backbone.name for backbone in backbones), 0)
+
+    def put_samples(name: str, samples: Iterator[np.ndarray]) -> None:
+        for value in samples:
+            put(_Sample(number, name, rows[name], value))
+            rows[name] += 1
+
+    try:
+        with Video(str(path)) as video:
+            rate = video.average_rate
+        facts = VideoFacts(None if rate is None else float(rate))
+        samplers = [backbone.sampler(settings.clip_len, facts) for backbone in backbones]
+        seconds = [backbone.picture_seconds(settings.clip_len) for backbone in backbones]
+        told = 0
+        for picture in read_rows(str(path), seconds, interpolation=settings.interpolation, report=found):
+            if stop.is_set():
+                return
+            put_samples(backbones[picture.clock].name, samplers[picture.clock].push(picture.pixels))
+            if found.frames > told:
+                put(Frames(found.frames - told))
+                told = found.frames
+        for backbone, sampler in zip(backbones, samplers, strict=True):
+            put_samples(backbone.name, sampler.finish(float(found.end)))
+        put(_End(number, rows, found))
+    except MesmError as error:
+        put(_End(number, rows, found, str(error)))
+
+
+def _collect(
+    videos: Sequence[VideoFile],
+    backbones: dict[str, Backbone],
+    ready: queue.Queue[_Sample | _End | Frames | BaseException],
+    *,
+    batch_size: int,
+) -> Iterator[Extracted | Failed | Frames]:
+    """Encode samples in batches as they come, and yield the videos that are complete."""
+    opened: dict[int, _Open] = {}
+    waiting: dict[str, list[_Sample]] = {name: [] for name in backbones}
+    left = len(videos)
+    while left:
+        fullest = max(waiting, key=lambda name: len(waiting[name]))
+        touched: set[int] = set()
+        try:
+            # A batch that does not fill up must not wait: its video's end may hang on it.
+            item = ready.get(timeout=POLL_SECONDS if waiting[fullest] else None)
+        except queue.Empty:
+            touched = _encode(backbones[fullest], waiting, opened)
+        else:
+            if isinstance(item, BaseException):
+                raise item
+            if isinstance(item, Frames):
+                yield item
+            elif isinstance(item, _End):
+                state = opened.setdefault(item.video, _Open())
+                state.end, touched = item, {item.video}
+                state.rows |= {name: state.rows.get(name, {}) for name in item.rows}
+            else:
+                opened.setdefault(item.video, _Open()).rows.setdefault(item.backbone, {})
+                waiting[item.backbone].append(item)
+                if len(waiting[item.backbone]) == batch_size:
+                    touched = _encode(backbones[item.backbone], waiting, opened)
+        for number in touched:
+            state = opened[number]
+            if state.end is not None and state.end.problem is not None:
+                for name in waiting:
+                    waiting[name] = [sample for sample in waiting[name] if sample.video != number]
+                yield Failed(videos[number], state.end.problem)
+            elif state.complete:
+                yield _finished(videos[number], state)
+            else:
+                continue
+            del opened[number]
+            left -= 1
+
+
+def _encode(backbone: Backbone, waiting: dict[str, list[_Sample]], opened: dict[int, _Open]) -> set[int]:
+    """Run the network on the samples that wait for it; return the videos they are of."""
+    batch, waiting[backbone.name] = waiting[backbone.name], []
+    features = backbone.encode(np.stack([sample.value for sample in batch]))
+    for sample, row in zip(batch, features, strict=True):
+        opened[sample.video].rows[backbone.name][sample.row] = row
+    return {sample.video for sample in batch}
+
+
+def _finished(video: VideoFile, state: _Open) -> Extracted:
+    assert state.end is not None
+    features = {name: np.stack([rows[row] for row in range(len(rows))]) for name, rows in state.rows.items()}
+    return Extracted(video, features, state.end.found)

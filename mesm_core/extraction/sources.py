@@ -1,0 +1,89 @@
+"""Video files from folders, patterns and lists, each with a name that its features will have."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesm_core.errors import DataError, listing
+
+ENDINGS = frozenset(
+    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .flv .wmv .asf .3gp .ogv .gif .mxf .vob".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFile:
+    """A video file and the name of its features, which is the file's name without its ending."""
+
+    name: str
+    path: Path
+
+
+def find_videos(sources: Sequence[str | Path], *, shard: tuple[int, int] = (1, 1)) -> list[VideoFile]:
+    """Return the videos of files, folders (searched with all folders below), patterns and ``.txt`` lists, by name.
+
+    Args:
+        shard: (i, n) takes every n-th video, beginning with the i-th; the same for the same videos.
+
+    Raises:
+        DataError: a source has no video, or two videos have one name.
+    """
+    paths = list(dict.fromkeys(path for source in sources for path in _paths(source)))
+    by_name: dict[str, Path] = {}
+    for path in paths:
+        other = by_name.setdefault(path.stem, path)
+        if other != path and not other.samefile(path):
+            raise DataError(
+                f"Two videos have the name '{path.stem}': {other} and {path}.",
+                hint="Features are found by name: rename one of the files.",
+            )
+    number, count = shard
+    ordered = [VideoFile(name, by_name[name]) for name in sorted(by_name)]
+    return ordered[number - 1 :: count]
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's content.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _paths(source: str | Path) -> list[Path]:
+    path = Path(source)
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+        if not found:
+            raise DataError(f"{path} holds no video.", hint=f"Endings of videos: {' '.join(sorted(ENDINGS))}.")
+        return found
+    if path.is_file():
+        return _listed(path) if path.suffix == ".txt" else [path]
+    matches = sorted(Path(match) for match in glob.glob(str(source), recursive=True))  # noqa: PTH207
+    files = [match for match in matches if match.is_file()]
+    if not files:
+        raise DataError(f"No video at {source}.", hint="Give files, folders, quoted patterns, or a .txt list of paths.")
+    return files
+
+
+def _listed(path: Path) -> list[Path]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not a list of paths: {error}.") from error
+    files = [Path(line.strip()) for line in lines if line.strip()]
+    # Paths in a list are relative to the list, as paths in a config file are to that file.
+    files = [file if file.is_absolute() else path.parent / file for file in files]
+    absent = [file for file in files if not file.is_file()]
+    if absent or not files:
+        raise DataError(f"{path} lists {len(absent)} files that are not there: {listing(absent)}.")
+    return files

@@ -1,0 +1,250 @@
+"""Cut a moment out of a video: exactly, by encoding it again, or quickly, at keyframes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.filter import Graph
+
+from mesm_core.errors import DataError, OutputError
+from mesm_core.video.scale import rotation_filters
+from mesm_core.video.source import Video
+
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+QUALITY = {"crf": "18", "preset": "veryfast"}
+LEAD_SECONDS = 1
+"""Seconds before the moment from which audio is decoded: codecs need some samples to settle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A clip that was written: its bounds in the source, in seconds, and how many frames and audio frames it has."""
+
+    start: float
+    end: float
+    frames: int
+    audio_frames: int
+
+
+def container_of(path: Path) -> str:
+    """Return FFmpeg's name of the container that a file's ending asks for.
+
+    Raises:
+        OutputError: a clip cannot be written so.
+    """
+    form = CONTAINERS.get(path.suffix.lower())
+    if form is None:
+        raise OutputError(f"{path}: a clip is written as {', '.join(CONTAINERS)}.", hint="Choose one of these endings.")
+    return form
+
+
+def cut(
+    source: Path | str, target: Path | str, start: float, end: float, *, container: str, fast: bool = False
+) -> Clip:
+    """Write the part of a video between two times, its audio included; the clip begins at time 0.
+
+    Frames are kept whose time t is start ≤ t < end; encoded again as H.264 (CRF 18) with AAC audio, upright. ``fast``
+    copies the packets instead, from the last keyframe before the start on, and says where that is.
+
+    Args:
+        target: the file to write, which the caller makes safe to write; start, end: seconds.
+        container: FFmpeg's name of the target's container.
+
+    Raises:
+        DataError: the source is no video, or no frame lies between the two times.
+    """
+    if not 0 <= start < end:
+        raise DataError(f"A clip from {start:g} to {end:g} s has no length.")
+    with Video(source) as video, av.open(str(target), "w", format=container) as output:
+        audio = next(iter(video.container.streams.audio), None)
+        write = _copy if fast else _encode
+        clip = write(video, audio, output, Fraction(start), Fraction(end))
+    if clip.frames == 0:
+        raise DataError(f"{source} has no frame between {start:g} and {end:g} s: it ends at {float(video.end):g} s.")
+    return clip
+
+
+def _seek(video: Video, start: Fraction) -> None:
+    """Go to the last keyframe before ``start``; where the file has no index, stay at its beginning."""
+    base = Fraction(video.stream.time_base or Fraction(1, 1))
+    try:
+        video.container.seek(max(int((start + video.start) / base), 0), stream=video.stream, backward=True)
+    except (av.FFmpegError, OSError):
+        video.container.seek(0)
+
+
+def _encode(video: Video, audio: Any, output: Any, start: Fraction, end: Fraction) -> Clip:
+    _seek(video, start)
+    encoder, sound = _VideoEncoder(output, video.average_rate), None
+    first: Fraction | None = None
+    last: Fraction | None = None
+    for decoded in video.frames():
+        if decoded.time >= end:
+            break
+        if decoded.time < start:
+            continue
+        first = decoded.time if first is None else first
+        last = decoded.time + decoded.duration
+        encoder.add(decoded.frame, decoded.time - first, decoded.duration)
+        if encoder.frames == 1 and audio is not None:
+            sound = _AudioEncoder(output, audio)  # a muxer takes no stream after its first packet
+    encoder.finish()
+    heard = 0 if first is None or sound is None else sound.copy(video, first, end)
+    return Clip(float(first or start), float(last or start), encoder.frames, heard)
+
+
+class _VideoEncoder:
+    """Encodes frames as H.264 at their own times; a stream whose frames change in size keeps the first frame's."""
+
+    CLOCK = 90_000
+
+    def __init__(self, output: Any, rate: Fraction | None) -> None:
+        self._output = output
+        self._rate = (rate or Fraction(25)).limit_denominator(1001)
+        self._stream: Any = None
+        self._graph: Graph | None = None
+        self._key: tuple[Any, ...] = ()
+        self.frames = 0
+
+    def add(self, frame: av.VideoFrame, time: Fraction, duration: Fraction) -> None:
+        key = (frame.width, frame.height, frame.format.name, frame.rotation)
+        if self._graph is None or key != self._key:
+            self._graph, self._key = self._build(frame), key
+        self._graph.vpush(frame)
+        upright = self._graph.vpull()
+        if self._stream is None:
+            self._stream = self._output.add_stream("libx264", rate=self._rate, options=dict(QUALITY))
+            self._stream.width, self._stream.height, self._stream.pix_fmt = upright.width, upright.height, "yuv420p"
+            self._stream.codec_context.time_base = Fraction(1, self.CLOCK)
+        upright.pts, upright.time_base = round(time * self.CLOCK), Fraction(1, self.CLOCK)
+        upright.duration = round(duration * self.CLOCK)
+        upright.pict_type = 0  # the source's keyframes are not ours
+        for packet in self._stream.encode(upright):
+            self._output.mux(packet)
+        self.frames += 1
+
+    def finish(self) -> None:
+        if self._stream is not None:
+            for packet in self._stream.encode(None):
+                self._output.mux(packet)
+
+    def _build(self, frame: av.VideoFrame) -> Graph:
+        graph = Graph()
+        last = graph.add(
+            "buffer",
+            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={frame.time_base}:"
+            f"pixel_aspect=1/1:colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
+        )
+        # H.264 in 4:2:0 has even sides.
+        width, height = (self._stream.width, self._stream.height) if self._stream is not None else (None, None)
+        even = f"{width}:{height}" if width else "max(trunc(iw/2)*2\\,2):max(trunc(ih/2)*2\\,2)"
+        for name, arguments in [
+            *rotation_filters(frame.rotation), ("scale", even), ("format", "yuv420p"), ("buffersink", None)
+        ]:  # fmt: skip
+            node = graph.add(name, arguments) if arguments else graph.add(name)
+            last.link_to(node)
+            last = node
+        graph.configure()
+        return graph
+
+
+class _AudioEncoder:
+    """Encodes the samples between two times as AAC."""
+
+    def __init__(self, output: Any, source: Any) -> None:
+        self._output, self._source = output, source
+        self._stream = output.add_stream("aac", rate=source.codec_context.sample_rate)
+        self._stream.layout = "mono" if source.codec_context.channels == 1 else "stereo"
+
+    def copy(self, video: Video, start: Fraction, end: Fraction) -> int:
+        """Encode the samples from ``start`` to ``end``; return how many audio frames were written."""
+        rate = self._stream.codec_context.sample_rate
+        resampler = av.AudioResampler(format="fltp", layout=self._stream.layout.name, rate=rate)
+        count = 0
+        for frame, time in self._samples(video, start, end):
+            for part in resampler.resample(frame):
+                part.pts = max(round((time - start) * rate), 0)
+                part.time_base = Fraction(1, rate)
+                time += Fraction(part.samples, rate)
+                count += self._encode(part)
+        return count + self._encode(None)
+
+    def _encode(self, frame: Any) -> int:
+        packets = self._stream.encode(frame)
+        for packet in packets:
+            self._output.mux(packet)
+        return len(packets)
+
+    def _samples(self, video: Video, start: Fraction, end: Fraction) -> Iterator[tuple[Any, Fraction]]:
+        """Yield the source's audio frames that begin between the two times, in seconds of the video."""
+        _seek(video, max(start - LEAD_SECONDS, Fraction(0)))
+        for packet in video.container.demux(self._source):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                continue
+            for frame in frames:
+                if frame.pts is None:
+                    continue
+                time = frame.pts * Fraction(frame.time_base) - video.start
+                if time >= end:
+                    return
+                if time >= start:
+                    yield frame, time
+
+
+def _copy(video: Video, audio: Any, output: Any, start: Fraction, end: Fraction) -> Clip:
+    _seek(video, start)
+    streams = [stream for stream in (video.stream, audio) if stream is not None]
+    try:
+        copies = {stream.index: output.add_stream_from_template(stream) for stream in streams}
+    except (ValueError, av.FFmpegError) as error:
+        codecs = " and ".join(stream.codec_context.name for stream in streams)
+        raise OutputError(
+            f"{codecs} cannot be copied into {output.format.name}: {error}.", hint="Leave out --fast to encode again."
+        ) from error
+    first: Fraction | None = None
+    last = start
+    counts = dict.fromkeys(copies, 0)
+    reached = dict.fromkeys(copies, Fraction(-1))
+    over: set[int] = set()
+    held: list[Any] = []
+    for packet in video.container.demux(*streams):
+        number = packet.stream_index
+        if packet.dts is None or packet.pts is None or number in over:
+            continue
+        time = packet.pts * Fraction(packet.time_base) - video.start
+        # Frames are stored before those that are predicted from them, so the first one past the end may be needed.
+        if reached[number] >= end and time > reached[number]:
+            over.add(number)
+            if len(over) == len(copies):
+                break
+            continue
+        reached[number] = max(reached[number], time)
+        if first is None and not (number == video.stream.index and packet.is_keyframe):
+            held.append(packet)  # audio that may lie behind the keyframe
+            continue
+        first = time if first is None else first
+        for ready in (*held, packet):
+            time = ready.pts * Fraction(ready.time_base) - video.start
+            if time >= first:
+                counts[ready.stream_index] += 1
+                last = max(last, time) if ready.stream_index == video.stream.index else last
+                _shift(ready, first + video.start, copies[ready.stream_index])
+                output.mux(ready)
+        held = []
+    usual = 1 / video.average_rate if video.average_rate else Fraction(0)
+    heard = counts[audio.index] if audio is not None else 0
+    return Clip(float(start if first is None else first), float(last + usual), counts[video.stream.index], heard)
+
+
+def _shift(packet: Any, origin: Fraction, stream: Any) -> None:
+    ticks = round(origin / Fraction(packet.time_base))
+    packet.pts -= ticks
+    packet.dts -= ticks
+    packet.stream = stream

@@ -1,0 +1,103 @@
+"""Pictures of a video, row by row, for one or several backbones in one pass of the decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from mesm_core.errors import DataError
+from mesm_core.video.scale import Interpolation, Scaler
+from mesm_core.video.source import Video
+from mesm_core.video.times import Chosen, RowClock
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A row's picture: which clock it belongs to, its row, its frame's index and time in seconds, and (S, S, 3) RGB."""
+
+    clock: int
+    row: int
+    frame: int
+    time: Fraction
+    pixels: np.ndarray
+
+
+@dataclass(slots=True)
+class Pass:
+    """What a pass through a video found: frames that decoded, damaged packets, and its end in seconds.
+
+    ``complete`` is True once the last row was yielded.
+    """
+
+    frames: int = 0
+    skipped_packets: int = 0
+    end: Fraction = Fraction(0)
+    complete: bool = False
+
+
+class _Held:
+    """A frame that may be chosen by several clocks, and is scaled at most once."""
+
+    __slots__ = ("_frame", "_pixels")
+
+    def __init__(self, frame: av.VideoFrame) -> None:
+        self._frame: av.VideoFrame | None = frame
+        self._pixels: np.ndarray | None = None
+
+    def pixels(self, scaler: Scaler) -> np.ndarray:
+        if self._pixels is None:
+            assert self._frame is not None
+            self._pixels = scaler(self._frame)
+            self._frame = None
+        return self._pixels
+
+
+def read_rows(
+    path: Path | str,
+    clip_lens: Sequence[Fraction],
+    *,
+    size: int = 224,
+    interpolation: Interpolation = "bilinear",
+    threads: int = 1,
+    report: Pass | None = None,
+) -> Iterator[Picture]:
+    """Yield the pictures of every clock's rows as the video is decoded, once for all clocks; rows rise in each clock.
+
+    Memory does not grow with the video's length: the frames that no row needs any more are let go.
+
+    Args:
+        clip_lens: seconds a row, one for each clock.
+        size: side of the pictures in pixels; interpolation: of the scaling; threads: of the decoder.
+        report: filled while the video is read.
+
+    Raises:
+        DataError: the file is no video that can be read, or none of its frames decodes.
+    """
+    scaler = Scaler(size=size, interpolation=interpolation)
+    clocks: list[RowClock[_Held]] = [RowClock(clip_len, at_least_one=True) for clip_len in clip_lens]
+    report = report if report is not None else Pass()
+
+    def pictures(number: int, chosen: Iterator[Chosen[_Held]]) -> Iterator[Picture]:
+        for row in chosen:
+            yield Picture(number, row.row, row.frame, row.time, row.held.pixels(scaler))
+
+    with Video(path, threads=threads) as video:
+        for decoded in video.frames():
+            held = _Held(decoded.frame)
+            for number, clock in enumerate(clocks):
+                yield from pictures(number, clock.push(decoded.index, decoded.time, held))
+            report.frames, report.skipped_packets, report.end = video.decoded, video.skipped_packets, video.end
+        report.skipped_packets = video.skipped_packets
+        if not video.decoded:
+            raise DataError(
+                f"{path}: none of its frames can be decoded ({video.skipped_packets} damaged packets).",
+                hint="Copy or download the video again.",
+            )
+        for number, clock in enumerate(clocks):
+            yield from pictures(number, clock.finish(video.end))
+    report.complete = True

@@ -1,0 +1,81 @@
+"""SlowFast against the published implementation's worked examples."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from mesm_core.backbones.slowfast import SlowFast, pathways
+from mesm_core.backbones.slowfast_sampling import SLOW_INDEX, WindowSampler, sample_index
+from mesm_core.errors import FeatureError
+from tests.video.test_decoding import GOLDEN, golden_json, needs_shared
+
+pytestmark = needs_shared
+
+
+@pytest.fixture(scope="module")
+def tiny() -> SlowFast:
+    golden = np.load(GOLDEN / "slowfast_tiny.npz")
+    names = [key for key in golden.files if key.startswith("weights/") and "head." not in key]
+    model = SlowFast(width=8)
+    weights = {name.removeprefix("weights/"): torch.from_numpy(golden[name]).float() for name in names}
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert not unexpected
+    assert all(name.endswith("num_batches_tracked") for name in missing)
+    return model.eval()
+
+
+@torch.inference_mode()
+def test_features_of_frames(tiny: SlowFast) -> None:
+    golden = np.load(GOLDEN / "slowfast_tiny.npz")
+    found = tiny(*pathways(torch.from_numpy(golden["frames_u8"]))).numpy()
+    assert np.abs(found - golden["feature"]).max() < 1e-4
+    assert tuple(golden["slow_index"]) == SLOW_INDEX
+
+
+@torch.inference_mode()
+def test_features_of_independent_pathways(tiny: SlowFast) -> None:
+    golden = np.load(GOLDEN / "slowfast_tiny.npz")
+    slow, fast = (torch.from_numpy(golden[name]).float() for name in ("slow", "fast"))
+    assert np.abs(tiny(slow, fast).numpy() - golden["slow_fast_feature"]).max() < 1e-4
+
+
+@torch.inference_mode()
+def test_a_batch_is_its_items(tiny: SlowFast) -> None:
+    frames = torch.from_numpy(np.load(GOLDEN / "slowfast_tiny.npz")["frames_u8"])
+    both = tiny(*pathways(frames))
+    alone = torch.cat([tiny(*pathways(frames[i : i + 1])) for i in range(2)])
+    assert torch.allclose(both, alone, atol=1e-4)
+
+
+def test_names_and_shapes_are_pyslowfasts() -> None:
+    expected = golden_json("slowfast_names.json")["params"]
+    own = {name: list(value.shape) for name, value in SlowFast().state_dict().items()}
+    own = {name: shape for name, shape in own.items() if not name.endswith("num_batches_tracked")}
+    assert own == {name: about["shape"] for name, about in expected.items() if not name.startswith("head.")}
+    assert SlowFast().features == 2304
+
+
+def test_sampling_is_heros() -> None:
+    for row in golden_json("slowfast_sampling.json")["rows"]:
+        found = sample_index(row["window_frames"], row["native_fps_floor"])
+        assert found.tolist() == row["hero"], row
+
+
+def test_windows_are_heros() -> None:
+    for case in golden_json("slowfast_sampling.json")["cases"]:
+        sampler = WindowSampler(Fraction(case["clip_len"]), frame_rate=case["native_fps_floor"] + 0.9)
+        windows = [w for number in range(case["frames_at_30"]) for w in sampler.push(np.array(number))]
+        windows += sampler.finish(case["duration"])
+        assert len(windows) == case["clips"], json.dumps(case)
+        assert windows[0].tolist() == case["first"]
+        assert windows[-1].tolist() == case["last"]
+
+
+def test_fractions_of_a_second_are_refused() -> None:
+    with pytest.raises(FeatureError, match="whole seconds"):
+        WindowSampler(Fraction(3, 2), frame_rate=30)

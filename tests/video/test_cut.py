@@ -1,0 +1,64 @@
+"""Cutting: exact bounds by encoding, keyframes by copying, audio kept."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from mesm_core.errors import DataError, OutputError
+from mesm_core.video.cut import container_of, cut
+from mesm_core.video.probe import probe
+from mesm_core.video.rows import read_rows
+from tests.video.made import constant, make_video, rotate
+
+
+def _level(path: Path) -> int:
+    first = next(read_rows(path, [Fraction(1, 25)], size=16))
+    return round(float(first.pixels.mean())) - 40
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_exact_cut(tmp_path: Path, ending: str) -> None:
+    source = make_video(tmp_path / f"source{ending}", constant(25, 100), sound=True)
+    target = tmp_path / f"clip{ending}"
+    clip = cut(source, target, 1.2, 2.8, container=container_of(target))
+    found = probe(target)
+    assert (clip.start, clip.end, clip.frames) == (pytest.approx(1.2), pytest.approx(2.8), 40)
+    assert (found.frames, found.duration_s) == (40, pytest.approx(1.6, abs=0.01))
+    assert {stream["type"] for stream in found.streams} == {"video", "audio"}
+    assert abs(_level(target) - 30) <= 2
+
+
+def test_fast_cut_starts_at_a_keyframe(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "source.mp4", constant(25, 100), sound=True, gop=10)
+    target = tmp_path / "clip.mp4"
+    clip = cut(source, target, 1.3, 2.0, container="mp4", fast=True)
+    assert clip.start == pytest.approx(1.2)
+    assert clip.end >= 2.0
+    found = probe(target)
+    assert found.frames == clip.frames
+    assert not found.variable
+    assert abs(_level(target) - 30) <= 2
+
+
+def test_cut_without_sound_and_rotated(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "phone.mp4", constant(25, 30))
+    rotate(source, 90)
+    target = tmp_path / "clip.mp4"
+    clip = cut(source, target, 0.0, 0.5, container="mp4")
+    found = probe(target)
+    assert (found.width, found.height, found.rotation) == (48, 64, 0)
+    assert clip.audio_frames == 0
+
+
+def test_a_cut_behind_the_end_is_refused(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "source.mp4", constant(25, 25))
+    with pytest.raises(DataError, match="no frame between"):
+        cut(source, tmp_path / "clip.mp4", 5.0, 6.0, container="mp4")
+
+
+def test_other_endings_are_refused() -> None:
+    with pytest.raises(OutputError, match=r"\.mp4"):
+        container_of(Path("clip.gif"))
