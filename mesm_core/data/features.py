@@ -15,7 +15,6 @@ from mesm_core.errors import FeatureError, did_you_mean, listing
 from mesm_core.inputs import open_hdf5, reading, shown
 from mesm_core.text.encoder import normalise
 
-
 LARGEST_VALUE = 1e15
 """Of a feature: the squares of larger ones do not fit in float32."""
 
