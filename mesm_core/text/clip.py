@@ -137,6 +137,8 @@ class ClipTextTransformer(nn.Module):
             if given is None or given.shape != shape:
                 what = "missing" if given is None else f"of the shape {tuple(given.shape)}, not {tuple(shape)}"
                 raise _no_encoder(f"{name} is {what}")
+            if not given.is_floating_point():
+                raise _no_encoder(f"{name} holds {given.dtype}, not floating-point numbers")
         taken = {name: weights[name].float().contiguous() for name in expected}
         wrong = [name for name, value in taken.items() if not bool(torch.isfinite(value).all())]
         if wrong:

@@ -13,7 +13,7 @@ from mesm_core.inputs import shown
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DEEPEST = 20
-MOST_VALUES = 2_000_000
+MOST_VALUES = 1_000_000
 MOST_EPOCHS = 10**9
 
 

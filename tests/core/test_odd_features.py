@@ -97,8 +97,7 @@ def test_names_that_are_not_utf_8(mesm, tmp_path: Path) -> None:
     folder = tmp_path / "npy"
     folder.mkdir()
     np.save(folder / "good.npy", GOOD)
-    with open(os.fsencode(folder) + b"/caf\xe9.npy", "wb") as file:
-        np.save(file, GOOD)
+    np.save(folder / os.fsdecode(b"caf\xe9.npy"), GOOD)
     result = mesm("prepare", "npy2hdf5", folder, tmp_path / "out.hdf5", "--json")
     assert (result.code, "not UTF-8" in result.err, "caf" in result.err) == (2, True, True)
     with h5py.File(tmp_path / "out.hdf5") as file:
@@ -155,7 +154,10 @@ def odd_hdf5(path: Path) -> None:
             file[name].attrs["duration"] = duration
 
 
-BAD = ["loop", "dangling", "outside", "text", "compound", "reference", "sparse", "unwritten", "null", "complex", "large", "virtual", "virtual2", "group", "x/y/z", "a\x00b", "�", "/"]  # fmt: skip
+BAD = [
+    *("loop", "dangling", "outside", "text", "compound", "reference", "sparse", "unwritten", "null", "complex"),
+    *("large", "virtual", "virtual2", "group", "x/y/z", "a\0b", "\ud800", "/", ""),
+]
 
 
 def test_odd_datasets(tmp_path: Path) -> None:
@@ -228,7 +230,9 @@ def test_any_flipped_byte_is_told_of(tmp_path: Path) -> None:
         except FeatureError:
             continue
         for name in "abc":
-            for ask in (store.get, store.duration, lambda vid: store.require([vid])):
+            for ask in (store.get, store.duration):
                 with suppress(MesmError):
                     ask(name)
+            with suppress(MesmError):
+                store.require([name])
         store.close()

@@ -66,8 +66,8 @@ def test_odd_values_in_questions(value: str) -> None:
 def test_odd_annotation_objects(tmp_path: Path, name: str, value: str) -> None:
     video = {"timestamps": [[1, 4]], "sentences": ["He cuts."], "fps": 25, "num_frames": 100, "duration": 9}
     path = tmp_path / {"tacos": "train.json", "charades-cd": "charades_train.json"}.get(name, "train.json")
-    texts = [value, '{"v": %s}' % value]
-    texts += ['{"v": %s}' % changed(video | {"video_duration": 9}, key, value) for key in ("timestamps", "sentences")]
+    videos = [value, *(changed(video | {"video_duration": 9}, key, value) for key in ("timestamps", "sentences"))]
+    texts = [value, *(f'{{"v": {text}}}' for text in videos)]
     for text in texts:
         path.write_text(text)
         with pytest.raises(DataError, match=path.name):
