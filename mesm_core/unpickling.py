@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mesm_core.errors import MesmError
+from mesm_core.inputs import read_bytes, reason
 
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _SCALAR = np.float32(0).__reduce__()[0]
@@ -42,15 +43,13 @@ def load_arrays(path: Path, *, error: type[MesmError]) -> Any:
         return _Unpickler(path, error).load()
     except MesmError:
         raise
-    except (MemoryError, RecursionError) as problem:
-        raise error(f"{path} is no plain pickle: {type(problem).__name__}.") from problem
     except Exception as problem:  # a damaged pickle may raise anything
-        raise error(f"{path} cannot be read: {problem}", hint="Is the file complete?") from problem
+        raise error(f"{path} is not a readable pickle: {reason(problem)}.", hint="Is the file complete?") from problem
 
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, path: Path, error: type[MesmError]) -> None:
-        super().__init__(io.BytesIO(path.read_bytes()), encoding="latin1")
+        super().__init__(io.BytesIO(read_bytes(path, error=error)), encoding="latin1")
         self._path, self._error = path, error
 
     def find_class(self, module: str, name: str) -> Any:

@@ -15,10 +15,23 @@ SOURCES = sorted([*ROOT.glob("mesm_core/**/*.py"), *ROOT.glob("mesm_cli/**/*.py"
 # A module may import from its own layer and from those below it.
 LAYERS = [
     {"mesm_core.errors"},
-    {"mesm_core.places", "mesm_core.unfailing", "mesm_core.unpickling"},
-    {"mesm_core.types", "mesm_core.config", "mesm_core.files", "mesm_core.inputs", "mesm_core.video"},
-    {"mesm_core.data", "mesm_core.text", "mesm_core.model", "mesm_core.losses", "mesm_core.metrics",
-     "mesm_core.backbones"},
+    {"mesm_core.places", "mesm_core.unfailing"},
+    {
+        "mesm_core.types",
+        "mesm_core.config",
+        "mesm_core.files",
+        "mesm_core.inputs",
+        "mesm_core.unpickling",
+        "mesm_core.video",
+    },
+    {
+        "mesm_core.data",
+        "mesm_core.text",
+        "mesm_core.model",
+        "mesm_core.losses",
+        "mesm_core.metrics",
+        "mesm_core.backbones",
+    },
     {"mesm_core.build", "mesm_core.inference.decode", "mesm_core.extraction"},
     {"mesm_core.training", "mesm_core.inference", "mesm_core.official", "mesm_core.pages"},
     {"mesm_core.bench"},

@@ -11,8 +11,11 @@ from pathlib import Path
 from mesm_core.errors import DataError, listing
 
 ENDINGS = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .flv .wmv .asf .3gp .ogv .gif .mxf .vob".split()
-)
+    (
+        ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".wmv",
+        ".asf", ".3gp", ".ogv", ".gif", ".mxf", ".vob",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""CLIP's text weights from the files that people have, read without running code from them."""
+"""CLIP's weights, of both towers, from the files that people have, read without running code from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ FORMAT = "mesm-clip-text"
 TEXT_NAMES = re.compile(
     r"(?:.*\.)?((?:transformer\.resblocks\.\d+\..+)|token_embedding\.weight|positional_embedding|ln_final\.(?:weight|bias))$"
 )
-_HF_LAYER = re.compile(r"(?:.*\.)?text_model\.encoder\.layers\.(\d+)\.(.+)$")
+_VISUAL = re.compile(r"(?:.*\.)?(visual\..+)$")
+_HF_LAYER = re.compile(r"(?:.*\.)?(text|vision)_model\.encoder\.layers\.(\d+)\.(.+)$")
+_HF_VISION = {
+    "vision_model.embeddings.class_embedding": "class_embedding",
+    "vision_model.embeddings.patch_embedding.weight": "conv1.weight",
+    "vision_model.embeddings.position_embedding.weight": "positional_embedding",
+    "vision_model.pre_layrnorm.": "ln_pre",
+    "vision_model.post_layernorm.": "ln_post",
+}
 _HF_PARTS = {
     "layer_norm1": "ln_1",
     "layer_norm2": "ln_2",
@@ -112,29 +120,72 @@ def text_tower(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return named
 
 
+def read_clip_image(path: Path) -> dict[str, Tensor]:
+    """Return the image tower's weights under OpenAI's names (``visual.…``), from the same files as the text tower's.
+
+    Raises:
+        TextError: the file is missing, unreadable, needs code to be run, or has no image tower.
+    """
+    if not path.is_file():
+        raise TextError(
+            f"No CLIP weights at {path}.", hint="`mesm weights where clip-b32` says which file to put where."
+        )
+    weights, _ = _read(path)
+    if any("vision_model.embeddings" in name for name in weights):
+        image = _image_from_hugging_face(weights)
+    else:
+        found = ((_VISUAL.match(name), value) for name, value in weights.items())
+        image = {match[1]: value for match, value in found if match}
+    if "visual.conv1.weight" not in image:
+        raise TextError(
+            f"{path} has no CLIP image tower ({len(weights)} tensors, none of a vision transformer's).",
+            hint="Give the whole CLIP model, not its text encoder.",
+        )
+    return image
+
+
 def _from_hugging_face(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    named: dict[str, Tensor] = {}
-    projections: dict[tuple[str, str, str], Tensor] = {}
+    named = _hugging_face_layers(weights, "text")
     for name, value in weights.items():
-        layer = _HF_LAYER.match(name)
-        if layer:
-            number, rest = layer.groups()
-            module, _, kind = rest.rpartition(".")
-            if module in {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}:
-                projections[number, module[-6], kind] = value
-            elif module in _HF_PARTS:
-                named[f"transformer.resblocks.{number}.{_HF_PARTS[module]}.{kind}"] = value
-        elif name.endswith("text_model.embeddings.token_embedding.weight"):
+        if name.endswith("text_model.embeddings.token_embedding.weight"):
             named["token_embedding.weight"] = value
         elif name.endswith("text_model.embeddings.position_embedding.weight"):
             named["positional_embedding"] = value
         elif "text_model.final_layer_norm." in name:
             named[f"ln_final.{name.rsplit('.', 1)[1]}"] = value
+    return named
+
+
+def _image_from_hugging_face(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    named = {f"visual.{name}": value for name, value in _hugging_face_layers(weights, "vision").items()}
+    for name, value in weights.items():
+        for theirs, ours in _HF_VISION.items():
+            if theirs in name:
+                named[f"visual.{ours}" + (f".{name.rsplit('.', 1)[1]}" if ours.startswith("ln_") else "")] = value
+        if name.endswith("visual_projection.weight") and value.ndim == 2:
+            named["visual.proj"] = value.T
+    return named
+
+
+def _hugging_face_layers(weights: Mapping[str, Tensor], tower: str) -> dict[str, Tensor]:
+    """Return a tower's transformer blocks under OpenAI's names; queries, keys and values are packed."""
+    named: dict[str, Tensor] = {}
+    projections: dict[tuple[str, str, str], Tensor] = {}
+    for name, value in weights.items():
+        layer = _HF_LAYER.match(name)
+        if not layer or layer[1] != tower:
+            continue
+        _, number, rest = layer.groups()
+        module, _, kind = rest.rpartition(".")
+        if module in {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}:
+            projections[number, module[-6], kind] = value
+        elif module in _HF_PARTS:
+            named[f"transformer.resblocks.{number}.{_HF_PARTS[module]}.{kind}"] = value
     for number in {number for number, _, _ in projections}:
         for kind in ("weight", "bias"):
             parts = [projections[number, part, kind] for part in "qkv" if (number, part, kind) in projections]
             if len(parts) != len("qkv") or any(part.ndim != parts[0].ndim or not part.ndim for part in parts):
-                raise TextError(f"Layer {number} of the CLIP text encoder lacks q, k or v ({kind}).")
+                raise TextError(f"Layer {number} of the CLIP {tower} encoder lacks q, k or v ({kind}).")
             named[f"transformer.resblocks.{number}.attn.in_proj_{kind}"] = torch.cat(parts)
     return named
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,15 +14,15 @@ import numpy as np
 from mesm_core.data import hdf5
 from mesm_core.errors import TextError
 from mesm_core.files import library_output
-from mesm_core.inputs import follow, open_hdf5, read_bytes, reading, reason
+from mesm_core.inputs import follow, open_hdf5, reading, reason
 from mesm_core.text.encoder import normalise, refuse_empty, spoken
 from mesm_core.text.glove import glove_vectors
 from mesm_core.text.words import Tagger
 from mesm_core.types import TextFeatures, Words
+from mesm_core.unpickling import load_arrays
 
 PAD_WORD = "<PAD>"
 _HINT = "`mesm prepare glove` writes it anew."
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def read_vocabulary(path: Path, *, dim: int | None = None) -> Vocabulary:
         )
     path = follow(path)
     ours = path.suffix in {".h5", ".hdf5"}
-    vocabulary = _read_hdf5(path) if ours else _from_pickle(_Unpickler(path).read(), path)
+    vocabulary = _read_hdf5(path) if ours else _from_pickle(load_arrays(path, error=TextError), path)
     _check(vocabulary, path)
     width = vocabulary.vectors.shape[1]
     if dim not in (None, width):
@@ -171,43 +169,6 @@ class VocabularyText:
             "counts": list(self.vocabulary.counts),
             "vectors": torch.from_numpy(self.vocabulary.vectors),
         }
-
-
-class _Unpickler(pickle.Unpickler):
-    """Admits what a glove.pkl holds: dict, list, Counter, NumPy arrays."""
-
-    _ALLOWED = frozenset(
-        {
-            ("collections", "Counter"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-        }
-    )
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.BytesIO(read_bytes(path, error=TextError)))
-        self._path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return an admitted class; refuse and name any other."""
-        if (module, name) not in self._ALLOWED:
-            raise TextError(
-                f"{self._path} asks for {module}.{name}, which a vocabulary does not need: it was not loaded.",
-                hint="A glove.pkl holds dict, list, Counter and NumPy arrays only. Do not trust this file.",
-            )
-        # NumPy 1 and 2 keep this function in modules of different names.
-        return _RECONSTRUCT if name == "_reconstruct" else super().find_class(module, name)
-
-    def read(self) -> Any:
-        """Return the file's content."""
-        try:
-            return self.load()
-        except TextError:
-            raise
-        except Exception as error:  # a damaged pickle can raise anything
-            raise TextError(f"{self._path} is not a readable pickle: {reason(error)}.") from error
 
 
 def _from_pickle(content: Any, path: Path) -> Vocabulary:

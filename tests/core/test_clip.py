@@ -264,7 +264,7 @@ def test_vocabulary_files_that_cannot_be_used(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TextError, match="No vocabulary file"):
         read_vocabulary(tmp_path / "none.pkl")
-    with pytest.raises(TextError, match=r"(posix|nt)\.mkdir, which a vocabulary does not need"):
+    with pytest.raises(TextError, match=r"(posix|nt)\.mkdir, which arrays do not need"):
         read_vocabulary(as_pickle(tmp_path / "evil.pkl", extra=Evil()))
     assert not Path("evil-was-here").exists()
     with pytest.raises(TextError, match=r"not a glove\.pkl"):

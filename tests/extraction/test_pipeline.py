@@ -44,7 +44,7 @@ def _run(videos: list[VideoFile], backbones: list[Backbone], **options: int) -> 
 def test_features_do_not_depend_on_batches_and_threads(videos: list[VideoFile], batch_size: int, decoders: int) -> None:
     found = _run(videos, [Pixels(), Halves()], batch_size=batch_size, decoders=decoders)
     alone = {video.name: _run([video], [Pixels()])[video.name] for video in videos}
-    assert list(sorted(found)) == ["v0", "v1", "v2"]
+    assert sorted(found) == ["v0", "v1", "v2"]
     for name, result in found.items():
         expected = alone[name]
         assert isinstance(result, Extracted)
