@@ -264,7 +264,9 @@ def _finish(file: h5py.File, job: _Job, report: Conversion, options: Options) ->
         if options.compression:
             layout = {"compression": options.compression, "chunks": array.shape}  # one chunk: read in one go
         node = file.create_dataset(job.name, data=array, **layout).id
-    frames, width, size = (*array.shape, array.nbytes) if job.raw is None else (*job.raw.shape, job.raw.nbytes)
+    written = array if job.raw is None else job.raw
+    assert written is not None
+    (frames, width), size = written.shape, int(written.nbytes)
     described: dict[str, str | int | float] = {"source": os.pathsep.join(map(str, job.paths))}
     if options.fps:
         described |= {"fps": float(options.fps), "duration": frames / options.fps}

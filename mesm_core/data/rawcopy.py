@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from functools import cache, lru_cache
+from io import BytesIO
 from pathlib import Path
 
 import h5py
@@ -14,6 +16,7 @@ from mesm_core.data.arrays import KEPT_DTYPES, all_finite, parsed
 from mesm_core.errors import FeatureError
 
 CHUNK_BYTES = 512 * 1024
+LONGEST_HEADER = 16 * 1024
 _kept = threading.local()
 
 
@@ -52,24 +55,40 @@ def raw_array(path: Path) -> RawArray | None:
 
 def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int, int]:
     """Return shape, Fortran order, dtype, where the numbers begin, and the file's size."""
-    with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return (*read(file), file.tell(), os.fstat(file.fileno()).st_size)
+    with path.open("rb", buffering=0) as file:
+        head = file.read(LONGEST_HEADER)
+        size = os.fstat(file.fileno()).st_size
+    begin = 10 if head[6:7] == b"\x01" else 12
+    return (*_read_header(head[: begin + int.from_bytes(head[8:begin], "little")]), size)
+
+
+@lru_cache(maxsize=256)
+def _read_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:
+    """Return what the first bytes of a .npy file say; equally long videos have the same, and NumPy compiles each."""
+    file = BytesIO(head)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return (*read(file), file.tell())
 
 
 def allocate(file: h5py.File, name: str, raw: RawArray) -> tuple[h5py.h5d.DatasetID, int]:
     """Make room for a dataset, unwritten; return it and its place in the file in bytes."""
+    layout, links = _unwritten()
+    kind = h5py.h5t.py_create(raw.dtype, logical=True)
+    node = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(raw.shape), dcpl=layout, lcpl=links)
+    return node, int(node.get_offset())
+
+
+@cache
+def _unwritten() -> tuple[h5py.h5p.PropDCID, h5py.h5p.PropLCID]:
+    """Return the properties of a dataset that lies in the file in one piece, not filled, and has a UTF-8 name."""
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_layout(h5py.h5d.CONTIGUOUS)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    space = h5py.h5s.create_simple(raw.shape)
     links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     links.set_char_encoding(h5py.h5t.CSET_UTF8)
-    kind = h5py.h5t.py_create(raw.dtype, logical=True)
-    node = h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=layout, lcpl=links)
-    return node, int(node.get_offset())
+    return layout, links
 
 
 def copy_numbers(raw: RawArray, target: int, place: int) -> None:
