@@ -122,6 +122,8 @@ def hdf5_to_npy(source: Path, folder: Path, *, overwrite: bool = False, progress
         if not found:
             raise FeatureError(f"{source} holds no features.")
         targets = {name: _target(folder, name, source) for name in found}
+        for name, node in found.items():
+            hdf5.check_numbers(node, where=f"'{name}' in {source}")
         refuse_inputs(targets.values(), [source])
         for target in targets.values():
             refuse_existing(target, overwrite=overwrite)

@@ -52,8 +52,8 @@ def check_size(shape: tuple[int, ...], *, where: str) -> None:
         )
 
 
-def read_numbers(node: h5py.Dataset, *, where: str) -> np.ndarray:
-    """Return a dataset's numbers as they are stored, after a look at what it claims to be.
+def check_numbers(node: h5py.Dataset, *, where: str) -> None:
+    """Refuse a dataset by what it claims to be; its numbers are not read.
 
     Args:
         where: names the dataset in messages.
@@ -71,6 +71,16 @@ def read_numbers(node: h5py.Dataset, *, where: str) -> np.ndarray:
             _check_virtual(node, where)
         elif node.size and not node.external and node.id.get_storage_size() == 0:
             raise FeatureError(f"{where} has the shape {shape}, but its numbers were never written.")
+
+
+def read_numbers(node: h5py.Dataset, *, where: str) -> np.ndarray:
+    """Return a dataset's numbers as they are stored, after a look at what it claims to be.
+
+    Raises:
+        FeatureError: as for ``check_numbers``.
+    """
+    check_numbers(node, where=where)
+    with reading(where, FeatureError, hint="Is the file complete?"):
         return np.asarray(node[()])
 
 

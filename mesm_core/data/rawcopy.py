@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, lru_cache
+from io import BytesIO
 from pathlib import Path
 
 import h5py
@@ -14,6 +18,7 @@ from mesm_core.data.arrays import KEPT_DTYPES, Header, all_finite, parsed, read_
 from mesm_core.errors import FeatureError
 
 CHUNK_BYTES = 512 * 1024
+LONGEST_HEADER = 16 * 1024
 _kept = threading.local()
 
 
@@ -52,22 +57,47 @@ def raw_array(path: Path) -> RawArray | None:
 
 def _header(path: Path) -> tuple[Header, int]:
     """Return what the header says, and the file's size."""
-    with path.open("rb") as file:
-        return read_header(file), os.fstat(file.fileno()).st_size
+    with _opened(path) as source:
+        head = os.read(source, LONGEST_HEADER)
+        size = os.fstat(source).st_size
+    begin = 10 if head[6:7] == b"\x01" else 12
+    return _parsed(head[: begin + int.from_bytes(head[8:begin], "little")]), size
+
+
+@lru_cache(maxsize=256)
+def _parsed(head: bytes) -> Header:
+    """Return what the first bytes of a .npy file say; equally long videos have the same, and NumPy compiles each."""
+    return read_header(BytesIO(head))
 
 
 def allocate(file: h5py.File, name: str, raw: RawArray) -> tuple[h5py.h5d.DatasetID, int]:
     """Make room for a dataset, unwritten; return it and its place in the file in bytes."""
+    layout, links = _unwritten()
+    kind, space = _kind(raw.dtype), _space(raw.shape)
+    node = h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=layout, lcpl=links)
+    return node, int(node.get_offset())
+
+
+@cache
+def _kind(dtype: np.dtype[np.generic]) -> h5py.h5t.TypeID:
+    return h5py.h5t.py_create(dtype, logical=True)
+
+
+@lru_cache(maxsize=256)
+def _space(shape: tuple[int, int]) -> h5py.h5s.SpaceID:
+    return h5py.h5s.create_simple(shape)
+
+
+@cache
+def _unwritten() -> tuple[h5py.h5p.PropDCID, h5py.h5p.PropLCID]:
+    """Return the properties of a dataset that lies in the file in one piece, not filled, and has a UTF-8 name."""
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_layout(h5py.h5d.CONTIGUOUS)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    space = h5py.h5s.create_simple(raw.shape)
     links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     links.set_char_encoding(h5py.h5t.CSET_UTF8)
-    kind = h5py.h5t.py_create(raw.dtype, logical=True)
-    node = h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=layout, lcpl=links)
-    return node, int(node.get_offset())
+    return layout, links
 
 
 def copy_numbers(raw: RawArray, target: int, place: int) -> None:
@@ -79,9 +109,9 @@ def copy_numbers(raw: RawArray, target: int, place: int) -> None:
     buffer = _buffer()
     view = memoryview(buffer)
     done = 0
-    with raw.path.open("rb", buffering=0) as source:
+    with _opened(raw.path) as source:
         while done < raw.nbytes:
-            count = os.preadv(source.fileno(), [view[: min(CHUNK_BYTES, raw.nbytes - done)]], raw.offset + done)
+            count = os.preadv(source, [view[: min(CHUNK_BYTES, raw.nbytes - done)]], raw.offset + done)
             if not count:
                 raise FeatureError("it cannot be read (it ends too early)")
             # A read may stop inside a number; what is left of it comes again with the next one.
@@ -92,6 +122,16 @@ def copy_numbers(raw: RawArray, target: int, place: int) -> None:
             while written < count:
                 written += os.pwrite(target, view[written:count], place + done + written)
             done += count
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open a file to read and yield its descriptor: a file object of Python's asks the system three times as much."""
+    source = os.open(path, os.O_RDONLY)
+    try:
+        yield source
+    finally:
+        os.close(source)
 
 
 def _buffer() -> bytearray:
