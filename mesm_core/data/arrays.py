@@ -70,7 +70,7 @@ def by_name(paths: Sequence[Path], *, name_regex: str | None = None) -> dict[str
 
 
 def wrong_name(name: str) -> str | None:
-    """Return why a video cannot be called so, or None: names of datasets are UTF-8.
+    r"""Return why a video cannot be called so, or None: names of datasets are UTF-8.
 
     >>> wrong_name("caf\udce9")
     'its name is not UTF-8: rename the file'

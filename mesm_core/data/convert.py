@@ -28,7 +28,7 @@ from mesm_core.unfailing import UnfailingFile
 
 READERS = min(max(os.cpu_count() or 1, 2), 4)
 AHEAD = 2 * READERS
-FLUSH_BYTES = 256 * 2**20
+FLUSH_BYTES = 2**30
 COMPLETE = "frames"
 SMALL_BYTES = 256 * 1024
 DEFAULT_SKEW = 2
@@ -247,7 +247,8 @@ def _start(
     name, paths = video
     plain = len(paths) == 1 and options.compression is None
     raw = raw_array(paths[0]) if plain else None
-    if raw is None or (options.dtype is not None and raw.dtype != options.dtype) or report.width != raw.shape[1]:
+    fits = raw is not None and report.width in (None, raw.shape[1])
+    if raw is None or not fits or (options.dtype is not None and raw.dtype != options.dtype):
         return _Job(name, paths, pool.submit(_read, paths, options).result)
     node, place = allocate(file, name, raw)
     # Handing a small file to another thread takes longer than copying it.
@@ -261,22 +262,22 @@ def _finish(file: h5py.File, job: _Job, report: Conversion, options: Options) ->
     where = printable(job.paths[0]) if len(job.paths) == 1 else job.name
     try:
         array = job.outcome()
-        if array is not None and report.width not in (None, array.shape[1]):
-            raise FeatureError(f"it is {array.shape[1]} wide, the others are {report.width}")
+        written = array if job.raw is None else job.raw
+        assert written is not None
+        (frames, width), size = written.shape, int(written.nbytes)
+        if report.width not in (None, width):
+            raise FeatureError(f"it is {width} wide, the others are {report.width}")
     except FeatureError as error:
         if job.raw is not None:
             del file[job.name]
         report.bad.append((where, error.message))
         return 0
-    if array is None:
-        assert job.raw is not None
-        node, (frames, width), size = job.node, job.raw.shape, job.raw.nbytes
-    else:
+    node = job.node
+    if array is not None:
         layout: dict[str, Any] = {}
         if options.compression:
             layout = {"compression": options.compression, "chunks": array.shape}  # one chunk: read in one go
         node = file.create_dataset(job.name, data=array, **layout).id
-        (frames, width), size = array.shape, array.nbytes
     described: dict[str, str | int | float] = {"source": printable(os.pathsep.join(map(str, job.paths)))}
     if options.fps:
         described |= {"fps": float(options.fps), "duration": frames / options.fps}

@@ -74,3 +74,10 @@ def test_attributes_are_those_of_h5py(tmp_path: Path) -> None:
             assert ours.get_type() == theirs.get_type()
             assert ours.get_space().get_simple_extent_dims() == theirs.get_space().get_simple_extent_dims() == ()
             assert type(file["v01"].attrs[name]) is type(file["v00"].attrs[alike])
+
+
+def test_the_first_files_are_copied_as_they_are_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find_sources(sources(tmp_path / "npy"))
+    read = counted(monkeypatch, convert, "read_array")
+    npy_to_hdf5([found], tmp_path / "out.hdf5")
+    assert read == []
