@@ -191,7 +191,7 @@ def parse_json(text: str, where: object, *, error: type[MesmError] = DataError, 
     except json.JSONDecodeError as wrong:
         cut = wrong.pos >= len(text.rstrip()) or wrong.msg.startswith("Unterminated")
         told = f"{wrong.msg}{' (is the file cut short?)' if cut else ''}"
-        if "\n" in text.strip():
+        if "\n" in text:
             raise error(f"{where}, line {wrong.lineno}, column {wrong.colno}: {told}.") from wrong
         raise error(f"{where}: {told} (column {wrong.colno}).") from wrong
     except UnicodeEncodeError as wrong:

@@ -222,7 +222,7 @@ def prepare_frames(parts: Sequence[np.ndarray], *, dim: int, max_frames: int, sh
     for part in parts:
         if part.ndim != 2 or 0 in part.shape:
             raise FeatureError(f"{where}: the shape is {part.shape}; features are (frames, dim).")
-        if not np.abs(part).max() <= LARGEST_VALUE:  # NaN is not
+        if not float(np.abs(part).max()) <= LARGEST_VALUE:  # NaN is not
             bad = int(np.flatnonzero(~(np.abs(part) <= LARGEST_VALUE).all(axis=1))[0])
             what = f"values beyond {LARGEST_VALUE:g}" if np.isfinite(part).all() else "NaN or infinity"
             raise FeatureError(
