@@ -19,6 +19,7 @@ from mesm_core.build.model import (
     build_model,
     build_trained,
     load_matching,
+    refuse_larger,
     refuse_misfits,
 )
 from mesm_core.build.text import build_text, build_text_from_state
@@ -40,5 +41,6 @@ __all__ = [
     "data_paths",
     "evaluation_settings",
     "load_matching",
+    "refuse_larger",
     "refuse_misfits",
 ]
