@@ -21,6 +21,7 @@ from mesm_core.build.model import (
     build_model,
     build_trained,
     load_matching,
+    refuse_larger,
     refuse_misfits,
 )
 from mesm_core.build.text import build_text, build_text_from_state, with_counted_words
@@ -44,6 +45,7 @@ __all__ = [
     "data_paths",
     "evaluation_settings",
     "load_matching",
+    "refuse_larger",
     "refuse_misfits",
     "with_counted_words",
 ]

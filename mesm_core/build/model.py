@@ -21,6 +21,8 @@ from mesm_core.model.segment_sentence import SegmentSentence
 from mesm_core.text.encoder import TextEncoder
 
 ENDPOINT_CHANNELS = 2
+MOST_TIMES_LARGER = 8
+"""Times that a config's network may be larger, roughly counted, than a checkpoint's weights are."""
 
 
 class _Sizes(TypedDict):
@@ -61,12 +63,27 @@ def build_trained(config: Config, weights: Mapping[str, torch.Tensor], text: Tex
     Raises:
         CheckpointError: the weights do not fit the config.
     """
-    with torch.device("meta"):  # shapes without memory, lest a forged config ask for more than there is
-        shapes = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words).state_dict()
-    refuse_misfits(shapes, weights)
+    refuse_larger(config, weights, classes=text.classes)
     model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words)
+    refuse_misfits(model.state_dict(), weights)
     model.load_state_dict(dict(weights))
     return model.eval()
+
+
+def refuse_larger(config: Config, weights: Mapping[str, torch.Tensor], *, classes: int) -> None:
+    """Raise CheckpointError where a config asks for a far larger network than the weights fill.
+
+    It is asked before the network is built, lest a forged config take all memory. (A network on the device "meta" would
+    tell the shapes exactly, but the first one takes torch seconds of imports.)
+    """
+    rows = classes + config.dataset.max_words + config.model.slots
+    asked = config.model.rough_weights + rows * config.model.hidden_dim
+    given = sum(value.numel() for value in weights.values())
+    if asked > MOST_TIMES_LARGER * given:
+        raise CheckpointError(
+            f"The checkpoint's weights do not fit its own config, which asks for about {asked:,} numbers: "
+            f"it holds {given:,}."
+        )
 
 
 def refuse_misfits(expected: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:

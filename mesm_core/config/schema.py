@@ -38,8 +38,8 @@ def _as_tuple(value: object) -> object:
 def _size_or_auto(value: Any) -> Any:
     if value == AUTO:
         return value
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-        raise ValueError(f"give a number of words above 0, or '{AUTO}'")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MOST:
+        raise ValueError(f"give a number of words above 0, at most {MOST:,}, or '{AUTO}'")
     return value
 
 

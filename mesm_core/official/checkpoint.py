@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mesm_core.build import ENDPOINT_CHANNELS, build_model
+from mesm_core.build import ENDPOINT_CHANNELS, build_model, refuse_larger
 from mesm_core.errors import CheckpointError
 from mesm_core.inputs import read_json, shown
 from mesm_core.official.config import config_from_flags, flag_warnings
@@ -61,10 +61,9 @@ def _from_official(content: Mapping[str, Any], weights: Mapping[Any, Any], path:
             f"{source} says v_feat_dim {told}, but the weights of {path} take features {video_dim} wide.",
             hint="Is its opt.json that of another run?",
         )
-    with torch.device("meta"):  # the names are wanted, not the memory
-        expected = build_model(
-            config.model, classes=config.text.classes, max_words=config.dataset.max_words
-        ).state_dict()
+    tensors = {name: value for name, value in weights.items() if is_sound(value)}
+    refuse_larger(config, tensors, classes=config.text.classes)
+    expected = build_model(config.model, classes=config.text.classes, max_words=config.dataset.max_words).state_dict()
     renamed = rename(weights, keep=expected)
     missing = [name for name in expected if name not in renamed]
     if missing:

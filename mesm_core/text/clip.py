@@ -122,29 +122,30 @@ class ClipTextTransformer(nn.Module):
             raise _no_encoder(f"{heads} heads do not divide the width {width}")
         if activation not in ACTIVATIONS:
             raise _no_encoder(f"the activation {activation[:40]!r} is none of {', '.join(ACTIVATIONS)}")
-        with torch.device("meta"):  # shapes without memory: the weights take its place
-            model = cls(
-                vocabulary=len(token),
-                context=context,
-                width=width,
-                layers=_count_layers(weights),
-                heads=heads,
-                activation=activation,
-            )
+        layers = _count_layers(weights)
+        for number in range(layers):  # before anything is allocated for that many layers of that width
+            _check(weights, f"transformer.resblocks.{number}.attn.in_proj_weight", (3 * width, width))
+        model = cls(
+            vocabulary=len(token), context=context, width=width, layers=layers, heads=heads, activation=activation
+        )
         expected = model.state_dict()
-        for name, shape in ((name, value.shape) for name, value in expected.items()):
-            given = weights.get(name)
-            if given is None or given.shape != shape:
-                what = "missing" if given is None else f"of the shape {tuple(given.shape)}, not {tuple(shape)}"
-                raise _no_encoder(f"{name} is {what}")
-            if not given.is_floating_point():
-                raise _no_encoder(f"{name} holds {given.dtype}, not floating-point numbers")
+        for name, value in expected.items():
+            _check(weights, name, value.shape)
         taken = {name: weights[name].float().contiguous() for name in expected}
         wrong = [name for name, value in taken.items() if not bool(torch.isfinite(value).all())]
         if wrong:
             raise _no_encoder(f"{len(wrong)} of {len(taken)} tensors hold NaN or infinity, first {wrong[0]}")
-        model.load_state_dict(taken, assign=True)
+        model.load_state_dict(taken)
         return model.eval().requires_grad_(False)
+
+
+def _check(weights: Mapping[str, Tensor], name: str, shape: Sequence[int]) -> None:
+    given = weights.get(name)
+    if given is None or given.shape != tuple(shape):
+        what = "missing" if given is None else f"of the shape {tuple(given.shape)}, not {tuple(shape)}"
+        raise _no_encoder(f"{name} is {what}")
+    if not given.is_floating_point():
+        raise _no_encoder(f"{name} holds {given.dtype}, not floating-point numbers")
 
 
 def _count_layers(weights: Mapping[str, Tensor]) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from mesm_core.data import hdf5
 from mesm_core.errors import TextError
 from mesm_core.files import library_output
-from mesm_core.inputs import follow, open_hdf5, reading, reason
+from mesm_core.inputs import follow, has_surrogates, open_hdf5, reading, reason
 from mesm_core.text.encoder import normalise, refuse_empty, spoken
 from mesm_core.text.glove import glove_vectors
 from mesm_core.text.words import Tagger
@@ -199,6 +199,8 @@ def _check(vocabulary: Vocabulary, path: Path) -> None:
     words, counts, vectors = vocabulary.words, vocabulary.counts, vocabulary.vectors
     if not words or not all(isinstance(word, str) for word in words) or min(counts) < 0:
         raise TextError(f"{path} is not a vocabulary: its words must be texts with counts.", hint=_HINT)
+    if any(has_surrogates(word) or "\0" in word for word in words):
+        raise TextError(f"{path}: a word holds NUL or half a surrogate pair, which no text has.", hint=_HINT)
     if vectors.ndim != 2 or len(vectors) != len(words) or not vectors.shape[1]:
         raise TextError(f"{path}: vectors of the shape {vectors.shape} for {len(words)} words.", hint=_HINT)
     if not np.isfinite(vectors).all():

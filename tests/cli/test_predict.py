@@ -163,8 +163,8 @@ def test_settings_that_training_fixed(mesm, trained: Trained, tmp_path: Path) ->
         ([{"qid": 7}, {"qid": 8}, {"qid": 7}], "lines 1 and 3 have the same qid, 7"),
         ([{"qid": "a"}, {"qid": "a"}], "lines 1 and 2 have the same qid, 'a'"),
         ([{"qid": 2}, {}], "lines 1 and 2 have the same qid, 2"),
-        ([{"qid": [1]}], "qid [1] is neither a whole number nor a text"),
-        ([{"qid": True}], "qid True is neither"),
+        ([{"qid": [1]}], "the qid is [1]; it must be an integer or a string"),
+        ([{"qid": True}], "the qid is True; it must be"),
     ],
 )
 def test_ids_that_would_not_score(mesm, trained: Trained, tmp_path: Path, monkeypatch, lines, expected) -> None:

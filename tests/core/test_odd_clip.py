@@ -19,6 +19,7 @@ from mesm_core.errors import TextError
 from mesm_core.text.clip import ClipTextTransformer
 from mesm_core.text.clip_bpe import ClipTokenizer
 from mesm_core.text.clip_weights import load_clip_text
+from mesm_core.text.vocabulary import read_vocabulary
 from tests.core.test_clip import hugging_face
 
 BLOCK = "transformer.resblocks.0."
@@ -141,3 +142,14 @@ def test_an_archive_that_grows(tmp_path: Path) -> None:
             archive.writestr(name, bytes(10**6))
     with pytest.raises(TextError, match="more than the file has"):
         load_clip_text(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("word", ["\ud800", "a\0b", 3, ""])
+def test_odd_words_in_a_pickle(tmp_path: Path, word: Any) -> None:
+    content = {"w2id": {"he": 1, word: 2}, "id2vec": {1: [1.0], 2: [2.0]}, "counter": {"he": 1, word: 1}}
+    (tmp_path / "glove.pkl").write_bytes(pickle.dumps(content))
+    if word == "":
+        assert len(read_vocabulary(tmp_path / "glove.pkl").words) == 2
+        return
+    with pytest.raises(TextError, match=r"glove\.pkl"):
+        read_vocabulary(tmp_path / "glove.pkl")
