@@ -16,6 +16,8 @@ from mesm_core.errors import MesmError
 
 # Errors of writing that only standard output can have here: every file is written through mesm_core.files.
 STDOUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+# Errors of a path that a user gave, wherever it is first looked at.
+PATH_ERRORS = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EMFILE}
 USER_ERROR, OUR_ERROR, PIPE_CLOSED = 2, 1, 141
 
 _debug = False
@@ -67,6 +69,9 @@ def guard(run: Callable[[], object], *, interrupted: Callable[[], bool] = lambda
         if isinstance(error, OSError) and error.errno in STDOUT_ERRORS and error.filename is None:
             _silence_stdout()
             _tell(f"Standard output could not be written: {error.strerror}.", "Is the disk full, or is it closed?")
+            return USER_ERROR
+        if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename is not None:
+            _tell(f"{error.filename}: {error.strerror}.", None)
             return USER_ERROR
         _tell(
             f"Unexpected {type(error).__name__}: {error}",

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 from mesm_core.errors import DataError, FeatureError, MesmError
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 LONGEST_LINK = 200
 BLOCK = 2**20
+COMPRESSED_BLOCK = 2**16
+GZIP = 31
+"""zlib's number for a gzip header and trailer."""
+MOST_PADDING = 64 * 2**20
 # Limits on input, far above what the field's files need, so that no file can take all memory or run for hours.
 LONGEST_LINE = 32 * 2**20
 LARGEST_TEXT = 2**30
@@ -312,15 +316,33 @@ def _blocks(path: Path, error: type[MesmError]) -> Iterator[bytes]:
             yield from iter(lambda: raw.read1(BLOCK), b"")
             return
         size = 0
-        with gzip.GzipFile(fileobj=raw) as file:
-            while block := cast("IO[bytes]", file).read1(BLOCK):  # type: ignore[attr-defined]
-                size += len(block)
-                if size > ALWAYS_ALLOWED and size > LARGEST_COMPRESSION * raw.tell():
-                    raise error(
-                        f"{path} grows more than {LARGEST_COMPRESSION} times when it is decompressed.",
-                        hint="Text does not: unpack the file and look at it.",
-                    )
-                yield block
+        for block in _decompressed(raw, path, error):
+            size += len(block)
+            if size > ALWAYS_ALLOWED and size > LARGEST_COMPRESSION * raw.tell():
+                raise error(
+                    f"{path} grows more than {LARGEST_COMPRESSION} times when it is decompressed.",
+                    hint="Text does not: unpack the file and look at it.",
+                )
+            yield block
+
+
+def _decompressed(raw: IO[bytes], path: Path, error: type[MesmError]) -> Iterator[bytes]:
+    """Yield the bytes of a gzip file's members. (GzipFile skips zeros behind a member one by one, for hours.)"""
+    member, rest, padding = zlib.decompressobj(GZIP), b"", 0
+    while data := rest or raw.read(COMPRESSED_BLOCK):
+        rest = b""
+        if member.eof:
+            kept = data.lstrip(b"\0")
+            padding += len(data) - len(kept)
+            if padding > MOST_PADDING:
+                raise error(f"{path} is followed by millions of zeros: it is no whole gzip file.")
+            if not kept:
+                continue
+            member, data = zlib.decompressobj(GZIP), kept
+        yield member.decompress(data, BLOCK)
+        rest = member.unconsumed_tail or member.unused_data
+    if not member.eof:
+        raise EOFError("it ends too early")
 
 
 def _lines(blocks: Iterator[bytes], path: Path, error: type[MesmError]) -> Iterator[bytes]:

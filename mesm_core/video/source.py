@@ -160,11 +160,15 @@ class Video:
 
 
 def _open(path: Path) -> av.container.InputContainer:
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise DataError(f"No video file at {path}.") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a video file.")
-    if not path.exists():
-        raise DataError(f"No video file at {path}.")
-    if path.is_file() and path.stat().st_size == 0:
+    if path.is_file() and size == 0:
         raise DataError(f"{path} is empty (0 bytes).", hint="Copy or download the video again.")
     # "file:" keeps a name with a colon from being read as an address; nothing but files is opened.
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}

@@ -209,3 +209,13 @@ def test_bench_compares_with_its_own_output_only(mesm, tmp_path: Path) -> None:
         (tmp_path / "a.json").write_text(text)
         result = mesm("bench", "--compare", tmp_path / "a.json")
         assert (result.code, "a.json" in result.err) == (2, True)
+
+
+def test_a_gzip_file_may_be_padded_with_zeros_but_not_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(b"one\n") + bytes(512) + gzip.compress(b"two\n") + bytes(512))
+    assert list(text_lines(path, what="text")) == ["one", "two"]
+    with path.open("r+b") as file:
+        file.truncate(2**30)
+    with pytest.raises(DataError, match="followed by millions of zeros"):
+        list(text_lines(path, what="text"))

@@ -24,6 +24,7 @@ from mesm_core.training.checkpoint import load_checkpoint, write_export
 from mesm_core.training.directory import prepare_directory
 from mesm_core.training.run import Run
 from tests.conftest import invent, small_config
+from tests.video.made import constant, make_video
 
 CLIP_WIDTH = 8
 SENTENCES = ("The man cuts a pan.", "a person opens the drawer", "She washes the kettle, then a bowl.")
@@ -41,6 +42,7 @@ def write_inputs(root: Path) -> None:
     _words(root, paths.text)
     _clip(root)
     _settings(root)
+    _videos(root)
     _scores(root)
 
 
@@ -176,6 +178,11 @@ def _settings(root: Path) -> None:
         "answer_ms": 4.0,
     }
     (root / "bench.json").write_text(json.dumps({"training": part, "evaluation": part, "prediction": part}))
+
+
+def _videos(root: Path) -> None:
+    for ending in ("mp4", "mkv"):
+        make_video(root / f"video.{ending}", constant(25, 12), size=(32, 16), sound=True)
 
 
 def _scores(root: Path) -> None:
