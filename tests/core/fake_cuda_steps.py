@@ -64,7 +64,8 @@ def main(folder: str, presets: list[str]) -> None:
     device = torch.device("cuda", 0)
     mode = fake_cuda.mode()  # one for all: what is kept between steps is of its tensors
     found: dict[str, list[list[Any]]] = {}
-    for preset in presets:
+    for word in presets:
+        preset, _, only = word.partition(":")
         config = load_config(preset, overrides=SMALLER)
         data, text = invented_dataset(config)
         several = config.dataset.max_windows
@@ -75,7 +76,7 @@ def main(folder: str, presets: list[str]) -> None:
         plan = data.plan(seed=0, epoch=0, batch_size=config.train.batch_size)
         train = data.train_batch(plan[0], seed=0, epoch=0, index=0)
         held = next(iter(data.batches(data.eval_plan(batch_size=config.eval.batch_size)[:1])))
-        for precision in PRECISIONS:
+        for precision in [only] if only else PRECISIONS:
             with mode:
 
                 def faked(batch: Batch, to_fake: Callable[[Tensor], Tensor] = mode.from_tensor) -> Batch:

@@ -17,6 +17,7 @@ from mesm_core.data.moment_lines import read_lines
 from mesm_core.errors import ConfigError, DataError, MesmError, TextError
 from mesm_core.inference.asking import read_questions
 from mesm_core.inference.submissions import read_submission
+from mesm_core.inputs import text_lines
 from mesm_core.text.glove import glove_vectors
 from tests.conftest import Trained
 
