@@ -84,6 +84,11 @@ class Answer:
     warnings: tuple[str, ...] = ()
     window: float | None = None
 
+    def prediction(self, qid: int | str | None, vid: str) -> Prediction:
+        """Return the answer as a line of a submission file."""
+        rows = np.array([[m.start, m.end, m.score] for m in self.moments]).reshape(-1, 3)
+        return Prediction(qid, self.query, vid, rows, self.saliency)
+
     def suppressed(self, nms: float) -> Answer:
         """Return the answer without moments that overlap a better one by more than ``nms``; -1 keeps all.
 
