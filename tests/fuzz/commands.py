@@ -147,7 +147,7 @@ COMMANDS: tuple[Command, ...] = (
         weight=3,
     ),
     Command(
-        f"predict best.pt --features {FEATURES} --video test-000 --duration 60 'The man cuts a pan.' kettle --json",
+        f"predict best.pt --features {FEATURES} --video test-000 --duration 60 'The man cuts a pan.' kettle --window 20 --json",
         f"best.pt {FEATURES}",
         weight=6,
     ),
