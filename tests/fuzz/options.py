@@ -32,7 +32,7 @@ EXTRA = (
     ["--unknown"], ["--unknown=3"], ["-q"], ["--json"], ["--json", "--json"], ["--help"], ["--overwrite"], ["--"],
     ["extra"], ["--device", "cuda:99"], ["--device", ""], ["--device", "meta"], ["--gpus", "2"], ["--gpus", "0"],
     ["--precision", "fp16"], ["--precision", "bf16"], ["--threads", "0"], ["--steps", "0"], ["--top", "0"],
-    ["--window", "nan"], ["--window", "0.1"], ["--window", "off"], ["--nms", "nan"], ["--nms", "0"], ["--nms", "2"], ["--nms", "-0.5"], ["--duration", "nan"], ["--duration", "-3"],
+    ["--nms", "nan"], ["--nms", "0"], ["--nms", "2"], ["--nms", "-0.5"], ["--duration", "nan"], ["--duration", "-3"],
     ["--duration", "1e308"], ["--fps", "nan"], ["--fps", "1e308"], ["--max-skew", "-1"], ["--heads", "3"],
     ["--heads", "9999999999"], ["--max-words", "2"], ["--max-words", "99999999999"], ["--split", "tst"],
     ["--split", "../../x"], ["--split", ""], ["--name", "../x"], ["--name", ""], ["--name", "x" * 300],
@@ -43,7 +43,7 @@ EXTRA = (
     ["--video", ""], ["--key", ""], ["--key", "\udcff"], ["--name-regex", "("], ["--name-regex", ""],
     ["--name-regex", "(a+)+$"], ["--format", "pdf"], ["--plot", "p.xyz"], ["--report", "nowhere/r.html"],
     ["--queries", "nowhere"], ["--per-query", "nowhere/x"], ["--html", "/dev/full"], ["--output", "/dev/full"],
-    ["--compression", "zip"], ["--dtype", "int8"],
+    ["--window", "nan"], ["--window", "0.1"], ["--window", "off"], ["--compression", "zip"], ["--dtype", "int8"],
 )  # fmt: skip
 PLAIN_SETTINGS = ("3", "0.25", "clip", "glove-pkl", "nltk", "lexicon", "caf\udce9", "x", "val", '["val", "test"]')
 NO_SETTINGS = (
