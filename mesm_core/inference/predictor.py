@@ -224,7 +224,8 @@ class MomentRetriever:
             window: ``auto`` answers about a video longer than all of training's in overlapping windows of these
                 videos' median length, so that no frames are averaged or left out; seconds give the length and cut
                 shorter videos, too; ``off`` shortens the video to ``dataset.max_frames`` frames, as in training. Of
-                windows the best 100 moments are kept, and of two that overlap by more than 0.7 the better one.
+                windows the best 100 moments are kept, and of two that overlap by more than 0.7 the better one; their
+                scores are shares of those in the likeliest window (``windows.relevance``).
 
         Raises:
             TextError: a query is empty or as long as a book, or there is none;

@@ -23,6 +23,7 @@ FEWEST_FRAMES = 4
 """Of a window: with fewer there is no course of events to look at."""
 MERGE_NMS = 0.7
 """Overlapping windows find the same moment twice: above this overlap the better one stands for both."""
+DECIMALS = 4
 MOST_MOMENTS = 100
 """Kept of a video that was answered in windows, which have thousands in a day of video."""
 MEDIANS = {"tacos": 159.0, "charades": 30.7, "charades-cd": 30.8, "charades-cg": 30.6, "qvhighlights": 150.0}
@@ -168,18 +169,40 @@ def window_warnings(pieces: Sequence[Piece], window: Window, *, max_frames: int)
     )
 
 
-def merge_moments(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the moments of all windows by falling score, without those that a better one overlaps too much.
+def relevance(saliency: Sequence[np.ndarray]) -> np.ndarray:
+    """Return how likely each window holds what is asked for, as a share of the likeliest window's, float64.
+
+    A slot's score tells moments of one window apart: training never shows the model a video without the moment, so it
+    is as high in windows that have none. Saliency is trained to be low under the queries of other videos, by
+    -log(1 - sigmoid(score)), so the sigmoid of a window's highest score tells windows apart.
 
     Args:
-        parts: (n, 3) rows [start, end, score] a window, in seconds of the video.
+        saliency: one score a frame, a window.
+
+    >>> relevance([np.array([-3.0, 0.0]), np.array([-9.0, -9.0]), np.array([0.0])]).round(4).tolist()
+    [1.0, 0.0002, 1.0]
+    """
+    logs = -np.logaddexp(0, [-float(scores.max()) for scores in saliency])
+    shares: np.ndarray = np.exp(logs - logs.max())
+    return shares
+
+
+def merge_moments(parts: Sequence[np.ndarray], saliency: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the moments of all windows by falling score, without those that a better one overlaps too much.
+
+    A moment's score is multiplied by the ``relevance`` of its window.
+
+    Args:
+        parts: (n, 3) rows [start, end, score] a window, in seconds of the video; saliency: one score a frame, a window.
 
     Returns:
-        (m, 3) rows, at most ``MOST_MOMENTS``; a single window's rows are returned as they are.
+        (m, 3) rows, at most ``MOST_MOMENTS``.
     """
-    if len(parts) == 1:
-        return parts[0]
-    return temporal_nms(np.concatenate(parts), threshold=MERGE_NMS, max_after=MOST_MOMENTS)
+    rows = np.concatenate(parts)
+    rows[:, 2] *= np.repeat(relevance(saliency), [len(part) for part in parts])
+    merged = temporal_nms(rows, threshold=MERGE_NMS, max_after=MOST_MOMENTS)
+    merged[:, 2] = np.round(merged[:, 2], DECIMALS)
+    return merged
 
 
 def join_saliency(parts: Sequence[np.ndarray], ranges: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -211,10 +234,11 @@ def join_predictions(answers: Sequence[Prediction], pieces: Sequence[Piece]) -> 
     """
     if len(answers) == 1:
         return answers[0]
+    saliency = [answer.saliency for answer in answers]
     return replace(
         answers[0],
-        windows=merge_moments([answer.windows for answer in answers]),
-        saliency=join_saliency([answer.saliency for answer in answers], [(p.first, p.stop) for p in pieces]),
+        windows=merge_moments([answer.windows for answer in answers], saliency),
+        saliency=join_saliency(saliency, [(piece.first, piece.stop) for piece in pieces]),
     )
 
 

@@ -24,6 +24,7 @@ from mesm_core.inference.windows import (
     join_predictions,
     join_saliency,
     merge_moments,
+    relevance,
     training_lengths,
     window_frames,
     window_ranges,
@@ -104,12 +105,24 @@ def test_merged_moments() -> None:
     rng = np.random.default_rng(0)
     starts = rng.uniform(0, 90, (7, 20))
     parts = [np.stack([s, s + rng.uniform(0, 10, 20), rng.uniform(size=20)], axis=1) for s in starts]
-    merged = merge_moments(parts)
+    alike = [np.array([-4.0, -2.0])] * 7
+    merged = merge_moments(parts, alike)
     assert (np.diff(merged[:, 2]) <= 0).all()
-    assert merged.tolist() == temporal_nms(np.concatenate(parts), threshold=MERGE_NMS)[:MOST_MOMENTS].tolist()
-    assert merged[0, 2] == max(part[:, 2].max() for part in parts)
-    assert merge_moments(parts[:1]) is parts[0]
-    assert len(merge_moments([np.stack([np.arange(900) * 2.0, np.arange(900) * 2.0 + 1, np.ones(900)], 1)] * 2)) == 100
+    expected = temporal_nms(np.concatenate(parts), threshold=MERGE_NMS)[:MOST_MOMENTS]
+    assert merged == pytest.approx(expected, abs=1e-4)
+    many = np.stack([np.arange(900) * 2.0, np.arange(900) * 2.0 + 1, np.ones(900)], axis=1)
+    assert len(merge_moments([many, many], alike[:2])) == MOST_MOMENTS
+
+
+def test_the_window_whose_frames_match_wins() -> None:
+    wrong, right = np.array([[5.0, 9.0, 0.9]]), np.array([[45.0, 49.0, 0.6], [50.0, 55.0, 0.1]])
+    saliency = [np.array([-9.0, -8.0]), np.array([-9.0, -2.0])]
+    merged = merge_moments([wrong, right], saliency)
+    assert merged[:2].tolist() == right.tolist()  # in the likeliest window scores are what they were
+    assert merged[2].tolist() == [5, 9, pytest.approx(0.9 * 0.0028, abs=1e-4)]
+    assert wrong[0, 2] == 0.9
+    extreme = relevance([np.array([-1e4]), np.array([-2e4]), np.array([1e4])])
+    assert extreme.tolist() == [0, 0, 1]
 
 
 def test_joined_saliency() -> None:
@@ -226,11 +239,12 @@ def test_cutting_a_video_by_hand_gives_the_same(trained: Trained) -> None:
     retriever = MomentRetriever.load(trained.best, device="cpu")
     frames = long_video(120)
     (answer,) = retriever.locate(frames, [QUERY], duration=120.0, window=60.0)
-    rows = []
+    rows, saliency = [], []
     for first in (0, 15, 30):
         (part,) = retriever.locate(frames[first : first + 30], [QUERY], duration=60.0, window="off", nms=-1)
-        rows += [[m.start + first / RATE, m.end + first / RATE, m.score] for m in part.moments]
-    expected = temporal_nms(np.array(rows), threshold=MERGE_NMS)
+        rows.append(np.array([[m.start + first / RATE, m.end + first / RATE, m.score] for m in part.moments]))
+        saliency.append(part.saliency)
+    expected = merge_moments(rows, saliency)
     got = np.array([[m.start, m.end, m.score] for m in answer.moments])
     assert sorted(got[:, 2]) == pytest.approx(sorted(expected[:, 2]), abs=1e-3)
     assert answer.moments[0].start == pytest.approx(expected[0, 0], abs=1e-2)
