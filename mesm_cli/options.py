@@ -107,6 +107,27 @@ def check_nms(value: float | None) -> float | None:
 Nms = Annotated[
     float, typer.Option("--nms", help="Temporal NMS at this overlap, in (0, 1]; -1 for none.", callback=check_nms)
 ]
+
+
+def check_window(value: str) -> str:
+    """Return a value of --window that is auto, off or a positive number of seconds; refuse any other."""
+    from mesm_core.inference.windows import check_window
+
+    check_window(value)
+    return value
+
+
+Window = Annotated[
+    str,
+    typer.Option(
+        "--window",
+        metavar="auto|off|SECONDS",
+        help="How a long video is seen: in overlapping windows of SECONDS; off: at once, its frames averaged (or cut) "
+        "to dataset.max_frames, as published; auto: videos longer than all of training's in windows of the median "
+        "training video's length.",
+        callback=check_window,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."),

@@ -60,6 +60,7 @@ def evaluate(
     set_: options.Set = None,
     truth: Truth = None,
     nms: options.Nms = -1,
+    window: options.Window = "off",
     device: options.Device = "auto",
     output: Output = None,
     report: Report = None,
@@ -98,6 +99,7 @@ def evaluate(
         device=device,
         skip_missing=skip_missing,
         truth=None if truth is None else truth.resolve(),
+        window=window,
     )
     target = output or checkpoint.parent / "predictions" / f"{checkpoint.stem}-{predictions_name(job.split)}"
     refuse_inputs([*evaluation_files(target), report], job.inputs)

@@ -114,6 +114,7 @@ def predict(
     independent: Independent = False,
     top: Top = None,
     nms: Nms = None,
+    window: options.Window = "auto",
     device: options.Device = "auto",
     output: Output = None,
     plot: Plot = None,
@@ -159,7 +160,7 @@ def predict(
             render.warn(warning)
         asked = STDIN if not sentences and queries in (None, PIPE) else queries
         refuse_inputs(outputs, [*asker.inputs, asked])
-        replies = asker.answer(questions, nms=NO_NMS if nms is None else nms, independent=independent)
+        replies = asker.answer(questions, nms=NO_NMS if nms is None else nms, independent=independent, window=window)
         if output is not None:
             replies = _written(stack, replies, output, top=top, overwrite=overwrite)
         if nms is None:
@@ -262,6 +263,7 @@ def _as_json(reply: Reply, top: int) -> dict[str, object]:
         "video": reply.question.vid,
         "duration": reply.duration,
         "seen": answer.seen,
+        "window": answer.window,
         "moments": [{"start": m.start, "end": m.end, "score": m.score} for m in answer.moments[:top]],
         "saliency": answer.saliency.tolist(),
         "unknown_words": list(answer.unknown_words),

@@ -17,6 +17,7 @@ def data_facts(dataset: MomentDataset) -> dict[str, Any]:
     """Return names and widths of the feature files, frames a second, frame lengths, and the share of unknown words.
 
     Taken from the first videos and sentences; ``norms`` are medians of the raw frames' lengths, one a file.
+    ``longest`` and ``median`` are durations in seconds, of all videos.
     """
     durations = {query.vid: query.duration for query in dataset.queries}
     sample = {vid: dataset.features.raw(vid) for vid in list(durations)[:SAMPLED_VIDEOS]}
@@ -30,6 +31,8 @@ def data_facts(dataset: MomentDataset) -> dict[str, Any]:
         "norms": [float(np.median(np.concatenate([np.linalg.norm(x, axis=1) for x in files]))) for files in parts],
         "rate": float(np.median(rates)),
         "unknown": sum(unknown) / len(unknown),
+        "longest": float(max(durations.values())),
+        "median": float(np.median(list(durations.values()))),
     }
 
 

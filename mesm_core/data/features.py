@@ -208,12 +208,14 @@ class FeatureStore:
         return " + ".join(str(path) for path in self.paths)
 
 
-def prepare_frames(parts: Sequence[np.ndarray], *, dim: int, max_frames: int, shorten: str, where: str) -> np.ndarray:
+def prepare_frames(
+    parts: Sequence[np.ndarray], *, dim: int, max_frames: int, shorten: str, where: str, first: int = 0
+) -> np.ndarray:
     """Return (L, dim) float32 frames, scaled, joined and shortened, of one (L, D) array of raw frames a feature file.
 
     Args:
         dim: width that all files together must have; max_frames, shorten: as for ``FeatureStore``.
-        where: what the features are of, for messages.
+        where: what the features are of, and first: the number of the first frame, for messages.
 
     Raises:
         FeatureError: they are no (frames, dim) arrays, of another width, or hold NaN, infinity or values beyond
@@ -226,7 +228,7 @@ def prepare_frames(parts: Sequence[np.ndarray], *, dim: int, max_frames: int, sh
             bad = int(np.flatnonzero(~(np.abs(part) <= LARGEST_VALUE).all(axis=1))[0])
             what = f"values beyond {LARGEST_VALUE:g}" if np.isfinite(part).all() else "NaN or infinity"
             raise FeatureError(
-                f"{where}: the features hold {what} (first in frame {bad}).",
+                f"{where}: the features hold {what} (first in frame {first + bad}).",
                 hint="Extract the video's features again.",
             )
     length = min(len(part) for part in parts)

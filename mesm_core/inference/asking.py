@@ -19,6 +19,7 @@ from mesm_core.errors import DataError
 from mesm_core.inference.changes import changed_config
 from mesm_core.inference.predictor import Answer, Asked, MomentRetriever
 from mesm_core.inference.scoring import checkpoint_paths
+from mesm_core.inference.windows import AUTO, Window
 from mesm_core.inputs import has_surrogates, parse_json, shown, text_lines
 from mesm_core.metrics.nms import NO_NMS
 from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
@@ -51,8 +52,7 @@ class Reply:
 
     def prediction(self) -> Prediction:
         """Return the reply as a line of a submission file."""
-        windows = np.array([[m.start, m.end, m.score] for m in self.answer.moments]).reshape(-1, 3)
-        return Prediction(self.question.qid, self.question.query, self.question.vid, windows, self.answer.saliency)
+        return replace(self.answer.prediction(self.question.qid, self.question.vid), query=self.question.query)
 
 
 def questions_of_file(path: Path, *, video: str | None, duration: float | None) -> Iterator[Question]:
@@ -169,13 +169,19 @@ class Asker:
         self._annotated: dict[str, float] | None = None
 
     def answer(
-        self, questions: Iterable[Question], *, nms: float = NO_NMS, independent: bool = False
+        self,
+        questions: Iterable[Question],
+        *,
+        nms: float = NO_NMS,
+        independent: bool = False,
+        window: Window = AUTO,
     ) -> Iterator[Reply]:
         """Yield a reply a question, in order; questions are read as they are needed.
 
         Args:
             nms: threshold of temporal NMS; -1 for none, as in the field's submissions.
             independent: do not encode the questions about a video together.
+            window: how long videos are seen, as for ``MomentRetriever.locate``.
 
         Raises:
             MesmError: a video has no features or no known duration, or a query is unusable.
@@ -184,7 +190,7 @@ class Asker:
         while part := list(islice(stream, AT_ONCE)):
             groups = [[question] for question in part] if independent else _by_video(part)
             asked = [self._asked(group) for group in groups]
-            answers = self._retriever.locate_many(asked, nms=nms)
+            answers = self._retriever.locate_many(asked, nms=nms, window=window)
             found = {
                 id(question): Reply(question, answer, about.duration)
                 for group, about, replies in zip(groups, asked, answers, strict=True)

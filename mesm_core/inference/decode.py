@@ -28,34 +28,49 @@ class Decoding:
 
 
 def decode(
-    output: ModelOutput, batch: Batch, decoding: Decoding, *, seen: Sequence[float] | None = None
+    output: ModelOutput,
+    batch: Batch,
+    decoding: Decoding,
+    *,
+    seen: Sequence[float] | None = None,
+    starts: Sequence[float] | None = None,
 ) -> list[Prediction]:
     """Return one prediction a query, in the batch's order: every slot's window, by falling score.
 
     Args:
-        seen: seconds, from the start of each query's video, that its frames cover; default: its duration.
+        seen: seconds of each query's video that its frames cover; default: its duration.
+        starts: second of the video at which each query's frames begin; default: 0.
     """
     scores = output.logits[-1].softmax(dim=-1)[..., 0].float().cpu().numpy()
     spans = to_windows(output.spans[-1].float()).cpu().numpy().astype(np.float64)
     saliency = output.saliency.to(torch.float16).float().cpu().numpy()
     mask = batch.inputs.video_mask[batch.inputs.video_index].cpu().numpy()
     covered = [query.duration for query in batch.queries] if seen is None else seen
+    first = [0.0] * len(batch.queries) if starts is None else starts
     return [
         Prediction(
             qid=query.qid,
             query=query.sentence,
             vid=query.vid,
-            windows=_ranked(spans[row] * covered[row], scores[row], decoding, query.duration, covered[row]),
+            windows=_ranked(
+                spans[row] * covered[row] + first[row],
+                scores[row],
+                decoding,
+                duration=query.duration,
+                seen=(first[row], min(first[row] + covered[row], query.duration)),
+            ),
             saliency=saliency[row][mask[row]],
         )
         for row, query in enumerate(batch.queries)
     ]
 
 
-def _ranked(windows: np.ndarray, scores: np.ndarray, decoding: Decoding, duration: float, covered: float) -> np.ndarray:
-    last = covered if decoding.max_time is None else max(decoding.max_time, duration)
+def _ranked(
+    windows: np.ndarray, scores: np.ndarray, decoding: Decoding, *, duration: float, seen: tuple[float, float]
+) -> np.ndarray:
+    first, last = seen if decoding.max_time is None else (0.0, max(decoding.max_time, duration))
     order = np.argsort(-scores, kind="stable")
-    windows = np.clip(np.round(windows[order], DECIMALS), 0, last)
+    windows = np.clip(np.round(windows[order], DECIMALS), first, last)
     if decoding.clip_len > 0:
         # Rounding again: 3 · 0.17 is 0.51000000000000001 in floating point.
         windows = np.round(np.round(windows / decoding.clip_len) * decoding.clip_len, DECIMALS)

@@ -45,6 +45,7 @@ def predict_split(
     device: torch.device,
     decoding: Decoding,
     shortening: Shortening | None = None,
+    known: Mapping[int, Prediction] | None = None,
     progress: Progress | None = None,
     team: Team = ALONE,
 ) -> list[Prediction]:
@@ -52,11 +53,17 @@ def predict_split(
 
     Args:
         shortening: how the features of long videos are shortened; default: no video is cut short.
+        known: predictions made otherwise, by the index of the query; the model is not asked for them.
         progress: called with the number of queries that each batch answered.
         team: processes that share the work; all get every prediction.
     """
     model.eval()
-    plan = team.share(dataset.eval_plan(batch_size=batch_size))
+    known = known or {}
+    unknown = [
+        [kept for group in batch if (kept := tuple(index for index in group if index not in known))]
+        for batch in dataset.eval_plan(batch_size=batch_size)
+    ]
+    plan = team.share([batch for batch in unknown if batch])
     order = [index for batch in plan for group in batch for index in group]
     answers: list[Prediction] = []
     with torch.inference_mode():
@@ -67,7 +74,7 @@ def predict_split(
             if progress is not None:
                 progress(len(batch.queries))
     everyones = [pair for pairs in team.gather(list(zip(order, answers, strict=True))) for pair in pairs]
-    return [prediction for _, prediction in sorted(everyones, key=lambda pair: pair[0])]
+    return [prediction for _, prediction in sorted([*everyones, *known.items()], key=lambda pair: pair[0])]
 
 
 def evaluate(
@@ -82,6 +89,7 @@ def evaluate(
     shortening: Shortening | None = None,
     nms: float = -1,
     truth: Sequence[Query] | None = None,
+    known: Mapping[int, Prediction] | None = None,
     progress: Progress | None = None,
     team: Team = ALONE,
 ) -> Evaluation:
@@ -92,6 +100,7 @@ def evaluate(
         nms: threshold of temporal NMS; -1 for none.
         truth: the split's queries with their windows, in the same order; default: the split's own. Without windows
             there are no metrics.
+        known: predictions made otherwise, as for ``predict_split``.
     """
     ordered = predict_split(
         model,
@@ -100,6 +109,7 @@ def evaluate(
         device=device,
         decoding=decoding,
         shortening=shortening,
+        known=known,
         progress=progress,
         team=team,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,19 +24,33 @@ from mesm_core.config.load import DATA_ROOT, Layer, resolve
 from mesm_core.config.schema import Config
 from mesm_core.data.collate import Item, collate
 from mesm_core.data.features import prepare_frames, with_endpoints
-from mesm_core.data.shortening import Shortening
 from mesm_core.errors import DataError, TextError, listing
 from mesm_core.inference.changes import changed_config
 from mesm_core.inference.decode import decode
+from mesm_core.inference.windows import (
+    AUTO,
+    Lengths,
+    Piece,
+    Window,
+    bounded,
+    check_window,
+    cut_video,
+    join_predictions,
+    shortest,
+    training_lengths,
+    window_warnings,
+)
 from mesm_core.inputs import has_surrogates, printable
 from mesm_core.metrics.nms import NO_NMS, PEOPLE_NMS, check_nms, temporal_nms
 from mesm_core.model.mesm import Mesm
 from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.text.encoder import TextEncoder
 from mesm_core.training.checkpoint import Checkpoint
-from mesm_core.types import Prediction, Query
+from mesm_core.types import Prediction, Query, TextFeatures
 
 MOST_WORDS = 500
+MOST_PAIRS = 64
+"""Of a query and a window that a batch holds, unless the queries of one video are more: this bounds the memory."""
 Features = np.ndarray | Sequence[np.ndarray]
 """A video's frames (L, D), or one array of frames a feature file, in the order they are joined."""
 
@@ -57,7 +71,8 @@ class Answer:
     ``moments``: by falling score; ``saliency`` (frames,) float32: a ranking score of each frame the model saw;
     ``seen``: seconds, from the video's start, that these frames cover; ``unknown_words``: words of the query that the
     text encoder has no vector for; ``all_words_unknown``: it has none for any of them, so the answer means nothing;
-    ``warnings``: what a person should know before trusting the answer, in words.
+    ``warnings``: what a person should know before trusting the answer, in words; ``window``: seconds of each window of
+    a video that was answered in overlapping windows, or None where it was seen at once.
     """
 
     query: str
@@ -67,6 +82,12 @@ class Answer:
     unknown_words: tuple[str, ...] = ()
     all_words_unknown: bool = False
     warnings: tuple[str, ...] = ()
+    window: float | None = None
+
+    def prediction(self, qid: int | str | None, vid: str) -> Prediction:
+        """Return the answer as a line of a submission file."""
+        rows = np.array([[m.start, m.end, m.score] for m in self.moments]).reshape(-1, 3)
+        return Prediction(qid, self.query, vid, rows, self.saliency)
 
     def suppressed(self, nms: float) -> Answer:
         """Return the answer without moments that overlap a better one by more than ``nms``; -1 keeps all.
@@ -96,7 +117,7 @@ class Asked:
     @property
     def frames(self) -> int:
         """How many frames the video has; those of the shortest file where there are several."""
-        return min(len(part) for part in _parts(self.features))
+        return shortest(_parts(self.features))
 
 
 class MomentRetriever:
@@ -104,6 +125,7 @@ class MomentRetriever:
 
     Args:
         config: the run's settings; model: trained, in evaluation mode; text: its text encoder; device: where to run.
+        lengths: of the training videos; default: as for a checkpoint that does not say them.
 
     >>> from mesm_core.config.load import load_config
     >>> from mesm_core.build import build_model
@@ -120,11 +142,14 @@ class MomentRetriever:
     (3, (20,), True)
     """
 
-    def __init__(self, *, config: Config, model: Mesm, text: TextEncoder, device: torch.device) -> None:
+    def __init__(
+        self, *, config: Config, model: Mesm, text: TextEncoder, device: torch.device, lengths: Lengths | None = None
+    ) -> None:
         self.config = config
         self.model = model.to(device).eval()
         self.text = text
         self.device = device
+        self.lengths = lengths or training_lengths({}, config)
 
     @classmethod
     def load(
@@ -169,13 +194,15 @@ class MomentRetriever:
         Raises:
             TextError: the text encoder's files are missing or do not fit.
         """
-        config = config or resolve([Layer("checkpoint", checkpoint.config)])
+        trained = resolve([Layer("checkpoint", checkpoint.config)])
+        config = config or trained
         where = build_device(device)
         if checkpoint.text:
             encoder = build_text_from_state(config, checkpoint.text, device=where, path=text)
         else:
             encoder = build_text(config, paths or data_paths(config, DATA_ROOT), device=where)
-        return cls(config=config, model=build_trained(config, checkpoint.model, encoder), text=encoder, device=where)
+        model, lengths = build_trained(config, checkpoint.model, encoder), training_lengths(checkpoint.facts, trained)
+        return cls(config=config, model=model, text=encoder, device=where, lengths=lengths)
 
     def locate(
         self,
@@ -185,6 +212,7 @@ class MomentRetriever:
         duration: float,
         independent: bool = False,
         nms: float = PEOPLE_NMS,
+        window: Window = AUTO,
     ) -> list[Answer]:
         """Return one answer a query, in order; the video is encoded once for all of them.
 
@@ -193,57 +221,95 @@ class MomentRetriever:
             queries: sentences; together they form one group unless ``independent``.
             duration: the video's length in seconds; no moment ends after it.
             nms: moments that overlap a better one by more are left out; -1 keeps one moment a slot of the model.
+            window: ``auto`` answers about a video longer than all of training's in overlapping windows of these
+                videos' median length, so that no frames are averaged or left out; seconds give the length and cut
+                shorter videos, too; ``off`` shortens the video to ``dataset.max_frames`` frames, as in training. Of
+                windows the best 100 moments are kept, and of two that overlap by more than 0.7 the better one; their
+                scores are shares of those in the likeliest window (``windows.relevance``).
 
         Raises:
             TextError: a query is empty or as long as a book, or there is none;
             FeatureError: the features do not fit the model;
-            DataError: the duration is not positive; ConfigError: ``nms`` is neither in (0, 1] nor -1.
+            DataError: the duration is not positive;
+            ConfigError: ``nms`` is neither in (0, 1] nor -1, or ``window`` is no window.
         """
         if independent:
-            return [self.locate(features, [query], duration=duration, nms=nms)[0] for query in queries]
-        (answers,) = self.locate_many([Asked(features, queries, duration)], nms=nms)
+            alone = [Asked(features, [query], duration) for query in queries]
+            return [answers[0] for answers in self.locate_many(alone, nms=nms, window=window)]
+        (answers,) = self.locate_many([Asked(features, queries, duration)], nms=nms, window=window)
         return answers
 
-    def locate_many(self, asked: Sequence[Asked], *, nms: float = PEOPLE_NMS) -> list[list[Answer]]:
+    def locate_many(
+        self, asked: Sequence[Asked], *, nms: float = PEOPLE_NMS, window: Window = AUTO
+    ) -> list[list[Answer]]:
         """Return the answers about many videos, a list a video, in order; batched as in evaluation.
 
         Args:
-            nms: as for ``locate``.
+            nms, window: as for ``locate``.
 
         Raises:
             The same as ``locate``.
         """
         check_nms(nms)
-        size = self.config.eval.batch_size
-        found: list[list[Answer]] = []
-        for first in range(0, len(asked), size):
-            found += self._locate_batch(asked[first : first + size])
-        return [[answer.suppressed(nms) for answer in answers] for answers in found]
+        window = check_window(window)
+        for video in asked:
+            _refuse_what_cannot_be_asked(video)
+        self.text.prepare(query for video in asked for query in video.queries)
+        texts = {query: self.text.features(query) for video in asked for query in video.queries}
+        cuts = [self._cut(video, window) for video in asked]
+        pieces = [(video, piece) for video, cut in zip(asked, cuts, strict=True) for piece in cut]
+        found: list[list[Prediction]] = []
+        for part in bounded(
+            [len(video.queries) for video, _ in pieces], most=self.config.eval.batch_size, total=MOST_PAIRS
+        ):
+            found += self._predict(pieces[part], texts)
+        answers = iter(found)
+        return [
+            [
+                self._answer(join_predictions(parts, cut), video, cut, window).suppressed(nms)
+                for parts in zip(*[next(answers) for _ in cut], strict=True)
+            ]
+            for video, cut in zip(asked, cuts, strict=True)
+        ]
 
-    def _locate_batch(self, asked: Sequence[Asked]) -> list[list[Answer]]:
+    def _cut(self, video: Asked, window: Window) -> list[Piece]:
+        return cut_video(
+            _parts(video.features),
+            window=window,
+            duration=video.duration,
+            lengths=self.lengths,
+            max_frames=self.config.dataset.max_frames,
+        )
+
+    def _predict(
+        self, pieces: Sequence[tuple[Asked, Piece]], texts: Mapping[str, TextFeatures]
+    ) -> list[list[Prediction]]:
+        """Return the predictions about each piece of a video, one a query, in seconds of the video."""
         videos: dict[str, np.ndarray] = {}
         groups: list[list[Item]] = []
         seen: list[float] = []
+        starts: list[float] = []
         shortening = build_shortening(self.config)
-        for number, video in enumerate(asked):
-            _refuse_what_cannot_be_asked(video)
-            videos[str(number)] = self._prepare(video.features)
-            seen += [shortening.seen(video.frames, video.duration)] * len(video.queries)
-            self.text.prepare(video.queries)
-            groups.append(
-                [Item(Query(None, str(number), q, video.duration), self.text.features(q)) for q in video.queries]
-            )
+        for number, (video, piece) in enumerate(pieces):
+            videos[str(number)] = self._prepare(piece)
+            seen += [shortening.seen(piece.stop - piece.first, piece.seconds)] * len(video.queries)
+            starts += [piece.start] * len(video.queries)
+            groups.append([Item(Query(None, str(number), q, video.duration), texts[q]) for q in video.queries])
         with torch.inference_mode():
             batch = collate(groups, videos, framing=build_framing(self.config), rng=None).to(self.device)
             decoding = build_decoding(self.config, whole=True)
-            predictions = iter(decode(self.model(batch.inputs), batch, decoding, seen=seen))
-        return [[self._answer(next(predictions), video, shortening) for _ in video.queries] for video in asked]
+            found = iter(decode(self.model(batch.inputs), batch, decoding, seen=seen, starts=starts))
+        return [[next(found) for _ in video.queries] for video, _ in pieces]
 
-    def _answer(self, prediction: Prediction, video: Asked, shortening: Shortening) -> Answer:
+    def _answer(self, prediction: Prediction, video: Asked, cut: Sequence[Piece], window: Window) -> Answer:
         known = self.text.known_words(prediction.query)
         unknown = tuple(word for word, is_known in known.items() if not is_known)
         lost = bool(known) and len(unknown) == len(known)
-        warnings = shortening.warnings(video.frames, video.duration)
+        shortening = build_shortening(self.config)
+        if len(cut) > 1:
+            warnings = window_warnings(cut, window, max_frames=self.config.dataset.max_frames)
+        else:
+            warnings = shortening.warnings(video.frames, video.duration)
         if lost:
             warnings += (
                 f"the model knows no word of the query '{prediction.query}' ({listing(unknown)}), "
@@ -253,19 +319,21 @@ class MomentRetriever:
             query=prediction.query,
             moments=tuple(Moment(*row) for row in prediction.windows.tolist()),
             saliency=prediction.saliency,
-            seen=shortening.seen(video.frames, video.duration),
+            seen=video.duration if len(cut) > 1 else shortening.seen(video.frames, video.duration),
             unknown_words=unknown,
             all_words_unknown=lost,
             warnings=warnings,
+            window=cut[0].seconds if len(cut) > 1 else None,
         )
 
-    def _prepare(self, features: Features) -> np.ndarray:
+    def _prepare(self, piece: Piece) -> np.ndarray:
         frames = prepare_frames(
-            _parts(features),
+            piece.parts,
             dim=self.config.model.video_dim,
             max_frames=self.config.dataset.max_frames,
             shorten=self.config.dataset.shorten,
             where="The video's features",
+            first=piece.first,
         )
         return with_endpoints(frames.astype(self.config.data.keep_as))
 

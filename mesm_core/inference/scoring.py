@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,13 @@ from mesm_core.errors import DataError, listing
 from mesm_core.files import together, write_atomically
 from mesm_core.inference.changes import changed_config
 from mesm_core.inference.evaluate import Evaluation, Progress, evaluate, write_predictions
-from mesm_core.inference.predictor import MomentRetriever
+from mesm_core.inference.predictor import Asked, MomentRetriever
+from mesm_core.inference.windows import OFF, Window, check_window, window_frames
+from mesm_core.metrics.nms import NO_NMS
 from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
 from mesm_core.places import is_stream
 from mesm_core.training.checkpoint import Checkpoint
-from mesm_core.types import Query
+from mesm_core.types import Prediction, Query
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Job:
     """A checkpoint and the split it is to be scored on.
 
     ``warnings``: flags of a published checkpoint that are not carried out, how its data differs from that of training,
-    and which videos are too long for the model; ``inputs``: the files it was read from.
+    and which videos are too long for the model; ``inputs``: the files it was read from; ``window``: how long videos are
+    seen, as for ``MomentRetriever.locate``.
     """
 
     retriever: MomentRetriever
@@ -51,6 +54,25 @@ class Job:
     truth: tuple[Query, ...] | None = None
     warnings: tuple[str, ...] = ()
     inputs: tuple[Path, ...] = ()
+    window: Window = OFF
+
+    @property
+    def windowed(self) -> list[int]:
+        """Indices of the queries about videos that are seen in windows."""
+        if self.window == OFF:
+            return []
+        stored_length, max_frames = self.dataset.features.stored_length, self.retriever.config.dataset.max_frames
+        return [
+            index
+            for index, query in enumerate(self.dataset.queries)
+            if window_frames(
+                self.window,
+                frames=stored_length(query.vid),
+                duration=query.duration,
+                lengths=self.retriever.lengths,
+                max_frames=max_frames,
+            )
+        ]
 
 
 def load_for_scoring(
@@ -66,6 +88,7 @@ def load_for_scoring(
     device: str = "auto",
     skip_missing: bool = False,
     truth: Path | None = None,
+    window: Window = OFF,
 ) -> Job:
     """Return a checkpoint's model and a split's data; ``split`` defaults to the first validation split.
 
@@ -73,6 +96,7 @@ def load_for_scoring(
         root: data folder; annotations, features: given paths, over the data folder's.
         config_file, overrides: settings to change, as for ``changed_config``.
         truth: ground truth of a split whose own file has none; default: the dataset's, where it is there.
+        window: how long videos are seen; the published protocol sees each at once.
 
     Raises:
         MesmError: a file is missing or does not fit.
@@ -88,19 +112,19 @@ def load_for_scoring(
     if published is not None and (truth is not None or (paths.annotations / published).is_file()):
         known = match_truth(built.dataset.queries, paths.annotations / published)
     differing = differences(checkpoint.facts, data_facts(built.dataset)) if checkpoint.facts else []
-    warnings = (*checkpoint.warnings, *differing, *_shortened(built.dataset, build_shortening(config)))
     inputs = [*checkpoint_files(path), *data_files(config, paths, [chosen])]
     inputs += [] if published is None else [paths.annotations / published]
-    return Job(
+    job = Job(
         retriever,
         built.dataset,
         chosen,
         checkpoint.epoch,
         built.missing,
         known,
-        warnings=warnings,
         inputs=tuple(inputs),
+        window=check_window(window),
     )
+    return replace(job, warnings=(*checkpoint.warnings, *differing, *_shortened(job, build_shortening(config))))
 
 
 def match_truth(queries: Sequence[Query], path: Path) -> tuple[Query, ...]:
@@ -141,9 +165,11 @@ def checkpoint_paths(
     )
 
 
-def _shortened(dataset: MomentDataset, shortening: Shortening) -> list[str]:
-    videos = {query.vid: query.duration for query in dataset.queries}
-    return shortening.warnings_of_all([(dataset.features.stored_length(v), seconds) for v, seconds in videos.items()])
+def _shortened(job: Job, shortening: Shortening) -> list[str]:
+    queries, windowed = job.dataset.queries, set(job.windowed)
+    videos = {query.vid: query.duration for index, query in enumerate(queries) if index not in windowed}
+    stored_length = job.dataset.features.stored_length
+    return shortening.warnings_of_all([(stored_length(vid), seconds) for vid, seconds in videos.items()])
 
 
 def score_checkpoint(job: Job, *, nms: float = -1, progress: Progress | None = None) -> Evaluation:
@@ -156,8 +182,29 @@ def score_checkpoint(job: Job, *, nms: float = -1, progress: Progress | None = N
         progress=progress,
         nms=nms,
         truth=job.truth,
+        known=_answers_in_windows(job, progress),
         **evaluation_settings(job.retriever.config),
     )
+
+
+def _answers_in_windows(job: Job, progress: Progress | None) -> dict[int, Prediction]:
+    """Return the predictions about videos that are seen in windows, by the index of the query."""
+    windowed, queries = set(job.windowed), job.dataset.queries
+    asked_together: dict[tuple[int, str, float], list[int]] = {}
+    groups = [group for batch in job.dataset.eval_plan(batch_size=1) for group in batch] if windowed else []
+    for number, group in enumerate(groups):
+        for index in group:
+            if index in windowed:
+                asked_together.setdefault((number, queries[index].vid, queries[index].duration), []).append(index)
+    found: dict[int, Prediction] = {}
+    for (_, vid, duration), indices in asked_together.items():
+        asked = Asked(job.dataset.features.raw(vid), [queries[index].sentence for index in indices], duration)
+        (answers,) = job.retriever.locate_many([asked], nms=NO_NMS, window=job.window)
+        for index, answer in zip(indices, answers, strict=True):
+            found[index] = answer.prediction(queries[index].qid, vid)
+        if progress is not None:
+            progress(len(indices))
+    return found
 
 
 def write_evaluation(
@@ -176,6 +223,8 @@ def write_evaluation(
         "dataset": job.retriever.config.dataset.name,
         "split": job.split,
         "queries": len(job.dataset),
+        "window": job.window,
+        "queries_in_windows": len(job.windowed),
         "predictions": str(path),
         **(evaluation.metrics or {}),
     }

@@ -40,10 +40,15 @@ def temporal_nms(
     if threshold < 0:
         return windows
     windows = windows[np.argsort(-windows[:, 2], kind="stable")][:max_before]
-    kept: list[np.ndarray] = []
+    kept = np.empty_like(windows)
+    number = 0
     for window in windows:
-        inner = np.array([min(window[1], k[1]) - max(window[0], k[0]) for k in kept])
-        hull = np.array([max(window[1], k[1]) - min(window[0], k[0]) for k in kept])
+        starts, ends = kept[:number, 0], kept[:number, 1]
+        inner = np.minimum(window[1], ends) - np.maximum(window[0], starts)
+        hull = np.maximum(window[1], ends) - np.minimum(window[0], starts)
         if not (np.maximum(inner, 0) > threshold * hull).any():
-            kept.append(window)
-    return np.array(kept[:max_after]).reshape(-1, 3)
+            kept[number] = window
+            number += 1
+            if number == max_after:
+                break
+    return kept[:number][:max_after]

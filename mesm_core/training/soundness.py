@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,9 @@ def _check_facts(facts: Mapping[str, Any], path: Path) -> None:
     for name in ("rate", "unknown"):
         if not _is_real(facts.get(name)):
             raise _odd(path, f"facts.{name}", facts.get(name))
+    for name in ("longest", "median"):  # checkpoints of earlier versions have neither
+        if name in facts and not _is_length(facts[name]):
+            raise _odd(path, f"facts.{name}", facts[name])
 
 
 def _is_share(share: object) -> bool:
@@ -140,6 +144,10 @@ def _is_count(value: object) -> bool:
 
 def _is_real(value: object) -> bool:
     return isinstance(value, float) or _is_count(value)
+
+
+def _is_length(value: object) -> bool:
+    return isinstance(value, float) and 0 < value < math.inf
 
 
 _FACTS = {"files": _is_name, "widths": _is_count, "norms": _is_real}

@@ -69,7 +69,7 @@ def retriever_with(trained: Trained, *changes: str) -> MomentRetriever:
 def test_answers_end_at_the_videos_end_not_at_max_time(trained: Trained) -> None:
     retriever = always(MomentRetriever.load(trained.best, device="cpu"), (0.9, 0.2), (0.5, 1.4))
     assert retriever.config.eval.max_time == 1000
-    (answer,) = retriever.locate(np.ones((30, 12), np.float32), ["He cuts."], duration=3600.0)
+    (answer,) = retriever.locate(np.ones((30, 12), np.float32), ["He cuts."], duration=3600.0, window="off")
     assert [m.start for m in answer.moments] == pytest.approx([2880, 0], abs=1e-2)
     assert [m.end for m in answer.moments] == pytest.approx([3600, 3600], abs=1e-2)
 
@@ -95,14 +95,14 @@ def test_first_frames_are_not_stretched_over_the_video(trained: Trained) -> None
     retriever = retriever_with(trained, "dataset.shorten=first", "dataset.clip_len=2", "dataset.span_unit=frames")
     retriever = always(retriever, (0.75, 0.5))
     cut, whole = np.ones((300, 12), np.float32), np.ones((40, 12), np.float32)
-    (answer,) = retriever.locate(cut, ["He cuts."], duration=600.0)
+    (answer,) = retriever.locate(cut, ["He cuts."], duration=600.0, window="off")
     assert (answer.moments[0].start, answer.moments[0].end, answer.seen) == (40, 80, 80)
     assert len(answer.saliency) == 40
     assert "only the first 80.0 of 600.0 seconds are seen" in answer.warnings[0]
     (answer,) = retriever.locate(whole, ["He cuts."], duration=79.0)
     assert (answer.moments[0].end, answer.seen, answer.warnings) == (79, 79, ())
     spread = always(retriever_with(trained, "dataset.shorten=first"), (0.5, 1.0))
-    (answer,) = spread.locate(cut, ["He cuts."], duration=600.0)
+    (answer,) = spread.locate(cut, ["He cuts."], duration=600.0, window="off")
     assert answer.moments[0].end == pytest.approx(80)  # 40 of 300 frames
 
 
@@ -130,13 +130,13 @@ def test_evaluation_scales_by_what_is_seen(trained: Trained) -> None:
 
 def test_coarse_frames_are_told(trained: Trained) -> None:
     retriever = MomentRetriever.load(trained.best, device="cpu")
-    (answer,) = retriever.locate(np.ones((200, 12), np.float32), ["The man cuts a pan."], duration=3600.0)
+    (answer,) = retriever.locate(np.ones((200, 12), np.float32), ["The man cuts a pan."], duration=3600.0, window="off")
     assert len(answer.warnings) == 1
     assert "its 200 frames are averaged into 40" in answer.warnings[0]
     assert "each stands for 90.0 seconds" in answer.warnings[0]
     (answer,) = retriever.locate(np.ones((200, 12), np.float32), ["The man cuts a pan."], duration=159.0)
     assert answer.warnings == ()  # 4 seconds a frame at most
-    (answer,) = retriever.locate(np.ones((40, 12), np.float32), ["The man cuts a pan."], duration=3600.0)
+    (answer,) = retriever.locate(np.ones((40, 12), np.float32), ["The man cuts a pan."], duration=3600.0, window="off")
     assert answer.warnings == ()  # nothing was averaged
 
 

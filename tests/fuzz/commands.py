@@ -147,7 +147,8 @@ COMMANDS: tuple[Command, ...] = (
         weight=3,
     ),
     Command(
-        f"predict best.pt --features {FEATURES} --video test-000 --duration 60 'The man cuts a pan.' kettle --json",
+        f"predict best.pt --features {FEATURES} --video test-000 --duration 60 --window 20 'The man cuts a pan.' "
+        "kettle --json",
         f"best.pt {FEATURES}",
         weight=6,
     ),

@@ -43,7 +43,7 @@ EXTRA = (
     ["--video", ""], ["--key", ""], ["--key", "\udcff"], ["--name-regex", "("], ["--name-regex", ""],
     ["--name-regex", "(a+)+$"], ["--format", "pdf"], ["--plot", "p.xyz"], ["--report", "nowhere/r.html"],
     ["--queries", "nowhere"], ["--per-query", "nowhere/x"], ["--html", "/dev/full"], ["--output", "/dev/full"],
-    ["--compression", "zip"], ["--dtype", "int8"],
+    ["--window", "nan"], ["--window", "0.1"], ["--window", "off"], ["--compression", "zip"], ["--dtype", "int8"],
 )  # fmt: skip
 PLAIN_SETTINGS = ("3", "0.25", "clip", "glove-pkl", "nltk", "lexicon", "caf\udce9", "x", "val", '["val", "test"]')
 NO_SETTINGS = (
