@@ -29,7 +29,7 @@ def list_(data_dir: options.DataDir = None, json_: options.Json = False, debug: 
     root = options.data_root(data_dir)
     rows = []
     for entry in weights.table().values():
-        found = next((path for path in weights.places(entry, root=root) if path.is_file()), None)
+        found = next((path for path in weights.places(entry, root=root) if weights.is_there(path)), None)
         rows.append((entry, None if found is None else str(found)))
     if json_:
         render.data([entry.as_json() | {"path": path} for entry, path in rows])
@@ -119,7 +119,7 @@ def verify(
     checked = []
     with render.progress("Checking", None) as advance:
         for entry in entries:
-            here = [path for path in weights.places(entry, root=root) if path.is_file()]
+            here = [path for path in weights.places(entry, root=root) if weights.is_there(path)]
             for path in here or (weights.places(entry)[-1:] if names else []):
                 checked.append((entry, path, weights.state_of(entry, path)))
                 advance(1, entry.name)

@@ -228,13 +228,14 @@ def _from_hub(entry: Weights, parts: Path, progress: Progress | None) -> Path:
     """Let huggingface_hub fetch a file; it resumes within the call and checks the size."""
     try:
         import huggingface_hub as hub
+        from huggingface_hub import constants
     except ImportError as error:
         raise FeatureError(
             f"'{entry.name}' lies on Hugging Face, and fetching from there needs the package huggingface_hub.",
             hint=f"pip install 'mesm[hub]'. {by_hand(entry)}",
         ) from error
     logging.getLogger(hub.__name__).setLevel(logging.ERROR)  # it would print that it tries again
-    hub.constants.HF_HUB_DISABLE_TELEMETRY = True  # it would ask the server for more than the file
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # it would ask the server for more than the file
     assert entry.huggingface is not None
     assert entry.path is not None
     target, endpoint = weights_folder() / entry.file, os.environ.get("HF_ENDPOINT") or None

@@ -92,6 +92,11 @@ def table() -> dict[str, Weights]:
     return _read_table(TABLE) | ({} if not own else _read_table(Path(own)))
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a path is a file's; not where it is longer than the system takes."""
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises there)
+
+
 def known_weights(name: str) -> Weights:
     """Return a line of the table.
 
@@ -147,7 +152,7 @@ def find_weights(name: str, *, root: Path | None = None) -> Path | None:
     first = known_weights(name)
     others = [entry for entry in table().values() if entry.instead_of == name]
     every = (path for entry in (first, *others) for path in places(entry, root=root))
-    return next((path for path in every if path.is_file()), None)
+    return next((path for path in every if is_there(path)), None)
 
 
 def require_weights(name: str, *, root: Path | None = None) -> Path:
@@ -186,7 +191,7 @@ def state_of(entry: Weights, path: Path, *, progress: Progress | None = None) ->
     Raises:
         FeatureError: the file cannot be read.
     """
-    if not path.is_file():
+    if not is_there(path):
         return "missing"
     wanted = entry.sha256 or _noted(path)
     if wanted is not None and file_hash(path, progress=progress) != wanted:
@@ -202,7 +207,7 @@ def take_file(entry: Weights, source: Path, *, overwrite: bool = False, progress
             another file is there and ``overwrite`` is off.
     """
     target = weights_folder() / entry.file
-    if not source.is_file():
+    if not is_there(source):
         raise FeatureError(f"No file of weights at {source}.")
     if target.exists() and target.samefile(source):
         check_hash(entry, file_hash(source, progress=progress), source)
@@ -271,7 +276,7 @@ def _note_path(path: Path) -> Path:
 
 def _noted(path: Path) -> str | None:
     """Return the SHA-256 that was noted when the file was fetched, or None."""
-    if not _note_path(path).is_file():
+    if not is_there(_note_path(path)):
         return None
     digest = read_text(_note_path(path), error=FeatureError).partition(" ")[0].strip()
     return digest if _SHA256.fullmatch(digest) else None

@@ -6,10 +6,11 @@ members are never followed, and the names inside only name videos.
 
 from __future__ import annotations
 
-import gzip
+import os
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ LONGEST_HEADER = 2**20
 MOST_MEMBERS = 1_000_000
 MOST_FOLDERS = 50
 BLOCK = 2**20
+READ_BYTES = 2**16
+GZIP = b"\x1f\x8b"
 _HEADER = 512
 
 
@@ -174,28 +177,56 @@ def _members(path: Path) -> Iterator[_Found]:
             file.seek(0)
             if magic.startswith(b"PK"):
                 yield from _zip_members(file)
-            elif magic.startswith(b"\x1f\x8b"):
-                with gzip.GzipFile(fileobj=file) as plain:
-                    yield from _tar_members(_Forward(cast("IO[bytes]", plain), file, limited=True))
+            elif magic.startswith(GZIP):
+                yield from _tar_members(_Forward(_Gzip(file), file))
             elif magic.lstrip().startswith(b"<"):
                 raise BrokenArchiveError("it is a web page: the server sent that instead of the file")
             else:
-                yield from _tar_members(_Forward(file, file, limited=False))
+                yield from _tar_members(_Forward(None, file))
     except FeatureError:
         raise
     except Exception as error:  # the libraries' parsers of damaged files raise anything
         raise BrokenArchiveError(f"it is damaged, cut short, or no archive ({reason(error)})") from error
 
 
+class _Gzip:
+    """What a .gz holds, read once; unlike ``gzip`` it does not look through gigabytes of padding for more."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw, self._rest = raw, b""
+        self._inflate = zlib.decompressobj(wbits=31)
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes, and none at the end.
+
+        Raises:
+            EOFError, zlib.error: the file is cut short or damaged.
+        """
+        while True:
+            packed = self._rest or self._raw.read(READ_BYTES)
+            if self._inflate.eof:
+                if not packed.startswith(GZIP):
+                    return b""
+                self._inflate = zlib.decompressobj(wbits=31)
+            if not packed:
+                raise EOFError("it ends too early")
+            content = self._inflate.decompress(packed, size)
+            self._rest = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+            if content:
+                return content
+
+
 class _Forward:
     """A file that is read once from its start to its end, as ``tarfile`` needs it, with bounds on what it asks for.
 
     Args:
-        plain: the bytes of the .tar; raw: the file on the disk; limited: refuse a file that grows beyond measure.
+        packed: where the bytes come from if they are compressed; raw: the file on the disk.
     """
 
-    def __init__(self, plain: IO[bytes], raw: IO[bytes], *, limited: bool) -> None:
-        self._plain, self._raw, self._limited = plain, raw, limited
+    def __init__(self, packed: _Gzip | None, raw: IO[bytes]) -> None:
+        self._packed, self._raw = packed, raw
+        self._size = raw.seek(0, os.SEEK_END)
+        raw.seek(0)
         self._at = self._counted = 0
         self.header = b""
 
@@ -207,6 +238,8 @@ class _Forward:
         """Read on to a later place."""
         if offset < self._at:
             raise ValueError("it leads back to where it was read already")
+        if self._packed is None:
+            self._at = self._raw.seek(min(offset, self._size))
         while self._at < offset:
             if not self._read(min(offset - self._at, BLOCK)):
                 break
@@ -216,7 +249,9 @@ class _Forward:
         """Return bytes of a member's header."""
         if not 0 <= size <= LONGEST_HEADER:
             raise ValueError(f"the header of a member claims {size:,} bytes")
-        content = self._read(size)
+        content = b""
+        while len(content) < size and (block := self._read(size - len(content))):
+            content += block
         if size == _HEADER:
             self.header = content
         return content
@@ -246,9 +281,9 @@ class _Forward:
         return self._counted - before
 
     def _read(self, size: int) -> bytes:
-        content = self._plain.read(size)
+        content = (self._packed or self._raw).read(size)
         self._at += len(content)
-        if self._limited and self._at > ALWAYS_ALLOWED and self._at > LARGEST_COMPRESSION * self._raw.tell():
+        if self._packed and self._at > ALWAYS_ALLOWED and self._at > LARGEST_COMPRESSION * self._raw.tell():
             raise BrokenArchiveError(f"it grows more than {LARGEST_COMPRESSION} times when it is decompressed")
         return content
 

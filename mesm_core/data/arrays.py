@@ -17,7 +17,7 @@ import numpy as np
 from mesm_core.data.archives import SEPARATOR, SUFFIXES, Archive, Member, is_archive, refuse_bomb
 from mesm_core.data.hdf5 import NUMBERS, check_size
 from mesm_core.errors import FeatureError, listing
-from mesm_core.inputs import has_surrogates, read_text, reason, split_lines
+from mesm_core.inputs import has_surrogates, read_text, reading, reason, split_lines
 
 DEFAULT_KEY = "features"
 TRIES = 5
@@ -38,7 +38,7 @@ def find_sources(pattern: str | Path) -> list[Source]:
     """
     path = Path(pattern)
     outside, separator, inside = str(pattern).rpartition(SEPARATOR)
-    if separator and not path.exists():
+    if not _exists(path) and separator:
         return [_inside(source, inside) for source in find_sources(outside)]
     matches: list[Source]
     if path.is_dir():
@@ -61,10 +61,15 @@ def find_sources(pattern: str | Path) -> list[Source]:
 def _source(text: str) -> Source:
     """Return what a path, or ``ARCHIVE::folder``, stands for."""
     outside, separator, inside = text.rpartition(SEPARATOR)
-    if separator and not Path(text).exists():
+    if separator and not _exists(Path(text)):
         return _inside(_source(outside), inside)
     path = Path(text)
     return Archive(path) if is_archive(path) else path
+
+
+def _exists(path: Path) -> bool:
+    with reading(path, FeatureError):  # a name may be longer than the system takes
+        return path.exists()
 
 
 def _inside(source: Source, folder: str) -> Archive:

@@ -73,7 +73,7 @@ def test_a_good_pull(hub: Hub, tmp_path: Path, name: str) -> None:
 @BOTH
 def test_a_transfer_that_breaks_goes_on_where_it_stopped(hub: Hub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "by-hub":  # it keeps whole chunks only
-        monkeypatch.setattr(pytest.importorskip("huggingface_hub").constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
+        monkeypatch.setattr(pytest.importorskip("huggingface_hub.constants"), "DOWNLOAD_CHUNK_SIZE", 10_000)
     hub.breaks = [100_000]
     assert pull(name).read_bytes() == CONTENT
     assert any(line.startswith("GET") and line.endswith("bytes=100000-") for line in hub.asked)

@@ -107,6 +107,7 @@ def test_where_weights_are_looked_for(own: Path) -> None:
     assert str(cache / "loose.bin") in told
     with pytest.raises(FeatureError, match="Did you mean 'known'"):
         weights.find_weights("knwon")
+    assert weights.find_weights("known", root=Path("x" * 300)) == cache / "known.bin"
 
 
 def test_a_local_file(own: Path) -> None:

@@ -145,6 +145,8 @@ def test_which_files_are_meant(tmp_path: Path) -> None:
     with pytest.raises(FeatureError, match="is no archive"):
         (tmp_path / "a.npy").touch()
         find_sources(f"{tmp_path}/a.npy::x")
+    with pytest.raises(FeatureError, match="File name too long"):
+        find_sources(f"{'x' * 300}.zip::x")
     with pytest.raises(FeatureError, match="cannot be a folder"):
         find_sources(f"{path}::../x")
     with pytest.raises(FeatureError, match=r"has no \.npy or \.npz files in it"):
@@ -282,7 +284,17 @@ def test_a_changed_byte_is_found_by_the_check_sum(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-9] ^= 1  # in the padding; the check sum and the length are the last 8 bytes
     path.write_bytes(content)
-    assert "CRC" in convert(path, tmp_path / "out.hdf5").bad[0][1]
+    assert "incorrect data check" in convert(path, tmp_path / "out.hdf5").bad[0][1]
+
+
+def test_padding_and_several_streams_in_a_gzip_file(tmp_path: Path) -> None:
+    path = pack(tmp_path / "f.tar", published())
+    content = path.read_bytes()
+    packed = tmp_path / "f.tar.gz"
+    packed.write_bytes(gzip.compress(content[:5000]) + gzip.compress(content[5000:]))
+    with packed.open("ab") as file:  # as tapes and some downloads leave it; nobody looks through it
+        file.truncate(2**40)
+    assert convert(f"{packed}::clip_features", tmp_path / "out.hdf5").videos == 12
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def _archives(root: Path) -> None:
         for path in sorted((root / "npz").iterdir()):
             archive.writestr(zipfile.ZipInfo(f"npz/{path.name}"), path.read_bytes(), zipfile.ZIP_DEFLATED)
     (root / "weights").mkdir()
-    (root / "weights" / "ViT-B-32.pt").write_bytes(b"weights")
+    (root / "weights" / "SLOWFAST_8x8_R50.pyth").write_bytes(b"weights")
 
 
 def _run(root: Path, paths: Any) -> None:
