@@ -25,6 +25,7 @@ from mesm_cli.commands import (
     runs,
     score,
     train,
+    weights,
 )
 
 app = typer.Typer(
@@ -43,6 +44,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("probe")(probe.probe)
+app.add_typer(weights.app, name="weights")
 app.command("score")(score.score)
 app.command("bench")(bench.bench)
 app.add_typer(runs.app, name="runs")

@@ -188,7 +188,7 @@ def progress(description: str, total: int | None, *, unit: str = "") -> Iterator
 
 
 @contextmanager
-def bytes_progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def bytes_progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Show a progress bar in bytes, with MB/s, on stderr and yield ``advance(bytes)``."""
     columns = (
         TextColumn("{task.description}"),

@@ -223,6 +223,18 @@ def write_links(links: Mapping[Path, Path]) -> None:
                 folder.rmdir()
 
 
+@contextmanager
+def continued(path: Path, *, at: int) -> Iterator[IO[bytes]]:
+    """Yield a file that is written from byte ``at`` on; where that fails, it stays as far as it came.
+
+    For what takes long and is taken up again; the system's errors pass as they are.
+    """
+    with path.open("r+b" if at else "wb", buffering=0) as file:
+        file.seek(at)
+        file.truncate()
+        yield file
+
+
 def append_line(path: Path, line: str) -> None:
     """Add a line to a text file, whole or not at all.
 

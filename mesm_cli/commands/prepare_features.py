@@ -30,7 +30,11 @@ class Compression(StrEnum):
 
 Sources = Annotated[
     list[str],
-    typer.Argument(metavar="SOURCE... OUT", help="Folders, files, quoted patterns or .txt lists; last, the HDF5 file."),
+    typer.Argument(
+        metavar="SOURCE... OUT",
+        help="Folders, files, quoted patterns, .txt lists, or archives (.tar, .tar.gz, .zip; ARCHIVE::FOLDER takes one "
+        "folder of it); last, the HDF5 file.",
+    ),
 ]
 Concat = Annotated[
     bool, typer.Option("--concat", help="Join the sources' features of each video side by side, in this order.")
@@ -51,6 +55,12 @@ Key = Annotated[
 NameRegex = Annotated[
     str | None,
     typer.Option("--name-regex", help="Name videos by what it (its first group) finds in files.", show_default=False),
+]
+NameFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--name-format", help="Name videos so, with {} for what names them otherwise: '{}.avi'.", show_default=False
+    ),
 ]
 DtypeOption = Annotated[
     Dtype | None, typer.Option("--dtype", help="Convert to this dtype. Default: as stored.", show_default=False)
@@ -73,6 +83,7 @@ def npy2hdf5(
     max_skew: MaxSkew = 2,
     key: Key = None,
     name_regex: NameRegex = None,
+    name_format: NameFormat = None,
     dtype: DtypeOption = None,
     fps: Fps = None,
     compression: CompressionOption = None,
@@ -83,9 +94,13 @@ def npy2hdf5(
 ) -> None:
     """Join .npy or .npz features, one file a video, into one HDF5 file.
 
+    Archives are read as they come; nothing is unpacked to disk.
+
     Examples: mesm prepare npy2hdf5 features/ data/TACoS/c3d.hdf5
 
     mesm prepare npy2hdf5 --concat clip/ slowfast/ data/mine.hdf5
+
+    mesm prepare npy2hdf5 tacos.tar.gz::clip data/TACoS/clip_image.hdf5 --name-format '{}.avi'
     """
     from mesm_core.data import arrays, convert
 
@@ -94,12 +109,14 @@ def npy2hdf5(
     out = Path(sources[-1])
     found = [arrays.find_sources(source) for source in sources[:-1]]
     parts = found if concat else [[file for files in found for file in files]]
-    total = sum(file.stat().st_size for part in parts for file in part if file.is_file())
+    files = [source if isinstance(source, Path) else source.path for part in parts for source in part]
+    total = sum(file.stat().st_size for file in files if file.is_file())
     chosen = convert.Options(
         key=key,
         dtype=None if dtype is None else str(dtype),
         fps=fps,
         name_regex=name_regex,
+        name_format=name_format,
         max_skew=max_skew,
         compression=None if compression is None else str(compression),
     )

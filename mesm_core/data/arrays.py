@@ -8,65 +8,156 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, TypeVar
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
+from mesm_core.data.archives import SEPARATOR, SUFFIXES, Archive, Member, is_archive, refuse_bomb
 from mesm_core.data.hdf5 import NUMBERS, check_size
 from mesm_core.errors import FeatureError, listing
-from mesm_core.inputs import has_surrogates, read_text, reason, split_lines
+from mesm_core.inputs import has_surrogates, read_text, reading, reason, split_lines
 
-SUFFIXES = (".npy", ".npz")
 DEFAULT_KEY = "features"
 TRIES = 5
 REGEX_SECONDS = 10.0
 """Time for ``--name-regex`` on all names together; some expressions never end on some names."""
 Value = TypeVar("Value")
 KEPT_DTYPES = (np.dtype(np.float16), np.dtype(np.float32))
+Source = Path | Archive
 
 
-def find_sources(pattern: str | Path) -> list[Path]:
-    """Return the .npy and .npz files of a folder, a glob, a file, or a .txt list of paths, in order.
+def find_sources(pattern: str | Path) -> list[Source]:
+    """Return the .npy and .npz files of a folder, a glob, a file, or a .txt list of paths, in order, and archives.
+
+    ``ARCHIVE::folder`` is the folder of that name inside an archive.
 
     Raises:
-        FeatureError: nothing is found, or something else than .npy and .npz is.
+        FeatureError: nothing is found, or something else than .npy, .npz and archives is.
     """
     path = Path(pattern)
+    outside, separator, inside = str(pattern).rpartition(SEPARATOR)
+    if not _exists(path) and separator:
+        return [_inside(source, inside) for source in find_sources(outside)]
+    matches: list[Source]
     if path.is_dir():
-        matches = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
+        matches = [*sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)]
     elif path.is_file() and path.suffix == ".txt":
-        matches = [Path(line.strip()) for line in split_lines(read_text(path, error=FeatureError)) if line.strip()]
+        matches = [_source(line.strip()) for line in split_lines(read_text(path, error=FeatureError)) if line.strip()]
     elif path.is_file():
-        matches = [path]
+        matches = [_source(str(path))]
     else:
-        matches = sorted(Path(p) for p in glob.glob(str(pattern), recursive=True))  # noqa: PTH207 (absolute patterns)
+        matches = [_source(p) for p in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207 (absolute patterns)
     if not matches:
         kind = "The folder" if path.is_dir() else "The path or pattern"
         raise FeatureError(f"{kind} {pattern} has no .npy or .npz files.", hint="Check the path; quote patterns.")
-    wrong = [p for p in matches if p.suffix not in SUFFIXES]
+    wrong = [source for source in matches if isinstance(source, Path) and source.suffix not in SUFFIXES]
     if wrong:
-        raise FeatureError(f"Not .npy or .npz files: {listing(wrong)}.")
+        raise FeatureError(f"Not .npy or .npz files, nor archives (.tar, .tar.gz, .zip) of them: {listing(wrong)}.")
     return matches
 
 
-def by_name(paths: Sequence[Path], *, name_regex: str | None = None) -> dict[str, Path]:
-    """Return the files by video: their stems, or what the first group of ``name_regex`` finds in their names.
+def _source(text: str) -> Source:
+    """Return what a path, or ``ARCHIVE::folder``, stands for."""
+    outside, separator, inside = text.rpartition(SEPARATOR)
+    if separator and not _exists(Path(text)):
+        return _inside(_source(outside), inside)
+    path = Path(text)
+    return Archive(path) if is_archive(path) else path
+
+
+def _exists(path: Path) -> bool:
+    with reading(path, FeatureError):  # a name may be longer than the system takes
+        return path.exists()
+
+
+def _inside(source: Source, folder: str) -> Archive:
+    """Return a folder inside an archive as a source."""
+    folder = folder.strip("/")
+    if not isinstance(source, Archive):
+        raise FeatureError(f"{source} is no archive, so there is no '{folder}' in it.")
+    if folder in {"", "."} or ".." in PurePath(folder).parts:
+        raise FeatureError(f"'{folder}' cannot be a folder inside {source.path}.")
+    return replace(source, folder=folder)
+
+
+class VideoNames:
+    """What videos are called: the stems of their files, or what the first group of a regex finds in their names.
+
+    Args:
+        name_regex: the regex; name_format: a text in which ``{}`` stands for that, e.g. ``{}.avi``.
 
     Raises:
-        FeatureError: two files give the same name, the regex does not fit a name, is none, or takes too long.
+        FeatureError: the regex is none, or the format has no ``{}``.
     """
-    found = [path.stem for path in paths] if name_regex is None else _found_by_regex(paths, name_regex)
-    names: dict[str, Path] = {}
-    for name, path in zip(found, paths, strict=True):
-        other = names.setdefault(name, path)
-        if other is not path:
+
+    def __init__(self, name_regex: str | None = None, name_format: str | None = None) -> None:
+        self._regex, self._left = name_regex, REGEX_SECONDS
+        self._pattern = None if name_regex is None else _compiled(name_regex)
+        if name_format is not None and "{}" not in name_format:
             raise FeatureError(
-                f"{other} and {path} would both be written as '{name}'.",
-                hint="Rename one, convert them apart, or tell them apart with --name-regex.",
+                f"--name-format {name_format!r} has no {{}}, so all videos would have one name.",
+                hint="Write {} where the name of the file goes, e.g. '{}.avi'.",
             )
-    return names
+        self._format = name_format or "{}"
+
+    def of(self, path: PurePath) -> str:
+        """Return the name of the video whose features a file holds.
+
+        Raises:
+            FeatureError: the regex does not fit, or takes too long.
+        """
+        return self._format.replace("{}", path.stem if self._pattern is None else self._found(path, self._pattern))
+
+    def _found(self, path: PurePath, pattern: Any) -> str:
+        began = time.monotonic()
+        try:
+            match = pattern.search(path.name, timeout=max(self._left, 0.001))
+        except TimeoutError as error:
+            raise FeatureError(
+                f"--name-regex {self._regex!r} takes more than {REGEX_SECONDS:g} seconds (at {path.name}).",
+                hint="Repetitions inside repetitions, as in (a+)+, take forever: write it without them.",
+            ) from error
+        self._left -= time.monotonic() - began
+        name: str | None = None if match is None else match[1] if pattern.groups else match[0]
+        if not name:
+            raise FeatureError(f"--name-regex {self._regex!r} does not fit {path.name}.")
+        return name
+
+
+def by_name(paths: Sequence[Path], *, name_regex: str | None = None, name_format: str | None = None) -> dict[str, Path]:
+    """Return the files by video, named as ``VideoNames`` does.
+
+    Raises:
+        FeatureError: two files give the same name, or the regex does not fit a name, is none, or takes too long.
+    """
+    naming = VideoNames(name_regex, name_format)
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = naming.of(path)
+        other = found.setdefault(name, path)
+        if other is not path:
+            raise same_name(other, path, name)
+    return found
+
+
+def _compiled(name_regex: str) -> Any:
+    import regex  # unlike ``re`` it can be told to stop
+
+    try:
+        return regex.compile(name_regex)
+    except (regex.error, OverflowError, RecursionError, MemoryError, ValueError) as error:
+        raise FeatureError(f"--name-regex {name_regex!r} is not a regular expression: {reason(error)}.") from error
+
+
+def same_name(one: object, other: object, name: str) -> FeatureError:
+    """Return what to tell of two files whose videos would have one name."""
+    return FeatureError(
+        f"{one} and {other} would both be written as '{name}'.",
+        hint="Rename one, convert them apart, or tell them apart with --name-regex. Of an archive, ARCHIVE::FOLDER "
+        "takes one folder.",
+    )
 
 
 def wrong_name(name: str) -> str | None:
@@ -82,31 +173,7 @@ def wrong_name(name: str) -> str | None:
     return None
 
 
-def _found_by_regex(paths: Sequence[Path], name_regex: str) -> list[str]:
-    import regex  # unlike ``re`` it can be told to stop
-
-    try:
-        pattern = regex.compile(name_regex)
-    except (regex.error, OverflowError, RecursionError, MemoryError, ValueError) as error:
-        raise FeatureError(f"--name-regex {name_regex!r} is not a regular expression: {reason(error)}.") from error
-    found = []
-    ends = time.monotonic() + REGEX_SECONDS
-    for path in paths:
-        try:
-            match = pattern.search(path.name, timeout=max(ends - time.monotonic(), 0.001))
-        except TimeoutError as error:
-            raise FeatureError(
-                f"--name-regex {name_regex!r} takes more than {REGEX_SECONDS:g} seconds (at {path.name}).",
-                hint="Repetitions inside repetitions, as in (a+)+, take forever: write it without them.",
-            ) from error
-        name = None if match is None else match[1] if pattern.groups else match[0]
-        if not name:
-            raise FeatureError(f"--name-regex {name_regex!r} does not fit {path.name}.")
-        found.append(name)
-    return found
-
-
-def read_array(path: Path, *, key: str | None = None, dtype: str | None = None) -> np.ndarray:
+def read_array(path: Path | Member, *, key: str | None = None, dtype: str | None = None) -> np.ndarray:
     """Return a file's features (frames, dim), float16 or float32.
 
     Args:
@@ -186,16 +253,19 @@ def read_header(file: IO[bytes]) -> Header:
     return Header(shape, fortran, dtype, file.tell())
 
 
-def _load(path: Path, key: str | None) -> np.ndarray:
+def _load(path: Path | Member, key: str | None) -> np.ndarray:
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         if not zipped:
-            file.seek(0)
-            return _read_npy(file, os.fstat(file.fileno()).st_size)
-    with zipfile.ZipFile(path) as archive:
-        member = _choose({name.removesuffix(".npy"): name for name in archive.namelist()}, key)
-        with archive.open(member) as file:
-            return _read_npy(file, archive.getinfo(member).file_size)
+            return _read_npy(file, size)
+        with zipfile.ZipFile(file) as archive:
+            member = _choose({name.removesuffix(".npy"): name for name in archive.namelist()}, key)
+            info = archive.getinfo(member)
+            refuse_bomb(info.file_size, info.compress_size)
+            with archive.open(member) as array:
+                return _read_npy(array, info.file_size)
 
 
 def _read_npy(file: IO[bytes], size: int) -> np.ndarray:

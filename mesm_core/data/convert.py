@@ -1,14 +1,14 @@
-"""Folders of .npy and .npz to one HDF5 file, one dataset a video; and back."""
+"""Folders and archives of .npy and .npz to one HDF5 file, one dataset a video; and back."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import h5py
 import numpy as np
 
 from mesm_core.data import hdf5
-from mesm_core.data.arrays import by_name, read_array, wrong_name
+from mesm_core.data.archives import Archive, BrokenArchiveError, Member, entries
+from mesm_core.data.arrays import Source, VideoNames, by_name, read_array, same_name, wrong_name
 from mesm_core.data.attributes import describe
 from mesm_core.data.rawcopy import RawArray, allocate, copy_numbers, raw_array
 from mesm_core.data.workfile import WorkFile, about_size
@@ -28,6 +29,8 @@ from mesm_core.unfailing import UnfailingFile
 
 READERS = min(max(os.cpu_count() or 1, 2), 4)
 AHEAD = 2 * READERS
+HELD_BYTES = 256 * 2**20
+"""Of files from archives that wait to be written: above this no other is read."""
 FLUSH_BYTES = 2**30
 COMPLETE = "frames"
 SMALL_BYTES = 256 * 1024
@@ -39,14 +42,15 @@ class Options:
     """How files become datasets.
 
     ``key``: array of an .npz; ``dtype``: to convert to; ``fps``: frames a second, kept with the duration that
-    follows; ``name_regex``: names of videos in file names; ``max_skew``: frames by which sources may differ in
-    length; ``compression``: gzip or lzf.
+    follows; ``name_regex``: names of videos in file names; ``name_format``: what to make of these names, with ``{}``
+    in the place of each; ``max_skew``: frames by which sources may differ in length; ``compression``: gzip or lzf.
     """
 
     key: str | None = None
     dtype: str | None = None
     fps: float | None = None
     name_regex: str | None = None
+    name_format: str | None = None
     max_skew: int = DEFAULT_SKEW
     compression: str | None = None
 
@@ -65,10 +69,11 @@ class Conversion:
 
 
 Progress = Callable[[int], None]
+Files = tuple[Path, ...] | tuple[Member]
 
 
 def npy_to_hdf5(
-    parts: Sequence[Sequence[Path]],
+    parts: Sequence[Sequence[Source]],
     out: Path,
     *,
     options: Options = Options(),
@@ -83,27 +88,39 @@ def npy_to_hdf5(
     written there before a kill is not written again where ``resume`` is on.
 
     Args:
-        parts: .npy or .npz files of each source.
+        parts: .npy or .npz files of each source, or archives of them, which are read from start to end, once.
         progress: called with the bytes of each video done.
 
     Raises:
         FeatureError: no video is usable; OutputError: ``out`` or the rest of an earlier conversion is there, and
             neither ``overwrite`` nor ``resume`` is on.
     """
-    videos = _match([by_name(paths, name_regex=options.name_regex) for paths in parts])
-    needs = None if options.compression else about_size(videos.values(), options.dtype)
-    work = WorkFile(out, [path for paths in parts for path in paths], needs, overwrite=overwrite, resume=resume)
+    sources = [source for part in parts for source in part]
+    archives = [source for source in sources if isinstance(source, Archive)]
+    if archives and len(parts) > 1:
+        raise FeatureError(
+            f"{archives[0]} is an archive, and the files of several sources cannot be joined while they are streamed.",
+            hint="Leave out --concat and convert each source to a file of its own: a dataset takes several.",
+        )
+    names = VideoNames(options.name_regex, options.name_format)
+    files = [[source for source in part if isinstance(source, Path)] for part in parts]
+    videos = _match([by_name(part, name_regex=options.name_regex, name_format=options.name_format) for part in files])
+    needs = None if options.compression or archives else about_size(videos.values(), options.dtype)
+    inputs = [source.path if isinstance(source, Archive) else source for source in sources]
+    work = WorkFile(out, inputs, needs, overwrite=overwrite, resume=resume)
     report = Conversion(out)
     with work.written() as target, _open_for_append(target) as file:
         report.width = next((node.shape[1] for _, node in hdf5.datasets(file) if node.ndim == 2), None)
         usable = _with_usable_names(videos, report)
         left = [(name, paths) for name, paths in usable if not _complete(file, name)]
         report.skipped = len(usable) - len(left)
-        _write_all(file, target, left, report, options, progress)
+        streamed = _from_archives(archives, file, names, dict(videos), report)
+        _write_all(file, target, chain(left, streamed), report, options, progress)
     if not report.videos and not report.skipped:
         work.give_back()
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in report.bad[:10])
-        raise FeatureError(f"None of the {len(videos)} videos could be used:\n{reasons}")
+        which = "the videos" if archives else f"the {len(videos)} videos"
+        raise FeatureError(f"None of {which} could be used:\n{reasons}")
     work.take_place()
     return report
 
@@ -159,6 +176,45 @@ def _with_usable_names(
     return usable
 
 
+def _from_archives(
+    archives: Sequence[Archive],
+    file: h5py.File,
+    names: VideoNames,
+    taken: dict[str, Sequence[object]],
+    report: Conversion,
+) -> Iterator[tuple[str, tuple[Member]]]:
+    """Yield the videos of archives as they come; report those that are bad or there already.
+
+    Args:
+        taken: where each name came from, so far.
+
+    Raises:
+        FeatureError: two files give the same name, or an archive's folder is empty.
+    """
+    for archive in archives:
+        try:
+            for entry in entries(archive):
+                name = names.of(entry.name)
+                if name in taken:
+                    raise same_name(taken[name][0], entry.where, name)
+                taken[name] = [entry.where]
+                try:
+                    if wrong := entry.problem or wrong_name(name):
+                        raise FeatureError(wrong)
+                    if _complete(file, name):
+                        report.skipped += 1
+                        continue
+                    member = entry.load()
+                except FeatureError as error:
+                    report.bad.append((entry.where, error.message))
+                    if isinstance(error, BrokenArchiveError):
+                        break
+                    continue
+                yield name, (member,)
+        except BrokenArchiveError as error:
+            report.bad.append((printable(archive), error.message))
+
+
 def _match(parts: Sequence[Mapping[str, Path]]) -> dict[str, tuple[Path, ...]]:
     """Return every video's files, one of each part.
 
@@ -203,50 +259,64 @@ def _complete(file: h5py.File, name: str) -> bool:
 
 @dataclass
 class _Job:
-    """A video on its way: ``outcome`` returns its numbers, or copies those of ``raw`` to ``node``, made for them."""
+    """A video on its way: ``outcome`` returns its numbers, or copies those of ``raw`` to ``node``, made for them.
+
+    Of a video from an archive, ``held``: bytes that it keeps in memory; ``consumed``: bytes of the archive it took.
+    """
 
     name: str
-    paths: tuple[Path, ...]
+    paths: Files
     outcome: Callable[[], np.ndarray | None]
     raw: RawArray | None = None
     node: h5py.h5d.DatasetID | None = None
+    held: int = 0
+    consumed: int | None = None
 
 
 def _write_all(
     file: h5py.File,
     target: UnfailingFile,
-    videos: Sequence[tuple[str, tuple[Path, ...]]],
+    videos: Iterable[tuple[str, Files]],
     report: Conversion,
     options: Options,
     progress: Progress | None,
 ) -> None:
     """Write the videos; worker threads read and copy, this thread alone calls HDF5."""
-    remaining, unflushed = iter(videos), 0
+    remaining, unflushed, held = iter(videos), 0, 0
+    jobs: deque[_Job] = deque()
     with ThreadPoolExecutor(READERS) as pool:
-        jobs = deque(_start(pool, file, target.fileno(), video, report, options) for video in islice(remaining, AHEAD))
-        while jobs:
-            size = _finish(file, jobs.popleft(), report, options)
+        while True:
+            while len(jobs) < AHEAD and held < HELD_BYTES and (video := next(remaining, None)) is not None:
+                jobs.append(_start(pool, file, target.fileno(), video, report, options))
+                held += jobs[-1].held
+            if not jobs:
+                break
+            job = jobs.popleft()
+            size = _finish(file, job, report, options)
+            held -= job.held
             target.check()
-            jobs.extend(_start(pool, file, target.fileno(), video, report, options) for video in islice(remaining, 1))
             unflushed += size
             if unflushed >= FLUSH_BYTES:
                 file.flush()
                 unflushed = 0
             if progress is not None:
-                progress(size)
+                progress(size if job.consumed is None else job.consumed)
 
 
 def _start(
     pool: ThreadPoolExecutor,
     file: h5py.File,
     target: int,
-    video: tuple[str, tuple[Path, ...]],
+    video: tuple[str, Files],
     report: Conversion,
     options: Options,
 ) -> _Job:
     name, paths = video
-    plain = len(paths) == 1 and options.compression is None
-    raw = raw_array(paths[0]) if plain else None
+    first, plain = paths[0], len(paths) == 1 and options.compression is None
+    if isinstance(first, Member):
+        read = pool.submit(_read, paths, options).result
+        return _Job(name, paths, read, held=len(first.content), consumed=first.consumed)
+    raw = raw_array(first) if plain else None
     fits = raw is not None and report.width in (None, raw.shape[1])
     if raw is None or not fits or (options.dtype is not None and raw.dtype != options.dtype):
         return _Job(name, paths, pool.submit(_read, paths, options).result)
@@ -289,7 +359,7 @@ def _finish(file: h5py.File, job: _Job, report: Conversion, options: Options) ->
     return size
 
 
-def _read(paths: Sequence[Path], options: Options) -> np.ndarray:
+def _read(paths: Files, options: Options) -> np.ndarray:
     arrays = [read_array(path, key=options.key, dtype=options.dtype) for path in paths]
     if len(arrays) == 1:
         return arrays[0]

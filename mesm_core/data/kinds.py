@@ -6,7 +6,7 @@ from pathlib import Path
 
 import h5py
 
-from mesm_core.data.arrays import SUFFIXES
+from mesm_core.data.archives import SUFFIXES
 from mesm_core.errors import FeatureError
 
 VIDEO_SUFFIXES = frozenset(

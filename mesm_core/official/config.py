@@ -208,6 +208,9 @@ def _preset_and_encoder(flags: Mapping[str, Any], source: str) -> tuple[str, str
     words = "glove-pkl" if flags.get("load_vocab_pkl") else "glove"
     if name == "charades" and (tokenizer or flags.get("load_vocab_pkl")) and "clip" not in tokenizer:
         return "charades-vgg-glove", words
+    if name == "tacos" and "clip" in tokenizer and flags.get("clip_len", -1) != -1:
+        # C3D frames, the other features of TACoS, are spread over the duration (clip_len -1).
+        return "tacos-clip-slowfast", "clip"
     if given is None:
         raise ConfigError(
             f"{source} has no dataset_name.",

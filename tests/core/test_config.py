@@ -51,6 +51,16 @@ def test_tacos_has_the_papers_settings() -> None:
     assert load_config("tacos", overrides=["train.select_on=paper"]).select_splits == ("test",)
 
 
+def test_tacos_with_clip_and_slowfast_differs_from_tacos_in_its_features_and_text() -> None:
+    config, paper = load_config("tacos-clip-slowfast"), load_config("tacos")
+    assert config.dataset.features == ("TACoS/clip_image.hdf5", "TACoS/slowfast.hdf5")
+    assert (config.dataset.feature_dims, config.model.video_dim) == ((512, 2304), 2816)
+    assert (config.dataset.clip_len, config.text.encoder, config.model.text_dim) == (2, "clip", 512)
+    # The longest video, 1402.2 s, has 701 rows: none is averaged.
+    assert config.dataset.max_frames >= 701
+    assert (config.loss, config.train, config.eval) == (paper.loss, paper.train, paper.eval)
+
+
 def test_precedence_and_sources(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[train]\nlr = 1e-3\nepochs = 7\n")

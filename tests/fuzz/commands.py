@@ -15,7 +15,7 @@ TINY = " ".join(f"--set {setting}" for setting in SMALL)
 TACOS = "data/TACoS data/glove.invented.txt"
 RUN = "runs/tacos-a"
 OFFICIAL = "official/model_best.ckpt official/opt.json"
-GROUPS = {"prepare", "runs", "config"}
+GROUPS = {"prepare", "runs", "config", "weights"}
 FEATURES = "data/TACoS/c3d.hdf5"
 
 
@@ -79,6 +79,9 @@ COMMANDS: tuple[Command, ...] = (
         works=False,
         weight=1,
     ),
+    Command("prepare npy2hdf5 npy.tar.gz out.hdf5 --name-format '{}.avi'", "npy.tar.gz", weight=4),
+    Command("prepare npy2hdf5 npz.zip::npz out.hdf5 --json", "npz.zip", weight=4),
+    Command("prepare npy2hdf5 npy.tar::npy out.hdf5 --dtype float16", "npy.tar", weight=3),
     Command(f"prepare hdf52npy {FEATURES} out", FEATURES, weight=6),
     Command(
         "prepare glove glove.txt out.h5 --dataset tacos --annotations data/TACoS/annotations --set model.text_dim=8",
@@ -199,6 +202,10 @@ COMMANDS: tuple[Command, ...] = (
     Command(f"config show --config {RUN}/config.json", f"{RUN}/config.json"),
     Command("config validate mine.toml --dataset tacos", "mine.toml", weight=4),
     Command("config import flags.json", "flags.json", weight=4),
+    Command("weights list --json", weight=1),
+    Command("weights where slowfast-r50-pytorchvideo --data-dir weights", "weights"),
+    Command("weights verify --data-dir weights", "weights"),
+    Command("weights pull slowfast-r50 --from npy.tar.gz --overwrite", "npy.tar.gz", tail="--json"),
     Command("demo --overwrite", "best.pt", works=False, weight=1, tail="--out best.pt"),
     Command("demo --out out", works=False, weight=1, tail="--device nowhere"),
     Command("--version", works=True, weight=1),

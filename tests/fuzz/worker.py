@@ -88,6 +88,7 @@ class Workers:
             _hand_over(path)
         os.environ |= {"MESM_CACHE": str(self._home / "cache"), "HOME": str(self._home), "COLUMNS": "100"}
         os.environ |= {"MPLCONFIGDIR": str(self._home / "matplotlib"), "NO_COLOR": "1"}
+        os.environ["HF_HUB_OFFLINE"] = "1"  # no weights are fetched
         os.environ.pop("MESM_DATA", None)
 
     def run(self, command: Command, rng: Random, *, sound: bool = False) -> Outcome:
