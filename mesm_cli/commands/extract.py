@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,7 +52,9 @@ Sources = Annotated[
 Backbones = Annotated[
     list[str] | None,
     typer.Option(
-        "--backbone", help="clip-b32, slowfast-r50, slowfast-r50-pytorchvideo or pixels; repeatable.", show_default=False
+        "--backbone",
+        help="clip-b32, slowfast-r50, slowfast-r50-pytorchvideo or pixels; repeatable.",
+        show_default=False,
     ),
 ]
 ClipLen = Annotated[
@@ -60,7 +62,9 @@ ClipLen = Annotated[
 ]
 Weights = Annotated[
     list[str] | None,
-    typer.Option("--weights", metavar="NAME=FILE", help="A backbone's file of weights; repeatable.", show_default=False),
+    typer.Option(
+        "--weights", metavar="NAME=FILE", help="A backbone's file of weights; repeatable.", show_default=False
+    ),
 ]
 DtypeOption = Annotated[
     Dtype, typer.Option("--dtype", help="Numbers that features are kept in.", rich_help_panel=options.OUTPUT)
@@ -78,15 +82,15 @@ PrecisionOption = Annotated[
         rich_help_panel=SPEED,
     ),
 ]
-BatchSize = Annotated[
-    int, typer.Option("--batch-size", min=1, max=4096, help="Rows a batch.", rich_help_panel=SPEED)
-]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, max=4096, help="Rows a batch.", rich_help_panel=SPEED)]
 Decoders = Annotated[
     int, typer.Option("--decoders", min=1, max=256, help="Threads that decode, a video each.", rich_help_panel=SPEED)
 ]
 Processes = Annotated[
     int,
-    typer.Option("--processes", min=1, max=256, help="Processes side by side; on CUDA one a GPU.", rich_help_panel=SPEED),
+    typer.Option(
+        "--processes", min=1, max=256, help="Processes side by side; on CUDA one a GPU.", rich_help_panel=SPEED
+    ),
 ]
 ShardOption = Annotated[
     str | None,
@@ -108,7 +112,9 @@ Resume = Annotated[
         rich_help_panel=options.OUTPUT,
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take: hours, rows, GB, time. Write nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what it would take: hours, rows, GB, time. Write nothing.")
+]
 Compare = Annotated[
     Path | None,
     typer.Option(
@@ -169,9 +175,7 @@ def extract(
         backbone,
         settings=Settings(seconds_of(clip_len), interpolation.value, dtype.value),
         weights=_weights(weights or []),
-        options=Options(
-            device, None if precision is None else precision.value, batch_size, decoders, processes, share
-        ),
+        options=Options(device, None if precision is None else precision.value, batch_size, decoders, processes, share),
         resume=resume,
         overwrite=overwrite,
         dry=dry_run,
@@ -205,10 +209,15 @@ def _weights(words: Iterable[str]) -> dict[str, Path]:
 
 def _carry_out(job: Extraction) -> None:
     """Extract, with progress on stderr."""
-    with _signals(), render.training_progress() as live:
-        show = _Speed(len(job.videos), live.busy)
-        for event in job.run():
-            show(event)
+    try:
+        with _signals(), render.training_progress() as live, closing(job.run()) as events:
+            show = _Speed(len(job.videos), live.busy)
+            for event in events:
+                show(event)
+    except (KeyboardInterrupt, Interrupt):
+        if job.parts:
+            render.note(render.plain(f"Finished videos are kept in {job.parts}: --resume goes on with them."))
+        raise
 
 
 @contextmanager
@@ -280,7 +289,9 @@ def _tell_bad(job: Extraction) -> None:
 
     bad = job.report.bad
     if bad:
-        reasons = "\n".join(f"  {reason if str(video.path) in reason else f'{video.path}: {reason}'}" for video, reason in bad)
+        reasons = "\n".join(
+            f"  {reason if str(video.path) in reason else f'{video.path}: {reason}'}" for video, reason in bad
+        )
         raise DataError(
             f"{len(bad)} of {len(job.videos)} videos have no features:\n{reasons}",
             hint="The others are done. Mend these and add them with --resume.",
@@ -300,7 +311,9 @@ def _show_estimate(job: Extraction, *, as_json: bool) -> None:
         unknown = f" and {count(len(found.unknown), 'video')} without a duration" if found.unknown else ""
         lines = [("videos", f"{found.videos}, {found.hours:.2f} h{unknown}")]
         lines += [(n, f"{rows} rows, {found.bytes[n] / 1e9:.3g} GB") for n, rows in found.rows.items()]
-        expected = "unknown: no video can be read" if found.seconds is None else f"about {render.duration(found.seconds)}"
+        expected = (
+            "unknown: no video can be read" if found.seconds is None else f"about {render.duration(found.seconds)}"
+        )
         lines.append(("time", f"{expected} on {', '.join(dict.fromkeys(job.devices))}"))
         render.pairs(lines)
     if found.bad:

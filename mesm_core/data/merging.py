@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import glob
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,23 @@ class Merged:
     rows: int = 0
     bytes: int = 0
     missing_shards: list[str] = field(default_factory=list)
+
+
+def find_shards(sources: Sequence[str]) -> list[Path]:
+    """Return the feature files of paths and patterns, each once.
+
+    Raises:
+        FeatureError: a file is not there, or a pattern finds none.
+    """
+    found: list[Path] = []
+    for source in sources:
+        path = Path(source)
+        matches = [path] if path.is_file() else sorted(map(Path, glob.glob(source, recursive=True)))  # noqa: PTH207
+        files = [match for match in matches if match.is_file()]
+        if not files:
+            raise FeatureError(f"No feature file at {source}.", hint="Give files or quoted patterns.")
+        found += files
+    return list(dict.fromkeys(found))
 
 
 @dataclass
@@ -109,7 +127,7 @@ def _open(path: Path, stack: ExitStack) -> _Shard:
 
 def _check_settings(shards: Sequence[_Shard]) -> None:
     """Raise FeatureError where videos were made with different settings, or have different widths."""
-    first: tuple[str, Mapping[str, Any]] | None = None
+    first: tuple[str, dict[str, Any]] | None = None
     for where, made in _made(shards):
         if first is None:
             first = where, made

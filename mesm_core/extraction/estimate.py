@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,8 +24,9 @@ TRIED_SAMPLES = 4
 
 @dataclass(frozen=True)
 class Estimate:
-    """``hours``: of video by the headers; ``rows``, ``bytes``: of each backbone; ``seconds``: of work expected, or None
-    where no video could be read; ``unknown``: videos whose header tells no duration; ``bad``: those that do not open."""
+    """``hours``: of video by the headers; ``rows``, ``bytes``: of each backbone; ``seconds``: of work expected, or
+    None where no video could be read; ``unknown``: videos whose header tells no duration; ``bad``: those that do not
+    open, and why."""
 
     videos: int
     hours: float
@@ -70,7 +71,7 @@ def estimate(
             unknown.append(video.name)
         else:
             durations.append(duration)
-    rows = sum(max(1, math.ceil(duration / clip_len)) for duration in durations)
+    rows = sum(max(1, round(duration / clip_len)) for duration in durations)
     named = {backbone.name: backbone for backbone in backbones}
     size = np.dtype(settings.dtype).itemsize
     costs = (_seconds_a_second(v, backbones, settings, batch_size=batch_size, seconds=seconds) for v in videos)
@@ -80,7 +81,7 @@ def estimate(
         hours=sum(durations) / 3600,
         rows=dict.fromkeys(named, rows),
         bytes={name: rows * backbone.width * size for name, backbone in named.items()},
-        seconds=None if cost is None else cost * sum(durations) / processes,
+        seconds=None if cost is None else cost * sum(durations) / min(processes, os.cpu_count() or 1),
         unknown=unknown,
         bad=bad,
     )

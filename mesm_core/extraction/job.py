@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -66,8 +66,8 @@ class Extraction:
 
     Args:
         videos: of this shard; names: backbones; weights: file of each that has weights.
-        resume: add to the files that are there, and go on with the parts; overwrite: replace them; dry: it will not be run,
-            so that it does not matter what is there.
+        resume: add to the files that are there, and go on with the parts; overwrite: replace them.
+        dry: it will not be run, so that it does not matter what is there.
 
     Raises:
         MesmError: a backbone cannot be built or has no rows of this length; an output is an input, or is there while
@@ -116,7 +116,12 @@ class Extraction:
         for output in self._outputs:
             output.refuse_mixing({video.name for video in self.videos})
 
-    def run(self) -> Iterator[Event]:
+    @property
+    def parts(self) -> Path | None:
+        """The folder of finished features that are not in the files yet, or None where there are none."""
+        return self._work.path if self._work.left else None
+
+    def run(self) -> Generator[Event]:
         """Extract what is not there yet, yielding what happens; write the files at the end, and fill ``report``.
 
         Raises:
@@ -139,8 +144,8 @@ class Extraction:
                 self.report.bad += [(video, missing[video.name]) for video in self.videos if video.name in missing]
                 self._work.clear()
         except OutputError as error:
-            if self._work.left:
-                kept = f"Finished videos are kept in {self._work.path}: --resume goes on with them."
+            if self.parts:
+                kept = f"Finished videos are kept in {self.parts}: --resume goes on with them."
                 error.hint = f"{error.hint or ''} {kept}".strip()
             raise
         self.report.outputs = {o.backbone.name: o.path for o in self._outputs if o.path.exists()}
@@ -165,7 +170,9 @@ class Extraction:
                 device=device,
                 settings=settings,
                 folder=self._work.path,
-                known={name: {v.name: found[v.name] for v in videos if v.name in found} for name, found in known.items()},
+                known={
+                    name: {v.name: found[v.name] for v in videos if v.name in found} for name, found in known.items()
+                },
                 batch_size=options.batch_size,
                 decoders=options.decoders,
             )

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -31,7 +32,9 @@ from mesm_core.inputs import parse_json
 
 WORKER = "mesm_core.extraction.worker"
 SECONDS_TO_END = 10.0
-_ERRORS: dict[str, type[MesmError]] = {kind.__name__: kind for kind in (DataError, DeviceError, FeatureError, OutputError)}
+_ERRORS: dict[str, type[MesmError]] = {
+    kind.__name__: kind for kind in (DataError, DeviceError, FeatureError, OutputError)
+}
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def process_devices(device: str, processes: int) -> list[str]:
     chosen = build_device(device)
     if processes == 1 or chosen.type == "cpu":
         return [str(chosen)] * processes
-    if chosen.index is not None:
+    if ":" in device:
         raise DeviceError(f"--device {device} is one GPU; each of {processes} processes has its own.")
     if torch.cuda.device_count() < processes:
         raise DeviceError(
@@ -152,10 +155,8 @@ class _Worker:
 
     def stop(self) -> None:
         """End it, as it does by itself when its input is closed."""
-        try:
+        with suppress(OSError):
             self._input.close()
-        except OSError:
-            pass
         try:
             self._process.wait(SECONDS_TO_END)
         except subprocess.TimeoutExpired:

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 
 from mesm_core.errors import ConfigError
 
-TASK, FIRST, LAST, STEP = (
-    f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "STEP")
-)
+TASK, FIRST, LAST, STEP = (f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "STEP"))
 MOST_SHARDS = 100_000
 
 Shard = tuple[int, int]

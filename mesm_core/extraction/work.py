@@ -70,7 +70,8 @@ def extract_parts(
         return [
             backbone
             for backbone in wanted
-            if known.get(backbone.name, {}).get(video.name) != content and not parts.has(settings.key(backbone, content))
+            if known.get(backbone.name, {}).get(video.name) != content
+            and not parts.has(settings.key(backbone, content))
         ]
 
     by_name = {backbone.name: backbone for backbone in backbones}
