@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -22,45 +15,12 @@ import torch
 from mesm_core.backbones.clip_image import ClipImageTransformer
 from mesm_core.errors import FeatureError, OutputError
 from mesm_core.extraction import work
-from mesm_core.extraction.job import Extraction, Options, Report
+from mesm_core.extraction.job import Extraction, Options
 from mesm_core.extraction.settings import Settings
 from mesm_core.extraction.sources import content_hash, find_videos
 from tests.core.test_outputs import files_of_at_most
+from tests.extraction.made import SETTINGS, content, make_videos, run, same
 from tests.video.made import constant, make_video
-
-SETTINGS = Settings(Fraction(1, 2))
-Content = dict[str, tuple[np.ndarray, dict[str, Any]]]
-
-
-def make_videos(folder: Path, number: int, *, frames: int = 5) -> Path:
-    """Make videos of different content, a few tiny frames each."""
-    folder.mkdir(exist_ok=True)
-    for index in range(number):
-        levels = np.random.default_rng(index).integers(0, 255, (frames, 1, 1, 3), np.uint8)
-        pictures = list(np.broadcast_to(levels, (frames, 16, 16, 3)))
-        path = folder / f"v{index:04d}.avi"
-        make_video(path, constant(25, frames), size=(16, 16), codec="mpeg4", pictures=pictures)
-    return folder
-
-
-def content(path: Path) -> Content:
-    """Return all that a feature file holds."""
-    with h5py.File(path) as file:
-        return {name: (node[()], dict(node.attrs)) for name, node in file.items()}
-
-
-def same(one: Content, two: Content) -> bool:
-    return one.keys() == two.keys() and all(
-        np.array_equal(one[name][0], two[name][0]) and one[name][1] == two[name][1] for name in one
-    )
-
-
-def run(videos: Path, out: Path, *, names: tuple[str, ...] = ("pixels",), **options: Any) -> Report:
-    settings = options.pop("settings", SETTINGS)
-    job = Extraction(find_videos([videos]), out, names, settings=settings, **options)
-    for _ in job.run():
-        pass
-    return job.report
 
 
 @pytest.fixture(scope="module")
@@ -267,74 +227,6 @@ def test_a_process_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     report = run(videos, tmp_path / "out", options=Options(processes=2, device="cpu"))
     assert len(report.bad) == 3
     assert all("ended with signal 9 (SIGKILL)" in reason for _, reason in report.bad)
-
-
-def killed_and_resumed(videos: Path, out: Path, kills: int, *, about: Callable[[], float]) -> None:
-    """Extract in processes of their own, end ``kills`` of them at random moments, and finish."""
-    words = [
-        "extract",
-        str(videos),
-        str(out),
-        "--backbone",
-        "pixels",
-        "--clip-len",
-        "1/2",
-        "--resume",
-        "--device",
-        "cpu",
-    ]
-    command = [sys.executable, "-m", "mesm_cli.app", *words]
-    for _ in range(kills):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _wait_for_parts(out, process)
-        time.sleep(about())
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run([*command, "--json"], check=True, capture_output=True)
-
-
-def _wait_for_parts(out: Path, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the process has added to the parts, or has ended."""
-    before = len(list(out.glob("*.parts/*.npz")))
-    while process.poll() is None and len(list(out.glob("*.parts/*.npz"))) <= before:
-        time.sleep(0.002)
-
-
-def test_kills_lose_nothing(tmp_path: Path) -> None:
-    videos = make_videos(tmp_path / "videos", 12)
-    moments = random.Random(0)
-    killed_and_resumed(videos, tmp_path / "out", 2, about=lambda: moments.uniform(0, 0.02))
-    run(videos, tmp_path / "whole")
-    assert same(content(tmp_path / "out" / "pixels.hdf5"), content(tmp_path / "whole" / "pixels.hdf5"))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["pixels.hdf5"]
-
-
-@pytest.mark.slow
-def test_twenty_kills_of_a_thousand_videos_lose_nothing(tmp_path: Path) -> None:
-    videos = make_videos(tmp_path / "videos", 1000)
-    moments = random.Random(1)
-    killed_and_resumed(videos, tmp_path / "out", 20, about=lambda: moments.uniform(0, 0.6))
-    run(videos, tmp_path / "whole")
-    found = content(tmp_path / "out" / "pixels.hdf5")
-    assert len(found) == 1000
-    assert same(found, content(tmp_path / "whole" / "pixels.hdf5"))
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
-    videos, out = make_videos(tmp_path / "videos", 60, frames=40), tmp_path / "out"
-    words = ["extract", str(videos), str(out), "--backbone", "pixels", "--clip-len", "1/25", "--decoders", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mesm_cli.app", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    _wait_for_parts(out, process)  # type: ignore[arg-type]
-    process.send_signal(number)
-    _, told = process.communicate()
-    assert process.returncode == 128 + number
-    assert "Traceback" not in told
-    assert "--resume" in told
-    assert list((out / "extract.parts").glob("*.npz"))
-    assert not list((out / "extract.parts").glob("*.part"))
 
 
 def test_json(videos: Path, tmp_path: Path, mesm: Any) -> None:
