@@ -24,6 +24,7 @@ from mesm_core.training.checkpoint import load_checkpoint, write_export
 from mesm_core.training.directory import prepare_directory
 from mesm_core.training.run import Run
 from tests.conftest import invent, small_config
+from tests.extraction.made import make_videos
 
 CLIP_WIDTH = 8
 SENTENCES = ("The man cuts a pan.", "a person opens the drawer", "She washes the kettle, then a bowl.")
@@ -42,6 +43,7 @@ def write_inputs(root: Path) -> None:
     _clip(root)
     _settings(root)
     _scores(root)
+    make_videos(root / "videos", 2)
 
 
 def _npy(root: Path) -> None:
