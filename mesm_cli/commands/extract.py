@@ -210,7 +210,7 @@ def _weights(words: Iterable[str]) -> dict[str, Path]:
 def _carry_out(job: Extraction) -> None:
     """Extract, with progress on stderr."""
     try:
-        with _signals(), render.training_progress() as live, closing(job.run()) as events:
+        with _ended_by_term(), render.training_progress() as live, closing(job.run()) as events:
             show = _Speed(len(job.videos), live.busy)
             for event in events:
                 show(event)
@@ -221,19 +221,17 @@ def _carry_out(job: Extraction) -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """Let TERM and HUP end the extraction as Ctrl-C does: what is finished is kept. HUP that is ignored stays so."""
+def _ended_by_term() -> Iterator[None]:
+    """Let TERM end the extraction in order, as Ctrl-C does."""
 
     def end(number: int, _: object) -> None:
         raise Interrupt(number)
 
-    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in numbers}
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Speed:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -140,7 +142,7 @@ class Extraction:
                         done[event.video.name] = event.content
                     self._count(event)
                     yield event
-                missing = join(self._outputs, done, failed, self._work.parts, shard=self.options.shard)
+                missing = self._join(done, failed)
                 self.report.bad += [(video, missing[video.name]) for video in self.videos if video.name in missing]
                 self._work.clear()
         except OutputError as error:
@@ -149,6 +151,17 @@ class Extraction:
                 error.hint = f"{error.hint or ''} {kept}".strip()
             raise
         self.report.outputs = {o.backbone.name: o.path for o in self._outputs if o.path.exists()}
+
+    def _join(self, done: Mapping[str, str], failed: Mapping[str, str | None]) -> dict[str, str]:
+        """Write the files in a thread of its own: a signal's exception would leave HDF5 in the middle of a call."""
+        stop = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                return pool.submit(
+                    join, self._outputs, done, failed, self._work.parts, shard=self.options.shard, stop=stop
+                ).result()
+            finally:
+                stop.set()
 
     def _events(self) -> Iterator[Event]:
         known: Known = {output.backbone.name: output.known() for output in self._outputs}

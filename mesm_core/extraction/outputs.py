@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +159,7 @@ def join(
     parts: Parts,
     *,
     shard: Shard | None,
+    stop: threading.Event,
 ) -> dict[str, str]:
     """Write all feature files, or none; return the videos that are missing from one, with the reason.
 
@@ -164,6 +167,7 @@ def join(
 
     Args:
         done, failed: as for ``Output.kept``; shard: an empty file is written where it holds no video.
+        stop: ends it after the video under way, with all files as they were.
 
     Raises:
         OutputError: one could not be written; all are as they were then.
@@ -177,5 +181,9 @@ def join(
             if unchanged or not (kept or new or shard):
                 continue
             need_room(output.path, output.bytes(new, parts))
-            missing |= {name: told for name, told in output.write(kept, new, parts, shard=shard) if told is not None}
+            for name, wrong in output.write(kept, new, parts, shard=shard):
+                if stop.is_set():
+                    raise CancelledError
+                if wrong is not None:
+                    missing[name] = wrong
     return missing
