@@ -65,3 +65,11 @@ def test_outputs_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "out.hdf5").read_text() == "mine"
     with pytest.raises(FeatureError, match="No feature file at"):
         find_shards([str(tmp_path / "*.h5")])
+
+
+def test_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
+    one = shard(tmp_path / "1.hdf5", {"a": 1})
+    with h5py.File(one, "r+") as file:
+        file.id.links.move(b"a", file.id, b"caf\xe9")
+    with pytest.raises(FeatureError, match="a name that is not UTF-8"):
+        merge([one], tmp_path / "out.hdf5")

@@ -17,7 +17,7 @@ from mesm_core.data.moment_lines import read_lines
 from mesm_core.errors import ConfigError, DataError, MesmError, TextError
 from mesm_core.inference.asking import read_questions
 from mesm_core.inference.submissions import read_submission
-from mesm_core.text.glove import glove_vectors
+from mesm_core.text.glove import find_glove, glove_vectors
 from tests.conftest import Trained
 
 LINE = {"vid": "v1", "duration": 10.0, "query": "He cuts.", "qid": 7, "relevant_windows": [[1, 4]]}
@@ -209,3 +209,10 @@ def test_bench_compares_with_its_own_output_only(mesm, tmp_path: Path) -> None:
         (tmp_path / "a.json").write_text(text)
         result = mesm("bench", "--compare", tmp_path / "a.json")
         assert (result.code, "a.json" in result.err) == (2, True)
+
+
+def test_a_glove_name_that_no_file_can_have(tmp_path: Path) -> None:
+    name = tmp_path / ("x" * 300)
+    assert find_glove(name) == name
+    with pytest.raises(TextError, match="No GloVe file at"):
+        glove_vectors(name, ["a"], dim=3)
