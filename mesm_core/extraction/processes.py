@@ -153,10 +153,13 @@ class _Worker:
         how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
         return f"process {self.number} ended with {how}; --resume extracts its videos"
 
-    def stop(self) -> None:
-        """End it, as it does by itself when its input is closed."""
+    def ask_to_end(self) -> None:
+        """Close its input, with which it ends."""
         with suppress(OSError):
             self._input.close()
+
+    def stop(self) -> None:
+        """Wait until it has ended, and end it where it does not."""
         try:
             self._process.wait(SECONDS_TO_END)
         except subprocess.TimeoutExpired:
@@ -192,6 +195,8 @@ def run_processes(shares: Sequence[Share]) -> Iterator[Event]:
             for video in worker.left.values():
                 yield Failed(video, f"{video.path}: {how or 'its process ended without it'}")
     finally:
+        for worker in workers:
+            worker.ask_to_end()
         for worker in workers:
             worker.stop()
 

@@ -151,6 +151,7 @@ class WorkFolder:
             self._remove("*.part")
             yield
         finally:
+            self._remove("*.part")  # what a process left that was ended in the middle of writing
             self._remove_if_empty(made)
             lock.release()
 

@@ -113,6 +113,16 @@ def test_shards_are_merged(videos: Path, tmp_path: Path, mesm: Any, monkeypatch:
     assert "Shards are missing: 2-of-3" in partly.err
 
 
+def test_a_shard_without_videos_is_a_file_all_the_same(videos: Path, tmp_path: Path, mesm: Any) -> None:
+    done = mesm("extract", videos / "v0000.avi", tmp_path / "out", *PIXELS, "--shard", "1/2")
+    other = mesm("extract", videos / "v0000.avi", tmp_path / "out", *PIXELS, "--shard", "2/2")
+    assert (done.code, other.code) == (0, 0)
+    merged = mesm("prepare", "merge", f"{tmp_path}/out/pixels.*-of-2.hdf5", tmp_path / "pixels.hdf5")
+    assert merged.code == 0, merged.err
+    assert not merged.err
+    assert list(content(tmp_path / "pixels.hdf5")) == ["v0000"]
+
+
 def test_compare_finds_what_differs(videos: Path, tmp_path: Path, mesm: Any) -> None:
     out, published = tmp_path / "out", tmp_path / "published.hdf5"
     assert mesm("extract", videos, out, *PIXELS).code == 0
