@@ -19,6 +19,7 @@ from mesm_cli.commands import (
     doctor,
     evaluate,
     export,
+    extract,
     predict,
     prepare,
     probe,
@@ -44,6 +45,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("probe")(probe.probe)
+app.command("extract")(extract.extract)
 app.add_typer(weights.app, name="weights")
 app.command("score")(score.score)
 app.command("bench")(bench.bench)

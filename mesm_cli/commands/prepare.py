@@ -14,6 +14,7 @@ from mesm_cli.commands import prepare_data, prepare_features, prepare_text
 app = typer.Typer(help="Turn features and annotations into what training reads.", no_args_is_help=True)
 app.command("npy2hdf5")(prepare_features.npy2hdf5)
 app.command("hdf52npy")(prepare_features.hdf52npy)
+app.command("merge")(prepare_features.merge)
 app.command("glove")(prepare_text.glove)
 app.command("clip-text")(prepare_text.clip_text)
 app.command("convert")(prepare_data.convert)

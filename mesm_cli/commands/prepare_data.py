@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -61,6 +61,14 @@ def check(
     features: options.Features = None,
     glove: options.Glove = None,
     clip: options.Clip = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            help="Check data for this trained model, with its settings: are the features those that it was trained on?",
+            show_default=False,
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Treat repaired annotations and warnings as errors.")
     ] = False,
@@ -71,21 +79,32 @@ def check(
 ) -> None:
     """Say whether everything for a run is there and fits together; exit code 2 where a run could not start.
 
-    Looks at annotations, features (missing videos, widths, frame rate against duration and clip_len), the text
-    encoder's files and how much of the vocabulary they cover.
+    Looks at annotations, features (missing videos, widths, frame rate against duration and clip_len, what they say
+    they were made with), the text encoder's files and how much of the vocabulary they cover.
 
-    Example: mesm prepare check --dataset charades
+    Examples: mesm prepare check --dataset charades
+
+    mesm prepare check --checkpoint best.pt --features data/mine/clip_image.hdf5
     """
     from mesm_core.build import data_paths
     from mesm_core.build.check import check_data
     from mesm_core.config.load import load_config
     from mesm_core.errors import DataError
+    from mesm_core.inference.scoring import settings_of_checkpoint
 
-    settings = load_config(dataset, file=config, overrides=set_ or [])
-    root = options.data_root(data_dir)
-    paths = data_paths(settings, root, annotations=annotations, features=features or (), text=glove or clip)
+    given: dict[str, Any] = {"annotations": annotations, "features": features or (), "text": glove or clip}
+    facts: dict[str, Any] = {}
+    if checkpoint is None:
+        settings = load_config(dataset, file=config, overrides=set_ or [])
+        paths = data_paths(settings, options.data_root(data_dir), **given)
+    elif dataset is not None:
+        raise typer.BadParameter("the checkpoint has its own settings: leave out --dataset", param_hint="--checkpoint")
+    else:
+        settings, paths, facts = settings_of_checkpoint(
+            checkpoint, root=data_dir, config_file=config, overrides=set_ or [], **given
+        )
     with render.progress("Checking", None) as advance:
-        findings = check_data(settings, paths, strict=strict, progress=lambda count: advance(count, ""))
+        findings = check_data(settings, paths, strict=strict, progress=lambda count: advance(count, ""), facts=facts)
     if json_:
         render.data([vars(finding) for finding in findings])
     else:

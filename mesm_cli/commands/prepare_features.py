@@ -145,6 +145,54 @@ def hdf52npy(
         render.say(f"{folder}: {count(videos, 'video')}")
 
 
+def merge(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SHARD... OUT", help="Feature files or quoted patterns; last, the HDF5 file to write."),
+    ],
+    overwrite: options.Overwrite = False,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Join feature files that have videos each, such as the shards of `mesm extract`, into one.
+
+    All must have been made with the same settings. A video that several files have must be the same in all of them.
+
+    Example: mesm prepare merge 'data/mine/clip_image.*-of-8.hdf5' data/mine/clip_image.hdf5
+    """
+    from mesm_core.data.merging import find_shards
+    from mesm_core.data.merging import merge as join
+    from mesm_core.errors import count
+
+    if len(sources) < 2:
+        raise typer.BadParameter(
+            "give at least one feature file, and the file to write last", param_hint="SHARD... OUT"
+        )
+    shards = find_shards(sources[:-1])
+    with render.bytes_progress("Merging", sum(path.stat().st_size for path in shards)) as advance:
+        report = join(shards, Path(sources[-1]), overwrite=overwrite, progress=advance)
+    if report.missing_shards:
+        render.warn(f"Shards are missing: {', '.join(report.missing_shards)}.")
+    if json_:
+        render.data(
+            {
+                "out": str(report.out),
+                "files": len(shards),
+                "videos": report.videos,
+                "repeated": report.repeated,
+                "rows": report.rows,
+                "bytes": report.bytes,
+                "missing_shards": report.missing_shards,
+            }
+        )
+        return
+    twice = f" ({count(report.repeated, 'copy')} left out)" if report.repeated else ""
+    size = f"{count(report.rows, 'row')}, {report.bytes / 1e6:.1f} MB"
+    render.say(
+        f"{render.plain(str(report.out))}: {count(report.videos, 'video')} of {len(shards)} files{twice}, {size}"
+    )
+
+
 def _report(report: Conversion, *, as_json: bool) -> None:
     """Print what a conversion did; raise where videos were left out."""
     from mesm_core.errors import FeatureError, count

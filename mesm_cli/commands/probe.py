@@ -35,7 +35,7 @@ def probe(
     """
     from mesm_core.video.probe import probe as look
 
-    seconds = _seconds(clip_len)
+    seconds = seconds_of(clip_len)
     with render.progress("Decoding", None, unit="frames") as advance:
         found = look(video, clip_len=seconds if rows else None, progress=lambda _: advance(1, ""))
     if json_:
@@ -47,7 +47,8 @@ def probe(
         render.table(["row", "time (s)", "frame"], [(r.row, f"{r.time_s:.3f}", r.frame) for r in found.rows])
 
 
-def _seconds(text: str) -> Fraction:
+def seconds_of(text: str) -> Fraction:
+    """Return the seconds that an option such as 2, 0.5 or 1/3 says; refuse what is no length of a row."""
     try:
         seconds = Fraction(text)
     except (ValueError, ZeroDivisionError):

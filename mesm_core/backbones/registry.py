@@ -69,12 +69,25 @@ BACKBONES = {
 }
 
 
+PRECOMPUTED = {
+    "vgg": "vgg.hdf5 (4096 wide, rows of 0.17 s), the features that UMT and QD-DETR published for Charades-STA",
+    "i3d": "i3d.hdf5 (1024 wide), the features that VSLNet published for Charades-STA",
+    "c3d": "c3d.hdf5 (4096 wide), the features that TALL and VSLNet published for TACoS",
+}
+"""Features that the field uses and whose weights or recipes were never published: only the files can be read."""
+
+
 def find_backbone(name: str) -> Entry:
     """Return a backbone's line of the table.
 
     Raises:
         FeatureError: there is none of that name.
     """
+    if name.lower() in PRECOMPUTED:
+        raise FeatureError(
+            f"mesm does not extract {name} features: their exact weights or recipe were not published.",
+            hint=f"Use the file {PRECOMPUTED[name.lower()]}; `mesm prepare npy2hdf5` makes it of single files.",
+        )
     if name not in BACKBONES:
         raise FeatureError(
             f"No backbone is called '{name}'.{did_you_mean(name, BACKBONES)}", hint=f"Known: {listing(BACKBONES)}."

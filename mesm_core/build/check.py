@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import torch
 
 from mesm_core.build.data import Paths
+from mesm_core.build.origins import origin_problems
 from mesm_core.build.text import build_text, with_counted_words
 from mesm_core.config.schema import Config
 from mesm_core.data import hdf5
@@ -41,12 +43,19 @@ class Finding:
 
 
 def check_data(
-    config: Config, paths: Paths, *, strict: bool = False, progress: Callable[[int], None] | None = None
+    config: Config,
+    paths: Paths,
+    *,
+    strict: bool = False,
+    progress: Callable[[int], None] | None = None,
+    facts: Mapping[str, Any] = {},
 ) -> list[Finding]:
     """Return what was found of annotations, features and text.
 
     Args:
         strict: annotations that had to be repaired are a warning; progress: called with the number of videos.
+        facts: a checkpoint's of the data that it was trained on; features that were made with other settings than
+            those are an error.
     """
     findings: list[Finding] = []
     queries: dict[str, tuple[Query, ...]] = {}
@@ -54,7 +63,7 @@ def check_data(
         findings.append(finding)
         if read:
             queries[split] = read
-    findings += _features(config, paths, queries, progress)
+    findings += _features(config, paths, queries, progress, facts)
     findings += _text(config, paths, queries)
     return findings
 
@@ -86,13 +95,17 @@ def _annotations(config: Config, paths: Paths, *, strict: bool) -> Iterator[tupl
 
 
 def _features(
-    config: Config, paths: Paths, queries: dict[str, tuple[Query, ...]], progress: Callable[[int], None] | None
+    config: Config,
+    paths: Paths,
+    queries: dict[str, tuple[Query, ...]],
+    progress: Callable[[int], None] | None,
+    facts: Mapping[str, Any],
 ) -> Iterator[Finding]:
     durations = {query.vid: query.duration for split in queries.values() for query in split}
     needed = {q.vid for split in (config.dataset.train, *config.select_splits) for q in queries.get(split, ())}
     lengths: list[dict[str, int]] = []
     widths: list[int] = []
-    for path in paths.features:
+    for place, path in enumerate(paths.features):
         subject = path.name
         try:
             shapes, sample = _shapes_and_sample(path, durations)
@@ -116,6 +129,10 @@ def _features(
         yield _rate(f"{subject} rate", config, {vid: (length, durations[vid]) for vid, length in lengths[-1].items()})
         yield frame_counts(f"{subject} frames", lengths[-1], durations)
         yield _values(f"{subject} values", sample)
+        made, wrong = origin_problems(config, path, flat, place=place, facts=facts)
+        yield from (Finding("error", f"{subject} origin", problem) for problem in wrong)
+        if made and not wrong:
+            yield Finding("ok", f"{subject} origin", f"made with {made}")
     if len(widths) == len(paths.features) and widths:
         yield _width(config, paths, widths)
     yield from _together(config, paths, lengths)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mesm_core.data.dataset import MomentDataset
+from mesm_core.data.origin import Origin, conflicts, described
 
 SAMPLED_VIDEOS, SAMPLED_SENTENCES = 8, 500
 RATE_TOLERANCE, LENGTH_TOLERANCE, UNKNOWN_TOLERANCE = 0.15, 0.25, 0.1
@@ -16,6 +17,7 @@ RATE_TOLERANCE, LENGTH_TOLERANCE, UNKNOWN_TOLERANCE = 0.15, 0.25, 0.1
 def data_facts(dataset: MomentDataset) -> dict[str, Any]:
     """Return names and widths of the feature files, frames a second, frame lengths, and the share of unknown words.
 
+    ``origins`` are the attributes that tell what each file's features were made with, as far as it has them.
     Taken from the first videos and sentences; ``norms`` are medians of the raw frames' lengths, one a file.
     ``longest`` and ``median`` are durations in seconds, of all videos.
     """
@@ -23,17 +25,43 @@ def data_facts(dataset: MomentDataset) -> dict[str, Any]:
     sample = {vid: dataset.features.raw(vid) for vid in list(durations)[:SAMPLED_VIDEOS]}
     parts = list(zip(*sample.values(), strict=True))
     rates = [min(map(len, files)) / durations[vid] for vid, files in sample.items()]
+    origins = [dataset.features.origins(vid) for vid in sample]
     sentences = list(dict.fromkeys(query.sentence for query in dataset.queries))[:SAMPLED_SENTENCES]
     unknown = [flag for sentence in sentences for flag in dataset.words(sentence).unknown.tolist()]
     return {
         "files": [path.name for path in dataset.features.paths],
         "widths": [files[0].shape[1] for files in parts],
         "norms": [float(np.median(np.concatenate([np.linalg.norm(x, axis=1) for x in files]))) for files in parts],
+        "origins": [dict(_shared(of_file)) for of_file in zip(*origins, strict=True)],
         "rate": float(np.median(rates)),
         "unknown": sum(unknown) / len(unknown),
         "longest": float(max(durations.values())),
         "median": float(np.median(list(durations.values()))),
     }
+
+
+def _shared(origins: Sequence[Origin]) -> Origin:
+    """Return the attributes that are the same for all videos."""
+    first = origins[0]
+    return {name: first[name] for name in first if all(other.get(name) == first[name] for other in origins)}
+
+
+def other_origins(then: Mapping[str, Any], files: Sequence[str], origins: Sequence[Origin]) -> Iterator[str]:
+    """Yield for each feature file what its features were made with, where it is not what training's were.
+
+    Args:
+        then: facts of the training data; without ``origins``, as in older checkpoints, nothing is known.
+        files, origins: names of the files now, and what each says.
+
+    >>> facts = {"origins": [{"backbone": "clip-b32", "clip_len": 2.0}]}
+    >>> list(other_origins(facts, ["a.h5"], [{"backbone": "pixels", "clip_len": 2.0}]))
+    ['a.h5 was made with pixels, the features of training with clip-b32.']
+    """
+    for file, before, now in zip(files, then.get("origins", ()), origins, strict=False):
+        apart = conflicts(now, before)
+        if apart:
+            ours, theirs = (described({name: pair[side] for name, pair in apart.items()}) for side in (0, 1))
+            yield f"{file} was made with {ours}, the features of training with {theirs}."
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
@@ -47,6 +75,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str
         return
     if then["files"] != now["files"]:
         yield f"The feature files are {' + '.join(now['files'])}, {' + '.join(then['files'])} at training."
+    yield from other_origins(then, now["files"], now.get("origins", ()))
     if then["widths"] != now["widths"]:
         yield f"The feature files are {now['widths']} wide, {then['widths']} at training: are they in another order?"
     elif any(abs(a - b) > LENGTH_TOLERANCE * b for a, b in zip(now["norms"], then["norms"], strict=True)):

@@ -12,6 +12,7 @@ import numpy as np
 
 from mesm_core.data import hdf5
 from mesm_core.data.kinds import refuse_other_kinds
+from mesm_core.data.origin import read_origin
 from mesm_core.errors import FeatureError, did_you_mean, listing
 from mesm_core.inputs import open_hdf5, reading, shown
 from mesm_core.text.encoder import normalise
@@ -174,6 +175,12 @@ class FeatureStore:
                     raise FeatureError(f"{where} is {shown(value)}; it must be a positive number of seconds.")
                 return float(value)
         return None
+
+    def origins(self, vid: str) -> list[dict[str, str | int | float]]:
+        """Return what the video's features were made with, by each file's attributes; empty where it does not say."""
+        with self._lock:
+            nodes = [hdf5.find(file, vid) for file in self._files]
+            return [read_origin(node) if isinstance(node, h5py.Dataset) else {} for node in nodes]
 
     def close(self) -> None:
         """Close the files."""

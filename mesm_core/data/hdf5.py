@@ -103,7 +103,8 @@ def _walk(
     file: h5py.File, group: h5py.Group, prefix: str, above: tuple[h5py.Group, ...]
 ) -> Iterator[tuple[str, h5py.Dataset]]:
     with reading(file.filename, FeatureError, hint="Is the file complete?"):
-        names = list(group)
+        # h5py gives bytes for a name that is not UTF-8.
+        names = [n if isinstance(n, str) else n.decode("utf-8", "surrogateescape") for n in group]
     for name in names:
         path = prefix + name
         if has_surrogates(path):

@@ -28,7 +28,8 @@ def refuse_pictures(path: Path) -> None:
         raise FeatureError(
             f"{path} is {kind}, not features: mesm reads features that were extracted from the video's frames, "
             "as .hdf5, .npy or .npz.",
-            hint="Extract them with the network whose features the model was trained on (CLIP, SlowFast, C3D …).",
+            hint="Extract them with the network whose features the model was trained on: `mesm extract` does for CLIP "
+            "and SlowFast.",
         )
 
 

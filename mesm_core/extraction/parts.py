@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mesm_core.files import replacing
+from mesm_core.files import library_output
 
 
 class Parts:
@@ -33,7 +33,7 @@ class Parts:
             OutputError: they could not be written.
         """
         text = np.frombuffer(json.dumps(about).encode(), np.uint8)
-        with replacing(self._path(key)) as temporary, temporary.open("wb") as file:
+        with library_output(self._path(key)) as file:
             np.savez(file, features=features, about=text)
 
     def read(self, key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
@@ -44,6 +44,11 @@ class Parts:
                 return content["features"], about
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
+
+    def size(self, key: str) -> int:
+        """Return about how many bytes the features of a key take."""
+        path = self._path(key)
+        return path.stat().st_size if path.is_file() else 0
 
     def remove(self, key: str) -> None:
         """Let go of the features of a key."""

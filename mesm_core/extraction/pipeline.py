@@ -13,6 +13,7 @@ from mesm_core.backbones.protocol import Backbone, VideoFacts
 from mesm_core.errors import MesmError
 from mesm_core.extraction.settings import Settings
 from mesm_core.extraction.sources import VideoFile
+from mesm_core.inputs import reason
 from mesm_core.video.rows import Pass, read_rows
 from mesm_core.video.source import Video
 
@@ -32,10 +33,11 @@ class Extracted:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A video that has no features, and why."""
+    """A video that has no features, and why; ``content``: the hash of its content, where that is known."""
 
     video: VideoFile
     reason: str
+    content: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ def extract(
     settings: Settings,
     batch_size: int = 16,
     decoders: int = 2,
+    left: Callable[[VideoFile, Sequence[Backbone]], Sequence[Backbone]] | None = None,
 ) -> Iterator[Extracted | Failed | Frames]:
     """Yield each video's features as it is done; a video that cannot be read does not end the others.
 
@@ -93,6 +96,8 @@ def extract(
     Args:
         videos: files; wanted: for each of them the backbones whose features are wanted.
         batch_size: samples a batch, of one or several videos; decoders: threads that decode, a video each.
+        left: called in a decoding thread before a video is read; returns those of its backbones whose features are
+            still wanted. A MesmError that it raises is the video's reason to have none.
     """
     ready: queue.Queue[_Sample | _End | Frames | BaseException] = queue.Queue(maxsize=WAITING)
     stop = threading.Event()
@@ -114,7 +119,7 @@ def extract(
             if number is None:
                 return
             try:
-                _decode(number, videos[number].path, wanted[number], settings, put, stop)
+                _decode(number, videos[number], wanted[number], settings, put, stop, left)
             except BaseException as error:  # handed to the caller's thread, which raises it
                 put(error)
 
@@ -132,14 +137,23 @@ def extract(
 
 def _decode(
     number: int,
-    path: object,
+    file: VideoFile,
     backbones: Sequence[Backbone],
     settings: Settings,
     put: Callable[[_Sample | _End | Frames], None],
     stop: threading.Event,
+    left: Callable[[VideoFile, Sequence[Backbone]], Sequence[Backbone]] | None,
 ) -> None:
     """Decode a video, and put its samples and its end."""
-    found = Pass()
+    found, path = Pass(), str(file.path)
+    try:
+        backbones = backbones if left is None else left(file, backbones)
+    except MesmError as error:
+        put(_End(number, {}, found, str(error)))
+        return
+    if not backbones:
+        put(_End(number, {}, found))
+        return
     rows = dict.fromkeys((backbone.name for backbone in backbones), 0)
 
     def put_samples(name: str, samples: Iterator[np.ndarray]) -> None:
@@ -148,13 +162,13 @@ def _decode(
             rows[name] += 1
 
     try:
-        with Video(str(path)) as video:
+        with Video(path) as video:
             rate = video.average_rate
         facts = VideoFacts(None if rate is None else float(rate))
         samplers = [backbone.sampler(settings.clip_len, facts) for backbone in backbones]
         seconds = [backbone.picture_seconds(settings.clip_len) for backbone in backbones]
         told = 0
-        for picture in read_rows(str(path), seconds, interpolation=settings.interpolation, report=found):
+        for picture in read_rows(path, seconds, interpolation=settings.interpolation, report=found):
             if stop.is_set():
                 return
             put_samples(backbones[picture.clock].name, samplers[picture.clock].push(picture.pixels))
@@ -166,6 +180,8 @@ def _decode(
         put(_End(number, rows, found))
     except MesmError as error:
         put(_End(number, rows, found, str(error)))
+    except Exception as error:  # what FFmpeg makes of one damaged video must not end the others
+        put(_End(number, rows, found, f"{path} cannot be decoded: {type(error).__name__}: {reason(error)}."))
 
 
 def _collect(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesm_core.errors import DataError, listing
+from mesm_core.inputs import read_text, reading, split_lines
 
 ENDINGS = frozenset(
     (
@@ -30,7 +31,8 @@ def find_videos(sources: Sequence[str | Path], *, shard: tuple[int, int] = (1, 1
     """Return the videos of files, folders (searched with all folders below), patterns and ``.txt`` lists, by name.
 
     Args:
-        shard: (i, n) takes every n-th video, beginning with the i-th; the same for the same videos.
+        shard: (i, n) takes the i-th of n shares of the videos. A video's share follows from its name alone, so that
+            it stays the same when other videos are added; the shares are of about the same size.
 
     Raises:
         DataError: a source has no video, or two videos have one name.
@@ -45,8 +47,7 @@ def find_videos(sources: Sequence[str | Path], *, shard: tuple[int, int] = (1, 1
                 hint="Features are found by name: rename one of the files.",
             )
     number, count = shard
-    ordered = [VideoFile(name, by_name[name]) for name in sorted(by_name)]
-    return ordered[number - 1 :: count]
+    return [VideoFile(name, by_name[name]) for name in sorted(by_name) if _share(name, count) == number]
 
 
 def content_hash(path: Path) -> str:
@@ -55,11 +56,14 @@ def content_hash(path: Path) -> str:
     Raises:
         DataError: the file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    with reading(path, what="video"), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _share(name: str, count: int) -> int:
+    """Return which of ``count`` shares, numbered from 1, a video belongs to."""
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    return 1 + int.from_bytes(digest[:8], "big") % count
 
 
 def _paths(source: str | Path) -> list[Path]:
@@ -79,14 +83,12 @@ def _paths(source: str | Path) -> list[Path]:
 
 
 def _listed(path: Path) -> list[Path]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a list of paths: {error}.") from error
-    files = [Path(line.strip()) for line in lines if line.strip()]
+    files = [Path(line.strip()) for line in split_lines(read_text(path, what="list of paths")) if line.strip()]
     # Paths in a list are relative to the list, as paths in a config file are to that file.
     files = [file if file.is_absolute() else path.parent / file for file in files]
     absent = [file for file in files if not file.is_file()]
-    if absent or not files:
+    if not files:
+        raise DataError(f"{path} lists no files.", hint="Write the path of one video a line.")
+    if absent:
         raise DataError(f"{path} lists {len(absent)} files that are not there: {listing(absent)}.")
     return files

@@ -140,6 +140,31 @@ def match_truth(queries: Sequence[Query], path: Path) -> tuple[Query, ...]:
     return tuple(known[query.qid] for query in queries)
 
 
+def settings_of_checkpoint(
+    path: Path,
+    *,
+    root: Path | None = None,
+    annotations: Path | None = None,
+    features: Sequence[Path] = (),
+    text: Path | None = None,
+    config_file: Path | None = None,
+    overrides: Sequence[str] = (),
+) -> tuple[Config, Paths, dict[str, Any]]:
+    """Return a checkpoint's settings with changes, where its data lies, and the facts of its training data.
+
+    Args:
+        root, annotations, features, text: as for ``checkpoint_paths``; config_file, overrides: as for
+            ``changed_config``.
+
+    Raises:
+        MesmError: it cannot be read, or a setting may not be changed.
+    """
+    checkpoint = load_any_checkpoint(path)
+    config = changed_config(checkpoint.config, source=str(path), file=config_file, overrides=overrides)
+    paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
+    return config, paths, checkpoint.facts
+
+
 def checkpoint_paths(
     checkpoint: Checkpoint,
     config: Config,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -57,10 +58,11 @@ def read_glove(path: Path, words: Iterable[str], *, dim: int, seed: int) -> Glov
 
 def find_glove(path: Path) -> Path:
     """Return the file, or where it is missing the same compressed: ``.gz`` or ``.zip`` behind or for the ending."""
-    if path.exists():
+    # os.path, unlike pathlib, says of a name that is too long that there is no such file.
+    if os.path.exists(path):  # noqa: PTH110
         return path
     names = [name + ending for ending in (".gz", ".zip") for name in (path.name, path.stem)]
-    return next((packed for name in names if (packed := path.with_name(name)).is_file()), path)
+    return next((packed for name in names if os.path.isfile(packed := path.with_name(name))), path)  # noqa: PTH113
 
 
 def glove_vectors(path: Path, words: Iterable[str], *, dim: int) -> dict[str, np.ndarray]:
@@ -192,7 +194,7 @@ class GloveText:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113
         raise TextError(
             f"No GloVe file at {path}.",
             hint="Give --glove FILE (glove.6B.300d.txt, plain or .gz), or put it under the data folder.",

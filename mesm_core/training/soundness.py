@@ -122,6 +122,9 @@ def _check_facts(facts: Mapping[str, Any], path: Path) -> None:
         value = facts.get(name)
         if not isinstance(value, list) or len(value) != len(facts["files"]) or not all(map(fits, value)):
             raise _odd(path, f"facts.{name}", value)
+    origins = facts.get("origins", [])  # checkpoints of earlier versions have none
+    if not isinstance(origins, list) or not all(isinstance(origin, dict) for origin in origins):
+        raise _odd(path, "facts.origins", origins)
     for name in ("rate", "unknown"):
         if not _is_real(facts.get(name)):
             raise _odd(path, f"facts.{name}", facts.get(name))

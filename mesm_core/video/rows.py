@@ -31,12 +31,13 @@ class Picture:
 class Pass:
     """What a pass through a video found: frames that decoded, damaged packets, and its end in seconds.
 
-    ``complete`` is True once the last row was yielded.
+    ``header_duration``: seconds by the file's header, or None; ``complete`` is True once the last row was yielded.
     """
 
     frames: int = 0
     skipped_packets: int = 0
     end: Fraction = Fraction(0)
+    header_duration: float | None = None
     complete: bool = False
 
 
@@ -87,6 +88,7 @@ def read_rows(
             yield Picture(number, row.row, row.frame, row.time, row.held.pixels(scaler))
 
     with Video(path, threads=threads) as video:
+        report.header_duration = video.header_duration
         for decoded in video.frames():
             held = _Held(decoded.frame)
             for number, clock in enumerate(clocks):

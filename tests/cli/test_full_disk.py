@@ -15,6 +15,7 @@ import torch
 
 from mesm_core.text.clip import ClipTextTransformer
 from tests.conftest import SMALL, Trained
+from tests.extraction.made import make_videos
 
 K = 1024
 SIZE = 4096 * K
@@ -34,6 +35,8 @@ CASES = {
     "glove": ([0, 4 * K], "words.h5"),
     "clip-text": ([0, 8 * K], "text.safetensors"),
     "train": ([0, 60 * K, 260 * K], "tacos-small"),
+    "extract": ([0], "extract.parts/"),
+    "merge": ([0, 8 * K], "out.hdf5"),
     "demo": ([200 * K, 1200 * K], "mesm-demo"),
 }
 NAMED = [(name, room) for name, (rooms, _) in CASES.items() for room in rooms]
@@ -54,7 +57,10 @@ def commands(trained: Trained, folder: Path) -> dict[str, list[object]]:
     data = ["--dataset", "tacos", "--data-dir", trained.root]
     small = [word for setting in (*SMALL, "train.epochs=3") for word in ("--set", setting)]
     asked = ["predict", best, "--queries", queries, "--output", "answers.jsonl"]
+    videos = make_videos(folder / "videos", 2)
     return {
+        "extract": ["extract", videos, "new", "--backbone", "pixels", "--device", "cpu"],
+        "merge": ["prepare", "merge", features, "new/out.hdf5"],
         "npy2hdf5": ["prepare", "npy2hdf5", npy, "new/out.hdf5"],
         "npy2hdf5-gzip": ["prepare", "npy2hdf5", npy, "new/out.hdf5", "--compression", "gzip"],
         "hdf52npy": ["prepare", "hdf52npy", features, "new"],

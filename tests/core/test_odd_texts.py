@@ -18,7 +18,7 @@ from mesm_core.errors import ConfigError, DataError, MesmError, TextError
 from mesm_core.inference.asking import read_questions
 from mesm_core.inference.submissions import read_submission
 from mesm_core.inputs import text_lines
-from mesm_core.text.glove import glove_vectors
+from mesm_core.text.glove import find_glove, glove_vectors
 from tests.conftest import Trained
 
 LINE = {"vid": "v1", "duration": 10.0, "query": "He cuts.", "qid": 7, "relevant_windows": [[1, 4]]}
@@ -220,3 +220,10 @@ def test_a_gzip_file_may_be_padded_with_zeros_but_not_for_ever(tmp_path: Path) -
         file.truncate(2**30)
     with pytest.raises(DataError, match="followed by millions of zeros"):
         list(text_lines(path, what="text"))
+
+
+def test_a_glove_name_that_no_file_can_have(tmp_path: Path) -> None:
+    name = tmp_path / ("x" * 300)
+    assert find_glove(name) == name
+    with pytest.raises(TextError, match="No GloVe file at"):
+        glove_vectors(name, ["a"], dim=3)

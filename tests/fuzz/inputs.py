@@ -25,6 +25,7 @@ from mesm_core.training.checkpoint import load_checkpoint, write_export
 from mesm_core.training.directory import prepare_directory
 from mesm_core.training.run import Run
 from tests.conftest import invent, small_config
+from tests.extraction.made import make_videos
 from tests.video.made import constant, make_video
 
 CLIP_WIDTH = 8
@@ -45,6 +46,7 @@ def write_inputs(root: Path) -> None:
     _settings(root)
     _videos(root)
     _scores(root)
+    make_videos(root / "videos", 2)
 
 
 def _npy(root: Path) -> None:

@@ -13,8 +13,8 @@ from tests.fuzz.worker import Outcome
 FAULT = "fault in mesm"
 TRACEBACK = "Traceback (most recent call last)"
 IGNORED = re.compile(r"Exception ignored in|Segmentation fault|core dumped|terminate called")
-PARTIAL = "videos were left out"
-"""A conversion says so, and keeps the others."""
+PARTIAL = ("videos were left out", "videos have no features")
+"""A conversion or an extraction says so, and keeps the others."""
 TRAINED = ("*/metrics.jsonl", "*/last.pt", "*/not-finite*.json")
 
 
@@ -57,7 +57,7 @@ def _left(command: Command, outcome: Outcome) -> list[str]:
     found = [f"{name}: an input is changed (exit code {outcome.code})"] if lost else []
     new = [path for path in after if path not in before]
     stub = not any(_any(path, TRAINED) for path in new)
-    if outcome.code != 0 and new and PARTIAL not in outcome.err:
+    if outcome.code != 0 and new and not any(told in outcome.err for told in PARTIAL):
         kept = [path for path in new if _any(path, command.keeps) or (not stub and path.startswith("runs"))]
         left = sorted(set(new) - set(kept))
         found += [f"{name}: an error leaves {_kind(left)}"] if left else []

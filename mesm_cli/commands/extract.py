@@ -1,0 +1,355 @@
+"""``mesm extract``: videos to feature files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mesm_cli import options, render
+from mesm_cli.commands.prepare_features import Dtype
+from mesm_cli.commands.probe import seconds_of
+from mesm_cli.entry import Interrupt
+
+if TYPE_CHECKING:
+    from mesm_core.extraction.compare import Comparison
+    from mesm_core.extraction.estimate import Estimate
+    from mesm_core.extraction.job import Extraction, Report
+    from mesm_core.extraction.work import Event
+
+WORST = 5
+SPEED = "How it runs"
+
+
+class Interpolation(StrEnum):
+    """How frames are scaled."""
+
+    BILINEAR = "bilinear"
+    BICUBIC = "bicubic"
+
+
+class Precision(StrEnum):
+    """Numbers of the networks."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE... OUTDIR", help="Videos: files, folders, quoted patterns or .txt lists; last, the folder."
+    ),
+]
+Backbones = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backbone",
+        help="clip-b32, slowfast-r50, slowfast-r50-pytorchvideo or pixels; repeatable.",
+        show_default=False,
+    ),
+]
+ClipLen = Annotated[
+    str, typer.Option("--clip-len", metavar="SECONDS", help="Seconds a row of features stands for, e.g. 2, 1 or 1/3.")
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights", metavar="NAME=FILE", help="A backbone's file of weights; repeatable.", show_default=False
+    ),
+]
+DtypeOption = Annotated[
+    Dtype, typer.Option("--dtype", help="Numbers that features are kept in.", rich_help_panel=options.OUTPUT)
+]
+InterpolationOption = Annotated[
+    Interpolation,
+    typer.Option("--interpolation", help="Of scaling: bilinear, as published features were made, or bicubic."),
+]
+PrecisionOption = Annotated[
+    Precision | None,
+    typer.Option(
+        "--precision",
+        help="Numbers of the networks. Default: fp16 on CUDA, fp32 on the CPU.",
+        show_default=False,
+        rich_help_panel=SPEED,
+    ),
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, max=4096, help="Rows a batch.", rich_help_panel=SPEED)]
+Decoders = Annotated[
+    int, typer.Option("--decoders", min=1, max=256, help="Threads that decode, a video each.", rich_help_panel=SPEED)
+]
+Processes = Annotated[
+    int,
+    typer.Option(
+        "--processes", min=1, max=256, help="Processes side by side; on CUDA one a GPU.", rich_help_panel=SPEED
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only the I-th of N shares of the videos; slurm/N takes I from SLURM_ARRAY_TASK_ID. "
+        "`mesm prepare merge` joins the shares.",
+        show_default=False,
+        rich_help_panel=SPEED,
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on where an interrupted extraction stopped, or add videos. What is there is known by the content of "
+        "the video file and the settings.",
+        rich_help_panel=options.OUTPUT,
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what it would take: hours, rows, GB, time. Write nothing.")
+]
+Compare = Annotated[
+    Path | None,
+    typer.Option(
+        "--compare",
+        metavar="PUBLISHED.hdf5",
+        help="Report the cosine between OUTDIR's features and these, by video and row. Without SOURCE nothing is "
+        "extracted.",
+        show_default=False,
+    ),
+]
+
+
+def extract(
+    sources: Sources,
+    backbone: Backbones = None,
+    clip_len: ClipLen = "2",
+    weights: Weights = None,
+    interpolation: InterpolationOption = Interpolation.BILINEAR,
+    dtype: DtypeOption = Dtype.FLOAT16,
+    device: options.Device = "auto",
+    precision: PrecisionOption = None,
+    batch_size: BatchSize = 16,
+    decoders: Decoders = 2,
+    processes: Processes = 1,
+    shard: ShardOption = None,
+    dry_run: DryRun = False,
+    compare: Compare = None,
+    resume: Resume = False,
+    overwrite: options.Overwrite = False,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Turn videos into the feature files that training and prediction read: one HDF5 file a backbone.
+
+    Each video is decoded once for all backbones. A video that cannot be read is reported, and the others go on.
+
+    Examples: mesm extract videos/ data/mine --backbone clip-b32 --weights clip-b32=ViT-B-32.pt --clip-len 2
+
+    mesm extract data/mine --compare published/clip_image.hdf5
+    """
+    outdir = Path(sources[-1])
+    if len(sources) == 1:
+        if compare is None:
+            raise typer.BadParameter("give at least one video, and the folder last", param_hint="SOURCE... OUTDIR")
+        _show_comparison(_compare(outdir, compare, backbone or []), as_json=json_)
+        return
+    if not backbone:
+        raise typer.BadParameter("give at least one, e.g. --backbone clip-b32", param_hint="--backbone")
+    from mesm_core.extraction.job import Extraction, Options, notes
+    from mesm_core.extraction.settings import Settings
+    from mesm_core.extraction.shards import parse_shard
+    from mesm_core.extraction.sources import find_videos
+
+    share = None if shard is None else parse_shard(shard, os.environ)
+    job = Extraction(
+        find_videos(sources[:-1], shard=share or (1, 1)),
+        outdir,
+        backbone,
+        settings=Settings(seconds_of(clip_len), interpolation.value, dtype.value),
+        weights=_weights(weights or []),
+        options=Options(device, None if precision is None else precision.value, batch_size, decoders, processes, share),
+        resume=resume,
+        overwrite=overwrite,
+        dry=dry_run,
+    )
+    for note in notes(backbone):
+        render.warn(note)
+    if dry_run:
+        _show_estimate(job, as_json=json_)
+        return
+    _carry_out(job)
+    found = None if compare is None else _compare(outdir, compare, backbone, shard=share)
+    if json_:
+        render.data(_as_json(job.report) | ({} if found is None else {"comparison": found.as_json()}))
+    else:
+        _show(job.report)
+        if found is not None:
+            _show_comparison(found, as_json=False)
+    _tell_bad(job)
+
+
+def _weights(words: Iterable[str]) -> dict[str, Path]:
+    """Return NAME=FILE words as a table."""
+    found = {}
+    for word in words:
+        name, equals, path = word.partition("=")
+        if not (name and equals and path):
+            raise typer.BadParameter(f"{word!r} is not NAME=FILE, e.g. clip-b32=ViT-B-32.pt", param_hint="--weights")
+        found[name] = Path(path)
+    return found
+
+
+def _carry_out(job: Extraction) -> None:
+    """Extract, with progress on stderr."""
+    try:
+        with _ended_by_term(), render.training_progress() as live, closing(job.run()) as events:
+            show = _Speed(len(job.videos), live.busy)
+            for event in events:
+                show(event)
+    except (KeyboardInterrupt, Interrupt):
+        if job.parts:
+            render.note(render.plain(f"Finished videos are kept in {job.parts}: --resume goes on with them."))
+        raise
+
+
+@contextmanager
+def _ended_by_term() -> Iterator[None]:
+    """Let TERM end the extraction in order, as Ctrl-C does."""
+
+    def end(number: int, _: object) -> None:
+        raise Interrupt(number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Speed:
+    """Tells how far an extraction is: videos, frames a second, and about how long it will still take."""
+
+    def __init__(
+        self, videos: int, show: Callable[[str, int, int], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._videos, self._show, self._clock = videos, show, clock
+        self._done = self._worked = self._frames = 0
+        self._began = clock()
+
+    def __call__(self, event: Event) -> None:
+        """Count an event, and show what is known."""
+        self._frames += getattr(event, "count", 0)
+        self._done += hasattr(event, "video")
+        # Videos that were there already take no time, so they say nothing about the rest.
+        self._worked += bool(getattr(event, "rows", None))
+        passed = max(self._clock() - self._began, 1e-3)
+        text = f"Extracting, {self._frames / passed:.0f} frames/s"
+        if self._worked:
+            left = passed / self._worked * (self._videos - self._done)
+            text += f", about {render.duration(left)} left"
+        self._show(text, self._done, self._videos)
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    return {
+        "outputs": {name: str(path) for name, path in report.outputs.items()},
+        "videos": report.videos,
+        "already_there": report.already,
+        "rows": report.rows,
+        "frames": report.frames,
+        "warnings": [{"video": str(video.path), "told": told} for video, told in report.warnings],
+        "bad": [{"video": str(video.path), "reason": reason} for video, reason in report.bad],
+    }
+
+
+def _show(report: Report) -> None:
+    from mesm_core.errors import count
+
+    for video, told in report.warnings:
+        render.warn(f"{video.path}: {told}.")
+    there = f" ({report.already} more were there already)" if report.already else ""
+    render.say(f"{count(report.videos, 'video')} extracted{there}, {count(report.frames, 'frame')} decoded")
+    for name, path in report.outputs.items():
+        render.say(f"{render.plain(str(path))}: {name}, {count(report.rows.get(name, 0), 'new row')}")
+
+
+def _tell_bad(job: Extraction) -> None:
+    """Raise where videos have no features."""
+    from mesm_core.errors import DataError
+
+    bad = job.report.bad
+    if bad:
+        reasons = "\n".join(
+            f"  {reason if str(video.path) in reason else f'{video.path}: {reason}'}" for video, reason in bad
+        )
+        raise DataError(
+            f"{len(bad)} of {len(job.videos)} videos have no features:\n{reasons}",
+            hint="The others are done. Mend these and add them with --resume.",
+        )
+
+
+def _show_estimate(job: Extraction, *, as_json: bool) -> None:
+    from mesm_core.errors import DataError, count
+    from mesm_core.extraction.estimate import estimate
+
+    found: Estimate = estimate(
+        job.videos, job.backbones, job.settings, batch_size=job.options.batch_size, processes=job.options.processes
+    )
+    if as_json:
+        render.data(found.as_json())
+    else:
+        unknown = f" and {count(len(found.unknown), 'video')} without a duration" if found.unknown else ""
+        lines = [("videos", f"{found.videos}, {found.hours:.2f} h{unknown}")]
+        lines += [(n, f"{rows} rows, {found.bytes[n] / 1e9:.3g} GB") for n, rows in found.rows.items()]
+        expected = (
+            "unknown: no video can be read" if found.seconds is None else f"about {render.duration(found.seconds)}"
+        )
+        lines.append(("time", f"{expected} on {', '.join(dict.fromkeys(job.devices))}"))
+        render.pairs(lines)
+    if found.bad:
+        reasons = "\n".join(f"  {reason}" for _, reason in found.bad)
+        raise DataError(f"{len(found.bad)} of {found.videos} videos cannot be read:\n{reasons}")
+
+
+def _compare(ours: Path, published: Path, backbones: list[str], shard: tuple[int, int] | None = None) -> Comparison:
+    from mesm_core.backbones.registry import find_backbone
+    from mesm_core.extraction.compare import compare, features_to_compare
+
+    for name in backbones:
+        find_backbone(name)
+    return compare(features_to_compare(ours, published, backbones, shard=shard), published)
+
+
+def _show_comparison(found: Comparison, *, as_json: bool) -> None:
+    from mesm_core.errors import count, listing
+
+    if as_json:
+        render.data(found.as_json())
+        return
+    rows = sum(len(video.cosines) for video in found.videos)
+    render.say(f"{found.ours} against {found.theirs}: {count(len(found.videos), 'video')}, {count(rows, 'row')}")
+    render.say(f"cosine: mean {found.mean:.4f}, lowest {found.lowest:.4f}")
+    render.table(
+        ["least alike", "mean", "lowest", "row", "our rows", "their rows"],
+        [
+            (v.name, f"{v.mean:.4f}", f"{v.cosines.min():.4f}", v.worst_row, v.ours, v.theirs)
+            for v in found.videos[:WORST]
+        ],
+    )
+    worst = [f"{name} row {row} ({cosine:.4f})" for cosine, name, row in found.worst_rows(WORST)]
+    render.say(f"worst rows: {render.plain(', '.join(worst))}")
+    for told, names in (
+        ("have another number of rows in the two files", [video.name for video in found.other_lengths]),
+        (f"are in {found.ours} only", found.only_ours),
+        (f"are in {found.theirs} only", found.only_theirs),
+    ):
+        if names:
+            render.say(f"{len(names)} videos {told}: {render.plain(listing(names))}")

@@ -1,0 +1,246 @@
+"""Videos to feature files: resumable, with a file a backbone, by this process or by several."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from mesm_core.backbones.networks import Precision, default_precision
+from mesm_core.backbones.protocol import Backbone, VideoFacts
+from mesm_core.backbones.registry import BACKBONES, build_backbone
+from mesm_core.build.model import build_device
+from mesm_core.errors import FeatureError, OutputError
+from mesm_core.extraction.outputs import Output, join, output_path
+from mesm_core.extraction.pipeline import Failed, Frames
+from mesm_core.extraction.processes import Share, process_devices, run_processes
+from mesm_core.extraction.settings import Settings
+from mesm_core.extraction.shards import Shard, shard_text
+from mesm_core.extraction.sources import VideoFile
+from mesm_core.extraction.weights import weights_of
+from mesm_core.extraction.work import Event, Known, WorkFolder, extract_parts
+from mesm_core.places import refuse_existing, refuse_inputs
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an extraction runs.
+
+    ``device``: auto, cpu, cuda or cuda:N; ``precision``: fp32, fp16 or bf16, None for what the device's default is;
+    ``batch_size``: samples a batch; ``decoders``: threads that decode, in each process; ``processes``: of this machine,
+    on CUDA one a GPU; ``shard``: which share of the videos this is, for the files' names.
+    """
+
+    device: str = "auto"
+    precision: Precision | None = None
+    batch_size: int = 16
+    decoders: int = 2
+    processes: int = 1
+    shard: Shard | None = None
+
+
+@dataclass
+class Report:
+    """What an extraction did.
+
+    ``outputs``: feature file of each backbone that has one; ``videos``: newly extracted; ``already``: whose features
+    were there; ``rows``: new ones of each backbone; ``frames``: decoded; ``bad``: videos without features, and why;
+    ``warnings``: videos that are damaged in part.
+    """
+
+    outputs: dict[str, Path] = field(default_factory=dict)
+    videos: int = 0
+    already: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    frames: int = 0
+    bad: list[tuple[VideoFile, str]] = field(default_factory=list)
+    warnings: list[tuple[VideoFile, str]] = field(default_factory=list)
+
+
+class Extraction:
+    """The features of videos by backbones, to be written to OUTDIR: checked when it is made, carried out by ``run``.
+
+    While it lasts, finished features lie in a folder of parts in OUTDIR. After a kill they are still there.
+
+    Args:
+        videos: of this shard; names: backbones; weights: file of each that has weights.
+        resume: add to the files that are there, and go on with the parts; overwrite: replace them.
+        dry: it will not be run, so that it does not matter what is there.
+
+    Raises:
+        MesmError: a backbone cannot be built or has no rows of this length; an output is an input, or is there while
+            neither ``resume`` nor ``overwrite`` is on; it holds other videos with other settings.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[VideoFile],
+        outdir: Path,
+        names: Sequence[str],
+        *,
+        settings: Settings,
+        weights: Mapping[str, Path] = {},
+        options: Options = Options(),
+        resume: bool = False,
+        overwrite: bool = False,
+        dry: bool = False,
+    ) -> None:
+        self.videos = list(videos)
+        self.options = options
+        self.report = Report()
+        self._specs = {name: weights_of(name, weights) for name in dict.fromkeys(names)}
+        paths = {name: output_path(outdir, name, options.shard) for name in self._specs}
+        suffix = "" if options.shard is None else f".{shard_text(options.shard)}"
+        self._work = WorkFolder(outdir / f"extract{suffix}.parts")
+        self._overwrite = overwrite
+        if not dry:
+            self._refuse_outputs(list(paths.values()), resume=resume)
+        device = build_device(options.device)
+        self.settings = replace(settings, precision=options.precision or default_precision(device))
+        self.devices = process_devices(options.device, options.processes)
+        # With several processes this one needs of the networks only what tells their features apart.
+        alone = options.processes == 1 or dry
+        self.backbones = [
+            build_backbone(
+                name,
+                weights=path,
+                device=device if alone else torch.device("cpu"),
+                precision=options.precision if alone else "fp32",
+            )
+            for name, path in self._specs.items()
+        ]
+        check_rows(self.backbones, settings)
+        self._outputs = [Output(paths[b.name], b, self.settings, adds=resume) for b in self.backbones]
+        for output in self._outputs:
+            output.refuse_mixing({video.name for video in self.videos})
+
+    @property
+    def parts(self) -> Path | None:
+        """The folder of finished features that are not in the files yet, or None where there are none."""
+        return self._work.path if self._work.left else None
+
+    def run(self) -> Generator[Event]:
+        """Extract what is not there yet, yielding what happens; write the files at the end, and fill ``report``.
+
+        Raises:
+            OutputError: something could not be written. Finished parts stay, for ``resume``.
+        """
+        done: dict[str, str] = {}
+        failed: dict[str, str | None] = {}
+        try:
+            with self._work.held():
+                if self._overwrite:
+                    self._work.clear()
+                for event in self._events():
+                    if isinstance(event, Failed):
+                        failed[event.video.name] = event.content
+                    elif not isinstance(event, Frames):
+                        done[event.video.name] = event.content
+                    self._count(event)
+                    yield event
+                missing = self._join(done, failed)
+                self.report.bad += [(video, missing[video.name]) for video in self.videos if video.name in missing]
+                self._work.clear()
+        except OutputError as error:
+            if self.parts:
+                kept = f"Finished videos are kept in {self.parts}: --resume goes on with them."
+                error.hint = f"{error.hint or ''} {kept}".strip()
+            raise
+        self.report.outputs = {o.backbone.name: o.path for o in self._outputs if o.path.exists()}
+
+    def _join(self, done: Mapping[str, str], failed: Mapping[str, str | None]) -> dict[str, str]:
+        """Write the files in a thread of its own: a signal's exception would leave HDF5 in the middle of a call."""
+        stop = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                return pool.submit(
+                    join, self._outputs, done, failed, self._work.parts, shard=self.options.shard, stop=stop
+                ).result()
+            finally:
+                stop.set()
+
+    def _events(self) -> Iterator[Event]:
+        known: Known = {output.backbone.name: output.known() for output in self._outputs}
+        options, settings = self.options, self.settings
+        if options.processes == 1:
+            return extract_parts(
+                self.videos,
+                self.backbones,
+                settings=settings,
+                parts=self._work.parts,
+                known=known,
+                batch_size=options.batch_size,
+                decoders=options.decoders,
+            )
+        shares = [
+            Share(
+                videos=videos,
+                backbones=self._specs,
+                device=device,
+                settings=settings,
+                folder=self._work.path,
+                known={
+                    name: {v.name: found[v.name] for v in videos if v.name in found} for name, found in known.items()
+                },
+                batch_size=options.batch_size,
+                decoders=options.decoders,
+            )
+            for videos, device in zip(_dealt(self.videos, options.processes), self.devices, strict=True)
+        ]
+        return run_processes([share for share in shares if share.videos])
+
+    def _count(self, event: Event) -> None:
+        report = self.report
+        if isinstance(event, Frames):
+            report.frames += event.count
+        elif isinstance(event, Failed):
+            report.bad.append((event.video, event.reason))
+        else:
+            report.videos += bool(event.rows)
+            report.already += not event.rows
+            for name, rows in event.rows.items():
+                report.rows[name] = report.rows.get(name, 0) + rows
+            if event.warning:
+                report.warnings.append((event.video, event.warning))
+
+    def _refuse_outputs(self, outputs: Sequence[Path], *, resume: bool) -> None:
+        refuse_inputs(outputs, [video.path for video in self.videos])
+        again = resume or self._overwrite
+        for path in outputs:
+            if path.exists() and not path.is_dir() and not again:
+                raise OutputError(
+                    f"{path} exists already.", hint="Add videos to it: --resume. Start over: --overwrite."
+                )
+            refuse_existing(path, overwrite=True)
+        if self._work.left and not again:
+            raise OutputError(
+                f"{self._work.path} is left of an earlier extraction.",
+                hint="Finish it: --resume. Start over: --overwrite.",
+            )
+
+
+def check_rows(backbones: Sequence[Backbone], settings: Settings) -> None:
+    """Raise FeatureError where a backbone has no rows of this length."""
+    if settings.clip_len <= 0:
+        raise FeatureError(f"Rows of {float(settings.clip_len):g} seconds: they must be longer than 0.")
+    for backbone in backbones:
+        backbone.sampler(settings.clip_len, VideoFacts(None))
+
+
+def notes(names: Sequence[str]) -> list[str]:
+    """Return what must be said wherever these backbones are used."""
+    return [BACKBONES[name].note for name in dict.fromkeys(names) if BACKBONES[name].note]
+
+
+def _dealt(videos: Sequence[VideoFile], hands: int) -> list[list[VideoFile]]:
+    """Return the videos in shares of about the same size in bytes."""
+
+    def size(video: VideoFile) -> int:
+        return video.path.stat().st_size if video.path.is_file() else 0
+
+    ordered = sorted(videos, key=lambda video: (-size(video), video.name))
+    return [ordered[hand::hands] for hand in range(hands)]

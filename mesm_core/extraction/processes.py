@@ -1,0 +1,212 @@
+"""Several processes that extract side by side, each a share of the videos; they speak JSON lines with this one.
+
+A process ends when its standard input does, so that none outlives the one that started it, however that ends. They
+are in sessions of their own: Ctrl-C reaches the first process only, which then ends them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mesm_core.build.model import build_device
+from mesm_core.errors import DataError, DeviceError, FeatureError, MesmError, OutputError
+from mesm_core.extraction.pipeline import Failed, Frames
+from mesm_core.extraction.settings import Settings
+from mesm_core.extraction.sources import VideoFile
+from mesm_core.extraction.work import Done, Event, Known
+from mesm_core.inputs import parse_json
+
+WORKER = "mesm_core.extraction.worker"
+SECONDS_TO_END = 10.0
+_ERRORS: dict[str, type[MesmError]] = {
+    kind.__name__: kind for kind in (DataError, DeviceError, FeatureError, OutputError)
+}
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process does; ``backbones``: file of weights by name; ``folder``: of the parts."""
+
+    videos: Sequence[VideoFile]
+    backbones: Mapping[str, Path | None]
+    device: str
+    settings: Settings
+    folder: Path
+    known: Known
+    batch_size: int
+    decoders: int
+
+    def as_json(self) -> str:
+        """Return it as one line of JSON."""
+        settings = self.settings
+        return json.dumps(
+            {
+                "videos": [[video.name, str(video.path)] for video in self.videos],
+                "backbones": {name: None if path is None else str(path) for name, path in self.backbones.items()},
+                "device": self.device,
+                "settings": [str(settings.clip_len), settings.interpolation, settings.dtype, settings.precision],
+                "folder": str(self.folder),
+                "known": self.known,
+                "batch_size": self.batch_size,
+                "decoders": self.decoders,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, line: str) -> Share:
+        """Return what ``as_json`` wrote."""
+        found = json.loads(line)
+        clip_len, interpolation, dtype, precision = found["settings"]
+        return cls(
+            videos=[VideoFile(name, Path(path)) for name, path in found["videos"]],
+            backbones={name: None if path is None else Path(path) for name, path in found["backbones"].items()},
+            device=found["device"],
+            settings=Settings(Fraction(clip_len), interpolation, dtype, precision),
+            folder=Path(found["folder"]),
+            known=found["known"],
+            batch_size=found["batch_size"],
+            decoders=found["decoders"],
+        )
+
+
+def event_line(event: Event) -> str:
+    """Return an event as one line of JSON."""
+    if isinstance(event, Frames):
+        return json.dumps({"frames": event.count})
+    if isinstance(event, Failed):
+        return json.dumps({"failed": event.video.name, "reason": event.reason, "content": event.content})
+    return json.dumps(
+        {"done": event.video.name, "content": event.content, "rows": event.rows, "warning": event.warning}
+    )
+
+
+def process_devices(device: str, processes: int) -> list[str]:
+    """Return the device of each process: one GPU each, or the CPU for all.
+
+    Raises:
+        DeviceError: there are fewer GPUs than processes, or one GPU is named for several.
+    """
+    chosen = build_device(device)
+    if processes == 1 or chosen.type == "cpu":
+        return [str(chosen)] * processes
+    if ":" in device:
+        raise DeviceError(f"--device {device} is one GPU; each of {processes} processes has its own.")
+    if torch.cuda.device_count() < processes:
+        raise DeviceError(
+            f"--processes {processes}: this machine has {torch.cuda.device_count()} CUDA device(s), one a process.",
+            hint="Start fewer processes, or run them on the CPU: --device cpu.",
+        )
+    return [f"cuda:{number}" for number in range(processes)]
+
+
+class _Worker:
+    """A process and the videos that it has not told of yet."""
+
+    def __init__(self, number: int, share: Share, told: queue.Queue[tuple[_Worker, str | None]], threads: int) -> None:
+        self.number = number
+        self.left = {video.name: video for video in share.videos}
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", WORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        self._input, self._output = self._process.stdin, self._process.stdout
+        self._told = told
+        self._reader = threading.Thread(target=self._read, args=(share.as_json(),), daemon=True)
+        self._reader.start()
+
+    def _read(self, share: str) -> None:
+        assert self._output is not None
+        try:
+            self._input.write(share + "\n")
+            self._input.flush()
+        except OSError:
+            pass  # it has ended already, as its exit code tells
+        for line in self._output:
+            self._told.put((self, line))
+        self._told.put((self, None))
+
+    def ended(self) -> str | None:
+        """Wait for its end; return how it failed, or None."""
+        code = self._process.wait()
+        if code == 0:
+            return None
+        how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
+        return f"process {self.number} ended with {how}; --resume extracts its videos"
+
+    def ask_to_end(self) -> None:
+        """Close its input, with which it ends."""
+        with suppress(OSError):
+            self._input.close()
+
+    def stop(self) -> None:
+        """Wait until it has ended, and end it where it does not."""
+        try:
+            self._process.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+        if self._output is not None:
+            self._output.close()
+
+
+def run_processes(shares: Sequence[Share]) -> Iterator[Event]:
+    """Carry out the shares in a process each, yielding what happens in any of them.
+
+    The videos that a process leaves behind when it fails are failed ones; the other processes go on.
+
+    Raises:
+        MesmError: what a process could not begin or go on for, such as a full disk; the others are ended then.
+    """
+    told: queue.Queue[tuple[_Worker, str | None]] = queue.Queue()
+    threads = max(1, (os.cpu_count() or 1) // max(1, len(shares)))
+    workers: list[_Worker] = []
+    try:
+        for number, share in enumerate(shares, start=1):
+            workers.append(_Worker(number, share, told, threads))
+        running = len(workers)
+        while running:
+            worker, line = told.get()
+            if line is not None:
+                yield _event(worker, line)
+                continue
+            running -= 1
+            how = worker.ended()
+            for video in worker.left.values():
+                yield Failed(video, f"{video.path}: {how or 'its process ended without it'}")
+    finally:
+        for worker in workers:
+            worker.ask_to_end()
+        for worker in workers:
+            worker.stop()
+
+
+def _event(worker: _Worker, line: str) -> Event:
+    found: dict[str, Any] = parse_json(line, f"process {worker.number}", error=FeatureError, surrogates=True)
+    if "frames" in found:
+        return Frames(found["frames"])
+    if "error" in found:
+        raise _ERRORS.get(found["error"], FeatureError)(found["message"], hint=found["hint"])
+    if "failed" in found:
+        return Failed(worker.left.pop(found["failed"]), found["reason"], found["content"])
+    return Done(worker.left.pop(found["done"]), found["content"], found["rows"], found["warning"])

@@ -1,0 +1,172 @@
+"""The work of an extraction, which ends in parts: files of features, one a video and backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mesm_core.backbones.protocol import Backbone
+from mesm_core.data.arrays import wrong_name
+from mesm_core.errors import FeatureError, OutputError
+from mesm_core.extraction.parts import Parts
+from mesm_core.extraction.pipeline import Extracted, Failed, Frames, extract
+from mesm_core.extraction.settings import About, Settings
+from mesm_core.extraction.sources import VideoFile, content_hash
+from mesm_core.files import make_folder
+from mesm_core.places import could_not_write, explained
+from mesm_core.video.rows import Pass
+
+LOCK = ".lock"
+Known = Mapping[str, Mapping[str, str]]
+"""Backbone -> video -> content hash of features that are there already, made with the same settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A video whose features are kept.
+
+    ``content``: hash of the file; ``rows``: of each backbone that was run, none where all features were there
+    already; ``warning``: what is odd about the file, or nothing.
+    """
+
+    video: VideoFile
+    content: str
+    rows: dict[str, int]
+    warning: str = ""
+
+
+Event = Frames | Failed | Done
+
+
+def extract_parts(
+    videos: Sequence[VideoFile],
+    backbones: Sequence[Backbone],
+    *,
+    settings: Settings,
+    parts: Parts,
+    known: Known,
+    batch_size: int,
+    decoders: int,
+) -> Iterator[Event]:
+    """Extract the features that are neither known nor among the parts, and keep each video's as a part.
+
+    Args:
+        batch_size: samples a batch; decoders: threads that decode.
+
+    Raises:
+        OutputError: a part could not be written.
+    """
+    hashes: dict[str, str] = {}
+
+    def left(video: VideoFile, wanted: Sequence[Backbone]) -> list[Backbone]:
+        wrong = wrong_name(video.name)
+        if wrong is not None:
+            raise FeatureError(wrong)
+        content = hashes[video.name] = content_hash(video.path)
+        return [
+            backbone
+            for backbone in wanted
+            if known.get(backbone.name, {}).get(video.name) != content
+            and not parts.has(settings.key(backbone, content))
+        ]
+
+    by_name = {backbone.name: backbone for backbone in backbones}
+    events = extract(
+        videos,
+        [backbones] * len(videos),
+        settings=settings,
+        batch_size=batch_size,
+        decoders=decoders,
+        left=left,
+    )
+    for event in events:
+        if isinstance(event, Failed):
+            yield replace(event, content=hashes.get(event.video.name))
+        elif isinstance(event, Extracted):
+            yield _keep(event, hashes[event.video.name], by_name, settings, parts)
+        else:
+            yield event
+
+
+def _keep(
+    event: Extracted, content: str, backbones: Mapping[str, Backbone], settings: Settings, parts: Parts
+) -> Done | Failed:
+    """Write a video's features as parts."""
+    video, found = event.video, event.found
+    try:
+        kept = {name: settings.stored(features) for name, features in event.features.items()}
+    except FeatureError as error:
+        return Failed(video, f"{video.path}: {error}", content)
+    about = About(float(found.end), video.path.name, content, found.frames, found.skipped_packets)
+    for name, features in kept.items():
+        parts.write(settings.key(backbones[name], content), features, about.as_json())
+    rows = {name: len(features) for name, features in kept.items()}
+    return Done(video, content, rows, _oddities(found, float(settings.clip_len)) if rows else "")
+
+
+def _oddities(found: Pass, clip_len: float) -> str:
+    """Return what was lost of a damaged video, or nothing."""
+    said, end = found.header_duration, float(found.end)
+    short = said is not None and said - end > max(1.0, clip_len)
+    if not short and not found.skipped_packets:
+        return ""
+    told = f"{found.skipped_packets} damaged packets were skipped; " if found.skipped_packets else ""
+    expected = f" of the {said:.1f} s that its header says" if said is not None and short else ""
+    return f"{told}{found.frames} frames were recovered, {end:.1f} s{expected}"
+
+
+class WorkFolder:
+    """The folder in which parts lie until they are joined; one process holds it at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.parts = Parts(path)
+
+    @property
+    def left(self) -> bool:
+        """Whether an earlier extraction left anything here."""
+        return self.path.is_dir() and any(file.name != LOCK for file in self.path.iterdir())
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder as long as the context lasts; where it is empty then, it is removed.
+
+        Raises:
+            OutputError: another process holds it, or it cannot be written.
+        """
+        made = make_folder(self.path)
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise OutputError(f"Another process is extracting to {self.path}.", hint="Wait for it to end.") from None
+        except OSError as error:
+            self._remove_if_empty(made)
+            raise could_not_write(self.path / LOCK, error) from error
+        try:
+            self._remove("*.part")
+            yield
+        finally:
+            self._remove("*.part")  # what a process left that was ended in the middle of writing
+            self._remove_if_empty(made)
+            lock.release()
+
+    def clear(self) -> None:
+        """Remove all parts."""
+        with explained(self.path):
+            self._remove("*.npz")
+
+    def _remove(self, pattern: str) -> None:
+        for file in self.path.glob(pattern):
+            file.unlink(missing_ok=True)
+
+    def _remove_if_empty(self, made: Sequence[Path]) -> None:
+        if not self.left:
+            (self.path / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):
+                for folder in made or [self.path]:
+                    folder.rmdir()

@@ -1,0 +1,56 @@
+"""One of several processes that extract: ``python -m mesm_core.extraction.worker``, started by ``processes``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from typing import IO
+
+from mesm_core.backbones.registry import build_backbone
+from mesm_core.build.model import build_device
+from mesm_core.errors import MesmError
+from mesm_core.extraction.parts import Parts
+from mesm_core.extraction.processes import Share, event_line
+from mesm_core.extraction.work import extract_parts
+
+
+def work(given: IO[str], told: IO[str]) -> None:
+    """Read a share from ``given``, carry it out, and write what happens to ``told``; end when ``given`` does."""
+    share = Share.from_json(given.readline())
+
+    def end_with_input() -> None:
+        # Not by the file's own methods: a thread that waits in them holds a lock that the interpreter's end needs.
+        while os.read(given.fileno(), 4096):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=end_with_input, daemon=True).start()
+    try:
+        device = build_device(share.device)
+        backbones = [
+            build_backbone(name, weights=path, device=device, precision=share.settings.precision)  # type: ignore[arg-type]
+            for name, path in share.backbones.items()
+        ]
+        events = extract_parts(
+            share.videos,
+            backbones,
+            settings=share.settings,
+            parts=Parts(share.folder),
+            known=share.known,
+            batch_size=share.batch_size,
+            decoders=share.decoders,
+        )
+        for event in events:
+            told.write(event_line(event) + "\n")
+            told.flush()
+    except MesmError as error:
+        line = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+        told.write(json.dumps(line) + "\n")
+        told.flush()
+
+
+if __name__ == "__main__":
+    work(sys.stdin, sys.stdout)
+    os._exit(0)  # a thread still waits for the input's end

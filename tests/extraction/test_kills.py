@@ -1,0 +1,93 @@
+"""An extraction that is killed or told to end, at random moments, loses nothing and repeats nothing wrongly."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.extraction.made import content, make_videos, run, same
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def signalled(folder: Path, cases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Run commands in processes of their own, each of which gets a signal."""
+    spec, results = folder / "spec.json", folder / "results.json"
+    spec.write_text(json.dumps(cases))
+    command = [sys.executable, "-m", "tests.extraction.signalled", str(spec), str(results)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    told: list[dict[str, Any]] = json.loads(results.read_text())
+    return told
+
+
+def case(videos: Path, out: Path, number: int | None, seconds: float, *words: str) -> dict[str, Any]:
+    line = ["extract", str(videos), str(out), "--backbone", "pixels", "--clip-len", "1/2", "--device", "cpu"]
+    return {"words": [*line, *words], "out": str(out), "signal": number, "seconds": seconds}
+
+
+def killed_and_resumed(videos: Path, out: Path, kills: int, longest: float) -> list[dict[str, Any]]:
+    """Return commands that are killed, each up to ``longest`` seconds after its first video, and one that finishes."""
+    moments = random.Random(kills)
+    ends = [case(videos, out, signal.SIGKILL, moments.uniform(0, longest), "--resume") for _ in range(kills)]
+    return [*ends, case(videos, out, None, 0, "--resume", "--json")]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What the runs of one worker did."""
+
+    folder: Path
+    kills: list[dict[str, Any]]
+    asked: dict[int, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    folder = tmp_path_factory.mktemp("killed")
+    videos, more = make_videos(folder / "videos", 12), make_videos(folder / "more", 40, frames=40)
+    kills = killed_and_resumed(videos, folder / "out", 2, 0.01)
+    asked = [signal.SIGINT, signal.SIGTERM]
+    often = ["--clip-len", "1/25", "--decoders", "1"]
+    told = signalled(folder, [*kills, *(case(more, folder / f"out{n}", n, 0, *often) for n in map(int, asked))])
+    return Ended(folder, told[:3], dict(zip(asked, told[3:], strict=True)))
+
+
+def test_kills_lose_nothing(ended: Ended) -> None:
+    out = ended.folder / "out"
+    assert [run["code"] for run in ended.kills] == [-signal.SIGKILL, -signal.SIGKILL, 0], ended.kills
+    assert '"already_there"' in ended.kills[-1]["told"]
+    assert '"already_there": 0' not in ended.kills[-1]["told"]
+    run(ended.folder / "videos", ended.folder / "whole")
+    assert same(content(out / "pixels.hdf5"), content(ended.folder / "whole" / "pixels.hdf5"))
+    assert [path.name for path in out.iterdir()] == ["pixels.hdf5"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order(ended: Ended, number: signal.Signals) -> None:
+    run, parts = ended.asked[number], ended.folder / f"out{int(number)}" / "extract.parts"
+    assert run["code"] == 128 + number
+    assert "Traceback" not in run["told"]
+    assert "--resume" in run["told"]
+    assert list(parts.glob("*.npz"))
+    assert not list(parts.glob("*.part"))
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_a_thousand_videos_lose_nothing(tmp_path: Path) -> None:
+    videos, out = make_videos(tmp_path / "videos", 1000), tmp_path / "out"
+    told = signalled(tmp_path, killed_and_resumed(videos, out, 20, 0.5))
+    assert [run["code"] for run in told] == [-signal.SIGKILL] * 20 + [0]
+    run(videos, tmp_path / "whole")
+    found = content(out / "pixels.hdf5")
+    assert len(found) == 1000
+    assert same(found, content(tmp_path / "whole" / "pixels.hdf5"))
