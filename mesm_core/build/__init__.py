@@ -23,7 +23,7 @@ from mesm_core.build.model import (
     load_matching,
     refuse_misfits,
 )
-from mesm_core.build.text import build_text, build_text_from_state, with_counted_words
+from mesm_core.build.text import build_sentences, build_text, build_text_from_state, with_counted_words
 
 __all__ = [
     "ENDPOINT_CHANNELS",
@@ -35,6 +35,7 @@ __all__ = [
     "build_features",
     "build_framing",
     "build_model",
+    "build_sentences",
     "build_shortening",
     "build_split",
     "build_text",

@@ -41,9 +41,10 @@ def temporal_nms(
         return windows
     windows = windows[np.argsort(-windows[:, 2], kind="stable")][:max_before]
     kept: list[np.ndarray] = []
-    for window in windows:
-        inner = np.array([min(window[1], k[1]) - max(window[0], k[0]) for k in kept])
-        hull = np.array([max(window[1], k[1]) - min(window[0], k[0]) for k in kept])
-        if not (np.maximum(inner, 0) > threshold * hull).any():
-            kept.append(window)
-    return np.array(kept[:max_after]).reshape(-1, 3)
+    while len(windows) and (max_after is None or len(kept) < max_after):
+        best, windows = windows[0], windows[1:]
+        kept.append(best)
+        inner = np.minimum(windows[:, 1], best[1]) - np.maximum(windows[:, 0], best[0])
+        hull = np.maximum(windows[:, 1], best[1]) - np.minimum(windows[:, 0], best[0])
+        windows = windows[~(np.maximum(inner, 0) > threshold * hull)]
+    return np.array(kept).reshape(-1, 3)
