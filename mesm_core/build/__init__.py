@@ -5,6 +5,7 @@ from __future__ import annotations
 from mesm_core.build.data import (
     Paths,
     Split,
+    SplitQueries,
     build_decoding,
     build_features,
     build_framing,
@@ -13,6 +14,8 @@ from mesm_core.build.data import (
     data_files,
     data_paths,
     evaluation_settings,
+    metric_settings,
+    read_queries,
 )
 from mesm_core.build.model import (
     ENDPOINT_CHANNELS,
@@ -29,6 +32,7 @@ __all__ = [
     "ENDPOINT_CHANNELS",
     "Paths",
     "Split",
+    "SplitQueries",
     "build_criterion",
     "build_decoding",
     "build_device",
@@ -45,6 +49,8 @@ __all__ = [
     "data_paths",
     "evaluation_settings",
     "load_matching",
+    "metric_settings",
+    "read_queries",
     "refuse_misfits",
     "with_counted_words",
 ]

@@ -96,7 +96,7 @@ class Asked:
     @property
     def frames(self) -> int:
         """How many frames the video has; those of the shortest file where there are several."""
-        return min(len(part) for part in _parts(self.features))
+        return min(len(part) for part in parts_of(self.features))
 
 
 class MomentRetriever:
@@ -226,7 +226,7 @@ class MomentRetriever:
         seen: list[float] = []
         shortening = build_shortening(self.config)
         for number, video in enumerate(asked):
-            _refuse_what_cannot_be_asked(video)
+            refuse_what_cannot_be_asked(video)
             videos[str(number)] = self._prepare(video.features)
             seen += [shortening.seen(video.frames, video.duration)] * len(video.queries)
             self.text.prepare(video.queries)
@@ -261,7 +261,7 @@ class MomentRetriever:
 
     def _prepare(self, features: Features) -> np.ndarray:
         frames = prepare_frames(
-            _parts(features),
+            parts_of(features),
             dim=self.config.model.video_dim,
             max_frames=self.config.dataset.max_frames,
             shorten=self.config.dataset.shorten,
@@ -270,11 +270,13 @@ class MomentRetriever:
         return with_endpoints(frames.astype(self.config.data.keep_as))
 
 
-def _parts(features: Features) -> list[np.ndarray]:
+def parts_of(features: Features) -> list[np.ndarray]:
+    """Return the frames of each feature file, also where there is one."""
     return [features] if isinstance(features, np.ndarray) else list(features)
 
 
-def _refuse_what_cannot_be_asked(asked: Asked) -> None:
+def refuse_what_cannot_be_asked(asked: Asked) -> None:
+    """Raise TextError where the queries, DataError where the duration cannot be meant."""
     if not asked.queries:
         raise TextError("No query was given.", hint='Put one in quotes: "a person opens the door".')
     for query in asked.queries:

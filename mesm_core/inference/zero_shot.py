@@ -173,8 +173,8 @@ def contrast(series: np.ndarray, spans: np.ndarray) -> np.ndarray:
     # Centred values sum to 0, so those outside sum to -total, and the difference of the means is total / (p · (1 - p)).
     share = inside / length
     spread = np.sqrt(share * (1 - share))
-    found = np.divide(total, length * deviation * spread, out=np.zeros(len(spans)), where=spread > 0)
-    return np.clip(found, -1, 1)
+    found: np.ndarray = np.divide(total, length * deviation * spread, out=np.zeros(len(spans)), where=spread > 0)
+    return found.clip(-1, 1)
 
 
 def rank_moments(series: np.ndarray, spans: np.ndarray, duration: float) -> np.ndarray:
