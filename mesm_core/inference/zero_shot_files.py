@@ -67,20 +67,29 @@ def zero_shot_paths(
 
 
 def clip_features(config: Config | None, paths: Paths, *, given: bool, width: int) -> FeatureStore:
-    """Return the features of the first file that is as wide as the joint space; the others need not be there.
+    """Return the features of the first file that is as wide as the joint space; those after it need not be there.
 
     Args:
-        given: the files are the user's, so that what the preset says of their widths does not count.
+        given: the files are the user's, so that all must be there; of a preset's files that are not, the preset says
+            the width.
 
     Raises:
-        FeatureError: there is none, or the file is missing or damaged.
+        FeatureError: there is none, or a file is missing or damaged.
     """
-    widths = () if config is None or given else config.dataset.feature_dims
-    if len(widths) != len(paths.features):
-        store = FeatureStore(paths.features, dim=width, max_frames=MOST)
-        widths = tuple(store.widths())
-        store.close()
-    fitting = [path for path, own in zip(paths.features, widths, strict=True) if own == width]
-    if not fitting:
-        raise no_clip_features(" and ".join(map(str, widths)), width)
-    return FeatureStore(fitting[:1], dim=width, max_frames=MOST)
+    usual: Sequence[int | None] = () if config is None or given else config.dataset.feature_dims
+    if len(usual) != len(paths.features):
+        usual = [None] * len(paths.features)
+    widths = []
+    for path, told in zip(paths.features, usual, strict=True):
+        own = _width(path) if told is None or path.is_file() else told
+        if own == width:
+            return FeatureStore([path], dim=width, max_frames=MOST)
+        widths.append(str(own))
+    raise no_clip_features(" and ".join(widths), width)
+
+
+def _width(path: Path) -> int:
+    store = FeatureStore([path], dim=1, max_frames=MOST)
+    (width,) = store.widths()
+    store.close()
+    return width
