@@ -19,7 +19,7 @@ from mesm_core.inference.predictor import Answer, Asked, MomentRetriever
 from mesm_core.inference.retriever import Retriever, VideoFeatures, as_prediction
 from mesm_core.inference.scoring import checkpoint_paths
 from mesm_core.inference.zero_shot_files import clip_features, names_zero_shot, refuse_dataset, zero_shot_paths
-from mesm_core.inference.zero_shot_retriever import ZeroShotRetriever
+from mesm_core.inference.zero_shot_retriever import UNTRAINED, ZeroShotRetriever
 from mesm_core.inputs import has_surrogates, parse_json, shown, text_lines
 from mesm_core.metrics.nms import NO_NMS
 from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
@@ -254,7 +254,8 @@ def _zero_shot_asker(
     width = retriever.sentences.width
     videos = _video_features(paths.features, lambda: clip_features(config, paths, given=bool(features), width=width))
     inputs = [*paths.features, paths.text] if config is None else data_files(config, paths)
-    return Asker(retriever, videos, None if config is None else config.dataset, paths.annotations, inputs=inputs)
+    dataset = None if config is None else config.dataset
+    return Asker(retriever, videos, dataset, paths.annotations, inputs=inputs, warnings=(UNTRAINED,))
 
 
 def _video_features(files: Sequence[Path], store: Callable[[], VideoFeatures]) -> VideoFeatures:

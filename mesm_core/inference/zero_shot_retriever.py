@@ -17,6 +17,9 @@ from mesm_core.text.clip_joint import ClipSentences
 
 ZERO_SHOT = "zero-shot"
 """What stands for this retriever where a checkpoint is expected."""
+UNTRAINED = (
+    "Zero-shot: CLIP alone, never trained on moments; a score says how far a moment stands out in its own video."
+)
 NOTHING = "no part of the video is more like the query than the rest, so the whole video is the answer"
 
 

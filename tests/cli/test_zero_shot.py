@@ -72,6 +72,7 @@ def test_a_video_is_asked_about_without_a_dataset(mesm, where, trained: Trained)
         seconds = float(file["test-000"].attrs["duration"])
     stored = mesm(*words, trained.paths.features[0], "--video", "test-000")
     assert stored.code == 0, stored.err
+    assert "never trained on moments" in " ".join(stored.err.split())
     (answer,) = json.loads(stored.out)
     assert answer["duration"] == pytest.approx(seconds)
     assert 0 < len(answer["moments"]) <= 5
