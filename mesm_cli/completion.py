@@ -7,6 +7,7 @@ from pathlib import Path
 
 RUNS = Path("runs")
 CONFIG = "config.json"
+ZERO_SHOT = "zero-shot"
 CHECKPOINTS = ("best.pt", "last.pt")
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -39,6 +40,11 @@ def checkpoints(incomplete: str) -> list[str]:
     """Return the checkpoints of the runs below ./runs, else files and folders of that name."""
     found = [str(run / name) for run in _runs() for name in CHECKPOINTS if (run / name).is_file()]
     return _starting(incomplete, found) or [*_folders(incomplete), *_files(incomplete)]
+
+
+def retrievers(incomplete: str) -> list[str]:
+    """Return what finds moments: the checkpoints, and zero-shot."""
+    return _starting(incomplete, [ZERO_SHOT]) + checkpoints(incomplete)
 
 
 def _runs() -> list[Path]:

@@ -73,6 +73,16 @@ Dataset = Annotated[
         autocompletion=completion.presets,
     ),
 ]
+ZeroShotDataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="For zero-shot: the dataset, by the name of its preset. A checkpoint has its own.",
+        show_default=False,
+        autocompletion=completion.presets,
+        rich_help_panel=DATA,
+    ),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
@@ -151,6 +161,16 @@ Debug = Annotated[
     bool,
     typer.Option("--debug", help="Show the traceback of an error.", callback=set_debug, rich_help_panel=OUTPUT),
 ]
+
+
+def text_file(checkpoint: Path, glove: Path | None, clip: Path | None) -> Path | None:
+    """Return the text encoder's file that was given; refuse word vectors where zero-shot asks for CLIP's weights."""
+    if glove is not None:
+        from mesm_core.inference.zero_shot_files import names_zero_shot
+
+        if names_zero_shot(checkpoint):
+            raise typer.BadParameter("zero-shot reads CLIP's text weights: give --clip", param_hint="--glove")
+    return glove or clip
 
 
 def data_root(data_dir: Path | None) -> Path:

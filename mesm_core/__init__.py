@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from mesm_core.config.schema import Config
     from mesm_core.errors import MesmError
     from mesm_core.inference.predictor import Answer, Asked, Moment, MomentRetriever
+    from mesm_core.inference.retriever import Retriever
+    from mesm_core.inference.zero_shot_retriever import ZeroShotRetriever
     from mesm_core.types import Prediction, Query
 
 __version__ = "0.1.0"
@@ -23,6 +25,8 @@ _HOMES = {
     "Moment": "mesm_core.inference.predictor",
     "MomentRetriever": "mesm_core.inference.predictor",
     "Query": "mesm_core.types",
+    "Retriever": "mesm_core.inference.retriever",
+    "ZeroShotRetriever": "mesm_core.inference.zero_shot_retriever",
     "load_config": "mesm_core.config.load",
 }
 
@@ -35,6 +39,8 @@ __all__ = [
     "MomentRetriever",
     "Prediction",
     "Query",
+    "Retriever",
+    "ZeroShotRetriever",
     "__version__",
     "load_config",
 ]

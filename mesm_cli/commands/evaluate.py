@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mesm_cli import completion, options, render
 
+if TYPE_CHECKING:
+    from mesm_core.inference.evaluate import Evaluation
+    from mesm_core.inference.scoring import Job
+
 CheckpointFile = Annotated[
-    Path, typer.Argument(metavar="CKPT", help="best.pt or last.pt of a run.", autocompletion=completion.checkpoints)
+    Path,
+    typer.Argument(
+        metavar="CKPT", help="best.pt or last.pt of a run, or zero-shot.", autocompletion=completion.retrievers
+    ),
 ]
 SplitOption = Annotated[
     str | None, typer.Option("--split", help="Split to score. Default: the validation split.", show_default=False)
@@ -50,6 +57,7 @@ Report = Annotated[
 def evaluate(
     checkpoint: CheckpointFile,
     split: SplitOption = None,
+    dataset: options.ZeroShotDataset = None,
     data_dir: options.DataDir = None,
     annotations: options.AnnotationsDir = None,
     features: options.Features = None,
@@ -75,7 +83,12 @@ def evaluate(
     the file. --clip says where CLIP's weights lie, if they were moved. --set and --config change dataset.max_frames,
     eval.… and data.…; the other settings are the checkpoint's.
 
-    Example: mesm eval runs/tacos-default/best.pt --split test
+    zero-shot in place of a checkpoint scores CLIP without training, on the dataset that --dataset or --config names; it
+    needs CLIP image features, and text weights with their projection (mesm prepare clip-text).
+
+    Examples: mesm eval runs/tacos-default/best.pt --split test
+
+    mesm eval zero-shot --dataset charades
     """  # fmt: skip
     from mesm_core.errors import count
     from mesm_core.files import together
@@ -90,10 +103,11 @@ def evaluate(
     job = load_for_scoring(
         checkpoint,
         split=split,
+        dataset=dataset,
         root=data_dir,
         annotations=annotations,
         features=features or (),
-        text=glove or clip,
+        text=options.text_file(checkpoint, glove, clip),
         config_file=config,
         overrides=set_ or [],
         device=device,
@@ -101,7 +115,7 @@ def evaluate(
         truth=None if truth is None else truth.resolve(),
         window=window,
     )
-    target = output or checkpoint.parent / "predictions" / f"{checkpoint.stem}-{predictions_name(job.split)}"
+    target = output or job.home.parent / "predictions" / f"{job.home.stem}-{predictions_name(job.split)}"
     refuse_inputs([*evaluation_files(target), report], job.inputs)
     if job.skipped:
         render.warn(f"{count(len(job.skipped), 'video')} without features left out")
@@ -113,14 +127,27 @@ def evaluate(
         tables = write_evaluation(evaluation, job, checkpoint, target, overwrite=overwrite or output is None)
         if report is not None and evaluation.metrics is not None:
             write_report(report, evaluation, job.truth or job.dataset.queries, tables, overwrite=overwrite)
-    if report is not None and evaluation.metrics is None:
-        render.warn("The split has no ground truth, so there is no report.")
-    elif report is not None:
-        render.note(f"Report: {report}")
+    if report is not None:
+        _about_report(report, written=evaluation.metrics is not None)
     if json_:
         render.data(tables)
-        return
-    render.say(f"[bold]{checkpoint}[/] (epoch {job.epoch}) on {job.split}: {count(len(job.dataset), 'query')}")
+    else:
+        _show(checkpoint, job, evaluation, target)
+
+
+def _about_report(report: Path, *, written: bool) -> None:
+    if written:
+        render.note(f"Report: {report}")
+    else:
+        render.warn("The split has no ground truth, so there is no report.")
+
+
+def _show(checkpoint: Path, job: Job, evaluation: Evaluation, target: Path) -> None:
+    """Print the metrics as tables."""
+    from mesm_core.errors import count
+
+    trained = "without training" if job.epoch is None else f"epoch {job.epoch}"
+    render.say(f"[bold]{checkpoint}[/] ({trained}) on {job.split}: {count(len(job.dataset), 'query')}")
     if evaluation.metrics is None:
         render.say("The split has no ground truth, so nothing is scored; --truth names a file that has it.")
     else:

@@ -96,7 +96,10 @@ Nms = Annotated[
 
 def predict(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT", help="best.pt or last.pt of a run.", autocompletion=completion.checkpoints)
+        Path,
+        typer.Argument(
+            metavar="CKPT", help="best.pt or last.pt of a run, or zero-shot.", autocompletion=completion.retrievers
+        ),
     ],
     sentences: Annotated[
         list[str] | None, typer.Argument(metavar="QUERY", help="Sentences, each in quotes.", show_default=False)
@@ -105,6 +108,7 @@ def predict(
     queries: Queries = None,
     features: Features = None,
     duration: Duration = None,
+    dataset: options.ZeroShotDataset = None,
     data_dir: options.DataDir = None,
     annotations: options.AnnotationsDir = None,
     glove: options.Glove = None,
@@ -128,6 +132,8 @@ def predict(
     names the file. --clip says where CLIP's weights lie, if they were moved. --set and --config change
     dataset.max_frames, eval.… and data.…; the other settings are the checkpoint's.
 
+    zero-shot in place of a checkpoint is CLIP alone, without training; it needs CLIP's image features.
+
     Examples: mesm predict runs/tacos-default/best.pt --features c3d.hdf5 --video s30-d52.avi "She took out kiwi"
 
     cat queries.jsonl | mesm predict runs/tacos-default/best.pt --queries - --output - | gzip > answers.jsonl.gz
@@ -136,22 +142,19 @@ def predict(
     from mesm_core.files import together
     from mesm_core.inference.asking import load_asker
     from mesm_core.metrics.nms import NO_NMS, PEOPLE_NMS
-    from mesm_core.pages.predictions import check_plot, write_plot
-    from mesm_core.places import refuse_existing, refuse_inputs
+    from mesm_core.pages.predictions import write_plot
+    from mesm_core.places import refuse_inputs
 
-    outputs = [path for path in (output, plot) if path is not None and path != PIPE]
-    for path in outputs:
-        refuse_existing(path, overwrite=overwrite)
-    if plot is not None:
-        check_plot(plot)
+    outputs = _outputs(output, plot, overwrite=overwrite)
     with together(), ExitStack() as stack:
         questions = _questions(sentences or [], queries, video or video_name(features or []), duration)
         asker = load_asker(
             checkpoint,
+            dataset=dataset,
             root=data_dir,
             annotations=annotations,
             features=features or (),
-            text=glove or clip,
+            text=options.text_file(checkpoint, glove, clip),
             config_file=config,
             overrides=set_ or [],
             device=device,
@@ -169,6 +172,24 @@ def predict(
         kept = [reply for reply in shown if plot or json_]
         if plot is not None:
             write_plot(plot, kept, top=top or SHOWN, overwrite=overwrite)
+    _tell(kept, output, plot, top=top, json_=json_)
+
+
+def _outputs(output: Path | None, plot: Path | None, *, overwrite: bool) -> list[Path]:
+    """Return the files that will be written, after a look at whether they can be."""
+    from mesm_core.pages.predictions import check_plot
+    from mesm_core.places import refuse_existing
+
+    outputs = [path for path in (output, plot) if path is not None and path != PIPE]
+    for path in outputs:
+        refuse_existing(path, overwrite=overwrite)
+    if plot is not None:
+        check_plot(plot)
+    return outputs
+
+
+def _tell(kept: list[Reply], output: Path | None, plot: Path | None, *, top: int | None, json_: bool) -> None:
+    """Print the replies as JSON where that is wanted, and which files were written."""
     if plot is not None:
         render.note(f"Plot: {plot}")
     if json_:

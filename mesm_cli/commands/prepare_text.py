@@ -89,12 +89,14 @@ def clip_text(
 ) -> None:
     """Keep only the text encoder of a CLIP model, as safetensors; no code from the file is run.
 
+    The text projection is kept with it where SOURCE has one: zero-shot needs it, training does not.
+
     Example: mesm prepare clip-text ViT-B-32.pt data/clip_text_encoder.safetensors
     """  # fmt: skip
     from mesm_core.errors import count
     from mesm_core.places import refuse_existing, refuse_inputs
     from mesm_core.text.clip import ClipTextTransformer
-    from mesm_core.text.clip_weights import read_clip_weights, write_clip_text
+    from mesm_core.text.clip_weights import PROJECTION, read_clip_weights, write_clip_text
 
     refuse_existing(out, overwrite=overwrite)
     refuse_inputs([out], [source])
@@ -102,7 +104,12 @@ def clip_text(
     model = ClipTextTransformer.from_weights(weights, heads=heads, activation=str(activation))
     write_clip_text(out, weights, heads=heads, activation=str(activation), overwrite=overwrite)
     layers, size = model.layers, sum(value.nbytes for value in weights.values()) / 1e6
+    projection = weights.get(PROJECTION)
+    joint = None if projection is None else projection.shape[-1]
     if json_:
-        render.data({"out": str(out), "width": model.width, "layers": layers, "tensors": len(weights)})
-    else:
-        render.say(f"{out}: {count(layers, 'layer')}, {model.width} wide, {size:.1f} MB")
+        about = {"out": str(out), "width": model.width, "layers": layers, "tensors": len(weights)}
+        render.data(about | {"projection": joint})
+        return
+    render.say(f"{out}: {count(layers, 'layer')}, {model.width} wide, {size:.1f} MB")
+    if joint is None:
+        render.note(f"{source} has no text projection: this is enough to train, not for zero-shot.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mesm_core.build.data import (
     Paths,
     Split,
+    SplitQueries,
     build_decoding,
     build_features,
     build_framing,
@@ -13,6 +14,8 @@ from mesm_core.build.data import (
     data_files,
     data_paths,
     evaluation_settings,
+    metric_settings,
+    read_queries,
 )
 from mesm_core.build.model import (
     ENDPOINT_CHANNELS,
@@ -24,18 +27,20 @@ from mesm_core.build.model import (
     refuse_larger,
     refuse_misfits,
 )
-from mesm_core.build.text import build_text, build_text_from_state, with_counted_words
+from mesm_core.build.text import build_sentences, build_text, build_text_from_state, with_counted_words
 
 __all__ = [
     "ENDPOINT_CHANNELS",
     "Paths",
     "Split",
+    "SplitQueries",
     "build_criterion",
     "build_decoding",
     "build_device",
     "build_features",
     "build_framing",
     "build_model",
+    "build_sentences",
     "build_shortening",
     "build_split",
     "build_text",
@@ -45,6 +50,8 @@ __all__ = [
     "data_paths",
     "evaluation_settings",
     "load_matching",
+    "metric_settings",
+    "read_queries",
     "refuse_larger",
     "refuse_misfits",
     "with_counted_words",

@@ -18,6 +18,7 @@ from mesm_core.inference.decode import Decoding
 from mesm_core.metrics.report import LENGTH_RANGES, SUPERLONG
 from mesm_core.text.encoder import TextEncoder
 from mesm_core.text.glove import find_glove
+from mesm_core.types import Query
 
 
 @dataclass(frozen=True)
@@ -111,20 +112,41 @@ def build_split(
         DataError: the annotations are missing or malformed.
         FeatureError: videos have no features, and ``skip_missing`` is off or nothing would be left.
     """
+    found = read_queries(config, paths, split, features, skip_missing=skip_missing)
+    dataset = MomentDataset(
+        found.queries,
+        text=text,
+        features=features,
+        framing=build_framing(config),
+        max_gather_size=config.dataset.max_gather_size,
+    )
+    return Split(dataset, found.missing, found.repairs)
+
+
+@dataclass(frozen=True)
+class SplitQueries:
+    """A split's queries about videos that have features, the videos without, and the repairs that were needed."""
+
+    queries: tuple[Query, ...]
+    missing: list[str]
+    repairs: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+
+def read_queries(
+    config: Config, paths: Paths, split: str, features: FeatureStore, *, skip_missing: bool = False
+) -> SplitQueries:
+    """Return the queries of a split; arguments and errors are those of ``build_split``."""
     annotations = read_split(config.dataset.name, paths.annotations, named_split(config.dataset, split))
     vids = [query.vid for query in annotations.queries]
     missing = features.missing(vids)
     if not skip_missing or len(missing) == len(set(vids)):
         features.require(vids)
     absent = set(missing)
-    dataset = MomentDataset(
-        [query for query in annotations.queries if query.vid not in absent],
-        text=text,
-        features=features,
-        framing=build_framing(config),
-        max_gather_size=config.dataset.max_gather_size,
-    )
-    return Split(dataset, missing, dict(annotations.repairs))
+    queries = tuple(query for query in annotations.queries if query.vid not in absent)
+    return SplitQueries(queries, missing, dict(annotations.repairs))
 
 
 def evaluation_settings(config: Config) -> dict[str, Any]:
@@ -133,6 +155,13 @@ def evaluation_settings(config: Config) -> dict[str, Any]:
         "batch_size": config.eval.batch_size,
         "decoding": build_decoding(config),
         "shortening": build_shortening(config),
+        **metric_settings(config),
+    }
+
+
+def metric_settings(config: Config) -> dict[str, Any]:
+    """Return the metrics' thresholds and length ranges that a config decides."""
+    return {
         "thresholds": config.eval.thresholds,
         "ranges": LENGTH_RANGES | (SUPERLONG if config.eval.superlong else {}),
     }

@@ -16,11 +16,15 @@ from mesm_core.errors import CheckpointError, TextError
 from mesm_core.text.cache import TextCache, default_cache_path
 from mesm_core.text.clip import ClipText, ClipTextTransformer
 from mesm_core.text.clip_bpe import ClipTokenizer
-from mesm_core.text.clip_weights import load_clip_text
+from mesm_core.text.clip_joint import ClipSentences
+from mesm_core.text.clip_weights import load_clip_joint, load_clip_text
 from mesm_core.text.encoder import TextEncoder
 from mesm_core.text.glove import FIRST_WORD, GloveTable, GloveText, check_glove, read_glove
 from mesm_core.text.vocabulary import Vocabulary, VocabularyText, read_vocabulary
 from mesm_core.text.words import make_tagger
+
+SHORTEST_CONTEXT = 3
+"""Of CLIP's text encoder: one token between start and end."""
 
 
 def build_text(config: Config, paths: Paths, *, device: torch.device) -> TextEncoder:
@@ -86,6 +90,17 @@ def build_text_from_state(
         TextError: CLIP's weights are missing; CheckpointError: they are others than at training.
     """
     return _FROM_STATE[config.text.encoder](config, state, device, path)
+
+
+def build_sentences(path: Path, *, device: torch.device) -> ClipSentences:
+    """Return the encoder of sentences into the space that CLIP's text and images share.
+
+    Raises:
+        TextError: the weights are missing, of another tokenizer, or have no text projection.
+    """
+    (model, projection), tokenizer = load_clip_joint(path), ClipTokenizer()
+    _refuse_other_tokens(model, tokenizer, SHORTEST_CONTEXT, path)
+    return ClipSentences(model=model, projection=projection, tokenizer=tokenizer, device=device, path=path)
 
 
 def _glove(config: Config, paths: Paths, device: torch.device) -> GloveText:

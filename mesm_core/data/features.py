@@ -156,6 +156,19 @@ class FeatureStore:
                 return
             yield vid
 
+    def widths(self) -> list[int]:
+        """Return the width of the first video of each file, 0 where there is none; reads no frames.
+
+        Raises:
+            FeatureError: a file is damaged.
+        """
+        with self._lock:
+            found = []
+            for file in self._files:
+                shapes = (node.shape for _, node in hdf5.datasets(file))
+                found.append(next((int(shape[1]) for shape in shapes if shape is not None and len(shape) == 2), 0))
+            return found
+
     def duration(self, vid: str) -> float | None:
         """Return the ``duration`` attribute (seconds) of the video's dataset, or None.
 
@@ -228,6 +241,7 @@ def prepare_frames(
         FeatureError: they are no (frames, dim) arrays, of another width, or hold NaN, infinity or values beyond
             ``LARGEST_VALUE``.
     """
+    parts = [hdf5.as_float32(part) for part in parts]
     for part in parts:
         if part.ndim != 2 or 0 in part.shape:
             raise FeatureError(f"{where}: the shape is {part.shape}; features are (frames, dim).")
@@ -239,7 +253,7 @@ def prepare_frames(
                 hint="Extract the video's features again.",
             )
     length = min(len(part) for part in parts)
-    video = np.concatenate([normalise(part[:length].astype(np.float32)) for part in parts], axis=1)
+    video = np.concatenate([normalise(part[:length]) for part in parts], axis=1)
     if video.shape[1] != dim:
         widths = " + ".join(str(part.shape[1]) for part in parts)
         total = f" = {video.shape[1]}" if len(parts) > 1 else ""

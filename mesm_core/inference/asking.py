@@ -1,25 +1,26 @@
-"""Questions about videos, from files or pipes, and a checkpoint's answers as they come."""
+"""Questions about videos, from files or pipes, and a retriever's answers as they come."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-
-from mesm_core.build import Paths, build_features, data_files
-from mesm_core.config.schema import Config
+from mesm_core.build import build_features, data_files
+from mesm_core.config.load import load_config
+from mesm_core.config.schema import Config, DatasetConfig
 from mesm_core.data.annotations import is_number, make_reader, query_id, video_id
 from mesm_core.data.kinds import is_array_file, refuse_pictures
 from mesm_core.data.one_video import OneVideo
 from mesm_core.errors import DataError
 from mesm_core.inference.changes import changed_config
 from mesm_core.inference.predictor import Answer, Asked, MomentRetriever
+from mesm_core.inference.retriever import Retriever, VideoFeatures
 from mesm_core.inference.scoring import checkpoint_paths
 from mesm_core.inference.windows import AUTO, Window
+from mesm_core.inference.zero_shot_files import clip_features, names_zero_shot, refuse_dataset, zero_shot_paths
+from mesm_core.inference.zero_shot_retriever import UNTRAINED, ZeroShotRetriever
 from mesm_core.inputs import has_surrogates, parse_json, shown, text_lines
 from mesm_core.metrics.nms import NO_NMS
 from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
@@ -52,7 +53,7 @@ class Reply:
 
     def prediction(self) -> Prediction:
         """Return the reply as a line of a submission file."""
-        return replace(self.answer.prediction(self.question.qid, self.question.vid), query=self.question.query)
+        return self.answer.prediction(self.question.qid, self.question.vid)
 
 
 def questions_of_file(path: Path, *, video: str | None, duration: float | None) -> Iterator[Question]:
@@ -131,32 +132,19 @@ def _numbered(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
         raise DataError(f"{source}, line {number + 1} or after is not UTF-8 text.") from error
 
 
-class VideoFeatures(Protocol):
-    """Where the frames of videos come from."""
-
-    def require(self, vids: Iterable[str], *, skippable: bool = True) -> None:
-        """Raise FeatureError where a video is not there."""
-        ...
-
-    def raw(self, vid: str) -> list[np.ndarray]:
-        """Return a video's frames as they are stored, one (L, D) array a file."""
-        ...
-
-    def duration(self, vid: str) -> float | None:
-        """Return the duration in seconds that is stored with a video's frames, or None."""
-        ...
-
-
 class Asker:
-    """A checkpoint with the features of the videos it is asked about.
+    """A retriever with the features of the videos it is asked about.
 
-    ``inputs``: the files it was read from; ``warnings``: the checkpoint's.
+    Args:
+        dataset, annotations: settings and folder of annotations that may say how long videos are, or None.
+        inputs: the files it was read from; warnings: the checkpoint's.
     """
 
     def __init__(
         self,
-        retriever: MomentRetriever,
+        retriever: Retriever,
         features: VideoFeatures,
+        dataset: DatasetConfig | None,
         annotations: Path,
         *,
         inputs: Sequence[Path] = (),
@@ -165,6 +153,7 @@ class Asker:
         self.inputs, self.warnings = tuple(inputs), tuple(warnings)
         self._retriever = retriever
         self._features = features
+        self._dataset = dataset
         self._annotations = annotations
         self._annotated: dict[str, float] | None = None
 
@@ -210,11 +199,11 @@ class Asker:
 
     def _annotated_duration(self, vid: str) -> float:
         if self._annotated is None:
-            self._annotated = annotated_durations(self._retriever, self._annotations)
+            self._annotated = annotated_durations(self._dataset, self._annotations) if self._dataset else {}
         if vid not in self._annotated:
+            where = f", and the annotations in {self._annotations} do not have the video" if self._dataset else ""
             raise DataError(
-                f"The duration of video '{vid}' is not known: the feature file does not say it, and the "
-                f"annotations in {self._annotations} do not have the video.",
+                f"The duration of video '{vid}' is not known: the feature file does not say it{where}.",
                 hint="Give --duration SECONDS, or keep it with the features: `mesm prepare npy2hdf5 --fps RATE` does, "
                 "and an .npz may hold a number called 'duration'.",
             )
@@ -224,6 +213,7 @@ class Asker:
 def load_asker(
     path: Path,
     *,
+    dataset: str | None = None,
     root: Path | None = None,
     annotations: Path | None = None,
     features: Sequence[Path] = (),
@@ -235,6 +225,7 @@ def load_asker(
     """Return a checkpoint, ready to be asked about the videos of its feature files.
 
     Args:
+        path: of a checkpoint, or ``zero-shot``; dataset: preset for zero-shot, or None to take given files only.
         root: data folder; annotations, features, text: given paths, over the data folder's; features may be HDF5
             files of many videos, or the .npy and .npz files of one.
         config_file, overrides: settings to change, as for ``changed_config``.
@@ -242,26 +233,47 @@ def load_asker(
     Raises:
         MesmError: a file is missing or does not fit.
     """
+    if names_zero_shot(path):
+        chosen = None
+        if dataset is not None or config_file is not None or overrides:
+            chosen = load_config(dataset, file=config_file, overrides=overrides)
+        return _zero_shot_asker(chosen, root, annotations, features, text, device)
+    refuse_dataset(dataset, path)
     checkpoint = load_any_checkpoint(path)
     config = changed_config(checkpoint.config, source=str(path), file=config_file, overrides=overrides)
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
     retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
     inputs = [*checkpoint_files(path), *data_files(config, paths)]
-    videos = _video_features(config, paths)
-    return Asker(retriever, videos, paths.annotations, inputs=inputs, warnings=checkpoint.warnings)
+    videos = _video_features(paths.features, lambda: build_features(config, paths))
+    return Asker(retriever, videos, config.dataset, paths.annotations, inputs=inputs, warnings=checkpoint.warnings)
 
 
-def _video_features(config: Config, paths: Paths) -> VideoFeatures:
-    for path in paths.features:
+def _zero_shot_asker(
+    config: Config | None,
+    root: Path | None,
+    annotations: Path | None,
+    features: Sequence[Path],
+    clip: Path | None,
+    device: str,
+) -> Asker:
+    paths = zero_shot_paths(config, root, annotations=annotations, features=features, clip=clip)
+    retriever = ZeroShotRetriever.load(paths.text, device=device)
+    width = retriever.sentences.width
+    videos = _video_features(paths.features, lambda: clip_features(config, paths, given=bool(features), width=width))
+    inputs = [*paths.features, paths.text] if config is None else data_files(config, paths)
+    dataset = None if config is None else config.dataset
+    return Asker(retriever, videos, dataset, paths.annotations, inputs=inputs, warnings=(UNTRAINED,))
+
+
+def _video_features(files: Sequence[Path], store: Callable[[], VideoFeatures]) -> VideoFeatures:
+    """Return one video's features from .npy and .npz files, else what ``store`` opens."""
+    for path in files:
         refuse_pictures(path)
-    if any(map(is_array_file, paths.features)):
-        return OneVideo(paths.features)
-    return build_features(config, paths)
+    return OneVideo(files) if any(map(is_array_file, files)) else store()
 
 
-def annotated_durations(retriever: MomentRetriever, folder: Path) -> dict[str, float]:
+def annotated_durations(dataset: DatasetConfig, folder: Path) -> dict[str, float]:
     """Return the durations in seconds of the videos that the dataset's readable splits have."""
-    dataset = retriever.config.dataset
     reader = make_reader(dataset.name)
     durations: dict[str, float] = {}
     for split in reader.splits or (dataset.train, *dataset.eval):

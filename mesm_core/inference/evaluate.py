@@ -113,19 +113,43 @@ def evaluate(
         progress=progress,
         team=team,
     )
-    ordered = [replace(p, windows=temporal_nms(p.windows, threshold=nms)) for p in ordered]
-    queries = dataset.queries if truth is None else truth
-    if not all(query.windows for query in queries):
-        return Evaluation(ordered, None)
-    by_clip = decoding.clip_len == CLIP_SECONDS  # highlights are judged by clips of two seconds
+    return score_predictions(
+        ordered,
+        dataset.queries if truth is None else truth,
+        clip_len=decoding.clip_len,
+        thresholds=thresholds,
+        ranges=ranges,
+        nms=nms,
+    )
+
+
+def score_predictions(
+    predictions: Sequence[Prediction],
+    truth: Sequence[Query],
+    *,
+    clip_len: float,
+    thresholds: Sequence[float],
+    ranges: Mapping[str, tuple[float, float]],
+    nms: float = -1,
+) -> Evaluation:
+    """Return predictions of any retriever with their metrics.
+
+    Args:
+        predictions: one a query, in the order of ``truth``, which has no metrics where a query has no windows.
+        clip_len: seconds that a saliency score stands for, or -1: highlights are judged by clips of two seconds.
+        thresholds, ranges: as for ``metric_tables``; nms: threshold of temporal NMS; -1 for none.
+    """
+    kept = [replace(p, windows=temporal_nms(p.windows, threshold=nms)) for p in predictions]
+    if not all(query.windows for query in truth):
+        return Evaluation(kept, None)
     metrics = metric_tables(
-        queries,
-        [prediction.windows for prediction in ordered],
-        [prediction.saliency if by_clip else None for prediction in ordered],
+        truth,
+        [prediction.windows for prediction in kept],
+        [prediction.saliency if clip_len == CLIP_SECONDS else None for prediction in kept],
         thresholds=thresholds,
         ranges=ranges,
     )
-    return Evaluation(ordered, metrics)
+    return Evaluation(kept, metrics)
 
 
 def _seen(dataset: MomentDataset, queries: Sequence[Query], shortening: Shortening | None) -> list[float] | None:

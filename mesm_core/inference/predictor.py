@@ -117,7 +117,7 @@ class Asked:
     @property
     def frames(self) -> int:
         """How many frames the video has; those of the shortest file where there are several."""
-        return shortest(_parts(self.features))
+        return shortest(parts_of(self.features))
 
 
 class MomentRetriever:
@@ -253,7 +253,7 @@ class MomentRetriever:
         check_nms(nms)
         window = check_window(window)
         for video in asked:
-            _refuse_what_cannot_be_asked(video)
+            refuse_what_cannot_be_asked(video)
         self.text.prepare(query for video in asked for query in video.queries)
         texts = {query: self.text.features(query) for video in asked for query in video.queries}
         cuts = [self._cut(video, window) for video in asked]
@@ -274,7 +274,7 @@ class MomentRetriever:
 
     def _cut(self, video: Asked, window: Window) -> list[Piece]:
         return cut_video(
-            _parts(video.features),
+            parts_of(video.features),
             window=window,
             duration=video.duration,
             lengths=self.lengths,
@@ -338,11 +338,13 @@ class MomentRetriever:
         return with_endpoints(frames.astype(self.config.data.keep_as))
 
 
-def _parts(features: Features) -> list[np.ndarray]:
+def parts_of(features: Features) -> list[np.ndarray]:
+    """Return the frames of each feature file, also where there is one."""
     return [features] if isinstance(features, np.ndarray) else list(features)
 
 
-def _refuse_what_cannot_be_asked(asked: Asked) -> None:
+def refuse_what_cannot_be_asked(asked: Asked) -> None:
+    """Raise TextError where the queries, DataError where the duration cannot be meant."""
     if not asked.queries:
         raise TextError("No query was given.", hint='Put one in quotes: "a person opens the door".')
     for query in asked.queries:

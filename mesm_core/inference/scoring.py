@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mesm_core.build import (
     Paths,
+    build_decoding,
     build_features,
     build_shortening,
     build_split,
     data_files,
     data_paths,
-    evaluation_settings,
+    metric_settings,
+    read_queries,
 )
-from mesm_core.config.load import DATA_ROOT
+from mesm_core.config.load import DATA_ROOT, load_config
 from mesm_core.config.schema import Config
 from mesm_core.data.annotations import make_reader
 from mesm_core.data.dataset import MomentDataset
@@ -27,9 +30,18 @@ from mesm_core.data.shortening import Shortening
 from mesm_core.errors import DataError, listing
 from mesm_core.files import together, write_atomically
 from mesm_core.inference.changes import changed_config
-from mesm_core.inference.evaluate import Evaluation, Progress, evaluate, write_predictions
+from mesm_core.inference.evaluate import Evaluation, Progress, predict_split, score_predictions, write_predictions
 from mesm_core.inference.predictor import Asked, MomentRetriever
+from mesm_core.inference.retriever import Retriever, predict_queries
 from mesm_core.inference.windows import OFF, Window, check_window, window_frames
+from mesm_core.inference.zero_shot_files import (
+    clip_features,
+    names_zero_shot,
+    refuse_dataset,
+    zero_shot_home,
+    zero_shot_paths,
+)
+from mesm_core.inference.zero_shot_retriever import ZeroShotRetriever
 from mesm_core.metrics.nms import NO_NMS
 from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
 from mesm_core.places import is_stream
@@ -37,48 +49,49 @@ from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.types import Prediction, Query
 
 
+class Queries(Protocol):
+    """The queries of a split, in file order."""
+
+    @property
+    def queries(self) -> tuple[Query, ...]:
+        """The queries, with their windows where they are known."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Job:
-    """A checkpoint and the split it is to be scored on.
+    """A retriever and the split it is to be scored on.
 
+    ``predict``: answers the split, one prediction a query in file order; ``epoch``: of the checkpoint, None for what
+    was not trained; ``home``: stands for the retriever in the names of outputs, a checkpoint's own path;
     ``warnings``: flags of a published checkpoint that are not carried out, how its data differs from that of training,
     and which videos are too long for the model; ``inputs``: the files it was read from; ``window``: how long videos are
-    seen, as for ``MomentRetriever.locate``.
+    seen, as for ``MomentRetriever.locate``; ``windowed``: indices of the queries about videos seen in windows.
     """
 
-    retriever: MomentRetriever
-    dataset: MomentDataset
+    config: Config
+    retriever: Retriever
+    dataset: Queries
+    predict: Callable[[Progress | None], list[Prediction]]
     split: str
-    epoch: int
+    epoch: int | None
     skipped: list[str]
+    home: Path
     truth: tuple[Query, ...] | None = None
     warnings: tuple[str, ...] = ()
     inputs: tuple[Path, ...] = ()
     window: Window = OFF
 
-    @property
-    def windowed(self) -> list[int]:
-        """Indices of the queries about videos that are seen in windows."""
-        if self.window == OFF:
-            return []
-        stored_length, max_frames = self.dataset.features.stored_length, self.retriever.config.dataset.max_frames
-        return [
-            index
-            for index, query in enumerate(self.dataset.queries)
-            if window_frames(
-                self.window,
-                frames=stored_length(query.vid),
-                duration=query.duration,
-                lengths=self.retriever.lengths,
-                max_frames=max_frames,
-            )
-        ]
+    windowed: tuple[int, ...] = ()
 
 
 def load_for_scoring(
     path: Path,
     *,
     split: str | None = None,
+    dataset: str | None = None,
     root: Path | None = None,
     annotations: Path | None = None,
     features: Sequence[Path] = (),
@@ -93,6 +106,7 @@ def load_for_scoring(
     """Return a checkpoint's model and a split's data; ``split`` defaults to the first validation split.
 
     Args:
+        path: of a checkpoint, or ``zero-shot``; dataset: preset for zero-shot, which has no settings of its own.
         root: data folder; annotations, features: given paths, over the data folder's.
         config_file, overrides: settings to change, as for ``changed_config``.
         truth: ground truth of a split whose own file has none; default: the dataset's, where it is there.
@@ -101,30 +115,119 @@ def load_for_scoring(
     Raises:
         MesmError: a file is missing or does not fit.
     """
+    if names_zero_shot(path):
+        config = load_config(dataset, file=config_file, overrides=overrides)
+        paths = zero_shot_paths(config, root, annotations=annotations, features=features, clip=text)
+        return _zero_shot_job(
+            config, paths, given=bool(features), split=split, device=device, skip_missing=skip_missing, truth=truth
+        )
+    refuse_dataset(dataset, path)
     checkpoint = load_any_checkpoint(path)
     config = changed_config(checkpoint.config, source=str(path), file=config_file, overrides=overrides)
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
     retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
     chosen = split or config.dataset.eval[0]
     built = build_split(config, paths, chosen, retriever.text, build_features(config, paths), skip_missing=skip_missing)
-    published = truth or make_reader(config.dataset.name).truths.get(chosen)
-    known = None
-    if published is not None and (truth is not None or (paths.annotations / published).is_file()):
-        known = match_truth(built.dataset.queries, paths.annotations / published)
     differing = differences(checkpoint.facts, data_facts(built.dataset)) if checkpoint.facts else []
-    inputs = [*checkpoint_files(path), *data_files(config, paths, [chosen])]
-    inputs += [] if published is None else [paths.annotations / published]
-    job = Job(
+    known, truths = _known_truth(config, paths, chosen, built.dataset.queries, truth)
+    window = check_window(window)
+    windowed = _windowed(retriever, built.dataset, window)
+    shortened = _shortened(built.dataset, windowed, build_shortening(config))
+    return Job(
+        config,
         retriever,
         built.dataset,
+        partial(_predict_trained, retriever, built.dataset, window, windowed),
         chosen,
         checkpoint.epoch,
         built.missing,
-        known,
-        inputs=tuple(inputs),
-        window=check_window(window),
+        home=path,
+        truth=known,
+        warnings=(*checkpoint.warnings, *differing, *shortened),
+        inputs=(*checkpoint_files(path), *data_files(config, paths, [chosen]), *truths),
+        window=window,
+        windowed=windowed,
     )
-    return replace(job, warnings=(*checkpoint.warnings, *differing, *_shortened(job, build_shortening(config))))
+
+
+def _zero_shot_job(
+    config: Config,
+    paths: Paths,
+    *,
+    given: bool,
+    split: str | None,
+    device: str,
+    skip_missing: bool,
+    truth: Path | None,
+) -> Job:
+    retriever = ZeroShotRetriever.load(paths.text, device=device)
+    chosen = split or config.dataset.eval[0]
+    features = clip_features(config, paths, given=given, width=retriever.sentences.width)
+    found = read_queries(config, paths, chosen, features, skip_missing=skip_missing)
+    known, truths = _known_truth(config, paths, chosen, found.queries, truth)
+    return Job(
+        config,
+        retriever,
+        found,
+        lambda progress: predict_queries(retriever, found.queries, features, progress=progress),
+        chosen,
+        None,
+        found.missing,
+        home=zero_shot_home(config),
+        truth=known,
+        inputs=(*data_files(config, paths, [chosen]), *truths),
+    )
+
+
+def _windowed(retriever: MomentRetriever, dataset: MomentDataset, window: Window) -> tuple[int, ...]:
+    """Return the indices of the queries about videos that are seen in windows."""
+    if window == OFF:
+        return ()
+    stored_length, max_frames = dataset.features.stored_length, retriever.config.dataset.max_frames
+    return tuple(
+        index
+        for index, query in enumerate(dataset.queries)
+        if window_frames(
+            window,
+            frames=stored_length(query.vid),
+            duration=query.duration,
+            lengths=retriever.lengths,
+            max_frames=max_frames,
+        )
+    )
+
+
+def _predict_trained(
+    retriever: MomentRetriever,
+    dataset: MomentDataset,
+    window: Window,
+    windowed: Sequence[int],
+    progress: Progress | None,
+) -> list[Prediction]:
+    retriever.text.prepare(query.sentence for query in dataset.queries)
+    config = retriever.config
+    return predict_split(
+        retriever.model,
+        dataset,
+        batch_size=config.eval.batch_size,
+        device=retriever.device,
+        decoding=build_decoding(config),
+        shortening=build_shortening(config),
+        known=_answers_in_windows(retriever, dataset, window, windowed, progress),
+        progress=progress,
+    )
+
+
+def _known_truth(
+    config: Config, paths: Paths, split: str, queries: Sequence[Query], truth: Path | None
+) -> tuple[tuple[Query, ...] | None, list[Path]]:
+    """Return the truth of a split whose own file has none, where it is known, and the files it may be read from."""
+    published = truth or make_reader(config.dataset.name).truths.get(split)
+    if published is None:
+        return None, []
+    file = paths.annotations / published
+    known = match_truth(queries, file) if truth is not None or file.is_file() else None
+    return known, [file]
 
 
 def match_truth(queries: Sequence[Query], path: Path) -> tuple[Query, ...]:
@@ -190,41 +293,43 @@ def checkpoint_paths(
     )
 
 
-def _shortened(job: Job, shortening: Shortening) -> list[str]:
-    queries, windowed = job.dataset.queries, set(job.windowed)
-    videos = {query.vid: query.duration for index, query in enumerate(queries) if index not in windowed}
-    stored_length = job.dataset.features.stored_length
+def _shortened(dataset: MomentDataset, windowed: Sequence[int], shortening: Shortening) -> list[str]:
+    inside = set(windowed)
+    videos = {query.vid: query.duration for index, query in enumerate(dataset.queries) if index not in inside}
+    stored_length = dataset.features.stored_length
     return shortening.warnings_of_all([(stored_length(vid), seconds) for vid, seconds in videos.items()])
 
 
 def score_checkpoint(job: Job, *, nms: float = -1, progress: Progress | None = None) -> Evaluation:
     """Return the predictions of a job, and metrics where the truth is known."""
-    job.retriever.text.prepare(query.sentence for query in job.dataset.queries)
-    return evaluate(
-        job.retriever.model,
-        job.dataset,
-        device=job.retriever.device,
-        progress=progress,
+    return score_predictions(
+        job.predict(progress),
+        job.dataset.queries if job.truth is None else job.truth,
+        clip_len=job.config.dataset.clip_len,
         nms=nms,
-        truth=job.truth,
-        known=_answers_in_windows(job, progress),
-        **evaluation_settings(job.retriever.config),
+        **metric_settings(job.config),
     )
 
 
-def _answers_in_windows(job: Job, progress: Progress | None) -> dict[int, Prediction]:
+def _answers_in_windows(
+    retriever: MomentRetriever,
+    dataset: MomentDataset,
+    window: Window,
+    windowed: Sequence[int],
+    progress: Progress | None,
+) -> dict[int, Prediction]:
     """Return the predictions about videos that are seen in windows, by the index of the query."""
-    windowed, queries = set(job.windowed), job.dataset.queries
+    inside, queries = set(windowed), dataset.queries
     asked_together: dict[tuple[int, str, float], list[int]] = {}
-    groups = [group for batch in job.dataset.eval_plan(batch_size=1) for group in batch] if windowed else []
+    groups = [group for batch in dataset.eval_plan(batch_size=1) for group in batch] if inside else []
     for number, group in enumerate(groups):
         for index in group:
-            if index in windowed:
+            if index in inside:
                 asked_together.setdefault((number, queries[index].vid, queries[index].duration), []).append(index)
     found: dict[int, Prediction] = {}
     for (_, vid, duration), indices in asked_together.items():
-        asked = Asked(job.dataset.features.raw(vid), [queries[index].sentence for index in indices], duration)
-        (answers,) = job.retriever.locate_many([asked], nms=NO_NMS, window=job.window)
+        asked = Asked(dataset.features.raw(vid), [queries[index].sentence for index in indices], duration)
+        (answers,) = retriever.locate_many([asked], nms=NO_NMS, window=window)
         for index, answer in zip(indices, answers, strict=True):
             found[index] = answer.prediction(queries[index].qid, vid)
         if progress is not None:
@@ -245,7 +350,7 @@ def write_evaluation(
     tables = {
         "checkpoint": str(checkpoint),
         "epoch": job.epoch,
-        "dataset": job.retriever.config.dataset.name,
+        "dataset": job.config.dataset.name,
         "split": job.split,
         "queries": len(job.dataset),
         "window": job.window,

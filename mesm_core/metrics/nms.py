@@ -40,15 +40,11 @@ def temporal_nms(
     if threshold < 0:
         return windows
     windows = windows[np.argsort(-windows[:, 2], kind="stable")][:max_before]
-    kept = np.empty_like(windows)
-    number = 0
-    for window in windows:
-        starts, ends = kept[:number, 0], kept[:number, 1]
-        inner = np.minimum(window[1], ends) - np.maximum(window[0], starts)
-        hull = np.maximum(window[1], ends) - np.minimum(window[0], starts)
-        if not (np.maximum(inner, 0) > threshold * hull).any():
-            kept[number] = window
-            number += 1
-            if number == max_after:
-                break
-    return kept[:number][:max_after]
+    kept: list[np.ndarray] = []
+    while len(windows) and (max_after is None or len(kept) < max_after):
+        best, windows = windows[0], windows[1:]
+        kept.append(best)
+        inner = np.minimum(windows[:, 1], best[1]) - np.maximum(windows[:, 0], best[0])
+        hull = np.maximum(windows[:, 1], best[1]) - np.minimum(windows[:, 0], best[0])
+        windows = windows[~(np.maximum(inner, 0) > threshold * hull)]
+    return np.array(kept).reshape(-1, 3)

@@ -25,6 +25,9 @@ FORMAT = "mesm-clip-text"
 TEXT_NAMES = re.compile(
     r"(?:.*\.)?((?:transformer\.resblocks\.\d+\..+)|token_embedding\.weight|positional_embedding|ln_final\.(?:weight|bias))$"
 )
+PROJECTION = "text_projection"
+"""OpenAI's name of the matrix (width, out) that takes a sentence to the space that it shares with images."""
+_PROJECTION = re.compile(r"(?:.*\.)?text_projection(\.weight)?$")
 _VISUAL = re.compile(r"(?:.*\.)?(visual\..+)$")
 _HF_LAYER = re.compile(r"(?:.*\.)?(text|vision)_model\.encoder\.layers\.(\d+)\.(.+)$")
 _HF_VISION = {
@@ -46,6 +49,7 @@ _HF_PARTS = {
 def read_clip_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the text tower's weights under OpenAI's names, and what the file says about them.
 
+    ``text_projection`` (width, out) is among them where the file has it; the text encoder itself does not use it.
     Takes OpenAI's TorchScript archives (ViT-B-32.pt), open_clip's and Hugging Face's checkpoints (.safetensors,
     .bin, .pt), the paper's clip_text_encoder.pth, and what ``mesm prepare clip-text`` wrote.
 
@@ -78,20 +82,49 @@ def load_clip_text(path: Path, *, width: int | None = None) -> ClipTextTransform
         TextError: the file cannot be used, or is of another width.
     """
     weights, about = read_clip_weights(path)
-    told = about.get("heads")
-    if told is not None and not (told.isascii() and told.isdigit() and 0 < int(told[:9]) == int(told[:10])):
-        raise TextError(f"{path} says that it has {shown(told)} heads, which is no number of heads.")
-    activation = about.get("activation", "quick_gelu")
-    try:
-        model = ClipTextTransformer.from_weights(weights, heads=int(told) if told else None, activation=activation)
-    except TextError as error:
-        raise TextError(f"{path}: {error.message}", hint=error.hint) from error
+    model = _text_transformer(weights, about, path)
     if width not in (None, model.width):
         raise TextError(
             f"The CLIP text encoder in {path} is {model.width} wide, but model.text_dim is {width}.",
             hint=f"Use --set model.text_dim={model.width}, or give other weights.",
         )
     return model
+
+
+def load_clip_joint(path: Path) -> tuple[ClipTextTransformer, Tensor]:
+    """Return the frozen text transformer of a weights file, and its projection (width, out) float32 into joint space.
+
+    Raises:
+        TextError: the file cannot be used, or has no text projection.
+    """
+    weights, about = read_clip_weights(path)
+    model = _text_transformer(weights, about, path)
+    projection = weights.get(PROJECTION)
+    if projection is None:
+        raise TextError(
+            f"{path} has no text projection, so its sentences cannot be compared with images.",
+            hint=f"Run `mesm prepare clip-text ViT-B-32.pt {path} --overwrite` again, from the whole CLIP model.",
+        )
+    if projection.ndim != 2 or len(projection) != model.width or not projection.shape[1]:
+        raise TextError(
+            f"The text projection in {path} has the shape {tuple(projection.shape)}; "
+            f"the text encoder is {model.width} wide.",
+            hint="Is the file complete, and CLIP's?",
+        )
+    if not projection.is_floating_point() or not bool(torch.isfinite(projection.float()).all()):
+        raise TextError(f"The text projection in {path} holds other than finite numbers.", hint="Is the file damaged?")
+    return model, projection.float().contiguous()
+
+
+def _text_transformer(weights: Mapping[str, Tensor], about: Mapping[str, str], path: Path) -> ClipTextTransformer:
+    told = about.get("heads")
+    if told is not None and not (told.isascii() and told.isdigit() and 0 < int(told[:9]) == int(told[:10])):
+        raise TextError(f"{path} says that it has {shown(told)} heads, which is no number of heads.")
+    activation = about.get("activation", "quick_gelu")
+    try:
+        return ClipTextTransformer.from_weights(weights, heads=int(told) if told else None, activation=activation)
+    except TextError as error:
+        raise TextError(f"{path}: {error.message}", hint=error.hint) from error
 
 
 def write_clip_text(
@@ -111,13 +144,22 @@ def write_clip_text(
 def text_tower(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the text tower of a CLIP model's weights under OpenAI's names; image weights are left out."""
     if any("text_model.embeddings" in name for name in weights):
-        return _from_hugging_face(weights)
+        return _from_hugging_face(weights) | _projection(weights)
     named = {}
     for name, value in weights.items():
         match = TEXT_NAMES.match(name)
         if match and not name.startswith(("visual.", "vision_model.")) and ".visual." not in name:
             named[match[1]] = value
-    return named
+    return named | _projection(weights)
+
+
+def _projection(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the text projection (width, out) by its name, or nothing; a linear layer's weight is (out, width)."""
+    for name, value in weights.items():
+        match = _PROJECTION.match(name)
+        if match:
+            return {PROJECTION: value.T if match[1] and value.ndim == 2 else value}
+    return {}
 
 
 def read_clip_image(path: Path) -> dict[str, Tensor]:

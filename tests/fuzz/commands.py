@@ -178,6 +178,17 @@ COMMANDS: tuple[Command, ...] = (
         stdin="queries.jsonl",
         weight=4,
     ),
+    Command(
+        f"eval zero-shot --dataset tacos --data-dir data --features {FEATURES} --clip clip.safetensors --split val "
+        "--output out.jsonl",
+        f"data/TACoS {FEATURES} clip.safetensors",
+        weight=3,
+    ),
+    Command(
+        f"predict zero-shot --features {FEATURES} --clip clip.safetensors --video test-000 --duration 60 kettle --json",
+        f"{FEATURES} clip.safetensors",
+        weight=3,
+    ),
     Command("export best.pt out", "best.pt", weight=3),
     Command("export exported out.ckpt --official --json", "exported", weight=3),
     Command("export official/model_best.ckpt out", OFFICIAL, weight=3),

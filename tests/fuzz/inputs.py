@@ -19,7 +19,7 @@ import torch
 from mesm_core.data.annotations import read_split
 from mesm_core.official.export import export_official
 from mesm_core.text.clip import ClipTextTransformer
-from mesm_core.text.clip_weights import write_clip_text
+from mesm_core.text.clip_weights import PROJECTION, write_clip_text
 from mesm_core.text.vocabulary import build_vocabulary, write_vocabulary
 from mesm_core.training.checkpoint import load_checkpoint, write_export
 from mesm_core.training.directory import prepare_directory
@@ -174,6 +174,7 @@ def _clip(root: Path) -> None:
     torch.manual_seed(0)
     model = ClipTextTransformer(vocabulary=49408, context=77, width=CLIP_WIDTH, layers=2, heads=2)
     weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    weights[PROJECTION] = torch.randn(CLIP_WIDTH, 12)  # as wide as the features
     write_clip_text(root / "clip.safetensors", weights, heads=2, activation="quick_gelu")
     small = ClipTextTransformer(vocabulary=60, context=77, width=CLIP_WIDTH, layers=2, heads=2)
     folder = root / "clip"
