@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mesm_cli import completion, options, render
+
+if TYPE_CHECKING:
+    from mesm_core.inference.evaluate import Evaluation
 
 CheckpointFile = Annotated[
     Path, typer.Argument(metavar="CKPT", help="best.pt or last.pt of a run.", autocompletion=completion.checkpoints)
@@ -121,10 +124,14 @@ def evaluate(
         render.data(tables)
         return
     render.say(f"[bold]{checkpoint}[/] (epoch {job.epoch}) on {job.split}: {count(len(job.dataset), 'query')}")
+    _show(evaluation)
+    render.say(f"Predictions: {target}")
+
+
+def _show(evaluation: Evaluation) -> None:
     if evaluation.metrics is None:
         render.say("The split has no ground truth, so nothing is scored; --truth names a file that has it.")
     else:
         render.metrics(evaluation.brief)
         render.say()
         render.length_table({k: v for k, v in evaluation.metrics.items() if not k.startswith("HL-")})
-    render.say(f"Predictions: {target}")
