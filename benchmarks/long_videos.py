@@ -196,6 +196,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("/tmp/mesm-long-videos"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--checkpoint", type=Path, help="best.pt of an earlier call with the same seed: only ask it")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     world = World(arguments.seed)
@@ -207,7 +208,8 @@ def main() -> int:
     }
     paths = written(arguments.work, world, splits)
     began = time.monotonic()
-    retriever = MomentRetriever.load(trained(arguments.work, paths, seed=arguments.seed), device="cpu")
+    checkpoint = arguments.checkpoint or trained(arguments.work, paths, seed=arguments.seed)
+    retriever = MomentRetriever.load(checkpoint, device="cpu")
     training = time.monotonic() - began
     hits: dict[str, list[bool]] = {"bins": [], "windows": [], "right window": []}
     seconds = {"bins": 0.0, "windows": 0.0}

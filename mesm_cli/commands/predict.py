@@ -161,8 +161,7 @@ def predict(
         )
         for warning in asker.warnings:
             render.warn(warning)
-        asked = STDIN if not sentences and queries in (None, PIPE) else queries
-        refuse_inputs(outputs, [*asker.inputs, asked])
+        refuse_inputs(outputs, [*asker.inputs, STDIN if not sentences and queries in (None, PIPE) else queries])
         replies = asker.answer(questions, nms=NO_NMS if nms is None else nms, independent=independent, window=window)
         if output is not None:
             replies = _written(stack, replies, output, top=top, overwrite=overwrite)

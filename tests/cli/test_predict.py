@@ -195,6 +195,7 @@ def test_ids_that_are_not_there_are_line_numbers(mesm, trained: Trained, tmp_pat
 
 def test_a_long_video_is_told_once(mesm, trained: Trained) -> None:
     words = ["predict", trained.best, "--video", "test-000", "--duration", "3600", "--set", "dataset.max_frames=9"]
+    words += ["--window", "off"]
     asked = mesm(*words, QUERY, "The man cuts.", "--json")
     assert asked.code == 0
     assert asked.err.count("each stands for 400.0 seconds") == 1

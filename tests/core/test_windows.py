@@ -286,10 +286,10 @@ def test_features_that_cannot_be_used(trained: Trained) -> None:
 def test_evaluation_sees_videos_at_once_unless_asked(trained: Trained) -> None:
     usual = score_checkpoint(load_for_scoring(trained.best, split="test"))
     off = load_for_scoring(trained.best, split="test")
-    assert (off.window, off.windowed) == ("off", [])
+    assert (off.window, off.windowed) == ("off", ())
     job = load_for_scoring(trained.best, split="test", window=50, overrides=["dataset.max_frames=30"])
     durations = [query.duration for query in job.dataset.queries]
-    assert job.windowed == [index for index, seconds in enumerate(durations) if seconds > 50]
+    assert list(job.windowed) == [index for index, seconds in enumerate(durations) if seconds > 50]
     assert not [warning for warning in job.warnings if "averaged" in warning]
     done = []
     found = score_checkpoint(job, progress=done.append)
@@ -300,7 +300,7 @@ def test_evaluation_sees_videos_at_once_unless_asked(trained: Trained) -> None:
         assert (ours.windows[:, 1] <= query.duration + 1e-6).all()
     auto = load_for_scoring(trained.best, split="test", window="auto")
     longest = auto.retriever.lengths.longest
-    assert auto.windowed == [index for index, seconds in enumerate(durations) if seconds > longest]
+    assert list(auto.windowed) == [index for index, seconds in enumerate(durations) if seconds > longest]
 
 
 def test_nms_of_thousands() -> None:
