@@ -89,7 +89,8 @@ class Interrupts:
         import signal
         from threading import Timer
 
-        again = Timer(_SOON, signal.raise_signal, [signal.SIGINT])
+        # Sent to the process, not to the timer's own thread: the main thread may be waiting in a system call.
+        again = Timer(_SOON, os.kill, [os.getpid(), signal.SIGINT])
         again.daemon = True
         again.start()
 

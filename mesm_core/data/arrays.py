@@ -163,7 +163,7 @@ def same_name(one: object, other: object, name: str) -> FeatureError:
 def wrong_name(name: str) -> str | None:
     r"""Return why a video cannot be called so, or None: names of datasets are UTF-8.
 
-    >>> wrong_name("caf\\udce9")
+    >>> wrong_name("caf\udce9")
     'its name is not UTF-8: rename the file'
     """
     if has_surrogates(name):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mesm_core.config.schema import Config
-from mesm_core.errors import ConfigError
+from mesm_core.errors import ConfigError, FeatureError
 from mesm_core.metrics.nms import temporal_nms
 from mesm_core.types import Prediction
 
@@ -24,6 +24,8 @@ FEWEST_FRAMES = 4
 MERGE_NMS = 0.7
 """Overlapping windows find the same moment twice: above this overlap the better one stands for both."""
 DECIMALS = 4
+MOST_WINDOWS = 6000
+"""Of a video: a day in windows of half a minute. More come of a wrong duration, and would take hours."""
 MOST_MOMENTS = 100
 """Kept of a video that was answered in windows, which have thousands in a day of video."""
 MEDIANS = {"tacos": 159.0, "charades": 30.7, "charades-cd": 30.8, "charades-cg": 30.6, "qvhighlights": 150.0}
@@ -141,15 +143,25 @@ def cut_video(
     Args:
         parts: raw (L, D) frames, one array a feature file; the shortest file counts.
         window, duration, lengths, max_frames: as for ``window_frames``.
+
+    Raises:
+        FeatureError: there would be more than ``MOST_WINDOWS``.
     """
     frames = shortest(parts)
     length = window_frames(window, frames=frames, duration=duration, lengths=lengths, max_frames=max_frames)
     if length is None:
         return [Piece(parts, 0, frames, 0.0, duration)]
+    ranges = window_ranges(frames, length)
+    if len(ranges) > MOST_WINDOWS:
+        raise FeatureError(
+            f"A video of {frames:,} frames in {duration:g} seconds would be seen in {len(ranges):,} windows, more than "
+            f"{MOST_WINDOWS:,}.",
+            hint="Is the duration right? Give longer windows (--window), or --window off to see it at once.",
+        )
     a_frame = duration / frames
     return [
         Piece([part[first:stop] for part in parts], first, stop, first * a_frame, length * a_frame)
-        for first, stop in window_ranges(frames, length)
+        for first, stop in ranges
     ]
 
 

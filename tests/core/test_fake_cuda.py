@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # One window and several, a context of one video and of a group, triplets or none, feed-forwards shared or not.
 DIFFERENT = ("tacos", "charades", "qvhighlights")
 # All presets in all precisions take minutes; each precision and each difference is seen once here.
-QUICK = ("tacos", "charades:fp32", "qvhighlights:bf16")
+QUICK = ("tacos:tf32", "charades:fp32", "qvhighlights:bf16")
 ALL = tuple(sorted(path.stem for path in (ROOT / "configs").glob("*.toml")))
 TRAINING, EVALUATION = 19, 6
 """Tensors of a batch with its targets, and without."""

@@ -309,3 +309,9 @@ def test_nms_of_thousands() -> None:
     kept = temporal_nms(windows, threshold=0.3)
     assert 1000 < len(kept) < 3000
     assert len(temporal_nms(windows, threshold=0.3, max_after=0)) == 0
+
+
+def test_too_many_windows_are_refused() -> None:
+    frames = np.zeros((200_000, 2), np.float32)
+    with pytest.raises(FeatureError, match="would be seen in 9,999 windows"):
+        cut_video([frames], window=20, duration=60.0, lengths=Lengths(100.0, 30.0), max_frames=40)

@@ -11,6 +11,7 @@ from random import Random
 
 Mutator = Callable[[Random, Path], str]
 
+HUGE_VIDEO = 2**29
 HUGE = 8 << 30
 BOMB_PART = 10 << 20
 
@@ -76,9 +77,10 @@ def noise(rng: Random, path: Path) -> str:
 
 
 def grow(rng: Random, path: Path) -> str:
-    """Add a hole of several GB at the end."""
-    os.truncate(path, HUGE)
-    return "a hole of 8 GB at the end"
+    """Add a hole of several GB at the end; to a video a smaller one, since FFmpeg looks through it for a packet."""
+    size = HUGE_VIDEO if path.suffix in {".mp4", ".mkv"} else HUGE
+    os.truncate(path, size)
+    return f"a hole of {size >> 20} MB at the end"
 
 
 def byte_order_mark(rng: Random, path: Path) -> str:
