@@ -177,8 +177,10 @@ def _identity(path: Path) -> object | None:
     """Return what tells whether two names are the same file; None for what is no file (a device, a folder)."""
     try:
         found = path.stat()
-    except (OSError, ValueError):
+    except OSError:
         return os.path.realpath(path)
+    except ValueError:  # a name that no file can have
+        return None
     return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 

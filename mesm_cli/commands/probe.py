@@ -13,6 +13,8 @@ from mesm_cli import options, render
 if TYPE_CHECKING:
     from mesm_core.video.probe import Probe
 
+SHORTEST, LONGEST = Fraction(1, 1000), 3600
+
 ClipLen = Annotated[
     str,
     typer.Option("--clip-len", metavar="SECONDS", help="With --rows: seconds a row stands for, e.g. 2, 0.5 or 1/3."),
@@ -53,9 +55,9 @@ def seconds_of(text: str) -> Fraction:
         seconds = Fraction(text)
     except (ValueError, ZeroDivisionError):
         seconds = Fraction(0)
-    if not 0 < seconds <= 3600:
+    if not SHORTEST <= seconds <= LONGEST:
         raise typer.BadParameter(
-            f"{text!r} is not a number of seconds, above 0 and at most 3600", param_hint="--clip-len"
+            f"{text!r} is not a number of seconds, from {float(SHORTEST):g} to {LONGEST}", param_hint="--clip-len"
         )
     return seconds
 

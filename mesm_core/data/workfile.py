@@ -44,7 +44,7 @@ class WorkFile:
             raise OutputError(f"{out} is a device or a pipe, and HDF5 needs a file.", hint="Give the name of a file.")
         with explained(out):
             self._real = real_path(out)
-            self._path = self._real.with_name(self._real.name + ".part")
+            self._path = self._real.parent / f"{self._real.name}.part"
             refuse_inputs([out, self._path], inputs)
             refuse_existing(out, overwrite=overwrite or resume)
             refuse_existing(self._path, overwrite=True)

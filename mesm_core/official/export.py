@@ -53,7 +53,7 @@ def export_official(checkpoint: Checkpoint, path: Path, *, overwrite: bool = Fal
 
 def official_files(path: Path) -> list[Path]:
     """Return the files that ``export_official`` writes: ``path``, and ``opt.json`` beside it where it is a file."""
-    return [path] if is_stream(path) else [path, path.with_name(OPTIONS)]
+    return [path] if is_stream(path) else [path, path.parent / OPTIONS]
 
 
 def settings_lost(checkpoint: Checkpoint) -> list[str]:

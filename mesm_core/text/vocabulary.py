@@ -176,7 +176,8 @@ def _from_pickle(content: Any, path: Path) -> Vocabulary:
         ids, vectors, counter = content["w2id"], content["id2vec"], content["counter"]
         words = [word for word in sorted(ids, key=lambda w: ids[w]) if word != PAD_WORD]
         table = np.stack([np.asarray(vectors[ids[word]], np.float32) for word in words])
-        return Vocabulary(tuple(words), tuple(int(counter[word]) for word in words), table)
+        counts = np.array([int(counter[word]) for word in words], np.int64)
+        return Vocabulary(tuple(words), tuple(counts.tolist()), table)
     except Exception as error:  # a stranger's dict can hold anything
         raise TextError(
             f"{path} is not a glove.pkl: {type(error).__name__} {reason(error)}.",

@@ -221,7 +221,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("weights where slowfast-r50-pytorchvideo --data-dir weights", "weights"),
     Command("weights verify --data-dir weights", "weights"),
     Command("weights pull slowfast-r50 --from npy.tar.gz --overwrite", "npy.tar.gz", tail="--json"),
-    Command("demo --overwrite", "best.pt", works=False, weight=1, tail="--out best.pt"),
+    Command("demo --overwrite", "best.pt", works=False, weight=1, tail="--out best.pt --device nowhere"),
     Command("demo --out out", works=False, weight=1, tail="--device nowhere"),
     Command("--version", works=True, weight=1),
 )  # fmt: skip

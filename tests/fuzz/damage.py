@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+from mesm_core.extraction.sources import ENDINGS
+
 Mutator = Callable[[Random, Path], str]
 
 HUGE_VIDEO = 2**29
@@ -77,8 +79,8 @@ def noise(rng: Random, path: Path) -> str:
 
 
 def grow(rng: Random, path: Path) -> str:
-    """Add a hole of several GB at the end; to a video a smaller one, since FFmpeg looks through it for a packet."""
-    size = HUGE_VIDEO if path.suffix in {".mp4", ".mkv"} else HUGE
+    """Add a hole of several GB at the end; to a video a smaller one: FFmpeg looks through it, and it is hashed."""
+    size = HUGE_VIDEO if path.suffix in ENDINGS else HUGE
     os.truncate(path, size)
     return f"a hole of {size >> 20} MB at the end"
 

@@ -176,8 +176,8 @@ def _input_link(out: Path, other: Path) -> tuple[str, set[str]]:
 
 
 def _input_hard_link(out: Path, other: Path) -> tuple[str, set[str]]:
-    out.hardlink_to(other)
-    return str(out), set()
+    out.hardlink_to(other)  # an output takes the place of one name only: the input keeps its own
+    return str(out), {out.name}
 
 
 def _input_otherwise(out: Path, other: Path) -> tuple[str, set[str]]:

@@ -124,7 +124,7 @@ class Workers:
             os.dup2(handles["err"], 2)
             case = prepare(rng, command, self._inputs, folder, sound=sound)
             stdin = folder / command.stdin if command.stdin else Path(os.devnull)
-            os.dup2(os.open(stdin if stdin.is_file() else os.devnull, os.O_RDONLY), 0)
+            os.dup2(os.open(stdin if os.access(stdin, os.R_OK) else os.devnull, os.O_RDONLY), 0)
             note = {"words": case.words, "done": case.done, "changes": sorted(case.changes), "before": snapshot(folder)}
             os.write(handles["note"], json.dumps(note).encode() + b"\n")
             _limit(handles["fault"])
