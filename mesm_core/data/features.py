@@ -54,7 +54,7 @@ class FeatureStore:
         self._max_frames = max_frames
         self._shorten = shorten
         self._files = [_open(path) for path in self.paths]
-        self._sizes = {file: _size(file) for file in self._files}
+        self._sizes = {id(file): _size(file) for file in self._files}  # a damaged file cannot be hashed
         self._lock = threading.Lock()
         self._cache: dict[str, np.ndarray] = {}
         self._stored: dict[str, int] = {}
@@ -202,7 +202,7 @@ class FeatureStore:
 
     def _read(self, file: h5py.File, vid: str) -> np.ndarray:
         where = f"video '{vid}' in {file.filename}"
-        if _size(file) < self._sizes[file]:  # HDF5 would read zeros past the end
+        if _size(file) < self._sizes[id(file)]:  # HDF5 would read zeros past the end
             raise FeatureError(
                 f"{file.filename} is shorter than when it was opened: something wrote over it.",
                 hint="Copy or write the file again.",

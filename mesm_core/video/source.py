@@ -60,6 +60,12 @@ class Video:
             self.close()
             raise DataError(f"{self.path} has no video stream: it holds {kinds}.", hint="Give a file with pictures.")
         self.stream = streams[0]
+        if getattr(self.stream, "codec_context", None) is None:
+            self.close()
+            raise DataError(
+                f"{self.path} has a video stream of a codec that is not known, or is damaged.",
+                hint="Write the file again with a video tool, as H.264 in an .mp4.",
+            )
         self.stream.thread_type = "AUTO" if threads != 1 else "SLICE"
         self.stream.codec_context.thread_count = threads
         self.start = Fraction(self._container.start_time or 0, CLOCK_UNITS)

@@ -230,3 +230,10 @@ def test_a_far_timestamp_is_refused(tmp_path: Path) -> None:
     path = make_video(tmp_path / "far.mkv", [*constant(25, 5), Fraction(40_000)])
     with Video(path) as video, pytest.raises(DataError, match="over an hour"):
         list(video.frames())
+
+
+def test_an_unknown_codec_is_told(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "video.mkv", constant(25, 5))
+    path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_XXXX4/ISO/AVC"))
+    with pytest.raises(DataError, match="codec that is not known"):
+        probe(path)
