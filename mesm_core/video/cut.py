@@ -12,7 +12,7 @@ import av
 from av.filter import Graph
 
 from mesm_core.errors import DataError, OutputError
-from mesm_core.video.scale import rotation_filters
+from mesm_core.video.scale import filter_graph
 from mesm_core.video.source import Video
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -134,23 +134,10 @@ class _VideoEncoder:
                 self._output.mux(packet)
 
     def _build(self, frame: av.VideoFrame) -> Graph:
-        graph = Graph()
-        last = graph.add(
-            "buffer",
-            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={frame.time_base}:"
-            f"pixel_aspect=1/1:colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
-        )
         # H.264 in 4:2:0 has even sides.
         width, height = (self._stream.width, self._stream.height) if self._stream is not None else (None, None)
         even = f"{width}:{height}" if width else "max(trunc(iw/2)*2\\,2):max(trunc(ih/2)*2\\,2)"
-        for name, arguments in [
-            *rotation_filters(frame.rotation), ("scale", even), ("format", "yuv420p"), ("buffersink", None)
-        ]:  # fmt: skip
-            node = graph.add(name, arguments) if arguments else graph.add(name)
-            last.link_to(node)
-            last = node
-        graph.configure()
-        return graph
+        return filter_graph(frame, [("scale", even), ("format", "yuv420p")])
 
 
 class _AudioEncoder:

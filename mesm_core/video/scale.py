@@ -6,6 +6,7 @@ interpolation. ``VideoFrame.reformat`` gives other pixels (up to 6 levels), so i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,8 @@ from av.filter import Graph
 from mesm_core.errors import DataError
 
 Interpolation = Literal["bilinear", "bicubic"]
+Filter = tuple[str, str | None]
+"""A filter of FFmpeg and its arguments."""
 LONGEST_SIDE = 16384
 """Pixels of a scaled frame's long side. Frames more elongated than that are refused: FFmpeg cannot scale them."""
 
@@ -83,33 +86,37 @@ class Scaler:
         return picture
 
     def _build(self, frame: av.VideoFrame) -> Graph:
-        turns = rotation_filters(frame.rotation)
         upright = frame.rotation % 180 == 0
         width, height = (frame.width, frame.height) if upright else (frame.height, frame.width)
         to = geometry(width, height, size=self.size)
-        graph = Graph()
-        # With its colours named, a graph needs no rebuilding at the first frame.
-        last = graph.add(
-            "buffer",
-            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={frame.time_base}:"
-            f"pixel_aspect=1/1:colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
+        return filter_graph(
+            frame,
+            [
+                ("scale", f"{to.width}:{to.height}:flags={self.interpolation}"),
+                ("crop", f"{to.size}:{to.size}:{to.x}:{to.y}:exact=1"),
+                ("format", "rgb24"),
+            ],
         )
-        steps = [
-            *turns,
-            ("scale", f"{to.width}:{to.height}:flags={self.interpolation}"),
-            ("crop", f"{to.size}:{to.size}:{to.x}:{to.y}:exact=1"),
-            ("format", "rgb24"),
-            ("buffersink", None),
-        ]
-        for name, arguments in steps:
-            node = graph.add(name, arguments) if arguments else graph.add(name)
-            last.link_to(node)
-            last = node
-        graph.configure()
-        return graph
 
 
-def rotation_filters(degrees: int) -> list[tuple[str, str | None]]:
+def filter_graph(frame: av.VideoFrame, steps: Sequence[Filter]) -> Graph:
+    """Return a graph that turns frames like ``frame`` upright and then applies the filters ``steps`` in order."""
+    graph = Graph()
+    # With its colours named, a graph needs no rebuilding at the first frame.
+    last = graph.add(
+        "buffer",
+        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={frame.time_base}:"
+        f"pixel_aspect=1/1:colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
+    )
+    for name, arguments in (*rotation_filters(frame.rotation), *steps, ("buffersink", None)):
+        node = graph.add(name, arguments) if arguments else graph.add(name)
+        last.link_to(node)
+        last = node
+    graph.configure()
+    return graph
+
+
+def rotation_filters(degrees: int) -> list[Filter]:
     """Return the filters that show a frame upright whose display matrix rotates it by ``degrees`` (counter-clockwise).
 
     Rotations that are no multiple of 90 degrees are left alone.
@@ -117,7 +124,7 @@ def rotation_filters(degrees: int) -> list[tuple[str, str | None]]:
     >>> rotation_filters(-90), rotation_filters(0)
     ([('transpose', 'clock')], [])
     """
-    turns: dict[int, list[tuple[str, str | None]]] = {
+    turns: dict[int, list[Filter]] = {
         90: [("transpose", "cclock")],
         180: [("hflip", None), ("vflip", None)],
         270: [("transpose", "clock")],
