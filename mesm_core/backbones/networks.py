@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mesm_core.backbones import clip_image, slowfast
 from mesm_core.backbones.clip_image import ClipImageTransformer
@@ -17,6 +14,7 @@ from mesm_core.backbones.protocol import PictureSampler, VideoFacts
 from mesm_core.backbones.slowfast import SlowFast
 from mesm_core.backbones.slowfast_sampling import RATE, WindowSampler
 from mesm_core.errors import FeatureError
+from mesm_core.model.weights import hash_weights
 
 Precision = Literal["fp32", "fp16", "bf16"]
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -27,15 +25,6 @@ USUAL_RATE = 30.0
 def default_precision(device: torch.device) -> Precision:
     """Return the precision of the published features: fp16 on CUDA, fp32 on the CPU."""
     return "fp16" if device.type == "cuda" else "fp32"
-
-
-def hash_of(weights: Mapping[str, Tensor]) -> str:
-    """Return a hash of weights by name, wherever they lie."""
-    digest = hashlib.sha256()
-    for name, value in sorted(weights.items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:32]
 
 
 class ClipB32:
@@ -51,7 +40,7 @@ class ClipB32:
         _refuse_slow_half(device, precision)
         self.width = int(model.proj.shape[1])
         self.side = model.side
-        self.weights_hash = hash_of(model.state_dict())
+        self.weights_hash = hash_weights(model)
         self._model = model.to(device=device, dtype=_DTYPES[precision])
         self._device, self._dtype = device, _DTYPES[precision]
 
@@ -85,7 +74,7 @@ class SlowFastR50:
         _refuse_slow_half(device, precision)
         self.name = name
         self.width = model.features
-        self.weights_hash = hash_of(model.state_dict())
+        self.weights_hash = hash_weights(model)
         self._model = model.eval().requires_grad_(False).to(device=device, dtype=_DTYPES[precision])
         self._device, self._dtype = device, _DTYPES[precision]
 

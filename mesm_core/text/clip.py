@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mesm_core.errors import TextError, listing
 from mesm_core.model.attention import MultiHeadAttention
+from mesm_core.model.weights import hash_weights
 from mesm_core.text.cache import TextCache
 from mesm_core.text.clip_bpe import ClipTokenizer
 from mesm_core.text.encoder import in_batches, mean_then_normalise, refuse_empty
@@ -291,12 +292,3 @@ class ClipText:
 
     def _key(self, sentence: str) -> bytes:
         return hashlib.sha256(f"{self.weights_hash} {self._max_words} {sentence}".encode(errors="replace")).digest()
-
-
-def hash_weights(model: nn.Module) -> str:
-    """Return a hash of a model's weights that does not depend on where they lie."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:32]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mesm_core.build import build_sentences
 from mesm_core.errors import TextError
-from mesm_core.text.clip import hash_weights
+from mesm_core.model.weights import hash_weights
 from mesm_core.text.clip_bpe import ClipTokenizer
 from mesm_core.text.clip_joint import ClipSentences
 from mesm_core.text.clip_weights import PROJECTION, load_clip_joint, load_clip_text, read_clip_weights, write_clip_text
