@@ -81,10 +81,10 @@ class Interrupts:
         self.received = True
         raise Interrupt(number)
 
-    def unraisable(self, told: sys.UnraisableHookArgs) -> None:
+    def unraisable(self, raised: sys.UnraisableHookArgs) -> None:
         """Handle an exception that came where none can be raised, as in a callback of the import system."""
-        if not issubclass(told.exc_type, Interrupt):
-            sys.__unraisablehook__(told)
+        if not issubclass(raised.exc_type, Interrupt):
+            sys.__unraisablehook__(raised)
             return
         import signal
         from threading import Timer

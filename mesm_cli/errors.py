@@ -43,7 +43,7 @@ def guard(run: Callable[[], object], *, interrupted: Callable[[], bool] = lambda
         try:
             run()
         except SystemExit:
-            sys.stdout.flush()  # here, where a full disk can still be told of
+            sys.stdout.flush()  # here, where a full disk can still be reported
             raise
         sys.stdout.flush()
     except SystemExit as done:

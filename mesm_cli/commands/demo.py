@@ -64,7 +64,7 @@ def demo(
     from mesm_core.errors import OutputError
     from mesm_core.files import make_folder
 
-    build_device(device)  # one that is not there is told of before anything is written
+    build_device(device)  # a missing device is reported before anything is written
     made = make_folder(folder)
     empty = not any(folder.iterdir())
     if not empty and not overwrite:

@@ -265,7 +265,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         "already_there": report.already,
         "rows": report.rows,
         "frames": report.frames,
-        "warnings": [{"video": str(video.path), "told": told} for video, told in report.warnings],
+        "warnings": [{"video": str(video.path), "told": warning} for video, warning in report.warnings],
         "bad": [{"video": str(video.path), "reason": reason} for video, reason in report.bad],
     }
 
@@ -273,8 +273,8 @@ def _as_json(report: Report) -> dict[str, Any]:
 def _show(report: Report) -> None:
     from mesm_core.errors import count
 
-    for video, told in report.warnings:
-        render.warn(f"{video.path}: {told}.")
+    for video, warning in report.warnings:
+        render.warn(f"{video.path}: {warning}.")
     there = f" ({report.already} more were there already)" if report.already else ""
     render.say(f"{count(report.videos, 'video')} extracted{there}, {count(report.frames, 'frame')} decoded")
     for name, path in report.outputs.items():
@@ -346,10 +346,10 @@ def _show_comparison(found: Comparison, *, as_json: bool) -> None:
     )
     worst = [f"{name} row {row} ({cosine:.4f})" for cosine, name, row in found.worst_rows(WORST)]
     render.say(f"worst rows: {render.plain(', '.join(worst))}")
-    for told, names in (
+    for difference, names in (
         ("have another number of rows in the two files", [video.name for video in found.other_lengths]),
         (f"are in {found.ours} only", found.only_ours),
         (f"are in {found.theirs} only", found.only_theirs),
     ):
         if names:
-            render.say(f"{len(names)} videos {told}: {render.plain(listing(names))}")
+            render.say(f"{len(names)} videos {difference}: {render.plain(listing(names))}")

@@ -199,10 +199,10 @@ def _open_part(entry: Weights, part: Path, done: int, size: int | None) -> Itera
         with continued(part, at=done) as file:
             yield file
     except OSError as error:
-        told = could_not_write(target, error, needs=size, temporary=part)
+        failure = could_not_write(target, error, needs=size, temporary=part)
         if error.errno in NO_ROOM:
             discard(part.parent)
-        raise told from error
+        raise failure from error
 
 
 def _receive(response: HTTPResponse, file: IO[bytes], done: int, size: int | None, progress: Progress | None) -> None:

@@ -36,7 +36,7 @@ class Backbone(Protocol):
     """A frozen network, or a descriptor, that turns samples into features.
 
     ``name``: of its line in the registry; ``width``: of its features; ``weights_hash``: of its weights, so that
-    features of other weights are told apart.
+    features of other weights can be distinguished.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A hash of a network's weights: features of other weights are found by it."""
+"""A hash of a network's weights, by which features of other weights are recognised."""
 
 from __future__ import annotations
 
