@@ -7,6 +7,7 @@ written to as they are, never replaced. Nothing else in the package opens a file
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import shutil
@@ -30,6 +31,7 @@ class _Draft:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.temporary: Path | None = None
+        self._lock: int | None = None
         self.stream = is_stream(path)
         self.real = real_path(path)
         folder = Path(tempfile.gettempdir()) if self.stream else self.real.parent
@@ -37,13 +39,11 @@ class _Draft:
         self.new = not self.real.exists()
         try:
             # A part of the name is enough: the whole of a long one would leave no room for the rest.
-            prefix = f".{os.fsencode(self.real.name)[:MOST_OF_NAME].decode(errors='ignore')}."
-            handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=folder)
+            start = f".{os.fsencode(self.real.name)[:MOST_OF_NAME].decode(errors='ignore')}."
+            self.temporary, self._lock = _claimed(folder, start)
         except OSError:
             self.discard()
             raise
-        os.close(handle)
-        self.temporary = Path(name)
 
     def finish(self) -> None:
         """Make sure that all of the file is on the disk, with the permissions that the output has or a new one gets."""
@@ -62,6 +62,7 @@ class _Draft:
         else:
             self.temporary.replace(self.real)
             _sync_folder(self.real.parent)
+        self._unlock()
         self.temporary = None
 
     def take_back(self) -> None:
@@ -74,8 +75,14 @@ class _Draft:
         """Leave no trace of a file that did not take its place."""
         if self.temporary is not None:
             self.temporary.unlink(missing_ok=True)
+            self._unlock()
             self.temporary = None
         self._remove_folders()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _remove_folders(self) -> None:
         with suppress(OSError):
@@ -278,6 +285,33 @@ def _made_folder(folder: Path) -> list[Path]:
                 path.rmdir()
         raise
     return made
+
+
+def _claimed(folder: Path, start: str) -> tuple[Path, int]:
+    """Return an empty file in ``folder`` whose name begins with ``start``, and the descriptor that locks it.
+
+    The name is the same each time, so that what a killed process left is used again. Another process that writes the
+    same output at this moment holds the lock; a name of its own is chosen then.
+    """
+    path = folder / f"{start}part"
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        if _lock(handle, path):
+            os.ftruncate(handle, 0)
+            return path, handle
+        os.close(handle)
+    handle, name = tempfile.mkstemp(prefix=start, suffix=".part", dir=folder)
+    return Path(name), handle
+
+
+def _lock(handle: int, path: Path) -> bool:
+    """Lock an open file for this process; return whether it did and the file is this user's alone and still there."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours, there = os.fstat(handle), path.lstat()
+    except OSError:
+        return False
+    return os.path.samestat(ours, there) and ours.st_nlink == 1 and ours.st_uid == os.geteuid()
 
 
 def _open_stream(path: Path) -> IO[bytes]:

@@ -20,6 +20,7 @@ LAYERS = [
         "mesm_core.types",
         "mesm_core.config",
         "mesm_core.files",
+        "mesm_core.handover",
         "mesm_core.inputs",
         "mesm_core.unpickling",
         "mesm_core.video",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -12,6 +10,7 @@ import numpy as np
 from mesm_core.data.collate import Framing, Item, collate
 from mesm_core.data.features import FeatureStore
 from mesm_core.data.sampling import Group, eval_batches, make_groups, train_batches
+from mesm_core.handover import Handover, running
 from mesm_core.text.encoder import TextEncoder
 from mesm_core.types import Batch, Query, TextFeatures, Words
 
@@ -89,34 +88,19 @@ class MomentDataset:
 
 def read_ahead(make: Callable[[Value], Batch], work: Iterable[Value], *, depth: int = READ_AHEAD) -> Iterator[Batch]:
     """Yield ``make(x)`` for every x of ``work`` in order, made by a thread up to ``depth`` ahead."""
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(value: Batch | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                ready.put(value, timeout=0.1)
-            except queue.Full:
-                continue
-            return
+    ready = Handover[Batch | BaseException | None](depth)
 
     def produce() -> None:
         try:
             for value in work:
-                if stop.is_set():
+                if not ready.put(make(value)):
                     return
-                put(make(value))
-            put(None)
+            ready.put(None)
         except BaseException as error:  # handed to the consumer, who raises it
-            put(error)
+            ready.put(error)
 
-    thread = threading.Thread(target=produce, daemon=True)
-    thread.start()
-    try:
+    with running([produce], ready):
         while (batch := ready.get()) is not None:
             if isinstance(batch, BaseException):
                 raise batch
             yield batch
-    finally:
-        stop.set()
-        thread.join()

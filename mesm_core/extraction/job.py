@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from mesm_core.extraction.shards import Shard, shard_text
 from mesm_core.extraction.sources import VideoFile
 from mesm_core.extraction.weights import weights_of
 from mesm_core.extraction.work import Event, Known, WorkFolder, extract_parts
+from mesm_core.handover import call_in_thread
 from mesm_core.places import refuse_existing, refuse_inputs
 
 
@@ -155,13 +155,10 @@ class Extraction:
     def _join(self, done: Mapping[str, str], failed: Mapping[str, str | None]) -> dict[str, str]:
         """Write the files in a thread of its own: a signal's exception would leave HDF5 in the middle of a call."""
         stop = threading.Event()
-        with ThreadPoolExecutor(1) as pool:
-            try:
-                return pool.submit(
-                    join, self._outputs, done, failed, self._work.parts, shard=self.options.shard, stop=stop
-                ).result()
-            finally:
-                stop.set()
+        return call_in_thread(
+            lambda: join(self._outputs, done, failed, self._work.parts, shard=self.options.shard, stop=stop),
+            stop=stop.set,
+        )
 
     def _events(self) -> Iterator[Event]:
         known: Known = {output.backbone.name: output.known() for output in self._outputs}

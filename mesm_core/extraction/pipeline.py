@@ -13,6 +13,7 @@ from mesm_core.backbones.protocol import Backbone, VideoFacts
 from mesm_core.errors import MesmError
 from mesm_core.extraction.settings import Settings
 from mesm_core.extraction.sources import VideoFile
+from mesm_core.handover import Handover, running
 from mesm_core.inputs import reason
 from mesm_core.video.rows import Pass, read_rows
 from mesm_core.video.source import Video
@@ -99,40 +100,24 @@ def extract(
         left: called in a decoding thread before a video is read; returns those of its backbones whose features are
             still wanted. A MesmError that it raises is the video's reason to have none.
     """
-    ready: queue.Queue[_Sample | _End | Frames | BaseException] = queue.Queue(maxsize=WAITING)
-    stop = threading.Event()
+    ready = Handover[_Sample | _End | Frames | BaseException](WAITING)
     numbers = iter(range(len(videos)))
     lock = threading.Lock()
 
-    def put(item: _Sample | _End | Frames | BaseException) -> None:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=POLL_SECONDS)
-            except queue.Full:
-                continue
-            return
-
     def decode() -> None:
-        while not stop.is_set():
+        while not ready.closed:
             with lock:
                 number = next(numbers, None)
             if number is None:
                 return
             try:
-                _decode(number, videos[number], wanted[number], settings, put, stop, left)
+                _decode(number, videos[number], wanted[number], settings, ready, left)
             except BaseException as error:  # handed to the caller's thread, which raises it
-                put(error)
+                ready.put(error)
 
-    threads = [threading.Thread(target=decode, daemon=True) for _ in range(min(decoders, len(videos)))]
-    for thread in threads:
-        thread.start()
-    try:
-        backbones = {backbone.name: backbone for group in wanted for backbone in group}
+    backbones = {backbone.name: backbone for group in wanted for backbone in group}
+    with running([decode] * min(decoders, len(videos)), ready):
         yield from _collect(videos, backbones, ready, batch_size=batch_size)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def _decode(
@@ -140,8 +125,7 @@ def _decode(
     file: VideoFile,
     backbones: Sequence[Backbone],
     settings: Settings,
-    put: Callable[[_Sample | _End | Frames], None],
-    stop: threading.Event,
+    ready: Handover[_Sample | _End | Frames | BaseException],
     left: Callable[[VideoFile, Sequence[Backbone]], Sequence[Backbone]] | None,
 ) -> None:
     """Decode a video, and put its samples and its end."""
@@ -149,16 +133,16 @@ def _decode(
     try:
         backbones = backbones if left is None else left(file, backbones)
     except MesmError as error:
-        put(_End(number, {}, found, str(error)))
+        ready.put(_End(number, {}, found, str(error)))
         return
     if not backbones:
-        put(_End(number, {}, found))
+        ready.put(_End(number, {}, found))
         return
     rows = dict.fromkeys((backbone.name for backbone in backbones), 0)
 
     def put_samples(name: str, samples: Iterator[np.ndarray]) -> None:
         for value in samples:
-            put(_Sample(number, name, rows[name], value))
+            ready.put(_Sample(number, name, rows[name], value))
             rows[name] += 1
 
     try:
@@ -169,25 +153,25 @@ def _decode(
         seconds = [backbone.picture_seconds(settings.clip_len) for backbone in backbones]
         told = 0
         for picture in read_rows(path, seconds, interpolation=settings.interpolation, report=found):
-            if stop.is_set():
+            if ready.closed:
                 return
             put_samples(backbones[picture.clock].name, samplers[picture.clock].push(picture.pixels))
             if found.frames > told:
-                put(Frames(found.frames - told))
+                ready.put(Frames(found.frames - told))
                 told = found.frames
         for backbone, sampler in zip(backbones, samplers, strict=True):
             put_samples(backbone.name, sampler.finish(float(found.end)))
-        put(_End(number, rows, found))
+        ready.put(_End(number, rows, found))
     except MesmError as error:
-        put(_End(number, rows, found, str(error)))
+        ready.put(_End(number, rows, found, str(error)))
     except Exception as error:  # what FFmpeg makes of one damaged video must not end the others
-        put(_End(number, rows, found, f"{path} cannot be decoded: {type(error).__name__}: {reason(error)}."))
+        ready.put(_End(number, rows, found, f"{path} cannot be decoded: {type(error).__name__}: {reason(error)}."))
 
 
 def _collect(
     videos: Sequence[VideoFile],
     backbones: dict[str, Backbone],
-    ready: queue.Queue[_Sample | _End | Frames | BaseException],
+    ready: Handover[_Sample | _End | Frames | BaseException],
     *,
     batch_size: int,
 ) -> Iterator[Extracted | Failed | Frames]:

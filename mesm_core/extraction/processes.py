@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from mesm_core.extraction.pipeline import Failed, Frames
 from mesm_core.extraction.settings import Settings
 from mesm_core.extraction.sources import VideoFile
 from mesm_core.extraction.work import Done, Event, Known
+from mesm_core.handover import Handover
 from mesm_core.inputs import parse_json
 
 WORKER = "mesm_core.extraction.worker"
@@ -116,7 +116,7 @@ def process_devices(device: str, processes: int) -> list[str]:
 class _Worker:
     """A process and the videos that it has not told of yet."""
 
-    def __init__(self, number: int, share: Share, told: queue.Queue[tuple[_Worker, str | None]], threads: int) -> None:
+    def __init__(self, number: int, share: Share, told: Handover[tuple[_Worker, str | None]], threads: int) -> None:
         self.number = number
         self.left = {video.name: video for video in share.videos}
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
@@ -178,7 +178,7 @@ def run_processes(shares: Sequence[Share]) -> Iterator[Event]:
     Raises:
         MesmError: what a process could not begin or go on for, such as a full disk; the others are ended then.
     """
-    told: queue.Queue[tuple[_Worker, str | None]] = queue.Queue()
+    told: Handover[tuple[_Worker, str | None]] = Handover()
     threads = max(1, (os.cpu_count() or 1) // max(1, len(shares)))
     workers: list[_Worker] = []
     try:

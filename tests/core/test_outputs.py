@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 import stat
 import threading
 from collections.abc import Iterator
@@ -272,3 +273,39 @@ def test_room_is_asked_for_before_work_begins(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"b needs about 1\d+\.\d TB, and .* are free in"):
         need_room(tmp_path / "a" / "b", 10**14 * 10)
     assert errno.ENOSPC
+
+
+def test_what_a_killed_process_left_is_used_again(tmp_path: Path) -> None:
+    target = tmp_path / "features.hdf5"
+    child = os.fork()
+    if child == 0:
+        with replacing(target) as draft:
+            draft.write_bytes(b"half of it, and longer than the whole")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(names(tmp_path)) == 1, "the killed process was at work"
+    write_atomically(target, b"whole")
+    assert names(tmp_path) == ["features.hdf5"]
+    assert target.read_bytes() == b"whole"
+
+
+def test_two_writers_of_one_output_do_not_share_a_draft(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    with replacing(target) as first:
+        first.write_bytes(b"first")
+        write_atomically(target, b"second")
+        assert target.read_bytes() == b"second"
+    assert target.read_bytes() == b"first"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_draft_is_never_a_planted_file(tmp_path: Path) -> None:
+    target, other = tmp_path / "file", tmp_path / "other"
+    other.write_bytes(b"kept")
+    (tmp_path / ".file.part").symlink_to(other)
+    write_atomically(target, b"new")
+    (tmp_path / ".file.part").unlink()
+    os.link(other, tmp_path / ".file.part")
+    write_atomically(target, b"newer")
+    assert other.read_bytes() == b"kept"
+    assert target.read_bytes() == b"newer"

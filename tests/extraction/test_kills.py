@@ -17,6 +17,8 @@ import pytest
 from tests.extraction.made import content, make_videos, run, same
 
 ROOT = Path(__file__).resolve().parents[2]
+SLOWLY = ["--clip-len", "1/25", "--decoders", "1"]
+"""A row a frame and one thread: the signal comes long before the last video is done."""
 
 
 def signalled(folder: Path, cases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -35,11 +37,11 @@ def case(videos: Path, out: Path, number: int | None, seconds: float, *words: st
     return {"words": [*line, *words], "out": str(out), "signal": number, "seconds": seconds}
 
 
-def killed_and_resumed(videos: Path, out: Path, kills: int, longest: float) -> list[dict[str, Any]]:
+def killed_and_resumed(videos: Path, out: Path, kills: int, longest: float, *words: str) -> list[dict[str, Any]]:
     """Return commands that are killed, each up to ``longest`` seconds after its first video, and one that finishes."""
     moments = random.Random(kills)
-    ends = [case(videos, out, signal.SIGKILL, moments.uniform(0, longest), "--resume") for _ in range(kills)]
-    return [*ends, case(videos, out, None, 0, "--resume", "--json")]
+    ends = [case(videos, out, signal.SIGKILL, moments.uniform(0, longest), "--resume", *words) for _ in range(kills)]
+    return [*ends, case(videos, out, None, 0, "--resume", "--json", *words)]
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,14 @@ class Ended:
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     folder = tmp_path_factory.mktemp("killed")
-    videos, more = make_videos(folder / "videos", 12), make_videos(folder / "more", 40, frames=40)
-    kills = killed_and_resumed(videos, folder / "out", 2, 0.01)
+    videos = make_videos(folder / "videos", 40, frames=15)
+    kills = killed_and_resumed(videos, folder / "out", 2, 0.01, *SLOWLY)
     asked = [signal.SIGINT, signal.SIGTERM]
-    often = ["--clip-len", "1/25", "--decoders", "1"]
-    told = signalled(folder, [*kills, *(case(more, folder / f"out{n}", n, 0, *often) for n in map(int, asked))])
-    return Ended(folder, told[:3], dict(zip(asked, told[3:], strict=True)))
+    whole = case(videos, folder / "whole", None, 0, *SLOWLY)
+    told = signalled(
+        folder, [whole, *kills, *(case(videos, folder / f"out{n}", n, 0, *SLOWLY) for n in map(int, asked))]
+    )
+    return Ended(folder, told[1:4], dict(zip(asked, told[4:], strict=True)))
 
 
 def test_kills_lose_nothing(ended: Ended) -> None:
@@ -67,7 +71,6 @@ def test_kills_lose_nothing(ended: Ended) -> None:
     assert [run["code"] for run in ended.kills] == [-signal.SIGKILL, -signal.SIGKILL, 0], ended.kills
     assert '"already_there"' in ended.kills[-1]["told"]
     assert '"already_there": 0' not in ended.kills[-1]["told"]
-    run(ended.folder / "videos", ended.folder / "whole")
     assert same(content(out / "pixels.hdf5"), content(ended.folder / "whole" / "pixels.hdf5"))
     assert [path.name for path in out.iterdir()] == ["pixels.hdf5"]
 
