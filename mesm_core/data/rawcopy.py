@@ -18,18 +18,23 @@ from mesm_core.data.arrays import KEPT_DTYPES, Header, all_finite, parsed, read_
 from mesm_core.errors import FeatureError
 
 CHUNK_BYTES = 512 * 1024
-LONGEST_HEADER = 16 * 1024
+FIRST_READ = 64 * 1024
+"""Bytes read for a header. Opening a file twice takes longer than reading the whole of a small one."""
 _kept = threading.local()
 
 
 @dataclass(frozen=True)
 class RawArray:
-    """Where the numbers of a .npy file lie: ``shape`` (frames, dim), ``dtype``, and the ``offset`` in bytes."""
+    """Where the numbers of a .npy file lie: ``shape`` (frames, dim), ``dtype``, and the ``offset`` in bytes.
+
+    ``content``: the whole file where it is small, otherwise empty.
+    """
 
     path: Path
     shape: tuple[int, int]
     dtype: np.dtype[np.generic]
     offset: int
+    content: bytes = b""
 
     @property
     def nbytes(self) -> int:
@@ -45,23 +50,24 @@ def raw_array(path: Path) -> RawArray | None:
     if path.suffix != ".npy":
         return None
     try:
-        header, size = parsed(lambda: _header(path))
+        header, size, content = parsed(lambda: _header(path))
     except Exception:  # NumPy's header parser raises anything; ``read_array`` says what is wrong
         return None
     shape, dtype = header.shape, header.dtype
     plain = len(shape) == 2 and 0 not in shape and not header.fortran and dtype in KEPT_DTYPES and dtype.isnative
     if not plain or size < header.offset + header.nbytes:
         return None
-    return RawArray(path, (shape[0], shape[1]), dtype, header.offset)
+    return RawArray(path, (shape[0], shape[1]), dtype, header.offset, content)
 
 
-def _header(path: Path) -> tuple[Header, int]:
-    """Return what the header says, and the file's size."""
+def _header(path: Path) -> tuple[Header, int, bytes]:
+    """Return what the header says, the file's size, and its content where it is small."""
     with _opened(path) as source:
-        head = os.read(source, LONGEST_HEADER)
+        head = os.read(source, FIRST_READ)
         size = os.fstat(source).st_size
     begin = 10 if head[6:7] == b"\x01" else 12
-    return _parsed(head[: begin + int.from_bytes(head[8:begin], "little")]), size
+    header = _parsed(head[: begin + int.from_bytes(head[8:begin], "little")])
+    return header, size, head if len(head) == size else b""
 
 
 @lru_cache(maxsize=256)
@@ -106,8 +112,10 @@ def copy_numbers(raw: RawArray, target: int, place: int) -> None:
     Raises:
         FeatureError: they hold NaN or infinity, or the file ends before they do.
     """
-    buffer = _buffer()
-    view = memoryview(buffer)
+    if raw.content:
+        _write_checked(memoryview(raw.content)[raw.offset : raw.offset + raw.nbytes], raw.dtype, target, place)
+        return
+    view = memoryview(_buffer())
     done = 0
     with _opened(raw.path) as source:
         while done < raw.nbytes:
@@ -116,12 +124,16 @@ def copy_numbers(raw: RawArray, target: int, place: int) -> None:
                 raise FeatureError("it cannot be read (it ends too early)")
             # A read may stop inside a number; what is left of it comes again with the next one.
             count -= count % raw.dtype.itemsize
-            if not all_finite(np.frombuffer(buffer, raw.dtype, count // raw.dtype.itemsize)):
-                raise FeatureError("it holds NaN or infinity")
-            written = 0
-            while written < count:
-                written += os.pwrite(target, view[written:count], place + done + written)
+            _write_checked(view[:count], raw.dtype, target, place + done)
             done += count
+
+
+def _write_checked(numbers: memoryview, dtype: np.dtype[np.generic], target: int, place: int) -> None:
+    if not all_finite(np.frombuffer(numbers, dtype)):
+        raise FeatureError("it holds NaN or infinity")
+    written = 0
+    while written < len(numbers):
+        written += os.pwrite(target, numbers[written:], place + written)
 
 
 @contextmanager
