@@ -22,7 +22,7 @@ from tests.conftest import SMALL, Trained, invent, small_config
 CPU = torch.device("cpu")
 
 # 13 groups in batches of 2 make 7 batches an epoch: two processes have an odd one left over.
-SETTINGS = ("train.batch_size=2", "train.epochs=5", "train.lr=1e-3", "train.loggers=[]")
+SETTINGS = ("train.batch_size=2", "train.epochs=3", "train.lr=1e-3", "train.loggers=[]")
 
 
 def command(root: Path, glove: Path, runs: Path, *more: str) -> list[str]:
@@ -37,7 +37,7 @@ def run(words: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_two_processes_end_as_one_with_their_batches(tmp_path: Path) -> None:
+def test_two_processes_end_as_one_with_their_batches(mesm, tmp_path: Path) -> None:
     paths = invent(tmp_path / "data", train=13, val=5, test=3)
     root = tmp_path / "data"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -45,12 +45,10 @@ def test_two_processes_end_as_one_with_their_batches(tmp_path: Path) -> None:
     assert two.returncode == 0, two.stderr
     assert "2 processes × 1 batches × 2" in two.stdout
     assert two.stdout.count("Best: epoch") == 1
-    one = run(
-        [sys.executable, "-m", "mesm_cli.app", *command(root, paths.text, tmp_path / "one", "train.accumulate=2")]
-    )
-    assert one.returncode == 0, one.stderr
+    one = mesm(*command(root, paths.text, tmp_path / "one", "train.accumulate=2"))
+    assert one.code == 0, one.err
     a, b = (load_checkpoint(tmp_path / name / "tacos-default" / "last.pt") for name in ("one", "two"))
-    assert a.epoch == b.epoch == 5  # 4 steps each
+    assert a.epoch == b.epoch == 3  # 4 steps each
     for name, value in a.model.items():
         assert torch.allclose(value, b.model[name], atol=1e-4), name
     ours, theirs = (
@@ -96,7 +94,7 @@ if sys.platform == "linux":
 
 def test_two_processes_stopped_in_an_epoch_go_on_as_if_undisturbed(tmp_path: Path) -> None:
     paths = invent(tmp_path / "data", train=13, val=5, test=3)
-    config = small_config(*SETTINGS, "train.epochs=3")
+    config = small_config(*SETTINGS)
     (tmp_path / "team.py").write_text(TEAM, encoding="utf-8")
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
