@@ -12,6 +12,7 @@ from mesm_core.backbones import clip_image, slowfast
 from mesm_core.backbones.clip_image import ClipImageTransformer
 from mesm_core.backbones.protocol import PictureSampler, VideoFacts
 from mesm_core.backbones.slowfast import SlowFast
+from mesm_core.backbones.slowfast_folded import folded
 from mesm_core.backbones.slowfast_sampling import RATE, WindowSampler
 from mesm_core.errors import FeatureError
 from mesm_core.model.weights import hash_weights
@@ -75,7 +76,7 @@ class SlowFastR50:
         self.name = name
         self.width = model.features
         self.weights_hash = hash_weights(model)
-        self._model = model.eval().requires_grad_(False).to(device=device, dtype=_DTYPES[precision])
+        self._model = folded(model).to(device=device, dtype=_DTYPES[precision])
         self._device, self._dtype = device, _DTYPES[precision]
 
     def picture_seconds(self, clip_len: Fraction) -> Fraction:
@@ -90,7 +91,8 @@ class SlowFastR50:
     def encode(self, samples: np.ndarray) -> np.ndarray:
         """Return (B, 2304) float32 features of (B, 32, S, S, 3) uint8 frames."""
         slow, fast = slowfast.pathways(torch.from_numpy(samples).to(self._device))
-        features: np.ndarray = self._model(slow.to(self._dtype), fast.to(self._dtype)).float().cpu().numpy()
+        slow, fast = (x.to(self._dtype, memory_format=torch.channels_last_3d) for x in (slow, fast))
+        features: np.ndarray = self._model(slow, fast).float().cpu().numpy()
         return features
 
 

@@ -33,7 +33,7 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, out, T, H/4, W/4)."""
-        pooled: Tensor = self.pool(self.bn(self.conv(x)).relu())
+        pooled: Tensor = self.pool(self.bn(self.conv(x)).relu_())
         return pooled
 
 
@@ -47,7 +47,7 @@ class Fuse(nn.Module):
 
     def forward(self, slow: Tensor, fast: Tensor) -> Tensor:
         """Return (B, Cs + 2·Cf, T, H, W) of slow (B, Cs, T, H, W) and fast (B, Cf, 4·T, H, W)."""
-        return torch.cat([slow, self.bn(self.conv_f2s(fast)).relu()], dim=1)
+        return torch.cat([slow, self.bn(self.conv_f2s(fast)).relu_()], dim=1)
 
 
 class Bottleneck(nn.Module):
@@ -64,8 +64,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, out, T, H/stride, W/stride)."""
-        x = self.a_bn(self.a(x)).relu()
-        x = self.b_bn(self.b(x)).relu()
+        x = self.a_bn(self.a(x)).relu_()
+        x = self.b_bn(self.b(x)).relu_()
         out: Tensor = self.c_bn(self.c(x))
         return out
 
@@ -84,7 +84,7 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, out, T, H/stride, W/stride)."""
         shortcut = self.branch1_bn(self.branch1(x)) if self._projects else x
-        out: Tensor = (shortcut + self.branch2(x)).relu()
+        out: Tensor = (shortcut + self.branch2(x)).relu_()
         return out
 
 

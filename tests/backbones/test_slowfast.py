@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from fractions import Fraction
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from mesm_core.backbones.slowfast import SlowFast, pathways
+from mesm_core.backbones.slowfast_folded import folded
 from mesm_core.backbones.slowfast_sampling import SLOW_INDEX, WindowSampler, sample_index
 from mesm_core.errors import FeatureError
 from tests.video.test_decoding import GOLDEN, golden_json, needs_shared
@@ -50,6 +52,19 @@ def test_a_batch_is_its_items(tiny: SlowFast) -> None:
     both = tiny(*pathways(frames))
     alone = torch.cat([tiny(*pathways(frames[i : i + 1])) for i in range(2)])
     assert torch.allclose(both, alone, atol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("frames", [slice(0, 2), slice(0, 1), slice(0, 0)])
+def test_folded_gives_the_same_features(tiny: SlowFast, frames: slice) -> None:
+    samples = torch.from_numpy(np.load(GOLDEN / "slowfast_tiny.npz")["frames_u8"])[frames]
+    slow, fast = (pathway.double() for pathway in pathways(samples))
+    double = copy.deepcopy(tiny).double()
+    fast_model = folded(double)
+    assert not [module for module in fast_model.modules() if isinstance(module, torch.nn.BatchNorm3d)]
+    assert torch.allclose(fast_model(slow, fast), double(slow, fast), rtol=0, atol=1e-10)
+    single = folded(tiny)(slow.float(), fast.float())
+    assert torch.allclose(single, tiny(slow.float(), fast.float()), rtol=0, atol=1e-5)
 
 
 def test_names_and_shapes_are_pyslowfasts() -> None:
