@@ -161,6 +161,7 @@ def _decode(
                 told = found.frames
         for backbone, sampler in zip(backbones, samplers, strict=True):
             put_samples(backbone.name, sampler.finish(float(found.end)))
+        ready.put(Frames(found.frames - told))
         ready.put(_End(number, rows, found))
     except MesmError as error:
         ready.put(_End(number, rows, found, str(error)))
