@@ -69,7 +69,7 @@ def write_invented_videos(
 ) -> Iterator[str]:
     """Write videos, annotations and word vectors below ``root``, yielding the name of each video that is written.
 
-    A video shows four to seven events, one after another, with short pauses. Two events of one video differ in colour
+    A video shows three to five events, one after another, with short pauses. Two events of one video differ in colour
     or in both shape and motion, so that a sentence describes one of them only. Colours, motions, grounds and times are
     drawn for each video anew, in the same way for every split. Same arguments, same pictures.
 
@@ -105,7 +105,7 @@ def invented_places(root: Path) -> InventedVideos:
 def draw_events(rng: np.random.Generator, seconds: tuple[float, float]) -> tuple[list[Event], float]:
     """Return a video's events in order, and its duration in seconds; times fall on frames."""
     events: list[Event] = []
-    at, wanted = _on_frame(rng.uniform(0, 2)), int(rng.integers(4, 8))
+    at, wanted = _on_frame(rng.uniform(0, 2)), int(rng.integers(3, 6))
     while len(events) < wanted:
         looks = str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES)), str(rng.choice(MOTIONS))
         if not all(_told_apart(looks, event) for event in events):
@@ -178,7 +178,7 @@ def _cover(shape: str, x: float, y: float, half: float) -> np.ndarray:
 def _ground(rng: np.random.Generator) -> np.ndarray:
     """Return a (height, width, 3) uint8 ground: a dull colour, plain or with a pattern."""
     width, height = SIZE
-    ground = np.broadcast_to(rng.uniform(50, 90, size=3), (height, width, 3)).copy()
+    ground = np.broadcast_to(rng.uniform(80, 125, size=3), (height, width, 3)).copy()
     kind = str(rng.choice(GROUNDS))
     if kind == "striped":
         angle, length = rng.uniform(0, np.pi), rng.uniform(12, 30)
