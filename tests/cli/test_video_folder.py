@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from mesm_cli.commands import own_videos
+from mesm_cli.commands.train import _new_run
 from mesm_core.backbones.pixels import Pixels
-from mesm_core.build import data_paths
+from mesm_core.build import build_features, data_paths
 from mesm_core.build.videos import features_folder
 from mesm_core.config.load import load_config
-from mesm_core.errors import ConfigError, FeatureError
+from mesm_core.errors import ConfigError, DataError, FeatureError
+from mesm_core.training.start import Given
 from tests.extraction.made import make_videos
 
 MINE = """\
@@ -51,7 +53,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "mine"
     folder.mkdir()
     make_videos(folder / "videos", 5, frames=25)
-    words = "a shape moves grows red blue".split()
+    words = ["a", "shape", "moves", "grows", "red", "blue"]
     (folder / "glove.txt").write_text("".join(f"{w} {n} 1 {n % 2} 0.5\n" for n, w in enumerate(words)))
     for split, numbers, ending in (("train", (0, 1, 2), ".avi"), ("val", (3,), ""), ("test", (4,), "")):
         lines = [
@@ -116,54 +118,69 @@ def test_from_videos_to_a_score(mesm, mine: Path, encoded: list[int], tmp_path: 
     run(mesm, "predict", best, "--video", "v0004.avi", "a red shape moves")
 
 
-def test_a_video_that_changed_is_extracted_again(mesm, mine: Path, encoded: list[int]) -> None:
-    run(mesm, "count-tokens", "--config", "mine.toml")
-    run(mesm, "train", "--config", "mine.toml")
+def extract(file: str = "mine.toml", *, skip_missing: bool = False) -> list[str]:
+    """Do what training does first, and return what it says."""
+    config = load_config(file=Path(file))
+    said: list[str] = []
+    own_videos.extract_missing(
+        config,
+        data_paths(config, Path()),
+        (config.dataset.train, *config.dataset.eval),
+        device="cpu",
+        skip_missing=skip_missing,
+        say=said.append,
+    )
+    return said
+
+
+def test_a_video_that_changed_is_extracted_again(mine: Path, encoded: list[int], capsys) -> None:
+    assert len(extract()) == 2
     encoded.clear()
+    assert extract() == []
     shutil.copy("videos/v0004.avi", "videos/v0003.avi")
-    _, said = run(mesm, "train", "--config", "mine.toml", "--name", "again")
-    assert "1 video changed since the features were made" in said
+    assert len(extract()) == 1
+    assert "1 video changed since the features were made" in " ".join(capsys.readouterr().err.split())
     assert sum(encoded) == 5
+    Path("videos/v0003.avi").unlink()
+    assert extract() == []  # its features are there
 
 
-def test_the_folder_and_the_backbones_are_options_too(mesm, mine: Path) -> None:
-    text = MINE.replace('videos = "videos"\nbackbones = ["pixels"]\n', "")
-    Path("mine.toml").write_text(text)
+def test_without_backbones_a_terminal_is_asked_and_others_are_told(mesm, mine: Path, monkeypatch) -> None:
+    Path("mine.toml").write_text(MINE.replace('videos = "videos"\nbackbones = ["pixels"]\n', ""))
+    given = Given(videos=Path("videos"))
+    settings, _, _ = _new_run(None, Path("mine.toml"), [], given, None)
+    assert settings.dataset.backbones == ()
     run(mesm, "count-tokens", "--config", "mine.toml")
     told = refused(mesm, "train", "--config", "mine.toml", "--videos", "videos")
     assert "dataset.backbones" in told
     assert "clip-b32, slowfast-r50" in told
-    run(mesm, "train", "--config", "mine.toml", "--videos", "videos", "--backbone", "pixels")
-    assert FEATURES.is_file()
-
-
-def test_a_terminal_is_asked_for_the_backbones(mesm, mine: Path, monkeypatch) -> None:
-    Path("mine.toml").write_text(MINE.replace('backbones = ["pixels"]\n', ""))
     monkeypatch.setattr(own_videos, "ask_backbones", lambda: ["pixels"])
-    run(mesm, "count-tokens", "--config", "mine.toml")
-    run(mesm, "train", "--config", "mine.toml")
-    assert json.loads(Path("runs/jsonl-default/config.json").read_text())["dataset"]["backbones"] == ["pixels"]
+    settings, paths, given = _new_run(None, Path("mine.toml"), [], given, None)
+    assert (settings.dataset.videos, settings.dataset.backbones) == (str(mine / "videos"), ("pixels",))
+    assert given.backbones == ["pixels"]
+    assert paths.features[0].resolve() == mine / FEATURES
 
 
-def test_a_video_that_cannot_be_read_is_refused_or_left_out(mesm, mine: Path) -> None:
-    run(mesm, "count-tokens", "--config", "mine.toml")
+def test_a_video_that_cannot_be_read_is_refused_or_left_out(mine: Path, capsys) -> None:
     Path("videos/v0002.avi").write_bytes(b"no video")
-    told = refused(mesm, "train", "--config", "mine.toml")
+    with pytest.raises(DataError) as caught:
+        extract()
+    told = str(caught.value)
     assert "1 of 4 videos have no features" in told
     assert "v0002.avi" in told
     assert "--skip-missing" in told
-    assert not Path("runs").exists()
-    out, said = run(mesm, "train", "--config", "mine.toml", "--skip-missing")
-    assert "v0002.avi" in said
-    assert "4 queries in 2 videos" in out
+    extract(skip_missing=True)
+    assert "v0002.avi" in capsys.readouterr().err
+    config = load_config(file=Path("mine.toml"))
+    assert build_features(config, data_paths(config, Path())).missing(["v0001.avi", "v0002.avi"]) == ["v0002.avi"]
 
 
 def test_a_video_that_is_not_in_the_folder(mesm, mine: Path, encoded: list[int]) -> None:
     run(mesm, "count-tokens", "--config", "mine.toml")
     Path("videos/v0001.avi").unlink()
-    told = refused(mesm, "train", "--config", "mine.toml")
-    assert "1 of 4 videos that the annotations name are not in" in told
-    assert "v0001" in told
+    with pytest.raises(DataError, match="1 of 4 videos that the annotations name are not in") as caught:
+        extract()
+    assert "v0001" in str(caught.value)
     assert encoded == []
     failed = mesm("prepare", "check", "--config", "mine.toml")
     assert (failed.code, "v0001" in failed.out) == (2, True)
