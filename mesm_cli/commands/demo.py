@@ -53,10 +53,10 @@ triplet = true
 
 [train]
 batch_size = 4
-epochs = 27
+epochs = 40
 lr = 8e-4
-lr_drop = 22
-eval_every = 3
+lr_drop = 34
+eval_every = 4
 eval_untrained = true
 seed = {seed}
 

@@ -32,7 +32,7 @@ FPS = 8
 TEXT_DIM = 32
 BIG, SMALL = 40.0, 14.0
 """Half the height of a shape at its largest and smallest, in pixels."""
-BLINK_SECONDS = 1.0
+BLINK_SECONDS = 1.5  # rows come every second or two: they must not fall on the same phase always
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,12 @@ def picture(events: Sequence[Event], time: float, ground: np.ndarray) -> np.ndar
     if event is None or (event.motion == "blinks" and (time - event.start) % BLINK_SECONDS >= BLINK_SECONDS / 2):
         return ground
     x, y, half = _placed(event, (time - event.start) / (event.end - event.start))
-    cover = _cover(event.shape, x, y, half)[..., None]
-    drawn: np.ndarray = (ground * (1 - cover) + np.array(COLOURS[event.colour]) * cover).astype(np.uint8)
+    left, right = max(int(x - half), 0), min(int(x + half) + 1, SIZE[0])
+    top, bottom = max(int(y - half), 0), min(int(y + half) + 1, SIZE[1])
+    cover = _cover(event.shape, np.arange(left, right) + 0.5 - x, np.arange(top, bottom)[:, None] + 0.5 - y, half)
+    drawn = ground.copy()
+    box = drawn[top:bottom, left:right]
+    box[:] = box + (np.array(COLOURS[event.colour]) - box) * cover[..., None]
     return drawn
 
 
@@ -160,17 +164,20 @@ def _placed(event: Event, share: float) -> tuple[float, float, float]:
     return x, y, half
 
 
-def _cover(shape: str, x: float, y: float, half: float) -> np.ndarray:
-    """Return the (height, width) share of each pixel that a shape covers, from 0 to 1."""
-    right, down = np.meshgrid(np.arange(SIZE[0]) + 0.5 - x, np.arange(SIZE[1]) + 0.5 - y)
+def _cover(shape: str, across: np.ndarray, down: np.ndarray, half: float) -> np.ndarray:
+    """Return the (height, width) share of each pixel that a shape covers, from 0 to 1.
+
+    Args:
+        across, down: (width,) and (height, 1) distances of the pixels from the shape's centre.
+    """
     if shape == "square":
-        outside = np.maximum(np.abs(right), np.abs(down)) - half
+        outside = np.maximum(np.abs(across), np.abs(down)) - half
     elif shape == "triangle":
-        outside = np.maximum(down - half, np.abs(right) * 0.9 - (down + half) * 0.45)
+        outside = np.maximum(down - half, np.abs(across) * 0.9 - (down + half) * 0.45)
     else:
-        outside = np.hypot(right, down) - half
+        outside = np.hypot(across, down) - half
         if shape == "ring":
-            outside = np.maximum(outside, 0.55 * half - np.hypot(right, down))
+            outside = np.maximum(outside, 0.55 * half - np.hypot(across, down))
     covered: np.ndarray = np.clip(0.5 - outside, 0, 1)
     return covered
 
