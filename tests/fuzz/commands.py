@@ -124,9 +124,9 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "train --dataset jsonl --annotations own --videos videos --backbone pixels --glove data/glove.invented.txt "
-        f"{TINY} --set model.video_dim=256 --set dataset.clip_len=0.1 --set dataset.train=own/own.jsonl --set train.loggers=[]",
+        f"{TINY} --set model.video_dim=256 --set dataset.clip_len=0.1 --set dataset.train=own/own.jsonl",
         "own videos data/glove.invented.txt",
-        tail="--set dataset.eval=own/own.jsonl --set train.epochs=1 --device cpu",
+        tail="--set dataset.eval=own/own.jsonl --set train.epochs=1 --set train.loggers=[] --device cpu",
         keeps=("own/features*",),
         weight=2,
     ),
