@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def middle(drawn: np.ndarray) -> tuple[float, float, float]:
 def test_a_motion_is_seen(motion: str, what: int, sign: int) -> None:
     event = Event(2.0, 6.0, "red", "circle", motion)
     values = [middle(picture([event], time, GROUND))[what] for time in (2.0, 3.0, 4.0, 5.0, 5.875)]
-    assert all(sign * (after - before) > 5 for before, after in zip(values, values[1:], strict=False))
+    assert all(sign * (after - before) > 5 for before, after in pairwise(values))
 
 
 @pytest.mark.parametrize("colour", COLOURS)
