@@ -117,7 +117,8 @@ def _carry_out(
         render.warn(f"{video.path}: {warning}.")
     changed = report.videos - sum(video.name in set(found.missing) for video in job.videos) + len(report.bad)
     if changed > 0 and not report.bad:
-        render.warn(f"{count(changed, 'video')} changed since the features were made; they were extracted again.")
+        told = f"{count(changed, 'video')} had features of other content or of other settings"
+        render.warn(f"{told}; they were extracted again.")
     if report.videos:
         say(render.plain(f"{count(report.videos, 'video')} extracted; the features are in {found.folder}"))
     if report.bad and not skip_missing:

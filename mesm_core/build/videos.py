@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -27,8 +27,8 @@ from mesm_core.video.names import without_ending
 class OwnVideos:
     """The videos that annotations name, and what there is of them.
 
-    ``files``: video files by name; ``missing``: videos without features, of which there is a file; ``absent``: videos
-    with neither features nor a file; ``folder``: where the features lie.
+    ``files``: video files by name, also of other videos in the feature files; ``missing``: videos without features, of
+    which there is a file; ``absent``: videos with neither features nor a file; ``folder``: where the features lie.
     """
 
     names: tuple[str, ...]
@@ -53,8 +53,11 @@ def find_own_videos(config: Config, paths: Paths, splits: Iterable[str]) -> OwnV
     source = Path(config.dataset.videos)
     if not source.is_dir():
         raise DataError(f"dataset.videos: there is no folder {source}.", hint="Name the folder that holds the videos.")
-    files = {video.name: video.path for video in find_videos([source]) if video.name in named}
-    there = _with_features(paths.features)
+    held = [_names_in(path) for path in paths.features]
+    # Videos of other splits stay in the same files, so they must be of the same settings.
+    wanted = named.keys() | set().union(*held)
+    files = {video.name: video.path for video in find_videos([source]) if video.name in wanted}
+    there = set.intersection(*held)
     lacking = [name for name in named if name not in there]
     return OwnVideos(
         tuple(named),
@@ -141,12 +144,9 @@ def refuse_absent(config: Config, found: OwnVideos) -> None:
         )
 
 
-def _with_features(files: Sequence[Path]) -> set[str]:
-    """Return the names of the videos that all of these feature files hold."""
-    held: list[set[str]] = []
-    for path in files:
-        if not path.is_file():
-            return set()
-        with open_hdf5(path) as file:
-            held.append({name for name, _ in hdf5.datasets(file)})
-    return set.intersection(*held)
+def _names_in(path: Path) -> set[str]:
+    """Return the names of the videos that a feature file holds; none where there is no such file."""
+    if not path.is_file():
+        return set()
+    with open_hdf5(path) as file:
+        return {name for name, _ in hdf5.datasets(file)}

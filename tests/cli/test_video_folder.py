@@ -139,10 +139,21 @@ def test_a_video_that_changed_is_extracted_again(mine: Path, encoded: list[int],
     assert extract() == []
     shutil.copy("videos/v0004.avi", "videos/v0003.avi")
     assert len(extract()) == 1
-    assert "1 video changed since the features were made" in " ".join(capsys.readouterr().err.split())
+    assert "1 video had features of other content or of other settings" in " ".join(capsys.readouterr().err.split())
     assert sum(encoded) == 5
     Path("videos/v0003.avi").unlink()
     assert extract() == []  # its features are there
+
+
+def test_other_settings_extract_the_videos_of_all_splits_again(mine: Path, encoded: list[int], monkeypatch) -> None:
+    config = load_config(file=Path("mine.toml"))
+    paths = data_paths(config, Path())
+    own_videos.extract_missing(config, paths, ["train", "val", "test.jsonl"], device="cpu", skip_missing=False)
+    assert sum(encoded) == 5 * 5
+    encoded.clear()
+    monkeypatch.setattr("mesm_core.extraction.settings.VERSION", 99)
+    extract()
+    assert sum(encoded) == 5 * 5
 
 
 def test_without_backbones_a_terminal_is_asked_and_others_are_told(mesm, mine: Path, monkeypatch) -> None:
