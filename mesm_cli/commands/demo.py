@@ -1,31 +1,43 @@
-"""``mesm demo``: the whole pipeline on an invented dataset, through the commands themselves."""
+"""``mesm demo``: from videos to a moment that is cut out, on invented videos."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import shutil
+import sys
 import time
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mesm_cli import options, render
 
+if TYPE_CHECKING:
+    from mesm_core.build import Paths
+    from mesm_core.config.schema import Config
+    from mesm_core.types import Query
+
 SETTINGS = """\
-# A small model for a small invented dataset: changes to the tacos preset.
+# Changes to the preset for videos of one's own: a small model for a small set of small videos.
+preset = "jsonl"
 
 [dataset]
-max_frames = 128
+train = "train.jsonl"
+eval = "val.jsonl"
+annotations = "."
+videos = "videos"
+backbones = ["pixels"]   # knows colours, edges and change only; real videos need clip-b32
+clip_len = 1             # seconds a row of features stands for
+max_frames = 64
+max_words = 8
 
 [text]
-glove = "data/glove.invented.txt"
-vocab_size = 20
+glove = "glove.invented.txt"
 
 [model]
-video_dim = 48
 text_dim = 32
 hidden_dim = 64
 heads = 4
@@ -34,31 +46,45 @@ segment_sentence_layers = 2
 dropout = 0
 input_dropout = 0.1
 
+[loss]
+saliency = 1
+rank_coef = 1
+triplet = true
+
 [train]
 batch_size = 4
-epochs = {epochs}
+epochs = 40
 lr = 8e-4
+lr_drop = 34
 eval_every = 4
 eval_untrained = true
-select_on = "val"
+seed = {seed}
 
 [eval]
 batch_size = 20
 """
-VIDEOS = {"train": 120, "val": 24, "test": 24}
-EPOCHS = 12
+VIDEOS = {"train": 60, "val": 16, "test": 16}
 SHOWN = ("MR-full-R1@0.3", "MR-full-R1@0.5", "MR-full-R1@0.7", "MR-full-mIoU", "MR-full-mAP")
+TOP = 3
+
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**31, help="Of the videos and of the training: another one, other videos.")
+]
 
 
 def demo(
     folder: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("mesm-demo"),
+    seed: Seed = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
+    json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train, evaluate and ask on an invented dataset: no files needed, about two minutes.
+    """Go all the way from video files to a moment that is cut out: no files needed, two to three minutes.
 
-    Writes features, annotations and word vectors to a folder, and runs on them what you would run on yours.
+    Draws short videos of moving shapes with sentences about them, extracts features, trains a small model, scores it on
+    videos that it has not seen, finds a sentence's moment in one of them and cuts it out. Each step is shown with the
+    command that does the same on videos of yours.
     """
     from mesm_core.build import build_device
     from mesm_core.errors import OutputError
@@ -70,7 +96,8 @@ def demo(
     if not empty and not overwrite:
         raise OutputError(f"{folder} is not empty.", hint="Add --overwrite, or choose another folder with --out.")
     try:
-        _run(folder, device)
+        with redirect_stdout(sys.stderr if json_ else sys.stdout):
+            result = _tour(folder, seed, device)
     except OutputError as error:
         if empty:  # a full disk: nothing of it is worth keeping
             with suppress(OSError):
@@ -80,64 +107,181 @@ def demo(
                     path.rmdir()
             error.hint = "Free some space, or choose another folder with --out."
         raise
+    if json_:
+        render.data(result)
 
 
-def _run(folder: Path, device: str) -> None:
-    """Make the data, train, evaluate and ask, and show the commands and what came of them."""
-    from mesm_cli.commands import evaluate, predict, prepare, prepare_features, train
-    from mesm_core.data.invented import write_invented
-    from mesm_core.files import write_atomically
+def _tour(folder: Path, seed: int, device: str) -> dict[str, Any]:
+    """Go through all steps, and return what came of them."""
+    from mesm_core.build import data_paths
+    from mesm_core.config.load import DATA_ROOT, load_config
 
     began = time.monotonic()
-    data = folder / "data"
-    made = write_invented(data, videos=VIDEOS)
-    settings = folder / "demo.toml"
-    write_atomically(settings, SETTINGS.format(epochs=EPOCHS).encode())
-    render.say(f"Wrote an invented dataset to {data}: {sum(VIDEOS.values())} videos of kitchen work, as .npy files.\n")
-
-    features = data / "TACoS" / "c3d.hdf5"
-    _show("prepare", "npy2hdf5", made.npy, features, "--fps", made.feature_fps)
-    prepare_features.npy2hdf5([str(made.npy), str(features)], fps=made.feature_fps, overwrite=True)
-    _show("count-tokens", "--dataset", "tacos", "--data-dir", data)
-    prepare.count_tokens("tacos", data_dir=data, overwrite=True)
-    runs = folder / "runs"
-    _show("train", "--dataset", "tacos", "--config", settings, "--data-dir", data, "--runs-dir", runs)
-    train.train("tacos", data_dir=data, config=settings, runs_dir=runs, device=device, overwrite=True)
-    run = runs / "tacos-default"
+    file, runs = folder / "demo.toml", folder / "runs"
+    _draw(folder, file, seed)
+    settings = load_config(file=file)
+    paths = data_paths(settings, DATA_ROOT)
+    _extract(settings, paths, folder, device)
+    _count(settings, paths, file)
+    run, trained = _train(file, runs, device)
     best = run / "best.pt"
-    _show("eval", best, "--split", "test")
-    evaluate.evaluate(best, split="test", device=device)
-    vid, sentence = _longest_query(made.annotations / "test.json")
-    _show("predict", best, "--video", vid, sentence)
-    predict.predict(best, [sentence], video=vid, device=device)
+    scores = _evaluate(best, folder, device)
+    found = _find(best, folder, device)
+    _next(folder, run, time.monotonic() - began)
+    return {
+        "folder": str(folder),
+        "seed": seed,
+        "checkpoint": str(best),
+        "seconds": round(time.monotonic() - began, 1),
+        "val": trained,
+        "test": scores,
+        **found,
+    }
 
-    untrained, trained = _before_and_after(run / "metrics.jsonl")
-    render.say()
-    rows = [(key, f"{untrained[key]:.2f}", f"{trained[key]:.2f}") for key in SHOWN]
-    render.table(["on the validation videos", "before", "after training"], rows)
-    render.say(f"\nDone in {time.monotonic() - began:.0f} s. Everything is in {folder}:")
-    for path, what in (
-        (made.npy, "the features, one .npy a video"),
-        (features, "the same as one HDF5 file"),
-        (made.annotations, "annotations and count files"),
-        (settings, "the settings that differ from the tacos preset"),
-        (run, "the run: best.pt, last.pt, metrics.jsonl, predictions/, TensorBoard events"),
-    ):
-        render.say(f"  {path}  [dim]{what}[/]")
+
+def _draw(folder: Path, file: Path, seed: int) -> None:
+    from mesm_core.data.invented_videos import write_invented_videos
+    from mesm_core.files import write_atomically
+
+    total = sum(VIDEOS.values())
+    _step(1, "Videos, and sentences that say what happens when in them")
+    with render.progress("Drawing", total, unit="videos") as advance:
+        for vid in write_invented_videos(folder, videos=VIDEOS, seed=seed):
+            advance(1, vid)
+    write_atomically(file, SETTINGS.format(seed=seed).encode())
+    first = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    render.say(f"{total} videos in {folder / 'videos'}, split by video: {json.dumps(VIDEOS)[1:-1]}")
+    render.say(render.plain(f"train.jsonl: {first}"))
+
+
+def _extract(settings: Config, paths: Paths, folder: Path, device: str) -> None:
+    from mesm_cli.commands import own_videos
+
+    _step(2, "Features: numbers that say what each second looks like")
+    names = [word for name in settings.dataset.backbones for word in ("--backbone", name)]
+    features = paths.features[0].parent
+    _show("extract", folder / "videos", features, *names, "--clip-len", f"{settings.dataset.clip_len:g}")
+    splits = (settings.dataset.train, *settings.dataset.eval, str(folder / "test.jsonl"))
+    own_videos.extract_missing(settings, paths, splits, device=device, skip_missing=False, say=render.say)
+
+
+def _count(settings: Config, paths: Paths, file: Path) -> None:
+    from mesm_core.data.counting import count_dataset
+    from mesm_core.data.splits import counted_splits
+
+    _step(3, "The words of the sentences")
+    _show("count-tokens", "--config", file)
+    written = count_dataset(
+        settings.dataset.name,
+        paths.annotations,
+        out=paths.annotations,
+        kinds=["glove"],
+        max_words=settings.dataset.max_words,
+        overwrite=True,
+        splits=counted_splits(settings.dataset),
+    )
+    render.say(f"{written[0].rows} different of {written[0].tokens} words")
+
+
+def _train(file: Path, runs: Path, device: str) -> tuple[Path, dict[str, float]]:
+    """Train; return the run's folder, and the validation scores of the checkpoint that is kept."""
+    from mesm_cli.commands.follow import follow
+    from mesm_core.build import build_device
+    from mesm_core.build.ready import require_ready
+    from mesm_core.training.directory import claimed, prepare_directory, read_records, run_directory
+    from mesm_core.training.run import Run
+    from mesm_core.training.start import Given, new_run
+
+    _step(4, "Training: the longest step")
+    _show("train", "--config", file, "--runs-dir", runs)
+    settings, paths = new_run(None, file, [], Given(), init=None)
+    require_ready(settings, paths, device=device)
+    directory = run_directory(runs, settings.dataset.name, "default")
+    run = Run(settings, paths, directory, device=build_device(device))
+    with claimed(directory):
+        prepare_directory(directory, overwrite=True)
+        _, code = follow(run, human=lambda _: None)
+    if code:
+        raise typer.Exit(code)
+    evaluated = [next(iter(r["eval"].values())) for r in read_records(directory) if r.get("eval")]
+    best = max(evaluated, key=lambda brief: brief["MR-full-mIoU"])
+    key = "MR-full-R1@0.5"
+    course = " → ".join(f"{brief[key]:.0f}" for brief in evaluated)
+    render.say(f"{settings.train.epochs} epochs; R1@0.5 on the validation videos, %: {course}")
+    return directory, {name: best[name] for name in SHOWN}
+
+
+def _evaluate(best: Path, folder: Path, device: str) -> dict[str, float | None]:
+    from mesm_core.files import together
+    from mesm_core.inference.scoring import load_for_scoring, score_checkpoint, write_evaluation
+    from mesm_core.pages.report import write_report
+
+    _step(5, "The score, on videos that the model has not seen")
+    split, page = folder / "test.jsonl", folder / "report.html"
+    _show("eval", best, "--split", split, "--report", page)
+    job = load_for_scoring(best, split=str(split), device=device)
+    evaluation = score_checkpoint(job)
+    with together():
+        target = best.parent / "predictions" / "best-test.jsonl"
+        tables = write_evaluation(evaluation, job, best, target, overwrite=True)
+        write_report(page, evaluation, job.dataset.queries, tables, overwrite=True)
+    render.table([f"{len(job.dataset)} test queries", "%"], [(key, f"{evaluation.brief[key]:.2f}") for key in SHOWN])
+    return {key: evaluation.brief[key] for key in SHOWN}
+
+
+def _find(best: Path, folder: Path, device: str) -> dict[str, Any]:
+    """Ask for a sentence of the first test video, show the answer, and cut the best moment out."""
+    from mesm_core.files import replacing
+    from mesm_core.inference.asking import Question, load_asker
+    from mesm_core.metrics.nms import PEOPLE_NMS
+    from mesm_core.pages.predictions import write_plot
+    from mesm_core.video.cut import container_of, cut
+
+    query = _longest(folder / "test.jsonl")
+    page, clip = folder / "moments.html", folder / "clips" / f"{query.vid}.mp4"
+    _step(6, "A sentence about one of these videos: when does it happen?")
+    _show("predict", best, "--video", query.vid, query.sentence, "--plot", page)
+    asker = load_asker(best, device=device)
+    (reply,) = asker.answer(iter([Question(1, query.vid, query.sentence, query.duration)]), nms=PEOPLE_NMS)
+    answer = reply.answer
+    rows = [(moment.start, moment.end, moment.score) for moment in answer.moments[:TOP]]
+    render.timeline(rows, duration=reply.duration, saliency=answer.saliency, seen=answer.seen)
+    write_plot(page, [reply], top=TOP, overwrite=True)
+    start, end = rows[0][:2]
+    with replacing(clip) as target:
+        cut(folder / "videos" / f"{query.vid}.mp4", target, start, end, container=container_of(clip))
+    truth = query.windows[0]
+    render.say(f"It is annotated from {truth[0]:.1f} to {truth[1]:.1f} s. The first answer, cut out: {clip}")
+    return {
+        "video": query.vid,
+        "query": query.sentence,
+        "annotated": list(truth),
+        "moments": [{"start": start, "end": end, "score": score} for start, end, score in rows],
+        "clip": str(clip),
+        "pages": [str(folder / "report.html"), str(page)],
+    }
+
+
+def _next(folder: Path, run: Path, seconds: float) -> None:
+    render.say(f"\n[bold]Done in {render.duration(seconds)}.[/] Look at {folder / 'report.html'} and {run}.")
+    render.say("Next, on videos of yours, described as in train.jsonl:")
+    render.say(f"  1. copy {folder / 'demo.toml'}, and name your files in it;")
+    render.say('  2. put backbones = ["clip-b32"] there, and mesm weights pull clip-b32;')
+    render.say("  3. mesm count-tokens --config mine.toml; mesm train --config mine.toml")
+
+
+def _longest(path: Path) -> Query:
+    """Return the query of the longest moment of the first video."""
+    from mesm_core.data.moment_lines import read_lines
+
+    queries = read_lines(path).queries
+    of_first = [query for query in queries if query.vid == queries[0].vid]
+    return max(of_first, key=lambda query: query.windows[0][1] - query.windows[0][0])
+
+
+def _step(number: int, what: str) -> None:
+    render.say(f"\n[bold]{number}. {what}[/]")
 
 
 def _show(*words: object) -> None:
-    render.say(f"\n[bold green]$ mesm {render.plain(shlex.join(map(str, words)))}[/]")
-
-
-def _longest_query(path: Path) -> tuple[str, str]:
-    """Return a video of the split and its longest moment's sentence."""
-    vid, video = next(iter(json.loads(path.read_text(encoding="utf-8")).items()))
-    lengths = [end - start for start, end in video["timestamps"]]
-    return vid, video["sentences"][lengths.index(max(lengths))]
-
-
-def _before_and_after(path: Path) -> tuple[dict[str, float], dict[str, float]]:
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    evaluated = [record["eval"]["val"] for record in records if "eval" in record]
-    return evaluated[0], evaluated[-1]
+    render.say(f"[bold green]$ mesm {render.plain(shlex.join(map(str, words)))}[/]")

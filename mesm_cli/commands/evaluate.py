@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mesm_cli import completion, options, render
+from mesm_cli.commands import own_videos
 
 if TYPE_CHECKING:
     from mesm_core.inference.evaluate import Evaluation
@@ -90,37 +91,35 @@ def evaluate(
 
     mesm eval zero-shot --dataset charades
     """  # fmt: skip
-    from mesm_core.errors import count
     from mesm_core.files import together
     from mesm_core.inference.evaluate import predictions_name
-    from mesm_core.inference.scoring import evaluation_files, load_for_scoring, score_checkpoint, write_evaluation
+    from mesm_core.inference.scoring import evaluation_files, score_checkpoint, write_evaluation
     from mesm_core.pages.report import write_report
     from mesm_core.places import refuse_existing, refuse_inputs
 
     for path in (output, report):
         if path is not None:
             refuse_existing(path, overwrite=overwrite)
-    job = load_for_scoring(
+    given: dict[str, Any] = {
+        "root": data_dir,
+        "annotations": annotations,
+        "text": options.text_file(checkpoint, glove, clip),
+        "config_file": config,
+        "overrides": set_ or [],
+    }
+    job = _load(
         checkpoint,
+        given,
+        features=features or [],
         split=split,
-        dataset=dataset,
-        root=data_dir,
-        annotations=annotations,
-        features=features or (),
-        text=options.text_file(checkpoint, glove, clip),
-        config_file=config,
-        overrides=set_ or [],
         device=device,
         skip_missing=skip_missing,
+        dataset=dataset,
         truth=None if truth is None else truth.resolve(),
         window=window,
     )
     target = output or job.home.parent / "predictions" / f"{job.home.stem}-{predictions_name(job.split)}"
     refuse_inputs([*evaluation_files(target), report], job.inputs)
-    if job.skipped:
-        render.warn(f"{count(len(job.skipped), 'video')} without features left out")
-    for warning in job.warnings:
-        render.warn(warning)
     with render.progress(f"Evaluating {job.split}", len(job.dataset), unit="queries") as advance:
         evaluation = score_checkpoint(job, nms=nms, progress=lambda count: advance(count, ""))
     with together():
@@ -133,6 +132,36 @@ def evaluate(
         render.data(tables)
     else:
         _show(checkpoint, job, evaluation, target)
+
+
+def _load(
+    checkpoint: Path,
+    given: dict[str, Any],
+    *,
+    features: list[Path],
+    split: str | None,
+    device: str,
+    skip_missing: bool,
+    **more: Any,
+) -> Job:
+    """Return what is to be scored, with warnings about it; features that one's own videos lack are extracted first.
+
+    Args:
+        given: arguments of ``settings_of_checkpoint``; more: others of ``load_for_scoring``.
+    """
+    from mesm_core.errors import count
+    from mesm_core.inference.scoring import load_for_scoring
+
+    if not features:
+        own_videos.extract_for(checkpoint, split, given, device=device, skip_missing=skip_missing)
+    job = load_for_scoring(
+        checkpoint, features=features, split=split, device=device, skip_missing=skip_missing, **given, **more
+    )
+    if job.skipped:
+        render.warn(f"{count(len(job.skipped), 'video')} without features left out")
+    for warning in job.warnings:
+        render.warn(warning)
+    return job
 
 
 def _about_report(report: Path, *, written: bool) -> None:

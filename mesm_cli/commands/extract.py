@@ -185,7 +185,7 @@ def extract(
     if dry_run:
         _show_estimate(job, as_json=json_)
         return
-    _carry_out(job)
+    carry_out(job)
     found = None if compare is None else _compare(outdir, compare, backbone, shard=share)
     if json_:
         render.data(_as_json(job.report) | ({} if found is None else {"comparison": found.as_json()}))
@@ -193,7 +193,7 @@ def extract(
         _show(job.report)
         if found is not None:
             _show_comparison(found, as_json=False)
-    _tell_bad(job)
+    tell_bad(job)
 
 
 def _weights(words: Iterable[str]) -> dict[str, Path]:
@@ -207,8 +207,8 @@ def _weights(words: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def _carry_out(job: Extraction) -> None:
-    """Extract, with progress on stderr."""
+def carry_out(job: Extraction) -> None:
+    """Extract, with progress on stderr; an interruption says what is kept."""
     try:
         with _ended_by_term(), render.training_progress() as live, closing(job.run()) as events:
             show = _Speed(len(job.videos), live.busy)
@@ -281,7 +281,7 @@ def _show(report: Report) -> None:
         render.say(f"{render.plain(str(path))}: {name}, {count(report.rows.get(name, 0), 'new row')}")
 
 
-def _tell_bad(job: Extraction) -> None:
+def tell_bad(job: Extraction, *, hint: str = "The others are done. Mend these and add them with --resume.") -> None:
     """Raise where videos have no features."""
     from mesm_core.errors import DataError
 
@@ -292,7 +292,7 @@ def _tell_bad(job: Extraction) -> None:
         )
         raise DataError(
             f"{len(bad)} of {len(job.videos)} videos have no features:\n{reasons}",
-            hint="The others are done. Mend these and add them with --resume.",
+            hint=hint,
         )
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mesm_cli import completion, options, render
+from mesm_cli.commands import own_videos
 
 if TYPE_CHECKING:
     from mesm_core.build import Paths
     from mesm_core.config.schema import Config
     from mesm_core.training.checkpoint import Checkpoint
+    from mesm_core.training.start import Given
 
 Name = Annotated[
     str, typer.Option("--name", help="The run is kept in RUNS/DATASET-NAME.", rich_help_panel=options.OUTPUT)
@@ -56,6 +60,8 @@ def train(
     data_dir: options.DataDir = None,
     annotations: options.AnnotationsDir = None,
     features: options.Features = None,
+    videos: own_videos.Videos = None,
+    backbone: own_videos.Backbones = None,
     glove: options.Glove = None,
     clip: options.Clip = None,
     skip_missing: options.SkipMissing = False,
@@ -90,13 +96,11 @@ def train(
     from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
     from mesm_core.places import refuse_inputs
     from mesm_core.training.directory import prepare_directory, run_directory, run_files
-    from mesm_core.training.start import Given, earlier_run, new_run
+    from mesm_core.training.start import Given, earlier_run
 
-    if gpus is not None and gpus > 1:
-        raise typer.Exit(_launch(gpus))
     overrides = [*(set_ or []), *([f"train.precision={precision}"] if precision else [])]
     overrides += ["train.compile=true"] if compile_ else []
-    given = Given(data_dir, annotations, features or (), glove or clip)
+    given = Given(data_dir, annotations, features or (), glove or clip, videos, backbone or ())
     start = None if init is None else load_any_checkpoint(init)
     for warning in () if start is None else start.warnings:
         render.warn(warning)
@@ -105,12 +109,14 @@ def train(
             raise ConfigError("--resume goes on with a run's own weights: leave out --init and --overwrite.")
         directory, settings, paths = earlier_run(resume, dataset, config, overrides, given, force=force)
     else:
-        settings, paths = new_run(dataset, config, overrides, given, init=start)
+        settings, paths, given = _new_run(dataset, config, overrides, given, start)
         directory = run_directory(runs_dir, settings.dataset.name, name)
         if directory.exists() and not overwrite:
             prepare_directory(directory, overwrite=False)
         files = data_files(settings, paths, (settings.dataset.train, *settings.dataset.eval))
         refuse_inputs(run_files(directory), [*files, config, *([] if init is None else checkpoint_files(init))])
+    if gpus is not None and gpus > 1:
+        raise typer.Exit(_launch(gpus, settings, paths, given.backbones, device=device, skip_missing=skip_missing))
     code = _carry_out(
         settings,
         paths,
@@ -124,6 +130,32 @@ def train(
     )
     if code:
         raise typer.Exit(code)
+
+
+def _new_run(
+    dataset: str | None, file: Path | None, overrides: list[str], given: Given, init: Checkpoint | None
+) -> tuple[Config, Paths, Given]:
+    """Return a new run's settings and paths; on a terminal, ask for the backbones of its videos where none are set."""
+    from mesm_core.training.start import new_run
+
+    settings, paths = new_run(dataset, file, overrides, given, init=init)
+    if settings.dataset.videos and not settings.dataset.backbones:
+        asked = own_videos.ask_backbones()
+        if asked:
+            given = replace(given, backbones=asked)
+            settings, paths = new_run(dataset, file, overrides, given, init=init)
+    return settings, paths, given
+
+
+def _prepare(settings: Config, paths: Paths, *, device: str, skip_missing: bool) -> None:
+    """Extract what one's own videos lack, once all else is known to be there."""
+    from mesm_core.build.ready import require_ready
+
+    if settings.dataset.videos:
+        require_ready(settings, paths, device=device, skip_missing=skip_missing, features=False)
+        splits = (settings.dataset.train, *settings.select_splits)
+        own_videos.extract_missing(settings, paths, splits, device=device, skip_missing=skip_missing)
+    require_ready(settings, paths, device=device, skip_missing=skip_missing)
 
 
 def _carry_out(
@@ -141,12 +173,11 @@ def _carry_out(
     """Train, alone or in a team that torchrun started, and return the exit code."""
     from mesm_cli.commands.follow import follow
     from mesm_core.build import build_device
-    from mesm_core.build.ready import require_ready
     from mesm_core.training.directory import claimed, prepare_directory
     from mesm_core.training.distributed import join_team, leave_team
     from mesm_core.training.run import Run
 
-    require_ready(settings, paths, device=device, skip_missing=skip_missing)
+    _prepare(settings, paths, device=device, skip_missing=skip_missing)
     team, where = join_team(build_device(device))
     try:
         run = Run(
@@ -164,8 +195,12 @@ def _carry_out(
     return code
 
 
-def _launch(gpus: int) -> int:
+def _launch(
+    gpus: int, settings: Config, paths: Paths, backbones: Sequence[str], *, device: str, skip_missing: bool
+) -> int:
     """Start this command again in a process a GPU, by torch's elastic launcher; return the exit code.
+
+    Features that are missing are extracted before, by this process.
 
     Raises:
         DeviceError: there are fewer GPUs.
@@ -176,4 +211,9 @@ def _launch(gpus: int) -> int:
     words = sys.argv[1:]
     place = next(number for number, word in enumerate(words) if word.startswith("--gpus"))
     after = place + (1 if "=" in words[place] else 2)
-    return launch("mesm_cli.app", [*words[:place], *words[after:]], processes=gpus)
+    words = [*words[:place], *words[after:]]
+    if settings.dataset.videos:
+        _prepare(settings, paths, device=device, skip_missing=skip_missing)
+        if backbones and "--backbone" not in " ".join(words):
+            words += [word for name in backbones for word in ("--backbone", name)]
+    return launch("mesm_cli.app", words, processes=gpus)

@@ -10,10 +10,11 @@ import torch
 
 from mesm_core.backbones.clip_image import ClipImageTransformer
 from mesm_core.backbones.networks import ClipB32, Precision, SlowFastR50, default_precision
-from mesm_core.backbones.pixels import NOTE, WIDTH, Pixels
+from mesm_core.backbones.pixels import NOTE, Pixels
 from mesm_core.backbones.protocol import SIDE, Backbone
 from mesm_core.backbones.slowfast import SlowFast
 from mesm_core.backbones.slowfast_weights import read_slowfast
+from mesm_core.config.own_videos import FEATURE_FILES
 from mesm_core.errors import FeatureError, did_you_mean, listing
 
 Build = Callable[[Path | None, torch.device, Precision], Backbone]
@@ -62,10 +63,10 @@ def _pixels(path: Path | None, device: torch.device, precision: Precision) -> Ba
 
 
 BACKBONES = {
-    "clip-b32": Entry("clip_image.hdf5", 512, True, _clip),
-    "slowfast-r50": Entry("slowfast.hdf5", 2304, True, _slowfast),
-    "slowfast-r50-pytorchvideo": Entry("slowfast_pytorchvideo.hdf5", 2304, True, _slowfast_pytorchvideo),
-    "pixels": Entry("pixels.hdf5", WIDTH, False, _pixels, NOTE),
+    "clip-b32": Entry(*FEATURE_FILES["clip-b32"], True, _clip),
+    "slowfast-r50": Entry(*FEATURE_FILES["slowfast-r50"], True, _slowfast),
+    "slowfast-r50-pytorchvideo": Entry(*FEATURE_FILES["slowfast-r50-pytorchvideo"], True, _slowfast_pytorchvideo),
+    "pixels": Entry(*FEATURE_FILES["pixels"], False, _pixels, NOTE),
 }
 
 

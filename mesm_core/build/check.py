@@ -14,6 +14,7 @@ import torch
 from mesm_core.build.data import Paths
 from mesm_core.build.origins import origin_problems
 from mesm_core.build.text import build_text, with_counted_words
+from mesm_core.build.videos import find_own_videos, refuse_absent
 from mesm_core.config.schema import Config
 from mesm_core.data import hdf5
 from mesm_core.data.annotations import make_reader, read_split
@@ -22,6 +23,7 @@ from mesm_core.errors import FeatureError, MesmError, count, listing
 from mesm_core.inputs import open_hdf5
 from mesm_core.text.encoder import TextEncoder
 from mesm_core.types import Query
+from mesm_core.video.names import without_ending
 
 SAMPLED_VIDEOS = 8
 # Frame rates differ from what clip_len says by a frame or two a video; a wrong clip_len is off by far more.
@@ -63,7 +65,11 @@ def check_data(
         findings.append(finding)
         if read:
             queries[split] = read
-    findings += _features(config, paths, queries, progress, facts)
+    later: set[str] = set()
+    if config.dataset.videos:
+        finding, later = _own_videos(config, paths, queries)
+        findings.append(finding)
+    findings += _features(config, paths, queries, progress, facts, later=later)
     findings += _text(config, paths, queries)
     return findings
 
@@ -94,19 +100,40 @@ def _annotations(config: Config, paths: Paths, *, strict: bool) -> Iterator[tupl
         yield Finding("warning" if strict and read.repairs else "ok", subject, message), split, read.queries
 
 
+def _own_videos(config: Config, paths: Paths, queries: Mapping[str, tuple[Query, ...]]) -> tuple[Finding, set[str]]:
+    """Return what there is of one's own videos, and those whose features training will extract."""
+    subject = "videos"
+    try:
+        found = find_own_videos(config, paths, queries)
+        refuse_absent(config, found)
+    except MesmError as error:
+        return Finding("error", subject, error.message), set()
+    missing = set(found.missing)
+    later = {q.vid for split in queries.values() for q in split if without_ending(q.vid) in missing}
+    if missing:
+        names = " + ".join(config.dataset.backbones)
+        told = f"{len(missing)} of {count(len(found.names), 'video')} have no features yet"
+        return Finding("warning", subject, f"{told}: `mesm train` extracts them with {names}"), later
+    return Finding("ok", subject, f"all {count(len(found.names), 'video')} have features"), later
+
+
 def _features(
     config: Config,
     paths: Paths,
     queries: dict[str, tuple[Query, ...]],
     progress: Callable[[int], None] | None,
     facts: Mapping[str, Any],
+    *,
+    later: set[str],
 ) -> Iterator[Finding]:
     durations = {query.vid: query.duration for split in queries.values() for query in split}
-    needed = {q.vid for split in (config.dataset.train, *config.select_splits) for q in queries.get(split, ())}
+    needed = {q.vid for split in (config.dataset.train, *config.select_splits) for q in queries.get(split, ())} - later
     lengths: list[dict[str, int]] = []
     widths: list[int] = []
     for place, path in enumerate(paths.features):
         subject = path.name
+        if later and not path.exists():
+            continue
         try:
             shapes, sample = _shapes_and_sample(path, durations)
         except FeatureError as error:
@@ -141,7 +168,7 @@ def _features(
 def _shapes_and_sample(path: Path, vids: Iterable[str]) -> tuple[dict[str, tuple[int, ...]], list[np.ndarray]]:
     """Return the shapes of the videos that a feature file has, and the first videos' frames."""
     with open_hdf5(path) as file:
-        nodes = {vid: node for vid in vids if isinstance(node := hdf5.find(file, vid), h5py.Dataset)}
+        nodes = {vid: node for vid in vids if isinstance(node := hdf5.find_video(file, vid), h5py.Dataset)}
         shapes = {vid: node.shape or () for vid, node in nodes.items()}
         flat = [vid for vid, shape in shapes.items() if len(shape) == 2 and 0 not in shape][:SAMPLED_VIDEOS]
         sample = [hdf5.as_float32(hdf5.read_numbers(nodes[vid], where=f"'{vid}' in {path}")) for vid in flat]

@@ -32,7 +32,7 @@ def origin_problems(
         FeatureError: the file cannot be read.
     """
     with open_hdf5(path) as file:
-        nodes = (hdf5.find(file, vid) for vid in vids)
+        nodes = (hdf5.find_video(file, vid) for vid in vids)
         counted = Counter(tuple(read_origin(node).items()) for node in nodes if isinstance(node, h5py.Dataset))
     kinds = [(dict(items), number) for items, number in counted.most_common()]
     if len(kinds) > 1:

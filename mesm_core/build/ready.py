@@ -21,7 +21,9 @@ from mesm_core.types import Query
 Result = TypeVar("Result")
 
 
-def require_ready(config: Config, paths: Paths, *, device: str, skip_missing: bool = False) -> None:
+def require_ready(
+    config: Config, paths: Paths, *, device: str, skip_missing: bool = False, features: bool = True
+) -> None:
     """Raise one error that says all that keeps a run from starting.
 
     It looks at the device, the annotations of each split, every feature file, the width of the features, videos
@@ -29,11 +31,12 @@ def require_ready(config: Config, paths: Paths, *, device: str, skip_missing: bo
 
     Args:
         device: as on the command line; skip_missing: a split may lack the features of some of its videos.
+        features: look at the features too; off where they have still to be extracted.
 
     Raises:
         MesmError: something is missing or does not fit; the message has a line an item, with what to do.
     """
-    problems = find_problems(config, paths, device=device, skip_missing=skip_missing)
+    problems = find_problems(config, paths, device=device, skip_missing=skip_missing, features=features)
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -41,7 +44,9 @@ def require_ready(config: Config, paths: Paths, *, device: str, skip_missing: bo
         raise MesmError(f"The run cannot start, for {count(len(problems), 'reason')}:\n" + "\n".join(lines))
 
 
-def find_problems(config: Config, paths: Paths, *, device: str, skip_missing: bool = False) -> list[MesmError]:
+def find_problems(
+    config: Config, paths: Paths, *, device: str, skip_missing: bool = False, features: bool = True
+) -> list[MesmError]:
     """Return what keeps a run from starting; empty where it can."""
     problems: list[MesmError] = []
     _tried(problems, partial(build_device, device))
@@ -50,7 +55,8 @@ def find_problems(config: Config, paths: Paths, *, device: str, skip_missing: bo
         read = _tried(problems, partial(_queries, config, paths, split))
         if read:
             queries[split] = read
-    _features(problems, config, paths, queries, skip_missing=skip_missing)
+    if features:
+        _features(problems, config, paths, queries, skip_missing=skip_missing)
     for check in text_checks(config, paths):
         _tried(problems, check)
     return problems

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from mesm_core.config.own_videos import following
 from mesm_core.config.paths import anchored
 from mesm_core.config.schema import Config
 from mesm_core.errors import ConfigError, did_you_mean, listing
@@ -147,17 +148,30 @@ def set_layer(assignments: Sequence[str]) -> Layer:
     return Layer("--set", anchored(values, Path.cwd()))
 
 
-def load_config(dataset: str | None = None, *, file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Return the config of a preset, a file and ``section.key=value`` overrides, in rising precedence.
+def load_config(
+    dataset: str | None = None,
+    *,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    options: Mapping[str, Any] = {},
+) -> Config:
+    """Return the config of a preset, a file, ``section.key=value`` overrides and options, in rising precedence.
 
     >>> load_config("tacos", overrides=["train.epochs=2"]).train.epochs
     2
     """
-    return resolve(layers(dataset, file=file, overrides=overrides))
+    return resolve(layers(dataset, file=file, overrides=overrides, options=options))
 
 
-def layers(dataset: str | None, *, file: Path | None, overrides: Sequence[str]) -> list[Layer]:
+def layers(
+    dataset: str | None, *, file: Path | None, overrides: Sequence[str], options: Mapping[str, Any] = {}
+) -> list[Layer]:
     """Return the layers of a run in rising precedence.
+
+    What follows from a folder of videos and its backbones comes right above the preset, so that it can be changed.
+
+    Args:
+        options: settings, by section, that options of their own gave on the command line.
 
     Raises:
         ConfigError: a layer cannot be read, or the file says that it changes another preset than ``dataset``.
@@ -174,6 +188,14 @@ def layers(dataset: str | None, *, file: Path | None, overrides: Sequence[str]) 
         stack.append(given)
     if overrides:
         stack.append(set_layer(overrides))
+    if options and stack:
+        stack.append(Layer("command line", dict(options)))
+    merged: Tree = {}
+    for layer in stack:
+        merged = _merge(merged, layer.values)
+    derived = following(merged)
+    if derived:
+        stack.insert(1 if name else 0, Layer("dataset.videos", derived))
     return stack
 
 

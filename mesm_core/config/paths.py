@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-ALWAYS = ("dataset.annotations", "dataset.features", "text.glove", "text.clip")
+ALWAYS = ("dataset.annotations", "dataset.features", "dataset.videos", "text.glove", "text.clip")
 # A bare name is a file in the annotations' folder; one with a separator is a path.
 IN_ANNOTATIONS = ("text.vocabulary", "text.counts")
 # A bare name is a split; a path, or a name that ends in .jsonl, is a file of its own.

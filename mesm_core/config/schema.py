@@ -44,6 +44,7 @@ def _size_or_auto(value: Any) -> Any:
 
 
 VocabularySize = Annotated[int | Literal["auto"], PlainValidator(_size_or_auto)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 Splits = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
 
 
@@ -59,6 +60,12 @@ class DatasetConfig(Section):
     name: str = Field(description="Which annotation reader to use.")
     annotations: str = Field(description="Folder of the annotation files, under the data root.")
     features: Splits = Field(description="Feature files under the data root, in the order they are concatenated.")
+    videos: str = Field(
+        default="", description="Folder of videos whose features are extracted where they are missing; empty for none."
+    )
+    backbones: Names = Field(
+        default=(), description="What extracts them, e.g. clip-b32; decides features, feature_dims and video_dim."
+    )
     feature_dims: tuple[FeatureWidth, ...] = Field(
         default=(), description="Usual width of each feature file, to find swapped ones; empty for unknown."
     )

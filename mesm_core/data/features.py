@@ -62,7 +62,7 @@ class FeatureStore:
         self._keep_as = np.dtype(keep_as)
 
     def __contains__(self, vid: str) -> bool:
-        return all(hdf5.has(file, vid) for file in self._files)
+        return all(hdf5.has_video(file, vid) for file in self._files)
 
     def missing(self, vids: Iterable[str]) -> list[str]:
         """Return the videos, each once and in order, that a file lacks."""
@@ -176,7 +176,7 @@ class FeatureStore:
             FeatureError: it is not a positive number, or cannot be read.
         """
         for file in self._files:
-            node = hdf5.find(file, vid)
+            node = hdf5.find_video(file, vid)
             if node is None:
                 continue
             where = f"The duration of video '{vid}' in {file.filename}"
@@ -192,7 +192,7 @@ class FeatureStore:
     def origins(self, vid: str) -> list[dict[str, str | int | float]]:
         """Return what the video's features were made with, by each file's attributes; empty where it does not say."""
         with self._lock:
-            nodes = [hdf5.find(file, vid) for file in self._files]
+            nodes = [hdf5.find_video(file, vid) for file in self._files]
             return [read_origin(node) if isinstance(node, h5py.Dataset) else {} for node in nodes]
 
     def close(self) -> None:
@@ -207,7 +207,7 @@ class FeatureStore:
                 f"{file.filename} is shorter than when it was opened: something wrote over it.",
                 hint="Copy or write the file again.",
             )
-        node = hdf5.find(file, vid)
+        node = hdf5.find_video(file, vid)
         if node is None:
             self.require([vid])
         if not isinstance(node, h5py.Dataset):
@@ -219,7 +219,7 @@ class FeatureStore:
         return hdf5.as_float32(hdf5.read_numbers(node, where=where))
 
     def _length(self, file: h5py.File, vid: str) -> int:
-        node = file.get(vid)
+        node = hdf5.find_video(file, vid)
         if isinstance(node, h5py.Dataset) and node.ndim == 2:
             return len(node)
         return len(self._read(file, vid))  # which says what is wrong

@@ -11,6 +11,7 @@ import numpy as np
 
 from mesm_core.errors import FeatureError
 from mesm_core.inputs import has_surrogates, open_hdf5, printable, reading, reason
+from mesm_core.video.names import without_ending
 
 MOST_VALUES = 2**30
 """Values of one array, far above any video's: a day at 25 frames a second, 500 wide."""
@@ -31,6 +32,24 @@ def find(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group | None:
         raise FeatureError(
             f"'{name}' in {file.filename} cannot be opened: {reason(error)}.", hint="Is the file complete?"
         ) from error
+
+
+def find_video(file: h5py.File, vid: str) -> h5py.Dataset | h5py.Group | None:
+    """Return what a file has under a video's name, or under it without the ending of a video file, or None.
+
+    Raises:
+        FeatureError: as for ``find``.
+    """
+    return find(file, _video_name(file, vid))
+
+
+def has_video(file: h5py.File, vid: str) -> bool:
+    """Return whether a file has anything that ``find_video`` would open."""
+    return has(file, _video_name(file, vid))
+
+
+def _video_name(file: h5py.File, vid: str) -> str:
+    return vid if has(file, vid) else without_ending(vid)
 
 
 def has(file: h5py.File, name: str) -> bool:

@@ -10,13 +10,7 @@ from pathlib import Path
 
 from mesm_core.errors import DataError, listing
 from mesm_core.inputs import read_text, reading, split_lines
-
-ENDINGS = frozenset(
-    (
-        ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".wmv",
-        ".asf", ".3gp", ".ogv", ".gif", ".mxf", ".vob",
-    )
-)  # fmt: skip
+from mesm_core.video.names import ENDINGS
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,19 @@ class Given:
     annotations: Path | None = None
     features: Sequence[Path] = ()
     text: Path | None = None
+    videos: Path | None = None
+    backbones: Sequence[str] = ()
+
+    def as_options(self) -> dict[str, Any]:
+        """Return the settings that decide others: where videos and annotations lie, and the backbones."""
+        dataset: dict[str, Any] = {}
+        if self.annotations:
+            dataset["annotations"] = below(self.root or DATA_ROOT, self.annotations)
+        if self.videos:
+            dataset["videos"] = absolute(self.videos)
+        if self.backbones:
+            dataset["backbones"] = list(self.backbones)
+        return {"dataset": dataset} if dataset else {}
 
     def as_arguments(self) -> dict[str, Any]:
         """Return the paths but the root, as keyword arguments."""
@@ -45,6 +58,8 @@ class Given:
         tree: dict[str, dict[str, Any]] = {"dataset": {}, "text": {}}
         if self.annotations:
             tree["dataset"]["annotations"] = below(root, self.annotations)
+        if self.videos:
+            tree["dataset"]["videos"] = absolute(self.videos)
         if self.features:
             tree["dataset"]["features"] = [below(root, path) for path in self.features]
         if self.text and encoder == "glove-pkl":
@@ -65,7 +80,7 @@ def new_run(
         ConfigError: the settings are incomplete or wrong.
     """
     if init is None or dataset or file:
-        config = load_config(dataset, file=file, overrides=overrides)
+        config = load_config(dataset, file=file, overrides=overrides, options=given.as_options())
         return _remembering(config, given), data_paths(config, given.root or DATA_ROOT, **given.as_arguments())
     config = resolve([Layer("--init", init.config), set_layer(overrides)])
     moved = _changed(init.config, config)
@@ -88,12 +103,13 @@ def earlier_run(
     folder = folder.parent if folder.name == LAST else folder
     checkpoint, _ = load_last(folder)
     if dataset or file:
-        config = load_config(dataset, file=file, overrides=overrides)
+        config = load_config(dataset, file=file, overrides=overrides, options=given.as_options())
     else:
         config = resolve([Layer(str(folder / LAST), checkpoint.config), set_layer(overrides)])
     config = _remembering(config, given).with_label_words(checkpoint.config["text"]["vocab_size"])
     free = {*FREE, *(key for key, _ in flatten(given.settings(config.text.encoder)))}
-    changed = config_differences(checkpoint.config, config.model_dump(mode="json"))
+    before = resolve([Layer(str(folder / LAST), checkpoint.config)])  # with settings that came later
+    changed = config_differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
     refused = [f"  {key}: {was} in the run, {now} now" for key, was, now in changed if key not in free]
     if refused and not force:
         raise ConfigError(

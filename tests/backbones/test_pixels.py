@@ -38,3 +38,16 @@ def test_a_batch_is_its_items() -> None:
     pixels = Pixels()
     alone = np.concatenate([pixels.encode(samples[i : i + 1]) for i in range(4)])
     assert np.allclose(pixels.encode(samples), alone, atol=1e-6)
+
+
+def test_most_of_a_feature_is_not_the_same_for_all_pictures() -> None:
+    """Cells of plain colours with a little noise, that do not change from row to row."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for _ in range(8):
+        cells = rng.integers(20, 200, (7, 7, 3)).repeat(32, axis=0).repeat(32, axis=1)
+        picture = np.clip(cells + rng.normal(0, 10, cells.shape), 0, 255).astype(np.uint8)
+        samples.append(np.stack([picture, picture]))
+    features = Pixels().encode(np.stack(samples))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    assert np.square(features.mean(axis=0)).sum() < 0.5

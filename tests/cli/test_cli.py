@@ -161,23 +161,6 @@ def test_training_warns_of_a_wrong_clip_len(mesm, trained: Trained, tmp_path: Pa
     assert "would fit" not in right.err
 
 
-def test_demo_refuses_a_folder_in_use(mesm, tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("mine")
-    result = mesm("demo", "--out", tmp_path)
-    assert result.code == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-
-
-@pytest.mark.slow
-def test_demo_learns(mesm, tmp_path: Path) -> None:
-    result = mesm("demo", "--out", tmp_path / "demo")
-    assert result.code == 0, result.err
-    line = next(line for line in reversed(result.out.splitlines()) if line.startswith("MR-full-R1@0.5"))
-    before, after = map(float, line.split()[1:])
-    assert before < 30
-    assert after >= 60
-
-
 def damaged(trained: Trained, tmp_path: Path, what: str) -> list[object]:
     """Return a training command in which one thing is wrong."""
     root = tmp_path / "data"

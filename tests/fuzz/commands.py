@@ -123,6 +123,14 @@ COMMANDS: tuple[Command, ...] = (
         weight=3,
     ),
     Command(
+        "train --dataset jsonl --annotations own --videos videos --backbone pixels --glove data/glove.invented.txt "
+        f"{TINY} --set model.video_dim=256 --set dataset.clip_len=0.1 --set dataset.train=own/own.jsonl",
+        "own videos data/glove.invented.txt",
+        tail="--set dataset.eval=own/own.jsonl --set train.epochs=1 --set train.loggers=[] --device cpu",
+        keeps=("own/features*",),
+        weight=2,
+    ),
+    Command(
         f"train --dataset qvhighlights --data-dir data --features {FEATURES} --skip-missing {TINY} --json",
         f"data/qvhighlights {FEATURES}",
         tail="--set train.epochs=1",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from mesm_core.extraction.sources import ENDINGS
+from mesm_core.video.names import ENDINGS
 
 Mutator = Callable[[Random, Path], str]
 

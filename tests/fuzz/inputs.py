@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+import shutil
 import tarfile
 import warnings
 import zipfile
@@ -47,6 +48,18 @@ def write_inputs(root: Path) -> None:
     _videos(root)
     _scores(root)
     make_videos(root / "videos", 2)
+    _own(root / "own", paths.annotations / "GloVe_tokenized_count.txt")
+
+
+def _own(folder: Path, counts: Path) -> None:
+    """Write annotations of the videos in ``videos``, and a count file beside them."""
+    folder.mkdir()
+    lines = [
+        {"vid": f"v000{n}.avi", "duration": 0.2, "query": "The man cuts a pan.", "relevant_windows": [[0.0, 0.1]]}
+        for n in range(2)
+    ]
+    (folder / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shutil.copy(counts, folder)
 
 
 def _npy(root: Path) -> None:

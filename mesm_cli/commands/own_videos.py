@@ -1,0 +1,140 @@
+"""Extraction of what one's own videos still lack, before another command's work; options and questions about it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mesm_cli import options, render
+
+if TYPE_CHECKING:
+    from mesm_core.build import Paths
+    from mesm_core.build.videos import OwnVideos
+    from mesm_core.config.schema import Config
+    from mesm_core.extraction.job import Extraction
+
+Videos = Annotated[
+    Path | None,
+    typer.Option(
+        "--videos",
+        help="Folder of your videos: features that are missing are extracted first (dataset.videos).",
+        show_default=False,
+        rich_help_panel=options.DATA,
+    ),
+]
+Backbones = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backbone",
+        help="What extracts them: clip-b32, slowfast-r50 or pixels; repeatable (dataset.backbones).",
+        show_default=False,
+        rich_help_panel=options.DATA,
+    ),
+]
+
+
+def ask_backbones() -> list[str]:
+    """Return the backbones that the user of a terminal chooses; empty where there is no terminal to ask on."""
+    from mesm_core.config.own_videos import FEATURE_FILES
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return []
+    for name, (_, width) in FEATURE_FILES.items():
+        render.note(f"  {name}, {width} numbers a row")
+    words = typer.prompt("Backbones that extract the features, separated by spaces", default="clip-b32", err=True)
+    return str(words).replace(",", " ").split()
+
+
+def extract_missing(
+    config: Config,
+    paths: Paths,
+    splits: Iterable[str],
+    *,
+    device: str,
+    skip_missing: bool,
+    say: Callable[[str], None] = render.note,
+) -> None:
+    """Extract the features that the videos of these splits lack, with progress; nothing where no videos are named.
+
+    Videos that cannot be read are warned of, or refused where ``skip_missing`` is off.
+
+    Raises:
+        MesmError: settings do not fit, a video is absent, or a feature file could not be written.
+    """
+    if not config.dataset.videos:
+        return
+    from mesm_core.build.videos import find_own_videos, own_extraction, refuse_absent
+
+    found = find_own_videos(config, paths, splits)
+    if not skip_missing:
+        refuse_absent(config, found)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _refuse_in_team(config, found)
+        return
+    job = own_extraction(config, found, device=device)
+    if job is not None:
+        _carry_out(config, found, job, skip_missing=skip_missing, say=say)
+
+
+def extract_for(
+    checkpoint: Path, split: str | None, given: Mapping[str, Any], *, device: str, skip_missing: bool
+) -> None:
+    """Extract the features that a split lacks, where the model was trained on a folder of videos.
+
+    Args:
+        given: arguments of ``settings_of_checkpoint``.
+    """
+    from mesm_core.inference.scoring import settings_of_checkpoint
+    from mesm_core.inference.zero_shot_files import names_zero_shot
+
+    if not names_zero_shot(checkpoint):
+        settings, paths, _ = settings_of_checkpoint(checkpoint, **given)
+        splits = [split or settings.dataset.eval[0]]
+        extract_missing(settings, paths, splits, device=device, skip_missing=skip_missing)
+
+
+def _carry_out(
+    config: Config, found: OwnVideos, job: Extraction, *, skip_missing: bool, say: Callable[[str], None]
+) -> None:
+    from mesm_cli.commands.extract import carry_out, tell_bad
+    from mesm_core.errors import count
+    from mesm_core.extraction.job import notes
+
+    names = " + ".join(config.dataset.backbones)
+    for note in notes(config.dataset.backbones):
+        render.warn(note)
+    if found.missing:
+        of = f"{len(found.missing)} of {count(len(found.names), 'video')}"
+        say(render.plain(f"{of} without features: extracting {names}, {config.dataset.clip_len:g} s a row"))
+    carry_out(job)
+    report = job.report
+    for video, warning in report.warnings:
+        render.warn(f"{video.path}: {warning}.")
+    changed = report.videos - sum(video.name in set(found.missing) for video in job.videos) + len(report.bad)
+    if changed > 0 and not report.bad:
+        told = f"{count(changed, 'video')} had features of other content or of other settings"
+        render.warn(f"{told}; they were extracted again.")
+    if report.videos:
+        say(render.plain(f"{count(report.videos, 'video')} extracted; the features are in {found.folder}"))
+    if report.bad and not skip_missing:
+        tell_bad(job, hint="Mend or replace them, or go on without them: --skip-missing.")
+    for video, reason in report.bad:
+        render.warn(reason if str(video.path) in reason else f"{video.path}: {reason}")
+
+
+def _refuse_in_team(config: Config, found: OwnVideos) -> None:
+    """Refuse to train in several processes while features are missing: one process has to extract them."""
+    from mesm_core.errors import ConfigError, count
+
+    if found.missing:
+        words = " ".join(f"--backbone {name}" for name in config.dataset.backbones)
+        raise ConfigError(
+            f"{count(len(found.missing), 'video')} without features, and several processes to train.",
+            hint=f"Extract first: mesm extract {config.dataset.videos} {found.folder} {words} "
+            f"--clip-len {config.dataset.clip_len:g} --resume",
+        )

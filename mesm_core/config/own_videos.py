@@ -1,0 +1,48 @@
+"""What settings follow from a folder of videos and the backbones that describe them; imports no torch."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+
+FEATURE_FILES = {
+    "clip-b32": ("clip_image.hdf5", 512),
+    "slowfast-r50": ("slowfast.hdf5", 2304),
+    "slowfast-r50-pytorchvideo": ("slowfast_pytorchvideo.hdf5", 2304),
+    "pixels": ("pixels.hdf5", 256),
+}
+"""Backbone -> the feature file that presets expect, and the width of its features."""
+CLIP_SECONDS = 2.0
+"""Seconds a row where the preset leaves ``dataset.clip_len`` open, as ``mesm extract`` has it."""
+FOLDER = "features"
+
+
+def following(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that follow from ``dataset.videos`` and ``dataset.backbones``, or nothing without them.
+
+    Features lie in the annotations' folder, below ``features``, in a folder of their own for each length of rows. So
+    runs with other rows do not replace each other's features.
+
+    >>> mine = {"annotations": ".", "videos": "/my/videos", "backbones": ["clip-b32", "pixels"], "clip_len": -1}
+    >>> following({"dataset": mine})["dataset"]["features"]
+    ['features/2s/clip_image.hdf5', 'features/2s/pixels.hdf5']
+    >>> following({"dataset": mine})["model"]
+    {'video_dim': 768}
+    """
+    dataset = settings.get("dataset")
+    if not isinstance(dataset, Mapping) or not dataset.get("videos"):
+        return {}
+    given, annotations = dataset.get("backbones") or (), dataset.get("annotations", ".")
+    names = [given] if isinstance(given, str) else list(given)
+    clip_len = dataset.get("clip_len", -1)
+    if not isinstance(clip_len, int | float) or not isinstance(annotations, str):
+        return {}  # the schema says what is wrong with it
+    seconds = clip_len if clip_len > 0 else CLIP_SECONDS
+    found: dict[str, Any] = {"dataset": {"clip_len": seconds}}
+    if names and all(isinstance(name, str) and name in FEATURE_FILES for name in names):
+        files, widths = zip(*(FEATURE_FILES[name] for name in names), strict=True)
+        folder = posixpath.normpath(posixpath.join(annotations, FOLDER, f"{seconds:g}s"))
+        found["dataset"] |= {"features": [posixpath.join(folder, file) for file in files], "feature_dims": list(widths)}
+        found["model"] = {"video_dim": sum(widths)}
+    return found
