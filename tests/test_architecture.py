@@ -18,6 +18,7 @@ LAYERS = [
     {"mesm_core.places", "mesm_core.unfailing"},
     {
         "mesm_core.types",
+        "mesm_core.caches",
         "mesm_core.config",
         "mesm_core.files",
         "mesm_core.inputs",

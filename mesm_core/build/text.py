@@ -92,6 +92,19 @@ def build_text_from_state(
     return _FROM_STATE[config.text.encoder](config, state, device, path)
 
 
+def build_text_to_ask(config: Config, paths: Paths, *, device: torch.device) -> TextEncoder:
+    """Return the text encoder of a checkpoint that does not hold it; unlike training, CLIP's needs no count file.
+
+    Only masked-word reconstruction asks which words were counted; where they are not known, answers are the same.
+
+    Raises:
+        TextError: a file is missing or does not fit; DataError: the count file is malformed.
+    """
+    if config.text.encoder == "clip" and not (paths.annotations / config.text.counts).is_file():
+        return _clip_text(config, paths.text, range(config.text.label_words), device)
+    return build_text(config, paths, device=device)
+
+
 def build_sentences(path: Path, *, device: torch.device) -> ClipSentences:
     """Return the encoder of sentences into the space that CLIP's text and images share.
 

@@ -14,8 +14,9 @@ from mesm_core.data.annotations import is_number, make_reader, query_id, video_i
 from mesm_core.data.kinds import is_array_file, refuse_pictures
 from mesm_core.data.one_video import OneVideo
 from mesm_core.errors import DataError
+from mesm_core.inference.answers import Answer, Asked
 from mesm_core.inference.changes import changed_config
-from mesm_core.inference.predictor import Answer, Asked, MomentRetriever
+from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.inference.retriever import Retriever, VideoFeatures
 from mesm_core.inference.scoring import checkpoint_paths
 from mesm_core.inference.windows import AUTO, Window
