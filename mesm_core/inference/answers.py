@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,18 @@ class Answer:
         """Return the answer as a line of a submission file."""
         rows = np.array([[m.start, m.end, m.score] for m in self.moments]).reshape(-1, 3)
         return Prediction(qid, self.query, vid, rows, self.saliency)
+
+    def as_json(self, top: int | None = None) -> dict[str, Any]:
+        """Return the ``top`` moments, default all, and the rest as JSON-able values."""
+        return {
+            "seen": self.seen,
+            "window": self.window,
+            "moments": [{"start": m.start, "end": m.end, "score": m.score} for m in self.moments[:top]],
+            "saliency": self.saliency.tolist(),
+            "unknown_words": list(self.unknown_words),
+            "all_words_unknown": self.all_words_unknown,
+            "warnings": list(self.warnings),
+        }
 
     def suppressed(self, nms: float) -> Answer:
         """Return the answer without moments that overlap a better one by more than ``nms``; -1 keeps all.

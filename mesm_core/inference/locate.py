@@ -71,6 +71,11 @@ class Plan:
     given: Mapping[str, Path]
 
     @property
+    def inputs(self) -> list[Path]:
+        """The files that are read: the checkpoint, and the weights that are given by name."""
+        return [path for path in (self.model, self.clip, *self.given.values()) if path is not None]
+
+    @property
     def missing(self) -> list[Weights]:
         """The files of weights that are not here."""
         names = [name for name in self.weights if name not in self.given]
@@ -169,6 +174,7 @@ class Locator:
 
             build_device(device)
         files = {name: weights_of(name, plan.given, root=plan.root) for name in (*plan.recipe.backbones, *plan.weights)}
+        notes = [BACKBONES[name].note for name in dict.fromkeys(plan.recipe.backbones) if BACKBONES[name].note]
         extraction = CachedExtraction(
             plan.recipe,
             weights=files,
@@ -186,7 +192,7 @@ class Locator:
         extraction.check_weights()
         text = plan.clip or files.get(CLIP)
         retriever = load_trained(plan.checkpoint, text, plan.root, device=device)
-        return cls(retriever, extraction, plan, warnings=plan.checkpoint.warnings)
+        return cls(retriever, extraction, plan, warnings=(*plan.checkpoint.warnings, *notes))
 
     def locate_many(
         self,

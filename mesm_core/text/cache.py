@@ -89,6 +89,22 @@ class TextCache:
             connection.executemany("INSERT OR IGNORE INTO text VALUES (?, ?, ?)", rows)
             connection.execute("COMMIT")
 
+    def count(self) -> int:
+        """Return how many sentences are kept."""
+        with self._connection() as connection:
+            (count,) = connection.execute("SELECT COUNT(*) FROM text").fetchone()
+        return int(count)
+
+    def clear(self) -> None:
+        """Remove all sentences, and give their room back.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        with self._connection() as connection:
+            connection.execute("DELETE FROM text")
+            connection.execute("VACUUM")
+
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """Yield a connection, in which transactions are begun by hand; every error of SQLite names the file."""
