@@ -27,7 +27,7 @@ class Form(StrEnum):
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="VIDEO... QUERY...",
+        metavar="VIDEO|QUERY",
         help="Video files or folders, and sentences in quotes. What is a file, or is named like one, is a video.",
         show_default=False,
     ),

@@ -98,7 +98,7 @@ class Timecode:
 
     def frame(self, seconds: float) -> int:
         """Return the number of the frame that is nearest to a time."""
-        return max(round(Fraction(seconds) * self.rate), 0)
+        return max(int(Fraction(seconds) * self.rate + Fraction(1, 2)), 0)
 
     def text(self, frame: int) -> str:
         """Return a frame's time of day.

@@ -26,7 +26,7 @@ video { display: block; width: 100%; max-height: 26rem; background: #000; border
 .moments button.on { background: var(--c0); color: #fff; }
 .moments small { color: var(--soft); } .moments button.on small { color: inherit; }
 .track.seek { display: block; cursor: pointer; } .seek button { position: absolute; top: 0; bottom: 0; min-width: 3px;
-  padding: 0; border: 0; border-radius: 2px; cursor: pointer; }
+  padding: 0; border: 0; border-radius: 2px; box-shadow: 0 0 0 1px var(--paper); cursor: pointer; }
 .head { position: absolute; top: -2px; bottom: -2px; width: 2px; margin-left: -1px; background: var(--c4); left: 0;
   pointer-events: none; }
 .gone { color: var(--c2); }
@@ -106,7 +106,7 @@ def _film(located: Located, address: str, top: int) -> str:
 
 def _answer(answer: Answer, duration: float, top: int) -> str:
     buttons: list[str] = []
-    spans: list[str] = []
+    spans: list[tuple[float, str]] = []
     for rank, moment in enumerate(answer.moments[:top], start=1):
         times = f"{clock(moment.start)} – {clock(moment.end)}"
         at = f'type="button" data-start="{moment.start:.3f}" data-end="{moment.end:.3f}"'
@@ -115,8 +115,9 @@ def _answer(answer: Answer, duration: float, top: int) -> str:
         colour = COLOURS[0 if rank == 1 else 5]
         style = f"left:{min(left, 99.7):.2f}%;width:{min(width, 100 - left):.2f}%;background:{colour}"
         what = escape(f"{rank}. {times}, score {moment.score:.2f}")
-        spans.insert(0, f'<button {at} style="{style}" title="{what}" aria-label="{what}"></button>')
-    track = f'<span class="track seek">{"".join(spans)}<i class="head"></i></span>'
+        spans.append((width, f'<button {at} style="{style}" title="{what}" aria-label="{what}"></button>'))
+    drawn = "".join(span for _, span in sorted(spans, key=lambda span: -span[0]))  # short ones over long ones
+    track = f'<span class="track seek">{drawn}<i class="head"></i></span>'
     return section(
         printable(answer.query),
         f'<ol class="moments">{"".join(buttons)}</ol>',

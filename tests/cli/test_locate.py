@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,46 +19,9 @@ from mesm_core.training.run import Run
 from tests.conftest import Result, invent
 from tests.extraction.made import make_videos
 from tests.extraction.made import run as extract_videos
-from tests.tiny_clip import write_clip
-from tests.video.made import constant, make_video
+from tests.video.made import film
 
 QUERY = "a person opens the door"
-OLD = time.time() - 3600
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return aged(write_clip(tmp_path_factory.mktemp("weights") / "ViT-B-32.pt"))
-
-
-def aged(path: Path) -> Path:
-    """Make a file old enough for notes about it to be kept."""
-    os.utime(path, (OLD, OLD))
-    return path
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, with a cache of its own."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("MESM_CACHE", str(tmp_path / "cache"))
-    return folder
-
-
-@pytest.fixture
-def zero(here: Path, clip: Path) -> list[object]:
-    """The options of zero-shot."""
-    return ["--weights", f"clip-b32={clip}"]
-
-
-def film(path: Path, seconds: int = 8, *, rate: int = 5, **options: Any) -> Path:
-    """Make a video whose frames change every second."""
-    levels = np.random.default_rng(0).integers(0, 255, (seconds, 1, 1, 3), np.uint8)
-    pictures = [np.broadcast_to(levels[frame // rate], (48, 64, 3)).copy() for frame in range(seconds * rate)]
-    make_video(path, constant(rate, seconds * rate), pictures=pictures, **options)
-    return aged(path)
 
 
 def told(result: Result) -> str:
@@ -238,10 +199,10 @@ def test_the_model_decides_the_backbone_and_the_rows(mesm: Any, here: Path, own:
     assert "is not used here" in told(mesm(*words, "--weights", "clip-b32=x.pt"))
 
 
-def test_extract_finds_pulled_weights(mesm: Any, here: Path, clip: Path) -> None:
+def test_extract_finds_pulled_weights(mesm: Any, here: Path, archive: Path) -> None:
     make_videos(here / "videos", 1)
     (here / "data" / "weights").mkdir(parents=True)
-    (here / "data" / "weights" / "ViT-B-32.pt").write_bytes(clip.read_bytes())
+    (here / "data" / "weights" / "ViT-B-32.pt").write_bytes(archive.read_bytes())
     done = mesm("extract", "videos", "out", "--backbone", "clip-b32", "--clip-len", "1/10")
     assert done.code == 0, done.err
 
