@@ -26,6 +26,7 @@ from mesm_core.training.directory import prepare_directory
 from mesm_core.training.run import Run
 from tests.conftest import invent, small_config
 from tests.extraction.made import make_videos
+from tests.tiny_clip import write_clip
 from tests.video.made import constant, make_video
 
 CLIP_WIDTH = 8
@@ -47,6 +48,7 @@ def write_inputs(root: Path) -> None:
     _videos(root)
     _scores(root)
     make_videos(root / "videos", 2)
+    write_clip(root / "tiny.pt")
 
 
 def _npy(root: Path) -> None:
