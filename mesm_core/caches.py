@@ -15,6 +15,7 @@ from mesm_core.errors import MesmError, OutputError
 from mesm_core.files import write_atomically
 
 VARIABLE = "MESM_CACHE"
+NOTES = "files"
 SETTLED_SECONDS = 2.0
 """Age of a file from which its time tells a later change: file systems keep times in steps, of up to 2 seconds."""
 
@@ -34,6 +35,15 @@ def cache_folder() -> Path:
         raise OutputError(
             "There is no home folder to keep caches in.", hint=f"Set {VARIABLE} to a folder that can be written."
         ) from error
+
+
+def default_notes() -> FileNotes:
+    """Return the notes about files in ``$MESM_CACHE/files``.
+
+    Raises:
+        OutputError: the user has no home folder.
+    """
+    return FileNotes(cache_folder() / NOTES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from mesm_core.caches import FileNotes, cache_folder
+from mesm_core.caches import cache_folder
 from mesm_core.errors import ConfigError
 from mesm_core.extraction.parts import Parts
 from mesm_core.places import explained
 
-FOLDER, NOTES = "features", "files"
+FOLDER = "features"
 LIMIT_VARIABLE = "MESM_CACHE_GB"
 USUAL_GB = 4.0
 DAY = 86_400
@@ -112,15 +112,6 @@ def default_cache() -> FeatureCache:
     if not 0 <= limit < math.inf:
         raise ConfigError(f"{LIMIT_VARIABLE} is {text!r}, which is no number of GB.", hint="For example: 10, or 0.5.")
     return FeatureCache(cache_folder() / FOLDER, limit=int(limit * 1e9))
-
-
-def default_notes() -> FileNotes:
-    """Return the notes about files in ``$MESM_CACHE/files``.
-
-    Raises:
-        OutputError: the user has no home folder.
-    """
-    return FileNotes(cache_folder() / NOTES)
 
 
 def _files(folder: Path, pattern: str) -> Iterator[Kept]:

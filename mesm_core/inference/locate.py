@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from mesm_core.backbones.protocol import Precision
 from mesm_core.backbones.registry import BACKBONES
 from mesm_core.backbones.weights import Weights, find_weights, known_weights
-from mesm_core.caches import identity_of
+from mesm_core.caches import default_notes, identity_of
 from mesm_core.config.load import DATA_ROOT
 from mesm_core.errors import ConfigError, DataError
-from mesm_core.extraction.cache import FeatureCache, default_cache, default_notes
+from mesm_core.extraction.cache import FeatureCache, default_cache
 from mesm_core.extraction.cached import CachedExtraction, Featured
 from mesm_core.extraction.pipeline import Failed, Frames
 from mesm_core.extraction.recipe import CLIP, USUAL_CLIP_LEN, Recipe, recipe_of
