@@ -30,7 +30,6 @@ from mesm_cli.commands.locate_options import (
     Words,
     Yes,
 )
-from mesm_cli.commands.predict import Independent
 from mesm_cli.commands.probe import seconds_of
 from mesm_cli.warned import Warned
 
@@ -51,7 +50,7 @@ def locate(
     top: Top = SHOWN,
     nms: options.Nms = 0.7,
     window: options.Window = "auto",
-    independent: Independent = False,
+    independent: options.Independent = False,
     weights: Weights = None,
     clip: options.Clip = None,
     clip_len: ClipLen = None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mesm_cli import completion, options, render
+from mesm_cli import options, render
 from mesm_cli.warned import Warned
 
 if TYPE_CHECKING:
@@ -71,14 +71,6 @@ Plot = Annotated[
         rich_help_panel=options.OUTPUT,
     ),
 ]
-Independent = Annotated[
-    bool,
-    typer.Option(
-        "--independent",
-        help="Answer each query as if it were the only one. Else the queries about a video are read together, as in "
-        "training, and the answer to one can depend on the others.",
-    ),
-]
 Top = Annotated[
     int | None,
     typer.Option("--top", min=1, help="Moments of each query. Default: 5; in files all.", show_default=False),
@@ -96,12 +88,7 @@ Nms = Annotated[
 
 
 def predict(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CKPT", help="best.pt or last.pt of a run, or zero-shot.", autocompletion=completion.retrievers
-        ),
-    ],
+    checkpoint: options.CheckpointFile,
     sentences: Annotated[
         list[str] | None, typer.Argument(metavar="QUERY", help="Sentences, each in quotes.", show_default=False)
     ] = None,
@@ -116,7 +103,7 @@ def predict(
     clip: options.Clip = None,
     config: options.ConfigFile = None,
     set_: options.Set = None,
-    independent: Independent = False,
+    independent: options.Independent = False,
     top: Top = None,
     nms: Nms = None,
     window: options.Window = "auto",

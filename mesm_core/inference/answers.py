@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mesm_core.errors import DataError, TextError
-from mesm_core.inference.windows import shortest
+from mesm_core.inference.windows import Window, shortest
 from mesm_core.inputs import has_surrogates, printable
 from mesm_core.metrics.nms import NO_NMS, check_nms, temporal_nms
 from mesm_core.types import Prediction
@@ -94,6 +94,23 @@ class Asked:
     def frames(self) -> int:
         """How many frames the video has; those of the shortest file where there are several."""
         return shortest(parts_of(self.features))
+
+
+def about_one_video(
+    locate_many: Callable[..., list[list[Answer]]],
+    asked: Asked,
+    *,
+    independent: bool,
+    nms: float,
+    window: Window,
+) -> list[Answer]:
+    """Return the answers about one video, one a query, from a retriever's ``locate_many``.
+
+    Args:
+        independent: ask each query as if it were the only one.
+    """
+    groups = [replace(asked, queries=[query]) for query in asked.queries] if independent else [asked]
+    return [answer for answers in locate_many(groups, nms=nms, window=window) for answer in answers]
 
 
 def parts_of(features: Features) -> list[np.ndarray]:

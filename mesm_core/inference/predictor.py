@@ -29,6 +29,7 @@ from mesm_core.inference.answers import (
     Asked,
     Features,
     Moment,
+    about_one_video,
     parts_of,
     refuse_what_cannot_be_asked,
 )
@@ -170,11 +171,8 @@ class MomentRetriever:
             DataError: the duration is not positive;
             ConfigError: ``nms`` is neither in (0, 1] nor -1, or ``window`` is no window.
         """
-        if independent:
-            alone = [Asked(features, [query], duration) for query in queries]
-            return [answers[0] for answers in self.locate_many(alone, nms=nms, window=window)]
-        (answers,) = self.locate_many([Asked(features, queries, duration)], nms=nms, window=window)
-        return answers
+        asked = Asked(features, queries, duration)
+        return about_one_video(self.locate_many, asked, independent=independent, nms=nms, window=window)
 
     def locate_many(
         self, asked: Sequence[Asked], *, nms: float = PEOPLE_NMS, window: Window = AUTO

@@ -13,7 +13,15 @@ import numpy as np
 
 from mesm_core.data.features import prepare_frames
 from mesm_core.errors import FeatureError
-from mesm_core.inference.answers import Answer, Asked, Features, Moment, parts_of, refuse_what_cannot_be_asked
+from mesm_core.inference.answers import (
+    Answer,
+    Asked,
+    Features,
+    Moment,
+    about_one_video,
+    parts_of,
+    refuse_what_cannot_be_asked,
+)
 from mesm_core.inference.windows import AUTO, Window
 from mesm_core.inference.zero_shot import find_moments
 from mesm_core.metrics.nms import PEOPLE_NMS, check_nms
@@ -97,8 +105,8 @@ class ZeroShotRetriever:
             as the joint space, or they are damaged; DataError: the duration is not positive; ConfigError: ``nms`` is
             neither in (0, 1] nor -1.
         """
-        (answers,) = self.locate_many([Asked(features, queries, duration)], nms=nms)
-        return answers
+        asked = Asked(features, queries, duration)
+        return about_one_video(self.locate_many, asked, independent=independent, nms=nms, window=window)
 
     def locate_many(
         self, asked: Sequence[Asked], *, nms: float = PEOPLE_NMS, window: Window = AUTO
