@@ -86,6 +86,13 @@ class FileNotes:
         with suppress(MesmError):  # reading the file again takes longer, and is right
             write_atomically(self._note(path, what), content)
 
+    def clear(self, *, older_than: float = 0) -> None:
+        """Remove notes that were written more than ``older_than`` seconds ago."""
+        for note in self.folder.glob("*.json"):
+            with suppress(OSError):
+                if not older_than or time.time() - note.stat().st_mtime > older_than:
+                    note.unlink(missing_ok=True)
+
     def _note(self, path: Path, what: str) -> Path:
         name = f"{what}\0".encode() + os.fsencode(os.path.realpath(path))
         return self.folder / f"{hashlib.sha256(name).hexdigest()[:40]}.json"

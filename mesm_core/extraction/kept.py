@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mesm_core.caches import default_notes
 from mesm_core.extraction.cache import default_cache
 from mesm_core.text.cache import TextCache, default_cache_path
 
@@ -39,7 +40,7 @@ def clear_caches(names: Collection[str], *, older_than: float = 0) -> list[Cache
     """Empty caches, and return what was removed from each.
 
     Args:
-        names: ``features`` and ``text``; older_than: seconds since features were last used, for those to go.
+        names: ``features``, with the notes about files, and ``text``; older_than: seconds since features were last used, for those to go.
 
     Raises:
         OutputError: a file could not be removed, or the text cache is another program's.
@@ -48,6 +49,7 @@ def clear_caches(names: Collection[str], *, older_than: float = 0) -> list[Cache
     if "features" in names:
         cache = default_cache()
         removed = cache.clear(older_than=older_than)
+        default_notes().clear(older_than=older_than)
         cleared.append(CacheSize("features", cache.folder, len(removed), sum(entry.size for entry in removed)))
     if "text" in names:
         before = _text()

@@ -34,6 +34,7 @@ def test_caches_are_shown_and_cleared(mesm: Any, here: Path, zero: list[object])
     assert sizes(mesm) == {"features": 1, "text": 0}
     assert mesm("cache", "clear", "all").code == 0
     assert sizes(mesm) == {"features": 0, "text": 0}
+    assert not list((here.parent / "cache" / "files").iterdir())
     assert mesm("locate", "a.mp4", QUERY, *zero).code == 0
 
 
