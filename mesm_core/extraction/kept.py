@@ -40,7 +40,8 @@ def clear_caches(names: Collection[str], *, older_than: float = 0) -> list[Cache
     """Empty caches, and return what was removed from each.
 
     Args:
-        names: ``features``, with the notes about files, and ``text``; older_than: seconds since features were last used, for those to go.
+        names: ``features``, with the notes about files, and ``text``.
+        older_than: seconds since features were last used, for those to go.
 
     Raises:
         OutputError: a file could not be removed, or the text cache is another program's.
