@@ -14,12 +14,14 @@ import typer
 from mesm_cli import options
 from mesm_cli.commands import (
     bench,
+    cache,
     config,
     demo,
     doctor,
     evaluate,
     export,
     extract,
+    locate,
     predict,
     prepare,
     probe,
@@ -32,12 +34,14 @@ from mesm_cli.commands import (
 app = typer.Typer(
     name="mesm",
     help="Find the seconds of a video in which a sentence happens.\n\n"
-    "Try `mesm demo` first: it needs no files. Then prepare features (`mesm prepare npy2hdf5`), "
-    "train (`mesm train --dataset tacos`), evaluate (`mesm eval`) and ask (`mesm predict`).",
+    'Ask about a video of yours: `mesm locate my.mp4 "a person opens the door"`. '
+    "`mesm demo` shows the whole pipeline on invented data. For a model of your own prepare features "
+    "(`mesm extract`), train (`mesm train --dataset tacos`), evaluate (`mesm eval`) and ask (`mesm predict`).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("locate")(locate.locate)
 app.add_typer(prepare.app, name="prepare")
 app.command("count-tokens")(prepare.count_tokens)
 app.command("train")(train.train)
@@ -47,6 +51,7 @@ app.command("export")(export.export)
 app.command("probe")(probe.probe)
 app.command("extract")(extract.extract)
 app.add_typer(weights.app, name="weights")
+app.add_typer(cache.app, name="cache")
 app.command("score")(score.score)
 app.command("bench")(bench.bench)
 app.add_typer(runs.app, name="runs")

@@ -14,6 +14,20 @@ DATA = "Where the data lies"
 SETTINGS = "Settings"
 OUTPUT = "Output"
 
+CheckpointFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CKPT", help="best.pt or last.pt of a run, or zero-shot.", autocompletion=completion.retrievers
+    ),
+]
+Independent = Annotated[
+    bool,
+    typer.Option(
+        "--independent",
+        help="Answer each query as if it were the only one. Else the queries about a video are read together, as in "
+        "training, and the answer to one can depend on the others.",
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

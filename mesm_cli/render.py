@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
@@ -27,14 +28,15 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from mesm_cli.curves import span_bar, sparkline
 from mesm_cli.layout import GAP, NARROW, folded, laid_out
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from mesm_core.inference.answers import Answer
     from mesm_core.training.loop import Step
 
-BLOCKS = "▁▂▃▄▅▆▇█"
 LIVE_LOSSES = ("loss", "loss_span", "loss_giou", "loss_label", "loss_saliency")
 WIDE = 120
 BAR_SECONDS, LINE_SECONDS = 0.5, 30.0
@@ -92,6 +94,16 @@ def error(message: str, hint: str | None = None) -> None:
     _err.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
     if hint:
         _err.print(f"  {escape(hint)}", soft_wrap=True, style="dim")
+
+
+def text(content: str) -> None:
+    """Print a text on stdout as it is."""
+    sys.stdout.write(content)
+
+
+def ask(question: str) -> bool:
+    """Ask a person a question on stderr, to be answered with y or n."""
+    return typer.confirm(question, default=True, err=True)
 
 
 def data(value: object) -> None:
@@ -319,6 +331,13 @@ def length_table(tables: Mapping[str, Any]) -> None:
     table(["moments", "queries", *(f"R1@{t}" for t in shown), "mIoU", "mAP"], rows)
 
 
+def answer(found: Answer, *, video: str, duration: float, top: int) -> None:
+    """Draw the ``top`` moments of an answer about a video of ``duration`` seconds, below the query."""
+    say(f"[bold]{escape(found.query)}[/]  in {escape(video)}")
+    rows = [(moment.start, moment.end, moment.score) for moment in found.moments[:top]]
+    timeline(rows, duration=duration, saliency=found.saliency, seen=found.seen)
+
+
 def timeline(rows: Iterable[tuple[float, float, float]], *, duration: float, saliency: np.ndarray, seen: float) -> None:
     """Draw (start, end, score) rows on a time axis on stdout, above the saliency curve of the ``seen`` seconds."""
     from mesm_core.pages.page import clock
@@ -329,10 +348,10 @@ def timeline(rows: Iterable[tuple[float, float, float]], *, duration: float, sal
     width = max(min(_out.width, 100) - label - 1, 20)
     screen = _screen()
     for rank, (start, end, score) in enumerate(rows, start=1):
-        bar = _bar(start, end, duration, width)
+        bar = span_bar(start, end, duration, width, unicode=_unicode())
         times = f"{clock(start):>{digits}} – {clock(end):<{digits}}"
         screen.print(f"{rank:>2}  {times} {score:5.2f}  [cyan]{bar}[/]", soft_wrap=True)
-    curve = sparkline(saliency, max(round(width * seen / duration), 1))
+    curve = sparkline(saliency, max(round(width * seen / duration), 1), unicode=_unicode())
     screen.print(f"{'saliency':>{label - 2}}  [magenta]{curve}[/]", soft_wrap=True)
     axis = f"0:00{' ' * max(width - 4 - len(end_text), 1)}{end_text}"
     screen.print(f"{' ' * label}{axis}", soft_wrap=True, style="dim")
@@ -344,7 +363,10 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     for name, points in series.items():
         values = [value for _, value in points]
         first, last = f"{values[0]:.4g}", f"{values[-1]:.4g}"
-        _out.print(f"{name:<20} {first:>8} → {last:<8}  [cyan]{sparkline(values, shown)}[/]", soft_wrap=True)
+        _out.print(
+            f"{name:<20} {first:>8} → {last:<8}  [cyan]{sparkline(values, shown, unicode=_unicode())}[/]",
+            soft_wrap=True,
+        )
 
 
 def duration(seconds: float) -> str:
@@ -356,29 +378,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def sparkline(values: Sequence[float] | np.ndarray, width: int) -> str:
-    """Return a curve of ``width`` characters, from its lowest to its highest value.
-
-    >>> sparkline([0.0, 1.0], 4)
-    '▁▁██'
-    """
-    import numpy as np  # not above: ``mesm --help`` needs none
-
-    at = np.minimum((np.arange(width) * len(values)) // width, len(values) - 1)
-    sampled = np.asarray(values, float)[at]
-    low, spread = sampled.min(), max(float(np.ptp(sampled)), 1e-9)
-    levels = np.minimum((sampled - low) / spread * len(BLOCKS), len(BLOCKS) - 1).astype(int)
-    characters = BLOCKS if _unicode() else "_.-~=+*#"
-    return "".join(characters[level] for level in levels)
-
-
-def _bar(start: float, end: float, duration: float, width: int) -> str:
-    first = min(int(start / duration * width), width - 1)
-    last = max(min(round(end / duration * width), width), first + 1)
-    full, empty = ("█", "·") if _unicode() else ("#", ".")
-    return empty * first + full * (last - first) + empty * (width - last)
 
 
 def _unicode() -> bool:

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from mesm_core.config.load import load_config
     from mesm_core.config.schema import Config
     from mesm_core.errors import MesmError
-    from mesm_core.inference.predictor import Answer, Asked, Moment, MomentRetriever
+    from mesm_core.inference.answers import Answer, Asked, Moment
+    from mesm_core.inference.locate import Located, Locator, locate
+    from mesm_core.inference.predictor import MomentRetriever
     from mesm_core.inference.retriever import Retriever
     from mesm_core.inference.zero_shot_retriever import ZeroShotRetriever
     from mesm_core.types import Prediction, Query
@@ -20,13 +22,16 @@ _HOMES = {
     "Config": "mesm_core.config.schema",
     "MesmError": "mesm_core.errors",
     "Prediction": "mesm_core.types",
-    "Answer": "mesm_core.inference.predictor",
-    "Asked": "mesm_core.inference.predictor",
-    "Moment": "mesm_core.inference.predictor",
+    "Answer": "mesm_core.inference.answers",
+    "Asked": "mesm_core.inference.answers",
+    "Located": "mesm_core.inference.locate",
+    "Locator": "mesm_core.inference.locate",
+    "Moment": "mesm_core.inference.answers",
     "MomentRetriever": "mesm_core.inference.predictor",
     "Query": "mesm_core.types",
     "Retriever": "mesm_core.inference.retriever",
     "ZeroShotRetriever": "mesm_core.inference.zero_shot_retriever",
+    "locate": "mesm_core.inference.locate",
     "load_config": "mesm_core.config.load",
 }
 
@@ -34,6 +39,8 @@ __all__ = [
     "Answer",
     "Asked",
     "Config",
+    "Located",
+    "Locator",
     "MesmError",
     "Moment",
     "MomentRetriever",
@@ -43,6 +50,7 @@ __all__ = [
     "ZeroShotRetriever",
     "__version__",
     "load_config",
+    "locate",
 ]
 
 

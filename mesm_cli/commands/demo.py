@@ -230,34 +230,30 @@ def _evaluate(best: Path, folder: Path, device: str) -> dict[str, float | None]:
 
 
 def _find(best: Path, folder: Path, device: str) -> dict[str, Any]:
-    """Ask for a sentence of the first test video, show the answer, and cut the best moment out."""
-    from mesm_core.files import replacing
-    from mesm_core.inference.asking import Question, load_asker
-    from mesm_core.metrics.nms import PEOPLE_NMS
-    from mesm_core.pages.predictions import write_plot
-    from mesm_core.video.cut import container_of, cut
+    """Ask for a sentence of the first test video, show the answer, cut the best moment out, and write a page."""
+    from mesm_core.inference.clips import cut_clips, plan_clips
+    from mesm_core.inference.locate import Located, Locator
+    from mesm_core.pages.located import write_located_page
 
     query = _longest(folder / "test.jsonl")
-    page, clip = folder / "moments.html", folder / "clips" / f"{query.vid}.mp4"
+    video, page, clips = folder / "videos" / f"{query.vid}.mp4", folder / "moments.html", folder / "clips"
     _step(6, "A sentence about one of these videos: when does it happen?")
-    _show("predict", best, "--video", query.vid, query.sentence, "--plot", page)
-    asker = load_asker(best, device=device)
-    (reply,) = asker.answer(iter([Question(1, query.vid, query.sentence, query.duration)]), nms=PEOPLE_NMS)
-    answer = reply.answer
-    rows = [(moment.start, moment.end, moment.score) for moment in answer.moments[:TOP]]
-    render.timeline(rows, duration=reply.duration, saliency=answer.saliency, seen=answer.seen)
-    write_plot(page, [reply], top=TOP, overwrite=True)
-    start, end = rows[0][:2]
-    with replacing(clip) as target:
-        cut(folder / "videos" / f"{query.vid}.mp4", target, start, end, container=container_of(clip))
-    truth = query.windows[0]
-    render.say(f"It is annotated from {truth[0]:.1f} to {truth[1]:.1f} s. The first answer, cut out: {clip}")
+    _show("locate", video, query.sentence, "--model", best, "--top", TOP, "--cut", clips, "--page", page)
+    locator = Locator.load(best, device=device)
+    (found,) = locator.locate_many({video: [query.sentence]})
+    assert isinstance(found, Located)  # a video that was read before
+    answer = found.answers[0]
+    render.answer(answer, video=str(video), duration=found.duration, top=TOP)
+    write_located_page(page, [found], top=TOP, note=" ".join(locator.warnings), overwrite=True)
+    cuts = list(cut_clips(plan_clips([found], clips, top=TOP, fast=False), fast=False, overwrite=True))
+    start, end = query.windows[0]
+    render.say(f"It is annotated from {start:.1f} to {end:.1f} s. Cut out: {cuts[0].planned.target}")
     return {
         "video": query.vid,
         "query": query.sentence,
-        "annotated": list(truth),
-        "moments": [{"start": start, "end": end, "score": score} for start, end, score in rows],
-        "clip": str(clip),
+        "annotated": [start, end],
+        "moments": [{"start": m.start, "end": m.end, "score": m.score} for m in answer.moments[:TOP]],
+        "clip": str(cuts[0].planned.target),
         "pages": [str(folder / "report.html"), str(page)],
     }
 

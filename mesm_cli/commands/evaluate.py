@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mesm_cli import completion, options, render
+from mesm_cli import options, render
 from mesm_cli.commands import own_videos
 
 if TYPE_CHECKING:
     from mesm_core.inference.evaluate import Evaluation
     from mesm_core.inference.scoring import Job
 
-CheckpointFile = Annotated[
-    Path,
-    typer.Argument(
-        metavar="CKPT", help="best.pt or last.pt of a run, or zero-shot.", autocompletion=completion.retrievers
-    ),
-]
 SplitOption = Annotated[
     str | None, typer.Option("--split", help="Split to score. Default: the validation split.", show_default=False)
 ]
@@ -42,8 +36,6 @@ Output = Annotated[
         rich_help_panel=options.OUTPUT,
     ),
 ]
-
-
 Report = Annotated[
     Path | None,
     typer.Option(
@@ -56,7 +48,7 @@ Report = Annotated[
 
 
 def evaluate(
-    checkpoint: CheckpointFile,
+    checkpoint: options.CheckpointFile,
     split: SplitOption = None,
     dataset: options.ZeroShotDataset = None,
     data_dir: options.DataDir = None,

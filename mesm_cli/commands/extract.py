@@ -63,7 +63,10 @@ ClipLen = Annotated[
 Weights = Annotated[
     list[str] | None,
     typer.Option(
-        "--weights", metavar="NAME=FILE", help="A backbone's file of weights; repeatable.", show_default=False
+        "--weights",
+        metavar="NAME=FILE",
+        help="A backbone's file of weights; repeatable. Default: where `mesm weights` keeps them.",
+        show_default=False,
     ),
 ]
 DtypeOption = Annotated[
@@ -174,7 +177,7 @@ def extract(
         outdir,
         backbone,
         settings=Settings(seconds_of(clip_len), interpolation.value, dtype.value),
-        weights=_weights(weights or []),
+        weights=weights_by_name(weights or []),
         options=Options(device, None if precision is None else precision.value, batch_size, decoders, processes, share),
         resume=resume,
         overwrite=overwrite,
@@ -196,7 +199,7 @@ def extract(
     tell_bad(job)
 
 
-def _weights(words: Iterable[str]) -> dict[str, Path]:
+def weights_by_name(words: Iterable[str]) -> dict[str, Path]:
     """Return NAME=FILE words as a table."""
     found = {}
     for word in words:

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mesm_cli import completion, options, render
+from mesm_cli import options, render
+from mesm_cli.warned import Warned
 
 if TYPE_CHECKING:
-    from mesm_core.inference.asking import Question, Reply
+    from mesm_core.inference.asking import Reply
+    from mesm_core.inference.questions import Question
 
 PIPE = Path("-")
 STDIN = Path("/dev/stdin")
 SHOWN = 5
-MOST_WARNINGS = 20
 
 Video = Annotated[
     str | None, typer.Option("--video", help="Which video of the HDF5 file, where the queries do not say.")
@@ -70,14 +71,6 @@ Plot = Annotated[
         rich_help_panel=options.OUTPUT,
     ),
 ]
-Independent = Annotated[
-    bool,
-    typer.Option(
-        "--independent",
-        help="Answer each query as if it were the only one. Else the queries about a video are read together, as in "
-        "training, and the answer to one can depend on the others.",
-    ),
-]
 Top = Annotated[
     int | None,
     typer.Option("--top", min=1, help="Moments of each query. Default: 5; in files all.", show_default=False),
@@ -95,12 +88,7 @@ Nms = Annotated[
 
 
 def predict(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CKPT", help="best.pt or last.pt of a run, or zero-shot.", autocompletion=completion.retrievers
-        ),
-    ],
+    checkpoint: options.CheckpointFile,
     sentences: Annotated[
         list[str] | None, typer.Argument(metavar="QUERY", help="Sentences, each in quotes.", show_default=False)
     ] = None,
@@ -115,7 +103,7 @@ def predict(
     clip: options.Clip = None,
     config: options.ConfigFile = None,
     set_: options.Set = None,
-    independent: Independent = False,
+    independent: options.Independent = False,
     top: Top = None,
     nms: Nms = None,
     window: options.Window = "auto",
@@ -201,7 +189,7 @@ def _questions(
     sentences: list[str], file: Path | None, video: str | None, duration: float | None
 ) -> Iterator[Question]:
     """Return the questions of the command line, a file or stdin, read as they are needed."""
-    from mesm_core.inference.asking import Question, questions_of_file, read_questions
+    from mesm_core.inference.questions import Question, questions_of_file, read_questions
 
     if sentences and file is not None:
         raise typer.BadParameter("give sentences or a file of them, not both", param_hint="--queries")
@@ -234,59 +222,18 @@ def _written(
 
 def _shown(replies: Iterable[Reply], top: int, *, quiet: bool) -> Iterator[Reply]:
     """Yield the replies, drawn as they come unless only files are wanted; count and warn on stderr."""
-    warned = _Warned()
+    warned = Warned()
     with render.progress("Answering", None, unit="queries") as advance:
         for reply in replies:
-            warned.about(reply)
+            warned.about(reply.answer, reply.question.vid)
             if not quiet:
-                render.say(f"[bold]{render.plain(reply.answer.query)}[/]  in {render.plain(reply.question.vid)}")
-                rows = [(moment.start, moment.end, moment.score) for moment in reply.answer.moments[:top]]
-                answer = reply.answer
-                render.timeline(rows, duration=reply.duration, saliency=answer.saliency, seen=answer.seen)
+                render.answer(reply.answer, video=reply.question.vid, duration=reply.duration, top=top)
             advance(1, "")
             yield reply
     warned.rest()
 
 
-class _Warned:
-    """Warns of each thing once, and counts where there are very many."""
-
-    def __init__(self) -> None:
-        self._told: set[str] = set()
-        self._unknown = False
-
-    def about(self, reply: Reply) -> None:
-        for warning in reply.answer.warnings:
-            text = f"{reply.question.vid}: {warning}"
-            if text not in self._told:
-                self._told.add(text)
-                if len(self._told) <= MOST_WARNINGS:
-                    render.warn(f"{text}.")
-        unknown = reply.answer.unknown_words
-        if unknown and not reply.answer.all_words_unknown and not self._unknown:
-            self._unknown = True
-            words = ", ".join(unknown)
-            note = f"Note: the model does not know {words} in '{reply.answer.query}'; --json lists such words by query."
-            render.note(render.plain(note))
-
-    def rest(self) -> None:
-        more = len(self._told) - MOST_WARNINGS
-        if more > 0:
-            render.warn(f"{more} more such warnings; --json has them all.")
-
-
 def _as_json(reply: Reply, top: int) -> dict[str, object]:
-    answer = reply.answer
-    return {
-        "qid": reply.question.qid,
-        "query": answer.query,
-        "video": reply.question.vid,
-        "duration": reply.duration,
-        "seen": answer.seen,
-        "window": answer.window,
-        "moments": [{"start": m.start, "end": m.end, "score": m.score} for m in answer.moments[:top]],
-        "saliency": answer.saliency.tolist(),
-        "unknown_words": list(answer.unknown_words),
-        "all_words_unknown": answer.all_words_unknown,
-        "warnings": list(answer.warnings),
-    }
+    question, answer = reply.question, reply.answer
+    about = {"qid": question.qid, "query": answer.query, "video": question.vid, "duration": reply.duration}
+    return about | answer.as_json(top)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Literal
 
 import numpy as np
 import torch
 
 from mesm_core.backbones import clip_image, slowfast
 from mesm_core.backbones.clip_image import ClipImageTransformer
-from mesm_core.backbones.protocol import PictureSampler, VideoFacts
+from mesm_core.backbones.protocol import PictureSampler, Precision, VideoFacts
 from mesm_core.backbones.slowfast import SlowFast
 from mesm_core.backbones.slowfast_folded import folded
 from mesm_core.backbones.slowfast_sampling import RATE, WindowSampler
 from mesm_core.errors import FeatureError
 from mesm_core.model.weights import hash_weights
 
-Precision = Literal["fp32", "fp16", "bf16"]
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 USUAL_RATE = 30.0
 """Frames a second of a video whose header does not say."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
+Precision = Literal["fp32", "fp16", "bf16"]
+"""Numbers that a network computes with."""
 SIDE = 224
 """Side in pixels of the pictures that backbones see."""
 
@@ -29,6 +31,20 @@ class Sampler(Protocol):
 
     def finish(self, duration: float) -> Iterator[np.ndarray]:
         """Yield the samples that are left at the video's end; ``duration`` in seconds."""
+        ...
+
+
+class Named(Protocol):
+    """What tells a backbone's features apart from others'."""
+
+    @property
+    def name(self) -> str:
+        """Name of its line in the registry."""
+        ...
+
+    @property
+    def weights_hash(self) -> str:
+        """Hash of its weights."""
         ...
 
 

@@ -1,23 +1,21 @@
-"""The table of backbones: one line each."""
+"""The table of backbones: one line each. It imports no torch: the networks do, when one is built."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from mesm_core.backbones.clip_image import ClipImageTransformer
-from mesm_core.backbones.networks import ClipB32, Precision, SlowFastR50, default_precision
 from mesm_core.backbones.pixels import NOTE, Pixels
-from mesm_core.backbones.protocol import SIDE, Backbone
-from mesm_core.backbones.slowfast import SlowFast
-from mesm_core.backbones.slowfast_weights import read_slowfast
+from mesm_core.backbones.protocol import SIDE, Backbone, Precision
 from mesm_core.config.own_videos import FEATURE_FILES
 from mesm_core.errors import FeatureError, did_you_mean, listing
 
-Build = Callable[[Path | None, torch.device, Precision], Backbone]
+if TYPE_CHECKING:
+    import torch
+
+Build = Callable[[Path | None, "torch.device", Precision], Backbone]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +31,8 @@ class Entry:
 
 
 def _clip(path: Path | None, device: torch.device, precision: Precision) -> Backbone:
+    from mesm_core.backbones.clip_image import ClipImageTransformer
+    from mesm_core.backbones.networks import ClipB32
     from mesm_core.text.clip_weights import read_clip_image
 
     assert path is not None
@@ -47,6 +47,10 @@ def _clip(path: Path | None, device: torch.device, precision: Precision) -> Back
 
 
 def _slowfast(path: Path | None, device: torch.device, precision: Precision, *, pytorchvideo: bool = False) -> Backbone:
+    from mesm_core.backbones.networks import SlowFastR50
+    from mesm_core.backbones.slowfast import SlowFast
+    from mesm_core.backbones.slowfast_weights import read_slowfast
+
     assert path is not None
     model = SlowFast()
     model.load_state_dict(read_slowfast(path, pytorchvideo=pytorchvideo), strict=False)
@@ -107,6 +111,8 @@ def build_backbone(
     Raises:
         FeatureError: there is no such backbone, or its weights are missing or do not fit.
     """
+    from mesm_core.backbones.networks import default_precision
+
     entry = find_backbone(name)
     if entry.weights and weights is None:
         raise FeatureError(f"{name} needs a file of weights.", hint=f"`mesm weights where {name}` says which.")

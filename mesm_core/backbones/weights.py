@@ -15,7 +15,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from mesm_core.errors import ConfigError, FeatureError, OutputError, did_you_mean, listing
+from mesm_core.caches import cache_folder
+from mesm_core.errors import ConfigError, FeatureError, did_you_mean, listing
 from mesm_core.files import replacing, write_atomically
 from mesm_core.inputs import parse_toml, read_text, reading
 from mesm_core.places import need_room, refuse_existing, size_text
@@ -117,15 +118,7 @@ def weights_folder() -> Path:
     Raises:
         OutputError: the user has no home folder.
     """
-    folder = os.environ.get("MESM_CACHE")
-    if folder:
-        return Path(folder) / FOLDER
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mesm" / FOLDER
-    except RuntimeError as error:
-        raise OutputError(
-            "There is no home folder to keep weights in.", hint="Set MESM_CACHE to a folder that can be written."
-        ) from error
+    return cache_folder() / FOLDER
 
 
 def places(entry: Weights, *, root: Path | None = None) -> list[Path]:

@@ -27,7 +27,13 @@ from mesm_core.build.model import (
     refuse_larger,
     refuse_misfits,
 )
-from mesm_core.build.text import build_sentences, build_text, build_text_from_state, with_counted_words
+from mesm_core.build.text import (
+    build_sentences,
+    build_text,
+    build_text_from_state,
+    build_text_to_ask,
+    with_counted_words,
+)
 
 __all__ = [
     "ENDPOINT_CHANNELS",
@@ -45,6 +51,7 @@ __all__ = [
     "build_split",
     "build_text",
     "build_text_from_state",
+    "build_text_to_ask",
     "build_trained",
     "data_files",
     "data_paths",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 import torch
 
 from mesm_core.build.data import Paths
+from mesm_core.caches import default_notes, identity_of
 from mesm_core.config.schema import AUTO, Config
 from mesm_core.data.counts import label_words, read_clip_counts, read_glove_counts
 from mesm_core.errors import CheckpointError, TextError
+from mesm_core.model.weights import hash_weights
 from mesm_core.text.cache import TextCache, default_cache_path
-from mesm_core.text.clip import ClipText, ClipTextTransformer
+from mesm_core.text.clip import ClipText, ClipTextTransformer, KnownTower
 from mesm_core.text.clip_bpe import ClipTokenizer
 from mesm_core.text.clip_joint import ClipSentences
 from mesm_core.text.clip_weights import load_clip_joint, load_clip_text
@@ -92,6 +95,19 @@ def build_text_from_state(
     return _FROM_STATE[config.text.encoder](config, state, device, path)
 
 
+def build_text_to_ask(config: Config, paths: Paths, *, device: torch.device) -> TextEncoder:
+    """Return the text encoder of a checkpoint that does not hold it; unlike training, CLIP's needs no count file.
+
+    Only masked-word reconstruction asks which words were counted; where they are not known, answers are the same.
+
+    Raises:
+        TextError: a file is missing or does not fit; DataError: the count file is malformed.
+    """
+    if config.text.encoder == "clip" and not (paths.annotations / config.text.counts).is_file():
+        return _clip_text(config, paths.text, range(config.text.label_words), device)
+    return build_text(config, paths, device=device)
+
+
 def build_sentences(path: Path, *, device: torch.device) -> ClipSentences:
     """Return the encoder of sentences into the space that CLIP's text and images share.
 
@@ -166,7 +182,7 @@ def _clip_from_state(config: Config, state: Mapping[str, Any], device: torch.dev
 
 
 def _clip_text(config: Config, path: Path, labels: Sequence[int], device: torch.device) -> ClipText:
-    model, tokenizer = load_clip_text(path, width=config.model.text_dim), ClipTokenizer()
+    model, tokenizer = _text_tower(path, config.model.text_dim), ClipTokenizer()
     _refuse_other_tokens(model, tokenizer, config.dataset.max_words, path)
     half = config.text.clip_dtype == "float16" and device.type == "cuda"
     return ClipText(
@@ -182,7 +198,25 @@ def _clip_text(config: Config, path: Path, labels: Sequence[int], device: torch.
     )
 
 
-def _refuse_other_tokens(model: ClipTextTransformer, tokenizer: ClipTokenizer, max_words: int, path: Path) -> None:
+def _text_tower(path: Path, width: int) -> ClipTextTransformer | KnownTower:
+    """Return the transformer of a weights file; where the file was read before, its weights wait until they are needed.
+
+    Raises:
+        TextError: the file cannot be used, or is of another width.
+    """
+    notes, what = default_notes(), "text tower"
+    noted, seen = notes.get(path, what), identity_of(path)
+    if isinstance(noted, list) and len(noted) == 4 and isinstance(noted[0], str) and noted[1] == width:
+        return KnownTower(partial(load_clip_text, path, width=width), *noted)
+    model = load_clip_text(path, width=width)
+    if seen is not None:
+        notes.put(path, what, [hash_weights(model), model.width, model.vocabulary, model.context], seen=seen)
+    return model
+
+
+def _refuse_other_tokens(
+    model: ClipTextTransformer | KnownTower, tokenizer: ClipTokenizer, max_words: int, path: Path
+) -> None:
     """Raise TextError where weights are of another tokenizer than CLIP's, or read shorter sentences."""
     tokens = tokenizer.end + 1
     if model.vocabulary != tokens:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,6 +87,15 @@ def estimate(
         unknown=unknown,
         bad=bad,
     )
+
+
+def expected_frames(videos: Sequence[Path]) -> int:
+    """Return about how many frames videos have, by their headers; those that do not say it count as none."""
+    total = 0.0
+    for path in videos:
+        with suppress(MesmError), Video(path) as opened:
+            total += (opened.header_duration or 0.0) * float(opened.average_rate or 0)
+    return round(total)
 
 
 def _seconds_a_second(

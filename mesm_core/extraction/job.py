@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from mesm_core.backbones.networks import Precision, default_precision
-from mesm_core.backbones.protocol import Backbone, VideoFacts
+from mesm_core.backbones.networks import default_precision
+from mesm_core.backbones.protocol import Precision
 from mesm_core.backbones.registry import BACKBONES, build_backbone
 from mesm_core.build.model import build_device
-from mesm_core.errors import FeatureError, OutputError
+from mesm_core.errors import OutputError
 from mesm_core.extraction.outputs import Output, join, output_path
 from mesm_core.extraction.pipeline import Failed, Frames
 from mesm_core.extraction.processes import Share, process_devices, run_processes
@@ -21,7 +21,7 @@ from mesm_core.extraction.settings import Settings
 from mesm_core.extraction.shards import Shard, shard_text
 from mesm_core.extraction.sources import VideoFile
 from mesm_core.extraction.weights import weights_of
-from mesm_core.extraction.work import Event, Known, WorkFolder, extract_parts
+from mesm_core.extraction.work import Event, Known, WorkFolder, check_rows, extract_parts
 from mesm_core.handover import call_in_thread
 from mesm_core.places import refuse_existing, refuse_inputs
 
@@ -218,14 +218,6 @@ class Extraction:
                 f"{self._work.path} is left of an earlier extraction.",
                 hint="Finish it: --resume. Start over: --overwrite.",
             )
-
-
-def check_rows(backbones: Sequence[Backbone], settings: Settings) -> None:
-    """Raise FeatureError where a backbone has no rows of this length."""
-    if settings.clip_len <= 0:
-        raise FeatureError(f"Rows of {float(settings.clip_len):g} seconds: they must be longer than 0.")
-    for backbone in backbones:
-        backbone.sampler(settings.clip_len, VideoFacts(None))
 
 
 def notes(names: Sequence[str]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +38,10 @@ class Parts:
     def read(self, key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
         """Return the features of a key and what is known about them, or None where they are absent or damaged."""
         try:
-            with np.load(self._path(key), allow_pickle=False) as content:
+            with self._path(key).open("rb") as file, np.load(file, allow_pickle=False) as content:
                 about: dict[str, Any] = json.loads(content["about"].tobytes())
                 return content["features"], about
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except Exception:  # NumPy's reader and zipfile's raise anything for a damaged file
             return None
 
     def size(self, key: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mesm_core.backbones.protocol import Backbone
+from mesm_core.backbones.protocol import Named
 from mesm_core.errors import FeatureError
 from mesm_core.video.scale import Interpolation
 
@@ -28,7 +28,7 @@ class Settings:
     dtype: str = "float16"
     precision: str = "fp32"
 
-    def described(self, backbone: Backbone) -> dict[str, Any]:
+    def described(self, backbone: Named) -> dict[str, Any]:
         """Return the settings and the backbone as JSON-able values; they are kept as attributes of the features."""
         return {
             "backbone": backbone.name,
@@ -58,7 +58,7 @@ class Settings:
             )
         return kept
 
-    def key(self, backbone: Backbone, content: str) -> str:
+    def key(self, backbone: Named, content: str) -> str:
         """Return a name for the features of a video with the content hash ``content``: same name, same features."""
         exact = self.described(backbone) | {"clip_len": str(self.clip_len), "content": content}
         return hashlib.sha256(json.dumps(exact, sort_keys=True).encode()).hexdigest()[:40]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesm_core.errors import DataError, listing
+from mesm_core.errors import DataError, did_you_mean, listing
 from mesm_core.inputs import read_text, reading, split_lines
 from mesm_core.video.names import ENDINGS
+
+TEXTS = frozenset((".txt", ".json", ".jsonl", ".csv"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ def find_videos(sources: Sequence[str | Path], *, shard: tuple[int, int] = (1, 1
     Raises:
         DataError: a source has no video, or two videos have one name.
     """
-    paths = list(dict.fromkeys(path for source in sources for path in _paths(source)))
+    paths = video_paths(sources)
     by_name: dict[str, Path] = {}
     for path in paths:
         other = by_name.setdefault(path.stem, path)
@@ -42,6 +46,43 @@ def find_videos(sources: Sequence[str | Path], *, shard: tuple[int, int] = (1, 1
             )
     number, count = shard
     return [VideoFile(name, by_name[name]) for name in sorted(by_name) if _share(name, count) == number]
+
+
+def video_paths(sources: Sequence[str | Path]) -> list[Path]:
+    """Return the video files of sources as for ``find_videos``, each once, in the order given; names may repeat.
+
+    Raises:
+        DataError: a source has no video.
+    """
+    return list(dict.fromkeys(path for source in sources for path in _paths(source)))
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return which words mean videos, and which are sentences.
+
+    A word is a video if it is a file or folder that is there, ends as videos do, or is a path without spaces; so a
+    misspelled name of a video is never taken for a sentence.
+
+    >>> split_words(["my holiday.mp4", "a dog barks", "clips/one"])
+    (['my holiday.mp4', 'clips/one'], ['a dog barks'])
+
+    Raises:
+        DataError: a word is a file of text, of which it is not known what it holds.
+    """
+    videos: list[str] = []
+    sentences: list[str] = []
+    for word in words:
+        path = Path(word)
+        there = os.path.exists(word)  # noqa: PTH110 (Path.exists raises for a word that no file can be called)
+        like_a_path = "/" in word and not any(map(str.isspace, word))
+        if there and path.suffix.lower() in TEXTS:
+            raise DataError(
+                f"{word} is a file of text: does it hold queries or paths of videos?",
+                hint=f"Say it: --queries {word}, or --video {word}.",
+            )
+        means_video = word.strip() and (there or like_a_path or path.suffix.lower() in ENDINGS)
+        (videos if means_video else sentences).append(word)
+    return videos, sentences
 
 
 def content_hash(path: Path) -> str:
@@ -72,8 +113,18 @@ def _paths(source: str | Path) -> list[Path]:
     matches = sorted(Path(match) for match in glob.glob(str(source), recursive=True))  # noqa: PTH207
     files = [match for match in matches if match.is_file()]
     if not files:
-        raise DataError(f"No video at {source}.", hint="Give files, folders, quoted patterns, or a .txt list of paths.")
+        raise DataError(
+            f"No video at {source}.{_near(path)}", hint="Give files, folders, quoted patterns, or a .txt list of paths."
+        )
     return files
+
+
+def _near(path: Path) -> str:
+    """Return which file beside a missing one is called much like it."""
+    with suppress(OSError, ValueError):
+        names = [file.name for file in path.parent.iterdir() if file.suffix.lower() in ENDINGS]
+        return did_you_mean(path.name, names)
+    return ""
 
 
 def _listed(path: Path) -> list[Path]:

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from mesm_core.backbones.registry import find_backbone
-from mesm_core.errors import FeatureError
+from mesm_core.backbones.weights import require_weights
+from mesm_core.config.load import DATA_ROOT
+from mesm_core.errors import FeatureError, did_you_mean, listing
 
 
-def weights_of(name: str, given: Mapping[str, Path]) -> Path | None:
-    """Return the file of weights that is given for a backbone, or None for a backbone that has none.
+def weights_of(name: str, given: Mapping[str, Path], *, root: Path | None = None) -> Path | None:
+    """Return the file of weights of a backbone: the given one, else the one that `mesm weights where` finds.
+
+    Args:
+        root: the data folder, in which files of weights may lie, too; default: ./data.
+
+    Returns:
+        The file, or None for a backbone that has no weights.
 
     Raises:
-        FeatureError: there is no such backbone, or it needs weights and none are given.
+        FeatureError: there is no such backbone, or its weights are not here.
     """
     if not find_backbone(name).weights:
         return None
-    if name not in given:
-        raise FeatureError(f"{name} needs a file of weights.", hint=f"Give it: --weights {name}=FILE.")
-    return given[name]
+    if name in given:
+        return given[name]
+    try:
+        return require_weights(name, root=root or DATA_ROOT)
+    except FeatureError as error:
+        raise FeatureError(error.message, hint=f"{error.hint} Or name the file: --weights {name}=FILE.") from error
+
+
+def refuse_unused(given: Mapping[str, Path], names: Collection[str]) -> None:
+    """Raise FeatureError where weights are given for what is none of ``names``."""
+    unused = [name for name in given if name not in names]
+    if unused:
+        raise FeatureError(
+            f"--weights {unused[0]}={given[unused[0]]}: {unused[0]} is not used here.{did_you_mean(unused[0], names)}",
+            hint=f"Used: {listing(names) or 'no weights'}.",
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mesm_core.backbones.protocol import Backbone
+from mesm_core.backbones.protocol import Backbone, VideoFacts
 from mesm_core.data.arrays import wrong_name
 from mesm_core.errors import FeatureError, OutputError
 from mesm_core.extraction.parts import Parts
@@ -105,10 +105,18 @@ def _keep(
     for name, features in kept.items():
         parts.write(settings.key(backbones[name], content), features, about.as_json())
     rows = {name: len(features) for name, features in kept.items()}
-    return Done(video, content, rows, _oddities(found, float(settings.clip_len)) if rows else "")
+    return Done(video, content, rows, oddities(found, float(settings.clip_len)) if rows else "")
 
 
-def _oddities(found: Pass, clip_len: float) -> str:
+def check_rows(backbones: Sequence[Backbone], settings: Settings) -> None:
+    """Raise FeatureError where a backbone has no rows of this length."""
+    if settings.clip_len <= 0:
+        raise FeatureError(f"Rows of {float(settings.clip_len):g} seconds: they must be longer than 0.")
+    for backbone in backbones:
+        backbone.sampler(settings.clip_len, VideoFacts(None))
+
+
+def oddities(found: Pass, clip_len: float) -> str:
     """Return what was lost of a damaged video, or nothing."""
     said, end = found.header_duration, float(found.end)
     short = said is not None and said - end > max(1.0, clip_len)

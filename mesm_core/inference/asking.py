@@ -1,4 +1,4 @@
-"""Questions about videos, from files or pipes, and a retriever's answers as they come."""
+"""A retriever with the features of the videos it is asked about, and its answers as they come."""
 
 from __future__ import annotations
 
@@ -10,33 +10,24 @@ from pathlib import Path
 from mesm_core.build import build_features, data_files
 from mesm_core.config.load import load_config
 from mesm_core.config.schema import Config, DatasetConfig
-from mesm_core.data.annotations import is_number, make_reader, query_id, video_id
+from mesm_core.data.annotations import make_reader
 from mesm_core.data.kinds import is_array_file, refuse_pictures
 from mesm_core.data.one_video import OneVideo
 from mesm_core.errors import DataError
+from mesm_core.inference.answers import Answer, Asked
 from mesm_core.inference.changes import changed_config
-from mesm_core.inference.predictor import Answer, Asked, MomentRetriever
+from mesm_core.inference.predictor import MomentRetriever
+from mesm_core.inference.questions import Question
 from mesm_core.inference.retriever import Retriever, VideoFeatures
 from mesm_core.inference.scoring import checkpoint_paths
 from mesm_core.inference.windows import AUTO, Window
 from mesm_core.inference.zero_shot_files import clip_features, names_zero_shot, refuse_dataset, zero_shot_paths
 from mesm_core.inference.zero_shot_retriever import UNTRAINED, ZeroShotRetriever
-from mesm_core.inputs import has_surrogates, parse_json, shown, text_lines
 from mesm_core.metrics.nms import NO_NMS
 from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
 from mesm_core.types import Prediction
 
 AT_ONCE = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A query about a video; ``duration`` in seconds, or None to look it up."""
-
-    qid: int | str
-    vid: str
-    query: str
-    duration: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,82 +45,6 @@ class Reply:
     def prediction(self) -> Prediction:
         """Return the reply as a line of a submission file."""
         return self.answer.prediction(self.question.qid, self.question.vid)
-
-
-def questions_of_file(path: Path, *, video: str | None, duration: float | None) -> Iterator[Question]:
-    """Return the questions of a file, read as they are needed; a file that can be read twice is checked before.
-
-    Args:
-        video, duration: of lines that do not have their own.
-
-    Raises:
-        DataError: the file cannot be read, or a line is malformed or has another's id; the message names it.
-    """
-
-    def read() -> Iterator[Question]:
-        lines = text_lines(path, what="file of queries")
-        return read_questions(lines, source=str(path), video=video, duration=duration)
-
-    if path.is_file():
-        for _ in read():
-            pass
-    return read()
-
-
-def read_questions(
-    lines: Iterable[str], *, source: str, video: str | None, duration: float | None
-) -> Iterator[Question]:
-    """Yield the question of each line: a sentence, or a JSON object with ``query``, and ``vid``, ``qid``, ``duration``.
-
-    A question without ``qid`` has the number of its line.
-
-    Args:
-        source: where the lines come from, for messages; video, duration: of lines that do not have their own.
-
-    Raises:
-        DataError: a line is malformed, has no video, or has the id of an earlier one; the message names it.
-    """
-    lines_of: dict[int | str, int] = {}
-    for number, line in _numbered(lines, source):
-        if not line.strip():
-            continue
-        question = _question(line.strip(), number, f"{source}, line {number}", video, duration)
-        earlier = lines_of.setdefault(question.qid, number)
-        if earlier != number:
-            raise DataError(
-                f"{source}: lines {earlier} and {number} have the same qid, {shown(question.qid)} (a line without "
-                "'qid' has the number of the line).",
-                hint="Give each query an id of its own: a submission with two answers to one id cannot be scored.",
-            )
-        yield question
-    if not lines_of:
-        raise DataError(f"{source} holds no QUERY.", hint="Give a sentence in quotes, or --queries FILE.")
-
-
-def _question(text: str, number: int, where: str, video: str | None, duration: float | None) -> Question:
-    if has_surrogates(text):
-        raise DataError(f"{where} is not UTF-8 text.")
-    record: object = parse_json(text, where) if text.startswith("{") else {"query": text}
-    if not isinstance(record, dict) or not isinstance(record.get("query"), str):
-        raise DataError(f"{where}: a question has a 'query', a sentence.")
-    vid = record.get("vid", video)
-    if vid is None:
-        raise DataError(f"{where}: the line has no 'vid'.", hint="Give --video ID, or JSON lines that have it.")
-    seconds = record.get("duration", duration)
-    if seconds is not None and not is_number(seconds):
-        raise DataError(f"{where}: duration {shown(seconds)} is not a number of seconds.")
-    qid = record.get("qid")
-    return Question(number if qid is None else query_id(qid, where), video_id(vid, where), record["query"], seconds)
-
-
-def _numbered(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
-    """Yield lines with their numbers, without a byte-order mark."""
-    number = 0
-    try:
-        for number, line in enumerate(lines, start=1):
-            yield number, line.removeprefix("\ufeff") if number == 1 else line
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source}, line {number + 1} or after is not UTF-8 text.") from error
 
 
 class Asker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,8 @@ from mesm_core.build import (
     build_device,
     build_framing,
     build_shortening,
-    build_text,
     build_text_from_state,
+    build_text_to_ask,
     build_trained,
     data_paths,
 )
@@ -24,7 +23,16 @@ from mesm_core.config.load import DATA_ROOT, Layer, resolve
 from mesm_core.config.schema import Config
 from mesm_core.data.collate import Item, collate
 from mesm_core.data.features import prepare_frames, with_endpoints
-from mesm_core.errors import DataError, TextError, listing
+from mesm_core.errors import listing
+from mesm_core.inference.answers import (
+    Answer,
+    Asked,
+    Features,
+    Moment,
+    about_one_video,
+    parts_of,
+    refuse_what_cannot_be_asked,
+)
 from mesm_core.inference.changes import changed_config
 from mesm_core.inference.decode import decode
 from mesm_core.inference.windows import (
@@ -36,88 +44,18 @@ from mesm_core.inference.windows import (
     check_window,
     cut_video,
     join_predictions,
-    shortest,
     training_lengths,
     window_warnings,
 )
-from mesm_core.inputs import has_surrogates, printable
-from mesm_core.metrics.nms import NO_NMS, PEOPLE_NMS, check_nms, temporal_nms
+from mesm_core.metrics.nms import PEOPLE_NMS, check_nms
 from mesm_core.model.mesm import Mesm
 from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.text.encoder import TextEncoder
 from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.types import Prediction, Query, TextFeatures
 
-MOST_WORDS = 500
 MOST_PAIRS = 64
 """Of a query and a window that a batch holds, unless the queries of one video are more: this bounds the memory."""
-Features = np.ndarray | Sequence[np.ndarray]
-"""A video's frames (L, D), or one array of frames a feature file, in the order they are joined."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Where a sentence happens: ``start`` and ``end`` in seconds, ``score`` in [0, 1]."""
-
-    start: float
-    end: float
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What was found for a query.
-
-    ``moments``: by falling score; ``saliency`` (frames,) float32: a ranking score of each frame the model saw;
-    ``seen``: seconds, from the video's start, that these frames cover; ``unknown_words``: words of the query that the
-    text encoder has no vector for; ``all_words_unknown``: it has none for any of them, so the answer means nothing;
-    ``warnings``: what a person should know before trusting the answer, in words; ``window``: seconds of each window of
-    a video that was answered in overlapping windows, or None where it was seen at once.
-    """
-
-    query: str
-    moments: tuple[Moment, ...]
-    saliency: np.ndarray
-    seen: float
-    unknown_words: tuple[str, ...] = ()
-    all_words_unknown: bool = False
-    warnings: tuple[str, ...] = ()
-    window: float | None = None
-
-    def prediction(self, qid: int | str | None, vid: str) -> Prediction:
-        """Return the answer as a line of a submission file."""
-        rows = np.array([[m.start, m.end, m.score] for m in self.moments]).reshape(-1, 3)
-        return Prediction(qid, self.query, vid, rows, self.saliency)
-
-    def suppressed(self, nms: float) -> Answer:
-        """Return the answer without moments that overlap a better one by more than ``nms``; -1 keeps all.
-
-        Raises:
-            ConfigError: ``nms`` is neither in (0, 1] nor -1.
-        """
-        if check_nms(nms) == NO_NMS:
-            return self
-        windows = np.array([[m.start, m.end, m.score] for m in self.moments]).reshape(-1, 3)
-        kept = temporal_nms(windows, threshold=nms).tolist()
-        # NMS finds no overlap of moments without length, though they may be equal.
-        first: dict[tuple[float, float], Moment] = {}
-        for start, end, score in kept:
-            first.setdefault((start, end), Moment(start, end, score))
-        return replace(self, moments=tuple(first.values()))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A video and what is asked about it."""
-
-    features: Features
-    queries: Sequence[str]
-    duration: float
-
-    @property
-    def frames(self) -> int:
-        """How many frames the video has; those of the shortest file where there are several."""
-        return shortest(parts_of(self.features))
 
 
 class MomentRetriever:
@@ -200,7 +138,7 @@ class MomentRetriever:
         if checkpoint.text:
             encoder = build_text_from_state(config, checkpoint.text, device=where, path=text)
         else:
-            encoder = build_text(config, paths or data_paths(config, DATA_ROOT), device=where)
+            encoder = build_text_to_ask(config, paths or data_paths(config, DATA_ROOT), device=where)
         model, lengths = build_trained(config, checkpoint.model, encoder), training_lengths(checkpoint.facts, trained)
         return cls(config=config, model=model, text=encoder, device=where, lengths=lengths)
 
@@ -233,11 +171,8 @@ class MomentRetriever:
             DataError: the duration is not positive;
             ConfigError: ``nms`` is neither in (0, 1] nor -1, or ``window`` is no window.
         """
-        if independent:
-            alone = [Asked(features, [query], duration) for query in queries]
-            return [answers[0] for answers in self.locate_many(alone, nms=nms, window=window)]
-        (answers,) = self.locate_many([Asked(features, queries, duration)], nms=nms, window=window)
-        return answers
+        asked = Asked(features, queries, duration)
+        return about_one_video(self.locate_many, asked, independent=independent, nms=nms, window=window)
 
     def locate_many(
         self, asked: Sequence[Asked], *, nms: float = PEOPLE_NMS, window: Window = AUTO
@@ -336,25 +271,3 @@ class MomentRetriever:
             first=piece.first,
         )
         return with_endpoints(frames.astype(self.config.data.keep_as))
-
-
-def parts_of(features: Features) -> list[np.ndarray]:
-    """Return the frames of each feature file, also where there is one."""
-    return [features] if isinstance(features, np.ndarray) else list(features)
-
-
-def refuse_what_cannot_be_asked(asked: Asked) -> None:
-    """Raise TextError where the queries, DataError where the duration cannot be meant."""
-    if not asked.queries:
-        raise TextError("No query was given.", hint='Put one in quotes: "a person opens the door".')
-    for query in asked.queries:
-        if has_surrogates(query):
-            raise TextError(f"The query '{printable(query[:40])}' is not UTF-8 text.")
-        words = len(query.split())
-        if words > MOST_WORDS:
-            raise TextError(
-                f"The query '{query[:40]}…' has {words:,} words; models read the first few dozen at most.",
-                hint="Describe one moment in a sentence.",
-            )
-    if not asked.duration > 0 or not np.isfinite(asked.duration):
-        raise DataError(f"The duration is {asked.duration:g} seconds; it must be positive.")

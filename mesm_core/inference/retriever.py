@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mesm_core.inference.predictor import Answer, Asked, Features
+from mesm_core.inference.answers import Answer, Asked, Features
 from mesm_core.inference.windows import Window
 from mesm_core.metrics.nms import NO_NMS
 from mesm_core.types import Prediction, Query

@@ -29,9 +29,10 @@ from mesm_core.data.moment_lines import read_lines
 from mesm_core.data.shortening import Shortening
 from mesm_core.errors import DataError, listing
 from mesm_core.files import together, write_atomically
+from mesm_core.inference.answers import Asked
 from mesm_core.inference.changes import changed_config
 from mesm_core.inference.evaluate import Evaluation, Progress, predict_split, score_predictions, write_predictions
-from mesm_core.inference.predictor import Asked, MomentRetriever
+from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.inference.retriever import Retriever, predict_queries
 from mesm_core.inference.windows import OFF, Window, check_window, window_frames
 from mesm_core.inference.zero_shot_files import (

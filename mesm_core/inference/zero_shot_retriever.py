@@ -1,20 +1,30 @@
-"""CLIP as a retriever: the moments that ``zero_shot`` finds in image features, behind the trained model's interface."""
+"""CLIP as a retriever: the moments that ``zero_shot`` finds in image features, behind the trained model's interface.
+
+It imports no torch: only encoding a sentence needs the network.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from mesm_core.build import build_device, build_sentences
 from mesm_core.data.features import prepare_frames
 from mesm_core.errors import FeatureError
-from mesm_core.inference.predictor import Answer, Asked, Features, Moment, parts_of, refuse_what_cannot_be_asked
+from mesm_core.inference.answers import (
+    Answer,
+    Asked,
+    Features,
+    Moment,
+    about_one_video,
+    parts_of,
+    refuse_what_cannot_be_asked,
+)
 from mesm_core.inference.windows import AUTO, Window
 from mesm_core.inference.zero_shot import find_moments
 from mesm_core.metrics.nms import PEOPLE_NMS, check_nms
-from mesm_core.text.clip_joint import ClipSentences
 
 ZERO_SHOT = "zero-shot"
 """What stands for this retriever where a checkpoint is expected."""
@@ -22,6 +32,23 @@ UNTRAINED = (
     "Zero-shot: CLIP alone, never trained on moments; a score says how far a moment stands out in its own video."
 )
 NOTHING = "no part of the video is more like the query than the rest, so the whole video is the answer"
+
+
+class Sentences(Protocol):
+    """Encodes sentences into the space that they share with images."""
+
+    @property
+    def width(self) -> int:
+        """Width of the joint space."""
+        ...
+
+    def embed(self, sentences: Sequence[str]) -> np.ndarray:
+        """Return (n, width) float32 embeddings of length 1.
+
+        Raises:
+            TextError: a sentence is empty, or the weights cannot be used.
+        """
+        ...
 
 
 class ZeroShotRetriever:
@@ -37,7 +64,7 @@ class ZeroShotRetriever:
         sentences: encodes queries into the joint space.
     """
 
-    def __init__(self, sentences: ClipSentences) -> None:
+    def __init__(self, sentences: Sentences) -> None:
         self.sentences = sentences
 
     @classmethod
@@ -50,6 +77,8 @@ class ZeroShotRetriever:
         Raises:
             TextError: the weights cannot be used, or have no text projection; DeviceError: the device is not there.
         """
+        from mesm_core.build import build_device, build_sentences
+
         return cls(build_sentences(Path(clip), device=build_device(device)))
 
     def locate(
@@ -76,8 +105,8 @@ class ZeroShotRetriever:
             as the joint space, or they are damaged; DataError: the duration is not positive; ConfigError: ``nms`` is
             neither in (0, 1] nor -1.
         """
-        (answers,) = self.locate_many([Asked(features, queries, duration)], nms=nms)
-        return answers
+        asked = Asked(features, queries, duration)
+        return about_one_video(self.locate_many, asked, independent=independent, nms=nms, window=window)
 
     def locate_many(
         self, asked: Sequence[Asked], *, nms: float = PEOPLE_NMS, window: Window = AUTO

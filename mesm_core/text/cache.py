@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mesm_core.caches import cache_folder
 from mesm_core.errors import OutputError, TextError
 from mesm_core.text.encoder import in_batches
 
@@ -29,13 +29,7 @@ def default_cache_path() -> Path:
     Raises:
         OutputError: the user has no home folder.
     """
-    folder = os.environ.get("MESM_CACHE")
-    if not folder:
-        try:
-            folder = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mesm")
-        except RuntimeError as error:
-            raise OutputError("There is no home folder to keep the text cache in.", hint=CHOOSE_ANOTHER) from error
-    return Path(folder) / "text.sqlite"
+    return cache_folder() / "text.sqlite"
 
 
 class TextCache:
@@ -94,6 +88,22 @@ class TextCache:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("INSERT OR IGNORE INTO text VALUES (?, ?, ?)", rows)
             connection.execute("COMMIT")
+
+    def count(self) -> int:
+        """Return how many sentences are kept."""
+        with self._connection() as connection:
+            (count,) = connection.execute("SELECT COUNT(*) FROM text").fetchone()
+        return int(count)
+
+    def clear(self) -> None:
+        """Remove all sentences, and give their room back.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        with self._connection() as connection:
+            connection.execute("DELETE FROM text")
+            connection.execute("VACUUM")
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

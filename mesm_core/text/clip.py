@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -165,11 +167,23 @@ def _no_encoder(why: str) -> TextError:
     return TextError(f"These weights are no CLIP text encoder: {why}.", hint="Is the file complete, and CLIP's?")
 
 
+@dataclass(frozen=True, slots=True)
+class KnownTower:
+    """A text transformer of which all is known but the weights themselves, from an earlier run; ``load`` reads them."""
+
+    load: Callable[[], ClipTextTransformer]
+    weights_hash: str
+    width: int
+    vocabulary: int
+    context: int
+
+
 class ClipText:
     """The CLIP text encoder (mesm-model.md, "Words and sentence"); each sentence is encoded once.
 
     Args:
-        model: frozen transformer; device: where it runs; dtype: float32, or float16 on CUDA.
+        model: frozen transformer, or one that is read when a sentence is not in the cache.
+        device: where it runs; dtype: float32, or float16 on CUDA.
         tokenizer: BPE; label_ids: token ids that masked-word reconstruction tells apart, most frequent first.
         tagger: weighs tokens; max_words: sentences are cut to this many tokens, start and end included.
         cache: keeps encoded sentences on disk, or None; path: of the weights, for the checkpoint.
@@ -178,7 +192,7 @@ class ClipText:
     def __init__(
         self,
         *,
-        model: ClipTextTransformer,
+        model: ClipTextTransformer | KnownTower,
         tokenizer: ClipTokenizer,
         label_ids: Sequence[int],
         tagger: Tagger,
@@ -189,10 +203,10 @@ class ClipText:
         path: Path | None = None,
     ) -> None:
         self.label_ids = tuple(label_ids)
-        self.weights_hash = hash_weights(model)
+        self.weights_hash = model.weights_hash if isinstance(model, KnownTower) else hash_weights(model)
         self.path = path
-        self._model = model.to(device=device, dtype=dtype)
-        self._device = device
+        self._tower, self._width = model, model.width
+        self._device, self._dtype = device, dtype
         self._tokenizer = tokenizer
         self._labels = {token: label for label, token in enumerate(self.label_ids)}
         self._tagger = tagger
@@ -204,6 +218,11 @@ class ClipText:
     def classes(self) -> int:
         """Number of masked-word classes: the label tokens, unknown, start and end."""
         return len(self.label_ids) + 3
+
+    @cached_property
+    def _model(self) -> ClipTextTransformer:
+        model = self._tower.load() if isinstance(self._tower, KnownTower) else self._tower
+        return model.to(device=self._device, dtype=self._dtype)
 
     def ids(self, sentence: str) -> list[int]:
         """Return the sentence's token ids, start and end included, cut to ``max_words``.
@@ -240,7 +259,7 @@ class ClipText:
         """Encode the sentences that are neither in memory nor in the cache, in batches of equal length's sake."""
         wanted = [s for s in dict.fromkeys(sentences) if s not in self._known]
         if self._cache is not None:
-            stored = self._cache.read({s: self._key(s) for s in wanted}, width=self._model.width)
+            stored = self._cache.read({s: self._key(s) for s in wanted}, width=self._width)
             self._known |= stored
             if progress is not None:
                 progress(len(stored))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mesm_core.errors import TextError
+from mesm_core.model.weights import hash_weights
 from mesm_core.text.clip import BATCH, ClipTextTransformer
 from mesm_core.text.clip_bpe import ClipTokenizer
 from mesm_core.text.encoder import in_batches, normalise, refuse_empty
@@ -46,6 +48,12 @@ class ClipSentences:
     def width(self) -> int:
         """Width of the joint space."""
         return int(self._projection.shape[1])
+
+    @property
+    def weights_hash(self) -> str:
+        """Hash of the transformer and the projection."""
+        projection = self._projection.cpu().contiguous().numpy().tobytes()
+        return hashlib.sha256(hash_weights(self._model).encode() + projection).hexdigest()[:32]
 
     def embed(self, sentences: Sequence[str]) -> np.ndarray:
         """Return (n, width) float32 embeddings of length 1; each sentence is encoded once.

@@ -35,7 +35,7 @@ def test_every_step_is_taken_and_shown(mesm, tmp_path: Path, monkeypatch) -> Non
     best = told["moments"][0]
     assert clip.duration_s == pytest.approx(best["end"] - best["start"], abs=0.2)
     shown = [line for line in result.err.splitlines() if line.startswith("$ mesm ")]
-    assert [line.split()[2] for line in shown] == ["extract", "count-tokens", "train", "eval", "predict"]
+    assert [line.split()[2] for line in shown] == ["extract", "count-tokens", "train", "eval", "locate"]
     for line in shown[3:]:  # from where the demo was started they do the same
         again = mesm(*shlex.split(line)[2:], "--overwrite")
         assert again.code == 0, again.err

@@ -16,6 +16,8 @@ import torch
 from mesm_core.text.clip import ClipTextTransformer
 from tests.conftest import SMALL, Trained
 from tests.extraction.made import make_videos
+from tests.tiny_clip import write_clip
+from tests.video.made import aged, film
 
 K = 1024
 SIZE = 4096 * K
@@ -36,6 +38,8 @@ CASES = {
     "clip-text": ([0, 8 * K], "text.safetensors"),
     "train": ([0, 60 * K, 260 * K], "tacos-small"),
     "extract": ([0], "extract.parts/"),
+    "locate": ([0], "moments"),
+    "locate-page": ([0], "page.html"),
     "merge": ([0, 8 * K], "out.hdf5"),
     "demo": ([200 * K, 1200 * K], "mesm-demo"),
 }
@@ -58,7 +62,11 @@ def commands(trained: Trained, folder: Path) -> dict[str, list[object]]:
     small = [word for setting in (*SMALL, "train.epochs=3") for word in ("--set", setting)]
     asked = ["predict", best, "--queries", queries, "--output", "answers.jsonl"]
     videos = make_videos(folder / "videos", 2)
+    clip_model = aged(write_clip(folder / "ViT-B-32.pt"))
+    locate = ["locate", film(folder / "film.mp4"), "He cuts.", "--weights", f"clip-b32={clip_model}"]
     return {
+        "locate": [*locate, "--cut", "moments"],
+        "locate-page": [*locate, "--page", "page.html"],
         "extract": ["extract", videos, "new", "--backbone", "pixels", "--device", "cpu"],
         "merge": ["prepare", "merge", features, "new/out.hdf5"],
         "npy2hdf5": ["prepare", "npy2hdf5", npy, "new/out.hdf5"],

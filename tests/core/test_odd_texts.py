@@ -15,7 +15,7 @@ from mesm_core.data.annotations import read_split
 from mesm_core.data.counts import read_clip_counts, read_glove_counts
 from mesm_core.data.moment_lines import read_lines
 from mesm_core.errors import ConfigError, DataError, MesmError, TextError
-from mesm_core.inference.asking import read_questions
+from mesm_core.inference.questions import read_questions
 from mesm_core.inference.submissions import read_submission
 from mesm_core.inputs import text_lines
 from mesm_core.text.glove import find_glove, glove_vectors

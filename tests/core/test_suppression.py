@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mesm_core.errors import ConfigError
-from mesm_core.inference.predictor import Answer, Moment, MomentRetriever
+from mesm_core.inference.answers import Answer, Moment
+from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.metrics.nms import temporal_nms
 from tests.conftest import Trained
 from tests.core.test_long_videos import always

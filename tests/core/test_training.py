@@ -14,8 +14,10 @@ import torch
 
 from mesm_core.errors import CheckpointError, FeatureError, MesmError, OutputError, TextError
 from mesm_core.files import replacing, write_atomically
-from mesm_core.inference.asking import Question, Reply, load_asker
-from mesm_core.inference.predictor import Asked, MomentRetriever
+from mesm_core.inference.answers import Asked
+from mesm_core.inference.asking import Reply, load_asker
+from mesm_core.inference.predictor import MomentRetriever
+from mesm_core.inference.questions import Question
 from mesm_core.inference.scoring import load_for_scoring, score_checkpoint
 from mesm_core.training.checkpoint import load_checkpoint, save_checkpoint
 from mesm_core.training.directory import prepare_directory

@@ -11,7 +11,8 @@ import pytest
 from mesm_core.config.load import load_config
 from mesm_core.data.tacos import Tacos
 from mesm_core.errors import CheckpointError, ConfigError, FeatureError
-from mesm_core.inference.predictor import MOST_PAIRS, Answer, Asked, MomentRetriever
+from mesm_core.inference.answers import Answer, Asked
+from mesm_core.inference.predictor import MOST_PAIRS, MomentRetriever
 from mesm_core.inference.scoring import load_for_scoring, score_checkpoint
 from mesm_core.inference.windows import (
     FEWEST_FRAMES,

@@ -11,7 +11,7 @@ from torch import nn
 
 from mesm_core import ZeroShotRetriever
 from mesm_core.errors import ConfigError, DataError, FeatureError, TextError
-from mesm_core.inference.predictor import Asked
+from mesm_core.inference.answers import Asked
 from mesm_core.inference.retriever import predict_queries
 from mesm_core.inference.zero_shot import (
     LONGEST_RUN,

@@ -15,7 +15,7 @@ TINY = " ".join(f"--set {setting}" for setting in SMALL)
 TACOS = "data/TACoS data/glove.invented.txt"
 RUN = "runs/tacos-a"
 OFFICIAL = "official/model_best.ckpt official/opt.json"
-GROUPS = {"prepare", "runs", "config", "weights"}
+GROUPS = {"prepare", "runs", "config", "weights", "cache"}
 FEATURES = "data/TACoS/c3d.hdf5"
 
 
@@ -210,6 +210,18 @@ COMMANDS: tuple[Command, ...] = (
             "ours.jsonl data/TACoS/annotations", works=False),
     Command("extract videos out --backbone pixels --clip-len 1/10 --decoders 1 --device cpu --json", "videos",
             weight=4),
+    Command("locate video.mp4 kettle --weights clip-b32=tiny.pt --clip-len 1/2 --top 2 --json", "video.mp4 tiny.pt",
+            weight=4),
+    Command(
+        "locate videos --queries queries.txt --weights clip-b32=tiny.pt --device cpu --cut out --fast --page out.html "
+        "-o out.csv",
+        "videos queries.txt tiny.pt",
+        keeps=("out/*", "out.html", "out.csv"),
+        weight=4,
+    ),
+    Command("locate video.mkv 'The man cuts a pan.' --model best.pt --format edl", "video.mkv best.pt", works=False),
+    Command("cache list --json", weight=1),
+    Command("cache clear features --older-than 30 --json", weight=1),
     Command(f"extract {FEATURES} --compare {FEATURES} --json", FEATURES),
     Command(f"prepare merge {FEATURES} out.hdf5 --json", FEATURES),
     Command("bench --compare bench.json --steps 2", "bench.json", tail="--device nowhere", works=False),

@@ -27,6 +27,7 @@ from mesm_core.training.directory import prepare_directory
 from mesm_core.training.run import Run
 from tests.conftest import invent, small_config
 from tests.extraction.made import make_videos
+from tests.tiny_clip import write_clip
 from tests.video.made import constant, make_video
 
 CLIP_WIDTH = 8
@@ -48,6 +49,7 @@ def write_inputs(root: Path) -> None:
     _videos(root)
     _scores(root)
     make_videos(root / "videos", 2)
+    write_clip(root / "tiny.pt")
     _own(root / "own", paths.annotations / "GloVe_tokenized_count.txt")
 
 

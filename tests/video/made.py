@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -54,6 +56,20 @@ def make_video(
 def constant(rate: Fraction | int, frames: int, *, start: Fraction = Fraction(0)) -> list[Fraction]:
     """Return the times of ``frames`` frames at a constant rate."""
     return [start + Fraction(number) / rate for number in range(frames)]
+
+
+def aged(path: Path) -> Path:
+    """Make a file an hour old, so that notes about it are kept."""
+    then = time.time() - 3600
+    os.utime(path, (then, then))
+    return path
+
+
+def film(path: Path, seconds: int = 8, *, rate: int = 5, **options: Any) -> Path:
+    """Make an hour-old video whose picture changes every second."""
+    levels = np.random.default_rng(0).integers(0, 255, (seconds, 1, 1, 3), np.uint8)
+    pictures = [np.broadcast_to(levels[frame // rate], (48, 64, 3)).copy() for frame in range(seconds * rate)]
+    return aged(make_video(path, constant(rate, seconds * rate), pictures=pictures, **options))
 
 
 def rotate(path: Path, degrees: int) -> None:

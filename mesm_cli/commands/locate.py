@@ -1,0 +1,335 @@
+"""``mesm locate``: from video files and sentences to seconds, clips and a page."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mesm_cli import options, render
+from mesm_cli.commands.extract import PrecisionOption, Weights, weights_by_name
+from mesm_cli.commands.locate_options import (
+    SHOWN,
+    ClipLen,
+    Cut,
+    Fast,
+    Form,
+    FormatOption,
+    Model,
+    Output,
+    Page,
+    Queries,
+    Query,
+    Top,
+    Videos,
+    Words,
+    Yes,
+)
+from mesm_cli.commands.probe import seconds_of
+from mesm_cli.warned import Warned
+
+if TYPE_CHECKING:
+    from mesm_core.extraction.pipeline import Failed
+    from mesm_core.inference.clips import CutClip
+    from mesm_core.inference.locate import Located, Locator, Plan
+
+PIPE = Path("-")
+
+
+def locate(
+    words: Words = None,
+    video: Videos = None,
+    query: Query = None,
+    queries: Queries = None,
+    model: Model = None,
+    top: Top = SHOWN,
+    nms: options.Nms = 0.7,
+    window: options.Window = "auto",
+    independent: options.Independent = False,
+    weights: Weights = None,
+    clip: options.Clip = None,
+    clip_len: ClipLen = None,
+    data_dir: options.DataDir = None,
+    device: options.Device = "auto",
+    precision: PrecisionOption = None,
+    yes: Yes = False,
+    cut: Cut = None,
+    fast: Fast = False,
+    page: Page = None,
+    form: FormatOption = None,
+    output: Output = None,
+    overwrite: options.Overwrite = False,
+    json_: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Find the seconds of videos in which sentences happen.
+
+    The videos' features are extracted as the model needs them and kept, so that the next question is answered at once;
+    `mesm cache` shows and clears what is kept. Without --model the answers are CLIP's, which was never trained on
+    moments: a first look.
+
+    Examples: mesm locate my.mp4 "a person opens the door"
+
+    mesm locate my.mp4 "a person opens the door" --model best.pt --cut clips --page door.html
+    """
+    from mesm_core.inference.locate import Locator, plan_location
+    from mesm_core.places import refuse_inputs
+
+    asked = _asked(words or [], video or [], query or [], queries)
+    wanted = Wanted(_form(form, output, json_=json_), output, cut, fast, page, top, overwrite)
+    wanted.check(list(asked))
+    plan = plan_location(
+        model,
+        weights=weights_by_name(weights or []),
+        clip=clip,
+        clip_len=None if clip_len is None else seconds_of(clip_len),
+        root=options.data_root(data_dir),
+    )
+    refuse_inputs([output, page], [*asked, *plan.inputs, queries])
+    _fetch_missing(plan, yes=yes)
+    locator = Locator.from_plan(plan, device=device, precision=None if precision is None else precision.value)
+    for warning in locator.warnings:
+        render.warn(warning)
+    events = _with_progress(locator, asked, nms=nms, window=window, independent=independent)
+    told = _tell(events, wanted)
+    if told.found:
+        _write_files(told, wanted, locator)
+    if told.found or wanted.form is Form.JSON:
+        _write_answers(told, wanted, locator)
+    told.raise_problems(len(asked))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to become of the answers: their form, and which files are written."""
+
+    form: Form
+    output: Path | None
+    cut: Path | None
+    fast: bool
+    page: Path | None
+    top: int
+    overwrite: bool
+
+    @property
+    def shows(self) -> bool:
+        """Whether answers are drawn on the screen as they come."""
+        return self.form is Form.TABLE
+
+    def check(self, videos: Sequence[Path]) -> None:
+        """Refuse what cannot be written, before any work is done."""
+        from mesm_core.inference.clips import check_clips
+        from mesm_core.inference.exchange import common_rate
+        from mesm_core.places import refuse_existing, refuse_inputs
+
+        if self.form is Form.SRT and len(videos) > 1:
+            raise typer.BadParameter("subtitles are of one video: give one, or --format csv", param_hint="--format")
+        if self.form is Form.EDL:
+            common_rate(videos)
+        if self.fast and self.cut is None:
+            raise typer.BadParameter("it says how --cut DIR cuts", param_hint="--fast")
+        for path in (self.output, self.page):
+            if path is not None:
+                refuse_existing(path, overwrite=self.overwrite)
+        if self.page is not None and self.page.suffix.lower() not in {".html", ".htm"}:
+            raise typer.BadParameter(f"{self.page}: a page ends in .html", param_hint="--page")
+        if self.cut is not None:
+            check_clips(self.cut)
+        refuse_inputs([self.output, self.page], videos)
+
+
+@dataclass
+class Told:
+    """What was answered and written so far."""
+
+    found: list[Located] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+    clips: list[CutClip] = field(default_factory=list)
+
+    def raise_problems(self, videos: int) -> None:
+        """Raise where videos were not answered or moments not cut."""
+        from mesm_core.errors import DataError, count
+
+        if self.failed and videos == 1:
+            raise DataError(*self.failed[0].reason.split("\n", 1)[:1], hint=_rest(self.failed[0].reason))
+        problems = [failure.reason for failure in self.failed]
+        what = f"{len(problems)} of {count(videos, 'video')} could not be read" if problems else ""
+        uncut = [f"{clip.planned.target.name}: {clip.problem}" for clip in self.clips if clip.clip is None]
+        if uncut:
+            what = " and ".join(part for part in (what, f"{count(len(uncut), 'moment')} could not be cut") if part)
+        if what:
+            reasons = "\n".join(f"  {problem.splitlines()[0]}" for problem in (*problems, *uncut))
+            raise DataError(f"{what}:\n{reasons}", hint="The others are done.")
+
+
+def _rest(text: str) -> str | None:
+    return text.partition("\n")[2] or None
+
+
+def _form(form: Form | None, output: Path | None, *, json_: bool) -> Form:
+    """Return the form of the answers: what is asked for, else what the output's name says."""
+    if json_ and form not in (None, Form.JSON):
+        raise typer.BadParameter("give --json or another --format, not both", param_hint="--format")
+    ending = "" if output is None else output.suffix.lower().removeprefix(".")
+    chosen = Form.JSON if json_ else form or (Form(ending) if ending in set(Form) - {Form.TABLE} else None)
+    if output is not None and chosen in (None, Form.TABLE):
+        raise typer.BadParameter("say which format: --format json, csv, srt or edl", param_hint="--output")
+    return chosen or Form.TABLE
+
+
+def _asked(
+    words: Sequence[str], videos: Sequence[str], queries: Sequence[str], file: Path | None
+) -> dict[Path, list[str]]:
+    """Return the queries about each video; those of a file may name the one they are about."""
+    from mesm_core.extraction.sources import split_words, video_paths
+    from mesm_core.inference.locate import refuse_queries
+    from mesm_core.inference.questions import queries_about
+
+    told, sentences = split_words(words)
+    if not (told or videos):
+        raise typer.BadParameter("give a video: a file, a folder, or --video FILE", param_hint="VIDEO")
+    if not (sentences or queries or file):
+        raise typer.BadParameter("give a query: a sentence in quotes, or --queries FILE", param_hint="QUERY")
+    for_all = [*sentences, *queries]
+    if for_all:
+        refuse_queries(for_all)
+    paths = video_paths([*told, *videos])
+    lines = None if file is None else sys.stdin if file == PIPE else file
+    asked = queries_about(paths, for_all, lines)
+    for own in asked.values():
+        refuse_queries(own)
+    return asked
+
+
+def _fetch_missing(plan: Plan, *, yes: bool) -> None:
+    """Fetch the weights that are not here, after asking once; refuse to go on without them."""
+    missing = plan.missing
+    if not missing:
+        return
+    from mesm_core.backbones import fetching
+    from mesm_core.backbones.weights import by_hand, size_of
+    from mesm_core.errors import FeatureError
+
+    told = "\n".join(f"  {w.name}: {w.purpose}, {size_of(w)}, licence {w.licence}" for w in missing)
+    if not yes:
+        asks = sys.stdin.isatty() and sys.stderr.isatty()
+        if asks:
+            render.note(render.plain(f"This needs weights that are not here:\n{told}"))
+        if not asks or not render.ask("Fetch them now?"):
+            commands = ", ".join(f"`mesm weights pull {w.name}`" for w in missing)
+            raise FeatureError(
+                f"Weights are not here:\n{told}",
+                hint="\n  ".join([f"Fetch them with {commands}, or add --yes.", *map(by_hand, missing)]),
+            )
+    for entry in missing:
+        with render.bytes_progress(f"Fetching {entry.name}", entry.size) as advance:
+            path = fetching.pull(entry, progress=advance)
+        render.note(render.plain(f"{entry.name}: {path}"))
+
+
+def _with_progress(
+    locator: Locator, asked: dict[Path, list[str]], *, nms: float, window: str, independent: bool
+) -> Iterator[Located | Failed]:
+    """Yield what is found, with the frames that are decoded meanwhile shown on stderr."""
+    with render.training_progress() as live:
+        done = total = 0
+
+        def progress(frames: int) -> None:
+            nonlocal done, total
+            if not total:
+                from mesm_core.extraction.estimate import expected_frames
+
+                total = max(expected_frames(list(asked)), 1)
+            done += frames
+            live.busy("Extracting features, frames", done, max(total, done))
+
+        yield from locator.locate_many(asked, nms=nms, window=window, independent=independent, progress=progress)
+
+
+def _tell(events: Iterator[Located | Failed], wanted: Wanted) -> Told:
+    """Draw the answers as they come, and warn of what a person should know of them."""
+    from mesm_core.extraction.pipeline import Failed
+
+    told, warned = Told(), Warned()
+    for event in events:
+        if isinstance(event, Failed):
+            told.failed.append(event)
+            continue
+        told.found.append(event)
+        name = str(event.video)
+        for warning in event.warnings:
+            warned.of(name, warning)
+        for answer in event.answers:
+            warned.about(answer, name)
+            if wanted.shows:
+                render.answer(answer, video=name, duration=event.duration, top=wanted.top)
+    warned.rest()
+    return told
+
+
+def _write_files(told: Told, wanted: Wanted, locator: Locator) -> None:
+    """Write the clips and the page."""
+    from mesm_core.errors import count
+    from mesm_core.inference.clips import cut_clips, plan_clips
+    from mesm_core.pages.located import write_located_page
+
+    if wanted.cut is not None:
+        planned = plan_clips(told.found, wanted.cut, top=wanted.top, fast=wanted.fast)
+        with render.progress("Cutting", len(planned), unit="clips") as advance:
+            for clip in cut_clips(planned, fast=wanted.fast, overwrite=wanted.overwrite):
+                told.clips.append(clip)
+                advance(1, "")
+        done = [clip for clip in told.clips if clip.clip is not None]
+        for clip in done if wanted.shows else []:
+            render.note(render.plain(f"Clip: {clip.planned.target}"))
+        if not wanted.shows:
+            render.note(render.plain(f"{count(len(done), 'clip')} in {wanted.cut}"))
+    if wanted.page is not None:
+        note = " ".join(locator.warnings)
+        write_located_page(wanted.page, told.found, top=wanted.top, note=note, overwrite=wanted.overwrite)
+        render.note(render.plain(f"Page: {wanted.page}"))
+
+
+def _write_answers(told: Told, wanted: Wanted, locator: Locator) -> None:
+    """Write the answers in another form than the table, to a file or stdout."""
+    from mesm_core.files import write_atomically
+    from mesm_core.inference.exchange import common_rate, texts
+
+    if wanted.form is Form.TABLE:
+        return
+    if wanted.form is Form.JSON:
+        text = json.dumps(_as_json(told, wanted, locator), ensure_ascii=False, indent=2) + "\n"
+    else:
+        rate = common_rate([located.video for located in told.found])
+        text = texts(told.found, wanted.form.value, top=wanted.top, rate=rate)
+    if wanted.output is None or wanted.output == PIPE:
+        render.text(text)
+        return
+    write_atomically(wanted.output, text.encode(errors="backslashreplace"), overwrite=wanted.overwrite)
+    render.note(render.plain(f"Answers: {wanted.output}"))
+
+
+def _as_json(told: Told, wanted: Wanted, locator: Locator) -> dict[str, Any]:
+    plan = locator.plan
+    return {
+        "method": "zero-shot" if plan.model is None else "trained",
+        "model": None if plan.model is None else str(plan.model),
+        "notes": list(locator.warnings),
+        "backbones": list(plan.recipe.backbones),
+        "clip_len": float(plan.recipe.clip_len),
+        "answers": [
+            {"query": answer.query, "video": str(located.video), "duration": located.duration, "cached": located.cached}
+            | answer.as_json(wanted.top)
+            | {"warnings": [*located.warnings, *answer.warnings]}
+            for located in told.found
+            for answer in located.answers
+        ],
+        "failed": [{"video": str(failure.video.path), "reason": failure.reason} for failure in told.failed],
+        "clips": [clip.as_json() for clip in told.clips],
+        "page": None if wanted.page is None or not told.found else str(wanted.page),
+    }

@@ -1,0 +1,74 @@
+"""What the caches hold, as a person sees it, and how it is removed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mesm_core.caches import default_notes
+from mesm_core.extraction.cache import default_cache
+from mesm_core.text.cache import TextCache, default_cache_path
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSize:
+    """A cache: its files or sentences, its bytes, and the bytes that it may grow to, None for any."""
+
+    name: str
+    path: Path
+    entries: int
+    size: int
+    limit: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the same as JSON-able values."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+def list_caches() -> list[CacheSize]:
+    """Return the caches of features and of encoded sentences.
+
+    Raises:
+        OutputError: the text cache is damaged or another program's; ConfigError: the limit is no number of GB.
+    """
+    return [_features(), _text()]
+
+
+def clear_caches(names: Collection[str], *, older_than: float = 0) -> list[CacheSize]:
+    """Empty caches, and return what was removed from each.
+
+    Args:
+        names: ``features``, with the notes about files, and ``text``.
+        older_than: seconds since features were last used, for those to go.
+
+    Raises:
+        OutputError: a file could not be removed, or the text cache is another program's.
+    """
+    cleared = []
+    if "features" in names:
+        cache = default_cache()
+        removed = cache.clear(older_than=older_than)
+        default_notes().clear(older_than=older_than)
+        cleared.append(CacheSize("features", cache.folder, len(removed), sum(entry.size for entry in removed)))
+    if "text" in names:
+        before = _text()
+        if before.path.exists():
+            TextCache(before.path).clear()
+        size = before.size - _text().size
+        cleared.append(CacheSize("text", before.path, before.entries, max(size, 0)))
+    return cleared
+
+
+def _features() -> CacheSize:
+    cache = default_cache()
+    entries = cache.entries()
+    return CacheSize("features", cache.folder, len(entries), sum(entry.size for entry in entries), cache.limit)
+
+
+def _text() -> CacheSize:
+    path = default_cache_path()
+    if not path.exists():
+        return CacheSize("text", path, 0, 0)
+    return CacheSize("text", path, TextCache(path).count(), path.stat().st_size)

@@ -1,0 +1,146 @@
+"""Cut the moments that were found into files of their own, named by rank and time."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mesm_core.errors import DataError, OutputError
+from mesm_core.files import replacing
+from mesm_core.inference.answers import Moment
+from mesm_core.inference.locate import Located
+from mesm_core.places import refuse_existing, refuse_inputs
+from mesm_core.video.cut import CONTAINERS, Clip, container_of, cut
+
+MOST_OF_SLUG, MOST_OF_STEM = 40, 100
+ENDING, COPY_ENDING = ".mp4", ".mkv"
+"""Of a clip that is encoded again, and of a copied one whose own container is none that clips are written in."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedClip:
+    """A moment and the file it will be cut to."""
+
+    source: Path
+    query: str
+    rank: int
+    moment: Moment
+    target: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CutClip:
+    """A moment's clip, or the reason why there is none."""
+
+    planned: PlannedClip
+    clip: Clip | None
+    problem: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the clip as JSON-able values; ``cut_start`` and ``cut_end`` are its bounds in the source."""
+        planned, made = self.planned, self.clip
+        return {
+            "video": str(planned.source),
+            "query": planned.query,
+            "rank": planned.rank,
+            "start": planned.moment.start,
+            "end": planned.moment.end,
+            "path": None if made is None else str(planned.target),
+            "cut_start": None if made is None else made.start,
+            "cut_end": None if made is None else made.end,
+            "problem": self.problem or None,
+        }
+
+
+def plan_clips(found: Sequence[Located], folder: Path, *, top: int, fast: bool = False) -> list[PlannedClip]:
+    """Return the clips of the ``top`` moments of each answer: ``VIDEO_01_0012.4-0018.0.mp4`` in ``folder``.
+
+    The number is the rank, and the times are seconds. Where several queries were asked, the query stands in the name,
+    too; where two videos or two queries would have the same name, a number makes them differ.
+    """
+    planned = []
+    stems = _distinct([_shortened(located.video.stem) for located in found])
+    several = len({answer.query for located in found for answer in located.answers}) > 1
+    for located, stem in zip(found, stems, strict=True):
+        suffix = located.video.suffix.lower()
+        ending = ENDING if not fast else suffix if suffix in CONTAINERS else COPY_ENDING
+        slugs = _distinct([slug(answer.query) for answer in located.answers])
+        for answer, name in zip(located.answers, slugs, strict=True):
+            front = f"{stem}_{name}" if several else stem
+            for rank, moment in enumerate(answer.moments[:top], start=1):
+                times = f"{moment.start:06.1f}-{moment.end:06.1f}"
+                target = folder / f"{front}_{rank:02}_{times}{ending}"
+                planned.append(PlannedClip(located.video, answer.query, rank, moment, target))
+    return planned
+
+
+def check_clips(folder: Path) -> None:
+    """Refuse a folder that clips cannot be written to, before any work is done.
+
+    Raises:
+        OutputError: it cannot be made or written, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; clips are written to a folder.", hint="Choose another name.")
+    refuse_existing(folder / "clip.mp4", overwrite=True)
+
+
+def cut_clips(planned: Sequence[PlannedClip], *, fast: bool = False, overwrite: bool = False) -> Iterator[CutClip]:
+    """Write the clips one by one, each whole or not at all, and yield what became of them.
+
+    Nothing is written where a file is there already and ``overwrite`` is off.
+
+    Raises:
+        OutputError: a file exists, or one could not be written; those before it stay.
+    """
+    refuse_inputs([clip.target for clip in planned], [clip.source for clip in planned])
+    for clip in planned:
+        refuse_existing(clip.target, overwrite=overwrite)
+    for clip in planned:
+        try:
+            with replacing(clip.target, overwrite=overwrite) as temporary:
+                form = container_of(clip.target)
+                made = cut(clip.source, temporary, clip.moment.start, clip.moment.end, container=form, fast=fast)
+        except DataError as error:
+            yield CutClip(clip, None, error.message)
+        else:
+            yield CutClip(clip, made)
+
+
+def slug(query: str) -> str:
+    """Return a sentence as part of a file's name.
+
+    >>> slug("A person opens the door!"), slug("où est l'été ?"), slug("?!")
+    ('a-person-opens-the-door', 'ou-est-l-ete', 'query')
+    """
+    plain = unicodedata.normalize("NFKD", query)
+    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    words = re.sub(r"\W+", "-", plain.lower()).strip("-_")
+    return words[:MOST_OF_SLUG].rstrip("-_") or "query"
+
+
+def _shortened(stem: str) -> str:
+    """Return a name that leaves room for the rest of a file's name, which may have 255 bytes."""
+    return stem.encode("utf-8", "surrogateescape")[:MOST_OF_STEM].decode("utf-8", "ignore") or "video"
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names with a number behind each that repeats an earlier one.
+
+    >>> _distinct(["a", "b", "a"])
+    ['a', 'b', 'a-2']
+    """
+    given: set[str] = set()
+    distinct = []
+    for name in names:
+        number, chosen = 1, name
+        while chosen in given:
+            number += 1
+            chosen = f"{name}-{number}"
+        given.add(chosen)
+        distinct.append(chosen)
+    return distinct

@@ -1,0 +1,315 @@
+"""From a video file and a sentence to the seconds: features, cached, and a retriever's answers about them.
+
+Imports no torch: zero-shot needs none where the features and the sentences are known already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mesm_core.backbones.protocol import Precision
+from mesm_core.backbones.registry import BACKBONES
+from mesm_core.backbones.weights import Weights, find_weights, known_weights
+from mesm_core.caches import default_notes, identity_of
+from mesm_core.config.load import DATA_ROOT
+from mesm_core.errors import ConfigError, DataError
+from mesm_core.extraction.cache import FeatureCache, default_cache
+from mesm_core.extraction.cached import CachedExtraction, Featured
+from mesm_core.extraction.pipeline import Failed, Frames
+from mesm_core.extraction.recipe import CLIP, USUAL_CLIP_LEN, Recipe, recipe_of
+from mesm_core.extraction.sources import VideoFile
+from mesm_core.extraction.weights import refuse_unused, weights_of
+from mesm_core.inference.answers import Answer, Asked, refuse_what_cannot_be_asked
+from mesm_core.inference.retriever import Retriever
+from mesm_core.inference.windows import AUTO, Window, check_window
+from mesm_core.inference.zero_shot_retriever import UNTRAINED, ZERO_SHOT, ZeroShotRetriever
+from mesm_core.metrics.nms import PEOPLE_NMS, check_nms
+from mesm_core.text.cache import TextCache, default_cache_path
+from mesm_core.text.encoder import refuse_empty
+from mesm_core.text.kept_sentences import KeptSentences
+
+if TYPE_CHECKING:
+    from mesm_core.text.clip_joint import ClipSentences
+    from mesm_core.training.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """What was found in a video.
+
+    ``video``: the file; ``duration``: seconds, of the frames that decode; ``answers``: one a query, in order;
+    ``warnings``: about the file, such as what was recovered of a damaged one; ``cached``: its features were there, and
+    nothing was decoded.
+    """
+
+    video: Path
+    duration: float
+    answers: tuple[Answer, ...]
+    warnings: tuple[str, ...] = ()
+    cached: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What answering takes, known before anything large is read.
+
+    ``model``: path of a checkpoint, None for zero-shot; ``recipe``: how features are made; ``weights``: names of the
+    files of weights that are read, in ``mesm weights``' table; ``clip``: the text encoder's file of a checkpoint, None
+    where it has none or reads ``clip-b32``; ``root``: the data folder; ``given``: files of weights by name.
+    """
+
+    model: Path | None
+    checkpoint: Checkpoint | None
+    recipe: Recipe
+    weights: tuple[str, ...]
+    clip: Path | None
+    root: Path | None
+    given: Mapping[str, Path]
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files that are read: the checkpoint, and the weights that are given by name."""
+        return [path for path in (self.model, self.clip, *self.given.values()) if path is not None]
+
+    @property
+    def missing(self) -> list[Weights]:
+        """The files of weights that are not here."""
+        names = [name for name in self.weights if name not in self.given]
+        return [known_weights(name) for name in names if find_weights(name, root=self.root or DATA_ROOT) is None]
+
+
+def plan_location(
+    model: Path | str | None = None,
+    *,
+    weights: Mapping[str, Path] | None = None,
+    clip: Path | None = None,
+    clip_len: Fraction | None = None,
+    root: Path | None = None,
+) -> Plan:
+    """Return what answering with a model will take; arguments and errors are those of ``Locator.load``."""
+    given = dict(weights or {})
+    if model is None or str(model) == ZERO_SHOT:
+        refuse_unused(given, [CLIP])
+        recipe = Recipe(clip_len=clip_len or USUAL_CLIP_LEN)
+        return Plan(None, None, recipe, (CLIP,), None, root, given)
+    from mesm_core.inference.trained import settings_of, text_file
+    from mesm_core.official.checkpoint import load_any_checkpoint
+
+    path = Path(model)
+    checkpoint = load_any_checkpoint(path)
+    recipe = recipe_of(settings_of(checkpoint), checkpoint.facts, source=str(path))
+    if clip_len is not None and clip_len != recipe.clip_len:
+        raise ConfigError(
+            f"{path} was trained on rows of {float(recipe.clip_len):g} s, not of {float(clip_len):g} s.",
+            hint="Leave out --clip-len: it follows from the model.",
+        )
+    text, from_archive = text_file(checkpoint, clip, root)
+    needed = [name for name in recipe.backbones if BACKBONES[name].weights]
+    names = tuple(dict.fromkeys([*needed, *([CLIP] if from_archive else [])]))
+    refuse_unused(given, names)
+    return Plan(path, checkpoint, recipe, names, text, root, given)
+
+
+class Locator:
+    """Answers queries about video files with one model; what was extracted or encoded once is kept in the cache.
+
+    Args:
+        retriever: answers about features; extraction: gets a video's features; plan: what it was made from.
+        warnings: what a person should know of the model before trusting the answers.
+    """
+
+    def __init__(
+        self, retriever: Retriever, extraction: CachedExtraction, plan: Plan, *, warnings: Sequence[str] = ()
+    ) -> None:
+        self.retriever = retriever
+        self.extraction = extraction
+        self.plan = plan
+        self.warnings = tuple(warnings)
+
+    @classmethod
+    def load(
+        cls,
+        model: Path | str | None = None,
+        *,
+        weights: Mapping[str, Path] | None = None,
+        clip: Path | None = None,
+        clip_len: Fraction | None = None,
+        root: Path | None = None,
+        device: str = "auto",
+        precision: Precision | None = None,
+        cache: FeatureCache | None = None,
+    ) -> Locator:
+        """Return a locator; no network that turns frames into features is built before it is needed.
+
+        Args:
+            model: path of a checkpoint, ours or a published one, which decides the backbones and the rows' length;
+                None for zero-shot, which is CLIP without training.
+            weights: files by name, e.g. ``{"clip-b32": Path("ViT-B-32.pt")}``; default: where ``mesm weights`` puts
+                them, or the data folder ``root``, by default ./data. Nothing is fetched.
+            clip: the text weights of a checkpoint with CLIP text, if they are not where they were at training.
+            clip_len: seconds a row of features, for zero-shot (default 1); of a checkpoint it is known.
+            device: auto, cpu, cuda or cuda:N; precision: of the backbones, fp32, fp16 or bf16; default fp16 on CUDA,
+                fp32 on the CPU.
+            cache: of features; default: the one in ``$MESM_CACHE``.
+
+        Raises:
+            FeatureError: weights are missing or others than at training, or the checkpoint's features cannot be
+                extracted; CheckpointError: it is none; TextError: the text encoder cannot be used; DeviceError: the
+                device is not there.
+        """
+        plan = plan_location(model, weights=weights, clip=clip, clip_len=clip_len, root=root)
+        return cls.from_plan(plan, device=device, precision=precision, cache=cache)
+
+    @classmethod
+    def from_plan(
+        cls, plan: Plan, *, device: str = "auto", precision: Precision | None = None, cache: FeatureCache | None = None
+    ) -> Locator:
+        """Return the locator of a plan; arguments and errors are those of ``load``."""
+        if device not in ("auto", "cpu"):  # those are always there, and need no torch to be known
+            from mesm_core.build import build_device
+
+            build_device(device)
+        files = {name: weights_of(name, plan.given, root=plan.root) for name in (*plan.recipe.backbones, *plan.weights)}
+        notes = [BACKBONES[name].note for name in dict.fromkeys(plan.recipe.backbones) if BACKBONES[name].note]
+        extraction = CachedExtraction(
+            plan.recipe,
+            weights=files,
+            device=device,
+            precision=precision,
+            cache=cache or default_cache(),
+            notes=default_notes(),
+        )
+        if plan.checkpoint is None:
+            archive = files[CLIP]
+            assert archive is not None
+            return cls(_zero_shot(archive, device), extraction, plan, warnings=(UNTRAINED,))
+        from mesm_core.inference.trained import load_trained
+
+        extraction.check_weights()
+        text = plan.clip or files.get(CLIP)
+        retriever = load_trained(plan.checkpoint, text, plan.root, device=device)
+        return cls(retriever, extraction, plan, warnings=(*plan.checkpoint.warnings, *notes))
+
+    def locate_many(
+        self,
+        asked: Mapping[Path, Sequence[str]],
+        *,
+        nms: float = PEOPLE_NMS,
+        window: Window = AUTO,
+        independent: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[Located | Failed]:
+        """Yield what was found in each video, in order; a video that cannot be read does not end the others.
+
+        Args:
+            asked: the queries about each video file.
+            nms, window, independent: as for ``MomentRetriever.locate``.
+            progress: called with the number of frames that were decoded.
+
+        Raises:
+            TextError: a query is empty or as long as a book, or there is none; ConfigError: ``nms`` or ``window`` is
+                none; FeatureError: a backbone's weights cannot be used.
+        """
+        check_nms(nms)
+        window = check_window(window)
+        for queries in asked.values():
+            refuse_queries(queries)
+        videos = [VideoFile(path.stem, path) for path in asked]
+        for event in self.extraction.run(videos):
+            if isinstance(event, Frames):
+                if progress is not None:
+                    progress(event.count)
+            elif isinstance(event, Failed):
+                yield event
+            else:
+                yield self._answered(event, asked[event.video.path], nms=nms, window=window, independent=independent)
+
+    def _answered(
+        self, video: Featured, queries: Sequence[str], *, nms: float, window: Window, independent: bool
+    ) -> Located:
+        answers = self.retriever.locate(
+            list(video.features),
+            queries,
+            duration=video.duration,
+            independent=independent,
+            nms=nms,
+            window=window,
+        )
+        unkept = f"its features could not be kept: {video.unkept}" if video.unkept else ""
+        warnings = tuple(text for text in (video.warning, unkept) if text)
+        return Located(video.video.path, video.duration, tuple(answers), warnings, video.cached)
+
+
+def locate(
+    video: Path | str,
+    queries: str | Sequence[str],
+    model: Path | str | None = None,
+    *,
+    weights: Mapping[str, Path] | None = None,
+    clip: Path | None = None,
+    clip_len: Fraction | None = None,
+    device: str = "auto",
+    precision: Precision | None = None,
+    nms: float = PEOPLE_NMS,
+    window: Window = AUTO,
+) -> Located:
+    """Return the moments of a video file in which sentences happen.
+
+    The video is decoded and its features are kept in ``$MESM_CACHE``, so that the next question about it is answered
+    at once. For several videos make a ``Locator`` and call ``locate_many``.
+
+    Args:
+        video: path of a video file; queries: a sentence or several.
+        model: path of a checkpoint; None for zero-shot, which is CLIP without training.
+        weights, clip, clip_len, device, precision: as for ``Locator.load``.
+        nms, window: as for ``MomentRetriever.locate``.
+
+    Returns:
+        One answer a query, in order; their moments are in seconds of the video, best first.
+
+    Raises:
+        DataError: the video cannot be read; TextError: a query is empty; and those of ``Locator.load``.
+    """
+    asked = [queries] if isinstance(queries, str) else list(queries)
+    refuse_queries(asked)
+    locator = Locator.load(model, weights=weights, clip=clip, clip_len=clip_len, device=device, precision=precision)
+    (found,) = locator.locate_many({Path(video): asked}, nms=nms, window=window)
+    if isinstance(found, Failed):
+        raise DataError(found.reason)
+    return found
+
+
+def refuse_queries(queries: Sequence[str]) -> None:
+    """Refuse queries that cannot be asked, before a video is decoded for them.
+
+    Raises:
+        TextError: one is empty or as long as a book, or there is none.
+    """
+    refuse_what_cannot_be_asked(Asked([], queries, 1.0))
+    for query in queries:
+        refuse_empty(query)
+
+
+def _zero_shot(archive: Path, device: str) -> ZeroShotRetriever:
+    """Return CLIP as a retriever whose text tower is built when a sentence is not in the cache."""
+    notes, what = default_notes(), "weights of the joint text encoder"
+    noted, seen = notes.get(archive, what), identity_of(archive)
+    known = (str(noted[0]), int(noted[1])) if _is_about(noted) else None
+
+    def build() -> ClipSentences:
+        from mesm_core.build import build_device, build_sentences
+
+        encoder = build_sentences(archive, device=build_device(device))
+        if known is None:
+            notes.put(archive, what, [encoder.weights_hash, encoder.width], seen=seen)
+        return encoder
+
+    return ZeroShotRetriever(KeptSentences(build, cache=TextCache(default_cache_path()), known=known))
+
+
+def _is_about(noted: object) -> bool:
+    return isinstance(noted, list) and len(noted) == 2 and isinstance(noted[0], str) and type(noted[1]) is int

@@ -1,0 +1,130 @@
+"""Queries about videos, from files or pipes: sentences or JSON, one a line. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesm_core.data.annotations import is_number, query_id, video_id
+from mesm_core.errors import DataError, did_you_mean
+from mesm_core.inputs import has_surrogates, parse_json, shown, text_lines
+
+EVERY = "\0"
+"""Stands for the name of a video where a question is about all of them; no file can be called so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A query about a video; ``duration`` in seconds, or None to look it up."""
+
+    qid: int | str
+    vid: str
+    query: str
+    duration: float | None = None
+
+
+def questions_of_file(path: Path, *, video: str | None, duration: float | None) -> Iterator[Question]:
+    """Return the questions of a file, read as they are needed; a file that can be read twice is checked before.
+
+    Args:
+        video, duration: of lines that do not have their own.
+
+    Raises:
+        DataError: the file cannot be read, or a line is malformed or has another's id; the message names it.
+    """
+
+    def read() -> Iterator[Question]:
+        lines = text_lines(path, what="file of queries")
+        return read_questions(lines, source=str(path), video=video, duration=duration)
+
+    if path.is_file():
+        for _ in read():
+            pass
+    return read()
+
+
+def read_questions(
+    lines: Iterable[str], *, source: str, video: str | None, duration: float | None
+) -> Iterator[Question]:
+    """Yield the question of each line: a sentence, or a JSON object with ``query``, and ``vid``, ``qid``, ``duration``.
+
+    A question without ``qid`` has the number of its line.
+
+    Args:
+        source: where the lines come from, for messages; video, duration: of lines that do not have their own.
+
+    Raises:
+        DataError: a line is malformed, has no video, or has the id of an earlier one; the message names it.
+    """
+    lines_of: dict[int | str, int] = {}
+    for number, line in _numbered(lines, source):
+        if not line.strip():
+            continue
+        question = _question(line.strip(), number, f"{source}, line {number}", video, duration)
+        earlier = lines_of.setdefault(question.qid, number)
+        if earlier != number:
+            raise DataError(
+                f"{source}: lines {earlier} and {number} have the same qid, {shown(question.qid)} (a line without "
+                "'qid' has the number of the line).",
+                hint="Give each query an id of its own: a submission with two answers to one id cannot be scored.",
+            )
+        yield question
+    if not lines_of:
+        raise DataError(f"{source} holds no QUERY.", hint="Give a sentence in quotes, or --queries FILE.")
+
+
+def queries_about(
+    videos: Sequence[Path], for_all: Sequence[str], lines: Path | Iterable[str] | None
+) -> dict[Path, list[str]]:
+    """Return the queries about each video file: those for all, and those of the lines of a file.
+
+    Args:
+        lines: of a file or pipe as for ``read_questions``; a line with ``vid`` is about the video of that name.
+
+    Raises:
+        DataError: the file cannot be read, a line is malformed, or names none of the videos.
+    """
+    asked = {path: list(for_all) for path in videos}
+    if lines is None:
+        return asked
+    if isinstance(lines, Path):
+        questions = questions_of_file(lines, video=EVERY, duration=None)
+    else:
+        questions = read_questions(lines, source="standard input", video=EVERY, duration=None)
+    for question in questions:
+        about = [path for path in videos if question.vid in (EVERY, path.stem, path.name, str(path))]
+        if not about:
+            raise DataError(
+                f"The query '{question.query[:60]}' has the vid '{question.vid}', but '{question.vid}' is none of the "
+                f"videos.{did_you_mean(question.vid, [path.stem for path in videos])}"
+            )
+        for path in about:
+            asked[path].append(question.query)
+    return {path: queries for path, queries in asked.items() if queries}
+
+
+def _question(text: str, number: int, where: str, video: str | None, duration: float | None) -> Question:
+    if has_surrogates(text):
+        raise DataError(f"{where} is not UTF-8 text.")
+    record: object = parse_json(text, where) if text.startswith("{") else {"query": text}
+    if not isinstance(record, dict) or not isinstance(record.get("query"), str):
+        raise DataError(f"{where}: a question has a 'query', a sentence.")
+    vid = record.get("vid", video)
+    if vid is None:
+        raise DataError(f"{where}: the line has no 'vid'.", hint="Give --video ID, or JSON lines that have it.")
+    seconds = record.get("duration", duration)
+    if seconds is not None and not is_number(seconds):
+        raise DataError(f"{where}: duration {shown(seconds)} is not a number of seconds.")
+    qid = record.get("qid")
+    return Question(number if qid is None else query_id(qid, where), video_id(vid, where), record["query"], seconds)
+
+
+def _numbered(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
+    """Yield lines with their numbers, without a byte-order mark."""
+    number = 0
+    try:
+        for number, line in enumerate(lines, start=1):
+            yield number, line.removeprefix("\ufeff") if number == 1 else line
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}, line {number + 1} or after is not UTF-8 text.") from error

@@ -1,0 +1,57 @@
+"""A checkpoint's retriever for videos that were never part of its dataset: where its text encoder comes from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mesm_core.build import data_paths
+from mesm_core.config.load import DATA_ROOT, Layer, resolve
+from mesm_core.config.schema import Config
+from mesm_core.inference.predictor import MomentRetriever
+from mesm_core.training.checkpoint import Checkpoint
+
+
+def settings_of(checkpoint: Checkpoint) -> Config:
+    """Return a checkpoint's settings.
+
+    Raises:
+        ConfigError: they are not valid.
+    """
+    return resolve([Layer("checkpoint", checkpoint.config)])
+
+
+def text_file(checkpoint: Checkpoint, given: Path | None, root: Path | None) -> tuple[Path | None, bool]:
+    """Return the file of CLIP text weights that a checkpoint reads, and whether CLIP's own archive must stand for it.
+
+    Checkpoints with word vectors hold them, and read no file. For the others it is the file that is given, else the one
+    of training, else the one in the data folder.
+
+    Args:
+        root: the data folder; default: ./data.
+    """
+    config = settings_of(checkpoint)
+    if config.text.encoder != "clip" and checkpoint.text:
+        return None, False
+    if given is not None:
+        return given, False
+    recorded = checkpoint.text.get("path")
+    places = [Path(recorded)] if isinstance(recorded, str) else []
+    places.append(data_paths(config, root or DATA_ROOT).text)
+    found = next((path for path in places if path.is_file()), None)
+    return found, found is None and config.text.encoder == "clip"
+
+
+def load_trained(checkpoint: Checkpoint, text: Path | None, root: Path | None, *, device: str) -> MomentRetriever:
+    """Return the retriever of a checkpoint.
+
+    Args:
+        text: file of the text encoder's weights, for a checkpoint that does not hold them; root: the data folder.
+
+    Raises:
+        TextError: the text encoder's files are missing or do not fit; CheckpointError: they are others than at
+            training; DeviceError: the device is not there.
+    """
+    paths = data_paths(settings_of(checkpoint), root or DATA_ROOT)
+    paths = paths if text is None else replace(paths, text=text)
+    return MomentRetriever.from_checkpoint(checkpoint, device=device, text=text, paths=paths)
