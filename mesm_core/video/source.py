@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import av
 import av.container
@@ -23,6 +23,8 @@ CONTAINERS = (
 )
 LONGEST_GAP = 3600
 """Seconds between two frames. A longer gap is taken for a damaged timestamp: its rows would be millions of copies."""
+# Metadata may be other than UTF-8. From version 19 on, PyAV escapes such bytes and has no such option.
+_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 CLOCK_UNITS = 1_000_000
 """Units a second of a container's start and duration (AV_TIME_BASE)."""
 
@@ -179,7 +181,7 @@ def _open(path: Path) -> av.container.InputContainer:
     # "file:" keeps a name with a colon from being read as an address; nothing but files is opened.
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
-        return av.open(f"file:{os.path.abspath(path)}", options=options, metadata_errors="replace")  # noqa: PTH100
+        return av.open(f"file:{os.path.abspath(path)}", options=options, **_METADATA)  # noqa: PTH100
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = str(getattr(error, "strerror", None) or error)
         if isinstance(error, PermissionError):

@@ -237,3 +237,18 @@ def test_an_unknown_codec_is_told(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_XXXX4/ISO/AVC"))
     with pytest.raises(DataError, match="codec that is not known"):
         probe(path)
+
+
+def test_metadata_that_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "titled.mkv"
+    with av.open(str(path), "w") as output:
+        output.metadata["title"] = "A" * 8
+        stream = output.add_stream("mpeg4", rate=5)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        output.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
+        output.mux(stream.encode(None))
+    content = path.read_bytes()
+    assert b"A" * 8 in content
+    path.write_bytes(content.replace(b"A" * 8, b"\xff\xfe" * 4))
+    assert probe(path).frames == 1
