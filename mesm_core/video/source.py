@@ -181,7 +181,8 @@ def _open(path: Path) -> av.container.InputContainer:
     # "file:" keeps a name with a colon from being read as an address; nothing but files is opened.
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
-        return av.open(f"file:{os.path.abspath(path)}", options=options, **_METADATA)  # noqa: PTH100
+        opened: av.container.InputContainer = av.open(f"file:{os.path.abspath(path)}", options=options, **_METADATA)  # noqa: PTH100
+        return opened
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = str(getattr(error, "strerror", None) or error)
         if isinstance(error, PermissionError):
