@@ -31,9 +31,10 @@ from mesm_core.build import Paths, build_criterion, build_device, build_features
 from mesm_core.config.load import load_config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.sampling import Group
-from mesm_core.model import attention, detr
+from mesm_core.fast import kernels
+from mesm_core.fast.packing import Packing
+from mesm_core.model.attention import split_heads
 from mesm_core.model.mesm import Mesm
-from mesm_core.model.packing import Packing
 from mesm_core.training.loop import Step, train_epoch
 from mesm_core.training.memory import keep_freed_memory
 from mesm_core.training.optim import make_optimizer
@@ -58,7 +59,7 @@ def attend_with_weights(
     query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None, causal: bool = False
 ) -> Tensor:
     """Return what ``attend`` does, by float32 attention weights with dropout, kept for the backward pass."""
-    q, k, v = (attention.split_heads(x, heads) for x in (query, key, value))
+    q, k, v = (split_heads(x, heads) for x in (query, key, value))
     scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
     if key_mask is not None:
         scores = scores.masked_fill(~(key_mask | ~key_mask.any(dim=-1, keepdim=True))[:, None, None], -torch.inf)
@@ -90,8 +91,8 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.attention_weights:
-        attention.attend = detr.attend = attend_with_weights
-        Packing.runs_of = staticmethod(lambda mask: ())  # padded and projected, as such attention is
+        kernels.attend = attend_with_weights
+        Packing.runs_of = staticmethod(lambda mask: ())  # such attention is padded and projected
     features = arguments.work / "tacos.hdf5"
     plant(arguments.shared, features)
     keep_freed_memory()

@@ -10,13 +10,13 @@ from mesm_core.config.load import Layer, file_layer, flatten, resolve, set_layer
 from mesm_core.config.schema import Config
 from mesm_core.errors import ConfigError, listing
 
-CHANGEABLE = ("dataset.max_frames", "eval.", "data.")
+CHANGEABLE = ("dataset.max_frames", "model.fast", "eval.", "data.")
 
 
 def changed_config(
     stored: Mapping[str, Any], *, source: str, file: Path | None = None, overrides: Sequence[str] = ()
 ) -> Config:
-    """Return a checkpoint's settings with a user's changes: ``dataset.max_frames``, ``eval.…`` and ``data.…``.
+    """Return a checkpoint's settings with a user's changes, to those that ``CHANGEABLE`` names.
 
     Args:
         stored: the checkpoint's settings; source: its path, for messages.
@@ -44,7 +44,7 @@ def _refuse_fixed(keys: Sequence[str], *, where: str) -> None:
     fixed = [key for key in keys if not key.startswith(CHANGEABLE)]
     if fixed:
         raise ConfigError(
-            f"{where} changes {listing(fixed)}: a checkpoint's settings are fixed, except dataset.max_frames, eval.… "
-            "and data.….",
+            f"{where} changes {listing(fixed)}: a checkpoint's settings are fixed, except dataset.max_frames, "
+            "model.fast, eval.… and data.….",
             hint="Train again to change others.",
         )

@@ -1,4 +1,4 @@
-"""The feed-forward, where a training step spends most of its time: on the CPU in pieces that stay in the cache."""
+"""The feed-forward on the CPU, where most of a training step's time goes: in pieces that stay in the cache."""
 
 from __future__ import annotations
 
@@ -7,37 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mesm_core.model.dropout import Dropout, drop_mask
-from mesm_core.model.packing import on_cpu
+from mesm_core.fast.dropout import drop_mask
+from mesm_core.model.layers import FeedForward
 
 ROWS, CACHED = 2048, 256
 LEAST_SLOPE = 1e-3
 
 
-class FeedForward(nn.Module):
-    """Linear -> PReLU -> Dropout -> Linear; the PReLU is the caller's, so that two can share it.
+def feedforward(layer: FeedForward, x: Tensor, activation: nn.PReLU, *, bfloat16: bool = False) -> Tensor:
+    """Return W2 Drop(PReLU(W1 x + b1)) + b2, (..., dim) of (..., dim): equals ``layer(x, activation)``.
 
-    ``keeps_bfloat16``: on the CPU, round the products' factors to bfloat16 and keep them so for the backward pass,
-    without autocast; products are computed in float32, which is the faster way on a CPU without AMX.
+    Args:
+        bfloat16: round the factors of the products to bfloat16, and save them for the backward pass so; products are
+            computed in float32. For CPUs without AMX, which multiply float32 faster.
     """
-
-    keeps_bfloat16 = False
-
-    def __init__(self, *, dim: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(dim, hidden)
-        self.linear2 = nn.Linear(hidden, dim)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x: Tensor, activation: nn.PReLU) -> Tensor:
-        """Return (..., dim) of (..., dim)."""
-        if on_cpu(x):
-            weights = self.linear1.weight, self.linear1.bias, activation.weight, self.linear2.weight, self.linear2.bias
-            drop = self.dropout.p if self.training else 0.0
-            out: Tensor = _Pieces.apply(x.flatten(0, -2), *weights, drop, self.keeps_bfloat16)  # type: ignore[no-untyped-call]
-            return out.view_as(x)
-        plain: Tensor = self.linear2(self.dropout(activation(self.linear1(x))))
-        return plain
+    weights = layer.linear1.weight, layer.linear1.bias, activation.weight, layer.linear2.weight, layer.linear2.bias
+    drop = layer.dropout.p if layer.training else 0.0
+    out: Tensor = _Pieces.apply(x.flatten(0, -2), *weights, drop, bfloat16)  # type: ignore[no-untyped-call]
+    return out.view_as(x)
 
 
 def fast_bfloat16() -> bool:
@@ -50,11 +37,10 @@ def _slices(rows: int, most: int) -> list[slice]:
 
 
 class _Pieces(torch.autograd.Function):
-    """Forward and backward, ``ROWS`` rows at a time for the products and ``CACHED`` for what is done value by value.
+    """Computes products for ``ROWS`` rows at a time, and elementwise operations for ``CACHED``.
 
-    Kept for the backward pass: the input, and what PReLU made (what it saw, where its slope is not positive), with
-    dropped values as zeros, by which they are known. With ``half`` the kept values are bfloat16, and so rounded are the
-    products' factors.
+    Saves the input and the PReLU output; zeros mark dropped values. With a slope of ``LEAST_SLOPE`` or less, from which
+    the PReLU input cannot be recovered, saves that instead. With ``half``, both are saved as bfloat16.
     """
 
     @staticmethod
