@@ -57,7 +57,7 @@ class _Pieces(torch.autograd.Function):
     ) -> Tensor:
         kept_type = torch.bfloat16 if half else x.dtype
         ctx.drop, ctx.scale, ctx.slope = drop, 1 / (1 - drop), float(slope)
-        ctx.made = ctx.slope > LEAST_SLOPE
+        ctx.saves_output = ctx.slope > LEAST_SLOPE
         w1, w2 = w1.to(kept_type).to(w1.dtype), w2.to(kept_type).to(w2.dtype)
         w2 = w2 * ctx.scale if drop else w2
         x = x.to(kept_type)
@@ -65,7 +65,7 @@ class _Pieces(torch.autograd.Function):
         hidden = x.new_empty(len(x) if learning else 0, len(w1))
         out = w2.new_empty(len(x), len(w2))
         spare = w1.new_empty(min(ROWS, len(x)), len(w1))
-        in_place = learning and ctx.made and not half
+        in_place = learning and ctx.saves_output and not half
         for piece in _slices(len(x), ROWS):
             active = hidden[piece] if in_place else spare[: piece.stop - piece.start]
             torch.mm(x[piece].to(w1.dtype), w1.t(), out=active)
@@ -74,10 +74,10 @@ class _Pieces(torch.autograd.Function):
                 h = active[few].add_(b1)
                 if mask is not None:
                     h.mul_(mask[few])
-                if learning and not ctx.made:
+                if learning and not ctx.saves_output:
                     hidden[piece][few] = h
                 torch.ops.aten.leaky_relu_(h, ctx.slope)
-                if learning and ctx.made and not in_place:
+                if learning and ctx.saves_output and not in_place:
                     hidden[piece][few] = h
             torch.mm(active, w2.t(), out=out[piece]).add_(b2)
         if learning:
@@ -96,17 +96,17 @@ class _Pieces(torch.autograd.Function):
             kept, g = hidden[piece], grad[piece]
             active, to_h = spares[:, : len(g)]
             in_cache = _slices(len(g), CACHED)
-            if ctx.made and kept.dtype == w1.dtype:
+            if ctx.saves_output and kept.dtype == w1.dtype:
                 active = kept
             else:
                 for few in in_cache:
                     a = active[few].copy_(kept[few])
-                    if not ctx.made:
+                    if not ctx.saves_output:
                         torch.ops.aten.leaky_relu_(a, ctx.slope)
             to_w2.addmm_(g.t(), active)
             torch.mm(g, w2, out=to_h)
             for few in in_cache:
-                h, to = active[few] if ctx.made else kept[few].to(w1.dtype), to_h[few]
+                h, to = active[few] if ctx.saves_output else kept[few].to(w1.dtype), to_h[few]
                 if ctx.drop:
                     torch.ops.aten.hardshrink_backward.grad_input(to, h, 0, grad_input=to)
                 to_slope += torch.dot(torch.clamp(h, max=0, out=negatives[: len(h)]).view(-1), to.view(-1))
@@ -114,6 +114,6 @@ class _Pieces(torch.autograd.Function):
                 to_b1 += to.sum(dim=0)
             to_w1.addmm_(to_h.t(), x[piece].to(w1.dtype))
             torch.mm(to_h, w1, out=to_x[piece])
-        if ctx.made:
+        if ctx.saves_output:
             to_slope /= ctx.slope
         return to_x, to_w1, to_b1, to_slope.view(1), to_w2 * ctx.scale, grad.sum(dim=0), None, None

@@ -47,7 +47,7 @@ class FastMesm(Mesm):
     """
 
     def __init__(self, model: Mesm) -> None:
-        self.__dict__ = model.__dict__
+        self.__dict__ = model.__dict__  # not a copy: what is loaded, moved or hooked is so in both
         self.exact = True
         self.bfloat16_feedforward = False
 

@@ -73,27 +73,27 @@ class Mesm(nn.Module):
 
         With ``targets`` also the saliency under a negative query, and masked-word logits. Only dropout is random.
         """
-        mask = inputs.video_mask[inputs.video_index]  # (Q, T)
-        x = self.video_projection(inputs.video[inputs.video_index])  # (Q, T, d)
-        video = Tokens(x, frame_positions(mask, self.dim).to(x.dtype), mask)
+        video = self._video(inputs)  # (Q, T, d)
         words = self._words(self.text_projection(inputs.words), inputs.words_mask)  # (Q, W, d)
 
+        # SS-MESM: the sentence, rebuilt from the video, is prepended to the words.
         recon, text = None, words
         if self.segment_sentence is not None:
             recon = self.segment_sentence(*self._context(inputs))  # (Q, d)
-            x = torch.cat([recon.unsqueeze(1), words.x], dim=1)  # (Q, 1 + W, d)
-            text = self._words(x, F.pad(words.mask, (1, 0), value=True))
+            sequence = torch.cat([recon.unsqueeze(1), words.x], dim=1)  # (Q, 1 + W, d)
+            text = self._words(sequence, F.pad(words.mask, (1, 0), value=True))
 
-        enhanced, memory, saliency = self._encode(video, words, text)
-        outputs, references = self.decoder(memory, pos=video.pos, mask=mask)  # (Q, N, d) and (Q, N, 2), each layer
+        enhanced, memory, saliency = self._encode(video, words, text)  # (Q, T, d) twice, (Q, T)
+        outputs, references = self.decoder(memory, pos=video.pos, mask=video.mask)  # each layer's (Q, N, d), (Q, N, 2)
 
         negative_saliency = word_logits = None
         if targets is not None:
-            # The words of another group's query, at the positions that they have in its text.
+            # The same videos under the text of another group's query, whose words keep their positions in it.
             negative = Tokens(*(value[targets.negative_query] for value in text))  # (Q, 1 + W, d)
             negative_words = Tokens(*(value[:, -words.x.shape[1] :] for value in negative))  # (Q, W, d)
-            _, _, negative_saliency = self._encode(video, negative_words, negative)
-            word_logits = self._word_logits(words, video, targets)
+            _, _, negative_saliency = self._encode(video, negative_words, negative)  # (Q, T)
+            word_logits = self._word_logits(words, video, targets)  # (Q, W, classes)
+
         return ModelOutput(
             logits=[self.class_head(output) for output in outputs],  # (Q, N, 2)
             spans=[(self.span_head(o) + logit(r)).sigmoid() for o, r in zip(outputs, references, strict=True)],
@@ -106,6 +106,12 @@ class Mesm(nn.Module):
             enhanced_video=enhanced,
             reconstruction=recon,
         )
+
+    def _video(self, inputs: Inputs) -> Tokens:
+        """Return each query's projected video (Q, T, d) with its positions."""
+        mask = inputs.video_mask[inputs.video_index]  # (Q, T)
+        x = self.video_projection(inputs.video[inputs.video_index])  # (Q, T, d)
+        return Tokens(x, frame_positions(mask, self.dim).to(x.dtype), mask)
 
     def _words(self, x: Tensor, mask: Tensor) -> Tokens:
         """Return words (Q, W, d) with their positions."""
@@ -120,6 +126,7 @@ class Mesm(nn.Module):
 
     def _encode(self, video: Tokens, words: Tokens, text: Tokens) -> tuple[Tensor, Tensor, Tensor]:
         """Return the enhanced video (Q, T, d), the memory (Q, T, d) and the saliency (Q, T) of a video under a text."""
+        # FW-MESM: frames attend to the words; the aligner: to the reconstruction and the words.
         enhanced = video.x
         if self.frame_word is not None:
             enhanced = self.frame_word.enhance(
