@@ -102,7 +102,7 @@ def compare(arguments: argparse.Namespace) -> None:
         memory = [spent["memory"] for spent in turn]
         done.setdefault(kind, []).append(turn)
         print(kind, *(f"{x['wall']:.2f} ({x['processor']:.2f})" for x in turn), file=sys.stderr, flush=True)
-    for kind in ("first steps", "training", "evaluation"):
+    for kind in (kind for kind in done if kind not in {"ready", "end"}):
         for clock in ("wall", "processor"):
             each = [[turn[number][clock] for turn in done[kind]] for number in range(len(workers))]
             queries = sum(turn[0]["queries"] for turn in done[kind])

@@ -73,8 +73,8 @@ def frames_to_frames(
     for (token, q), (_, k), (_, v) in zip(*runs, strict=True):
         frames.append(kernels.attend(q, k, v, heads=heads, key_mask=None))
         tokens.append(kernels.attend(token, k, v, heads=heads, key_mask=None))
-    # Weights sum to one, so the values' bias can be added last. The keys' cancels; its gradient is zero, not None.
-    bias = module.out_proj.bias + module.out_proj.weight @ bv + 0 * bk
+    # Weights sum to one, so the values' bias can be added last. The keys' cancels in the softmax.
+    bias = module.out_proj.bias + module.out_proj.weight @ bv
     return F.linear(rows.join(tokens + frames), module.out_proj.weight, bias)
 
 
