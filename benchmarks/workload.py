@@ -1,6 +1,7 @@
 """The workload that speed is judged by: real TACoS annotations, planted features, the full-size preset.
 
     python benchmarks/workload.py --shared ../shared --work /tmp/mesm-workload --precision fp32
+    python benchmarks/workload.py --reference          # the plain modules of mesm_core.model
     python benchmarks/workload.py --profile            # where a training step's time goes
     python benchmarks/workload.py --attention-weights  # memory, with weights kept as by nn.MultiheadAttention
 
@@ -31,9 +32,10 @@ from mesm_core.build import Paths, build_criterion, build_device, build_features
 from mesm_core.config.load import load_config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.sampling import Group
-from mesm_core.model import attention, detr
+from mesm_core.fast import kernels
+from mesm_core.fast.packing import Packing
+from mesm_core.model.attention import split_heads
 from mesm_core.model.mesm import Mesm
-from mesm_core.model.packing import Packing
 from mesm_core.training.loop import Step, train_epoch
 from mesm_core.training.memory import keep_freed_memory
 from mesm_core.training.optim import make_optimizer
@@ -58,7 +60,7 @@ def attend_with_weights(
     query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None, causal: bool = False
 ) -> Tensor:
     """Return what ``attend`` does, by float32 attention weights with dropout, kept for the backward pass."""
-    q, k, v = (attention.split_heads(x, heads) for x in (query, key, value))
+    q, k, v = (split_heads(x, heads) for x in (query, key, value))
     scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
     if key_mask is not None:
         scores = scores.masked_fill(~(key_mask | ~key_mask.any(dim=-1, keepdim=True))[:, None, None], -torch.inf)
@@ -85,18 +87,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--attention-weights", action="store_true")
+    parser.add_argument("--reference", action="store_true", help="the plain modules: model.fast=false")
     parser.add_argument("--longest", action="store_true", help="the two batches with the longest videos instead")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.attention_weights:
-        attention.attend = detr.attend = attend_with_weights
-        Packing.runs_of = staticmethod(lambda mask: ())  # padded and projected, as such attention is
+        kernels.attend = attend_with_weights
+        Packing.runs_of = staticmethod(lambda mask: ())  # such attention is padded and projected
     features = arguments.work / "tacos.hdf5"
     plant(arguments.shared, features)
     keep_freed_memory()
     device, shared = build_device(arguments.device), arguments.shared
-    config = load_config("tacos", overrides=SETTINGS)
+    config = load_config("tacos", overrides=[*SETTINGS, f"model.fast={str(not arguments.reference).lower()}"])
     paths = Paths(shared / "data/TACoS/annotations", (features,), shared / "glove/glove.subset.300d.txt.gz")
     began = time.perf_counter()
     text, store = build_text(config, paths, device=device), build_features(config, paths)
@@ -144,16 +147,17 @@ def answer(model: Mesm, batch: Batch, device: torch.device) -> int:
 
 def report(name: str, work: Iterator[int], device: torch.device) -> None:
     """Print the speed of work that yields the number of queries done, with a product timed behind each piece."""
-    seconds, queries, products = 0.0, 0, [seconds_of_product(device, repeats=3)]
-    began = time.perf_counter()
+    seconds, processor, queries, products = 0.0, 0.0, 0, [seconds_of_product(device, repeats=3)]
+    began, busy = time.perf_counter(), time.process_time()
     for done in work:
         seconds, queries = seconds + time.perf_counter() - began, queries + done
+        processor += time.process_time() - busy
         products.append(seconds_of_product(device, repeats=1, warm_up=1))
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
     product = statistics.mean(products)
     print(
         f"{name:10} {queries / seconds:6.1f} queries/s, {seconds / queries / product:.2f} products a query of "
-        f"{1e3 * product:.1f} ms"
+        f"{1e3 * product:.1f} ms, {1e3 * processor / queries:.1f} ms of the processor a query"
     )
 
 

@@ -159,6 +159,7 @@ class ModelOutput:
     ``saliency`` (Q, T); in training also ``negative_saliency`` (Q, T) and ``word_logits`` (Q, W, classes);
     ``video`` (Q, T, d) the projected video, ``text`` (Q, W', d) the words with the reconstruction in front
     (where SS-MESM is on), ``text_mask`` (Q, W'), ``enhanced_video`` (Q, T, d), ``reconstruction`` (Q, d).
+    Values at padding have no meaning.
     """
 
     logits: list[Tensor]

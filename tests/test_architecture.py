@@ -34,6 +34,7 @@ LAYERS = [
         "mesm_core.metrics",
         "mesm_core.backbones",
     },
+    {"mesm_core.fast"},
     {"mesm_core.build", "mesm_core.inference.decode", "mesm_core.extraction"},
     {"mesm_core.training", "mesm_core.inference", "mesm_core.official", "mesm_core.pages"},
     {"mesm_core.bench"},

@@ -134,7 +134,7 @@ def follow(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
 def _started(event: Started, run: Run, human: Speaker) -> None:
     from mesm_core.data.splits import split_labels
     from mesm_core.errors import count, listing
-    from mesm_core.model.feedforward import fast_bfloat16
+    from mesm_core.fast.feedforward import fast_bfloat16
 
     train = run.config.train
     if event.skipped:
@@ -151,7 +151,8 @@ def _started(event: Started, run: Run, human: Speaker) -> None:
         parts = f"{run.team.world} processes × {train.accumulate} batches × {train.batch_size}"
         human(f"A step takes {event.effective_batch} groups ({parts}), learning rate {train.lr:g}")
     if train.precision == "bf16" and run.device.type == "cpu" and not fast_bfloat16():
-        human("This CPU multiplies bfloat16 slower than float32 (no AMX): only the feed-forwards round to it.")
+        how = "only the feed-forwards round to it" if run.config.model.fast else "fp32 trains faster"
+        human(f"This CPU multiplies bfloat16 slower than float32 (no AMX): {how}.")
     if train.compile:
         slower = ": on a CPU the first steps take minutes, and the others longer than without --compile"
         human(f"Compiling the model{slower if run.device.type == 'cpu' else ''}.")

@@ -118,7 +118,7 @@ def predict(
 
     Checkpoints of the published implementation work as they are; unlike ours they hold no word vectors, so --glove
     names the file. --clip says where CLIP's weights lie, if they were moved. --set and --config change
-    dataset.max_frames, eval.… and data.…; the other settings are the checkpoint's.
+    dataset.max_frames, model.fast, eval.… and data.…; the other settings are the checkpoint's.
 
     zero-shot in place of a checkpoint is CLIP alone, without training; it needs CLIP's image features.
 

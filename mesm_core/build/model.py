@@ -10,14 +10,13 @@ from torch import nn
 
 from mesm_core.config.schema import Config, LossConfig, ModelConfig
 from mesm_core.errors import CheckpointError, DeviceError
+from mesm_core.fast.mesm import accelerate
 from mesm_core.losses.criterion import Criterion
-from mesm_core.model.cross_encoder import CrossEncoder
-from mesm_core.model.detr import Decoder, DecoderLayer, EncoderLayer
-from mesm_core.model.frame_word import FrameWord, WordHead
-from mesm_core.model.layers import projection
+from mesm_core.model.decoder import Decoder, DecoderLayer
+from mesm_core.model.enhance import FrameWord, SegmentSentence, WordHead
+from mesm_core.model.layers import CrossEncoder, EncoderLayer, projection
 from mesm_core.model.mesm import Mesm
 from mesm_core.model.positions import WordPositions
-from mesm_core.model.segment_sentence import SegmentSentence
 from mesm_core.text.encoder import TextEncoder
 
 ENDPOINT_CHANNELS = 2
@@ -121,7 +120,7 @@ def load_matching(model: Mesm, weights: Mapping[str, torch.Tensor], *, source: s
 
 
 def build_model(config: ModelConfig, *, classes: int, max_words: int) -> Mesm:
-    """Return an untrained model.
+    """Return an untrained model, with the fast forward unless ``config.fast`` is off.
 
     Args:
         config: widths, depths and switches.
@@ -133,7 +132,7 @@ def build_model(config: ModelConfig, *, classes: int, max_words: int) -> Mesm:
     frame_word = segment_sentence = None
     if config.frame_word:
         frame_word = FrameWord(
-            encoder=CrossEncoder(layers=config.frame_word_layers, roles=1 if config.share_feedforward else 2, **sizes),
+            encoder=CrossEncoder(layers=config.frame_word_layers, blocks=1 if config.share_feedforward else 2, **sizes),
             head=WordHead(dim=dim, classes=classes, dropout=config.input_dropout),
             text_dim=config.text_dim,
         )
@@ -164,7 +163,7 @@ def build_model(config: ModelConfig, *, classes: int, max_words: int) -> Mesm:
         decoder=Decoder(layers=config.decoder_layers, slots=config.slots, **sizes),
     )
     _initialise(model)
-    return model
+    return accelerate(model) if config.fast else model
 
 
 def build_criterion(loss: LossConfig, model: ModelConfig) -> Criterion:

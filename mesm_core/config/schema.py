@@ -165,6 +165,9 @@ class ModelConfig(Section):
     projection_layers: Layers = Field(default=2, description="Layers of each input projection.")
     dropout: Probability = 0.1
     input_dropout: Probability = 0.5
+    fast: bool = Field(
+        default=True, description="Compute by packed frames and kernels where they exist; off: by the plain modules."
+    )
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:

@@ -10,13 +10,13 @@ from mesm_core.config.load import Layer, file_layer, flatten, resolve, set_layer
 from mesm_core.config.schema import Config
 from mesm_core.errors import ConfigError, listing
 
-CHANGEABLE = ("dataset.max_frames", "dataset.videos", "eval.", "data.")
+CHANGEABLE = ("dataset.max_frames", "dataset.videos", "model.fast", "eval.", "data.")
 
 
 def changed_config(
     stored: Mapping[str, Any], *, source: str, file: Path | None = None, overrides: Sequence[str] = ()
 ) -> Config:
-    """Return a checkpoint's settings with a user's changes: ``dataset.max_frames`` and ``.videos``, ``eval``, ``data``.
+    """Return a checkpoint's settings with a user's changes, to those that ``CHANGEABLE`` names.
 
     Args:
         stored: the checkpoint's settings; source: its path, for messages.
@@ -45,6 +45,6 @@ def _refuse_fixed(keys: Sequence[str], *, where: str) -> None:
     if fixed:
         raise ConfigError(
             f"{where} changes {listing(fixed)}: a checkpoint's settings are fixed, except dataset.max_frames, "
-            "dataset.videos, eval.… and data.….",
+            "dataset.videos, model.fast, eval.… and data.….",
             hint="Train again to change others.",
         )

@@ -1,1 +1,1 @@
-"""The MESM network: pure functions of a batch's inputs, built from injected parts."""
+"""The MESM network as one reads it: padded tensors with masks, built from injected parts."""

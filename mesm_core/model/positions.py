@@ -1,4 +1,4 @@
-"""Where things are: sine positions of frames and of reference points, learned positions of words."""
+"""Positions: sines of frames and of reference points, learned embeddings of words."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-
-from mesm_core.model.dropout import Dropout
 
 EPS = 1e-6
 
@@ -50,10 +48,9 @@ class WordPositions(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(length, dim)
         self.norm = nn.LayerNorm(dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, *, start: int = 0) -> Tensor:
-        """Return the positions (Q, W, dim) of words (Q, W, dim) whose first stands at ``start``."""
-        table = self.embedding.weight[start : start + x.shape[1]]
-        out: Tensor = self.dropout(self.norm(x + table))
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the positions (Q, W, dim) of words (Q, W, dim)."""
+        out: Tensor = self.dropout(self.norm(x + self.embedding.weight[: x.shape[1]]))
         return out

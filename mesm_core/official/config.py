@@ -158,9 +158,8 @@ def flags_of(config: Config, paths: Mapping[str, Any]) -> dict[str, Any]:
     known = {flag: key for flag, key in _FLAGS.items() if flag not in _ALIASES}
     flags = {_SPELLING.get(flag, flag): _at(values, key) for flag, key in known.items()}
     for section, schema in (("model", ModelConfig), ("loss", LossConfig)):
-        same = {
-            name: values[section][name] for name in schema.model_fields if f"{section}.{name}" not in known.values()
-        }
+        elsewhere = {*known.values(), "model.fast"}  # the published code has one forward only
+        same = {name: values[section][name] for name in schema.model_fields if f"{section}.{name}" not in elsewhere}
         flags |= same
     flags["stop_score"] = flags["stop_score"].lower()
     clip = config.text.encoder == "clip"

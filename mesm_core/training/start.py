@@ -19,7 +19,7 @@ from mesm_core.training.record import config_differences
 
 # What may change on the way: how long a run goes on and what it keeps, not what it computes.
 FREE = ("train.epochs", "train.patience", "train.eval_every", "train.save_minutes", "train.keep", "train.loggers",
-        "eval.batch_size", "data.cache_gb")  # fmt: skip
+        "model.fast", "eval.batch_size", "data.cache_gb")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,9 @@ def earlier_run(
         config = resolve([Layer(str(folder / LAST), checkpoint.config), set_layer(overrides)])
     config = _remembering(config, given).with_label_words(checkpoint.config["text"]["vocab_size"])
     free = {*FREE, *(key for key, _ in flatten(given.settings(config.text.encoder)))}
-    before = resolve([Layer(str(folder / LAST), checkpoint.config)])  # with settings that came later
-    changed = config_differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
+    # A checkpoint of an earlier version lacks newer settings: it was trained with their defaults.
+    before = resolve([Layer(str(folder / LAST), checkpoint.config)]).model_dump(mode="json")
+    changed = config_differences(before, config.model_dump(mode="json"))
     refused = [f"  {key}: {was} in the run, {now} now" for key, was, now in changed if key not in free]
     if refused and not force:
         raise ConfigError(

@@ -1,8 +1,9 @@
 """Training and evaluation of every preset on tensors of a GPU that is not there; a process of its own.
 
-    python -m tests.core.fake_cuda_steps FOLDER-OF-FAKE_CUDA PRESET …
+    python -m tests.core.fake_cuda_steps FOLDER-OF-FAKE_CUDA PRESET[:PRECISION[:reference]] …
 
-Prints a JSON object: "preset precision" -> [what crossed between host and device in training, in evaluation].
+Prints a JSON object: "preset precision" -> [what crossed between host and device in training, in evaluation]; with
+"reference" at the end of the word and of the key, of the plain modules (``model.fast=false``).
 """
 
 from __future__ import annotations
@@ -65,8 +66,9 @@ def main(folder: str, presets: list[str]) -> None:
     mode = fake_cuda.mode()  # one for all: what is kept between steps is of its tensors
     found: dict[str, list[list[Any]]] = {}
     for word in presets:
-        preset, _, only = word.partition(":")
-        config = load_config(preset, overrides=SMALLER)
+        preset, only, forward = [*word.split(":"), "", ""][:3]
+        plain = ["model.fast=false"] if forward == "reference" else []
+        config = load_config(preset, overrides=[*SMALLER, *plain])
         data, text = invented_dataset(config)
         several = config.dataset.max_windows
         data.queries = tuple(
@@ -106,7 +108,10 @@ def main(folder: str, presets: list[str]) -> None:
                 model.eval()
                 with fake_cuda.Watch() as evaluation, torch.no_grad():
                     model(batch.to(device).inputs)
-                found[f"{preset} {precision}"] = [training.crossings, evaluation.crossings]
+                found[" ".join([preset, precision, *(["reference"] if plain else [])])] = [
+                    training.crossings,
+                    evaluation.crossings,
+                ]
     print(json.dumps(found), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""On the CPU attention goes by runs of equal lengths, multiplied otherwise: it says what the padded one says."""
+"""Attention over packed frames, by runs of equal length and reassociated, equals attention over padded frames."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from mesm_core.fast.attention import frames_to_text
+from mesm_core.fast.kernels import AUTOCAST_CPU, CPU
+from mesm_core.fast.packing import Packing
 from mesm_core.model.attention import MultiHeadAttention
-from mesm_core.model.dropout import Dropout
-from mesm_core.model.packing import Packing
 from mesm_core.types import ModelOutput
 from tests.core.test_model import VARIANTS, make_batch, make_model
 
@@ -83,12 +84,12 @@ def test_frames_see_the_same_words_projected_or_not(words: int) -> None:
     mask[1] = False  # a query without a valid word looks at all of them
     (ours, _), (plain, _) = packing(lengths), packing(lengths, padded=True)
     assert ours.runs == ((2, 3), (1, 1), (1, 5))
-    seen = attention(frames, text, text, key_mask=mask, rows=ours)
-    assert torch.allclose(seen, attention(frames, text, text, key_mask=mask, rows=plain))
-    assert torch.allclose(
-        attention(frames, text, text, key_mask=None, rows=ours),
-        attention(frames, text, text, key_mask=None, rows=plain),
-    )
+    for valid in (mask, torch.ones_like(mask)):
+        seen = frames_to_text(CPU, attention, frames, text, text, key_mask=valid, rows=ours)
+        padded = frames_to_text(CPU, attention, frames, text, text, key_mask=valid, rows=plain)
+        reference = plain.pack(attention(plain.pad(frames), text, text, key_mask=valid))
+        assert torch.allclose(seen, reference)
+        assert torch.allclose(padded, reference)
 
 
 @settings(max_examples=30, deadline=None)
@@ -116,14 +117,15 @@ def test_an_item_without_frames_is_padded() -> None:
 def test_dropout_adds_what_it_keeps() -> None:
     torch.manual_seed(0)
     onto, x = torch.randn(2, 40, 50, requires_grad=True), torch.randn(2, 40, 50, requires_grad=True)
-    dropout = Dropout(0.4).train()
+    layer = nn.Dropout(0.4)
     torch.manual_seed(1)
-    added = dropout.add(onto, x)
+    added = CPU.add_dropped(layer, onto, x)
     torch.manual_seed(1)
-    assert torch.allclose(added, onto + dropout(x))
+    assert torch.allclose(added, onto + CPU.dropout(layer, x))
+    assert AUTOCAST_CPU.add_dropped(layer, onto, x.bfloat16()).dtype == torch.float32
     upstream = torch.randn_like(added)
     to_onto, to_x = torch.autograd.grad(added, (onto, x), upstream)
     assert torch.equal(to_onto, upstream)
     kept = (added - onto).detach() != 0
     assert torch.allclose(to_x, upstream * kept / 0.6)
-    assert torch.equal(dropout.eval().add(onto, x), onto + x)
+    assert torch.equal(CPU.add_dropped(layer.eval(), onto, x), onto + x)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mesm_core.bench import measure
+from mesm_core.fast.mesm import FastMesm
 from mesm_core.inference.evaluate import write_predictions
 from mesm_core.inference.scoring import load_for_scoring, score_checkpoint
-from mesm_core.model.feedforward import FeedForward
 from mesm_core.training import precision as precisions
 from mesm_core.training.events import Busy, EpochDone, Event
 from mesm_core.training.precision import float32_products, use_precision
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def state(model: torch.nn.Module) -> tuple[str, bool, bool]:
-    keeps = any(module.keeps_bfloat16 for module in model.modules() if isinstance(module, FeedForward))
+    keeps = any(module.bfloat16_feedforward for module in model.modules() if isinstance(module, FastMesm))
     return torch.get_float32_matmul_precision(), torch.backends.cuda.cudnn_sdp_enabled(), keeps
 
 

@@ -16,32 +16,31 @@ from torch.utils.flop_counter import FlopCounterMode
 from mesm_core.bench.flops import forward_flops
 from mesm_core.build import build_model
 from mesm_core.config.load import load_config
-from mesm_core.model import feedforward
+from mesm_core.fast import feedforward as pieces
+from mesm_core.fast.attention import token_to_frames
+from mesm_core.fast.dropout import drop_mask
+from mesm_core.fast.feedforward import feedforward
+from mesm_core.fast.kernels import CPU, TORCH
+from mesm_core.fast.packing import Packing
 from mesm_core.model.attention import MultiHeadAttention
-from mesm_core.model.dropout import Dropout, drop_mask
-from mesm_core.model.feedforward import FeedForward
-from mesm_core.model.packing import Packing
+from mesm_core.model.layers import FeedForward
 from mesm_core.training import precision as precisions
 from mesm_core.training.precision import use_precision
 from tests.core.test_model import make_batch, make_model
 
 
-def plain_feedforward(layer: FeedForward, x: torch.Tensor, activation: nn.PReLU) -> torch.Tensor:
-    return layer.linear2(activation(layer.linear1(x)))
-
-
 @pytest.mark.parametrize("slope", [0.25, 1.5, 1e-4, 0.0, -0.3])
 @pytest.mark.parametrize("rows", [1, 7, 8, 20])
 def test_feedforward_in_pieces_is_the_plain_one(rows: int, slope: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feedforward, "ROWS", 8)
-    monkeypatch.setattr(feedforward, "CACHED", 3)
+    monkeypatch.setattr(pieces, "ROWS", 8)
+    monkeypatch.setattr(pieces, "CACHED", 3)
     torch.manual_seed(0)
     layer, activation = FeedForward(dim=6, hidden=10, dropout=0.3).double().eval(), nn.PReLU(init=slope).double()
     x = torch.randn(2, rows, 6, dtype=torch.float64, requires_grad=True)
     parameters = [x, activation.weight, *layer.parameters()]
     upstream = torch.randn(2, rows, 6, dtype=torch.float64)
-    ours = torch.autograd.grad(layer(x, activation), parameters, upstream)
-    theirs = torch.autograd.grad(plain_feedforward(layer, x, activation), parameters, upstream)
+    ours = torch.autograd.grad(feedforward(layer, x, activation), parameters, upstream)
+    theirs = torch.autograd.grad(layer(x, activation), parameters, upstream)
     for a, b in zip(ours, theirs, strict=True):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-8)
 
@@ -50,14 +49,14 @@ def test_feedforward_in_pieces_is_the_plain_one(rows: int, slope: float, monkeyp
 def test_feedforward_with_dropout_has_the_gradient_of_what_it_computed(
     slope: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feedforward, "ROWS", 3)
-    monkeypatch.setattr(feedforward, "CACHED", 2)
+    monkeypatch.setattr(pieces, "ROWS", 3)
+    monkeypatch.setattr(pieces, "CACHED", 2)
     torch.manual_seed(0)
     layer, activation = FeedForward(dim=3, hidden=4, dropout=0.5).double().train(), nn.PReLU(init=slope).double()
 
     def seeded(x: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(5)
-        return layer(x, activation)
+        return feedforward(layer, x, activation)
 
     assert torch.autograd.gradcheck(seeded, torch.randn(5, 3, dtype=torch.float64, requires_grad=True))
 
@@ -68,10 +67,9 @@ def test_feedforward_that_keeps_bfloat16_is_near(slope: float) -> None:
     layer, activation = FeedForward(dim=16, hidden=32, dropout=0.0), nn.PReLU(init=slope)
     x = torch.randn(9, 16, requires_grad=True)
     parameters = [x, activation.weight, *layer.parameters()]
-    exact = layer(x, activation)
+    exact = feedforward(layer, x, activation)
     wanted = torch.autograd.grad(exact.square().sum(), parameters)
-    layer.keeps_bfloat16 = True
-    near = layer(x, activation)
+    near = feedforward(layer, x, activation, bfloat16=True)
     got = torch.autograd.grad(near.square().sum(), parameters)
     assert near.dtype == torch.float32
     assert torch.allclose(near, exact, atol=0.02)
@@ -85,7 +83,7 @@ def test_feedforward_that_keeps_bfloat16_is_near(slope: float) -> None:
 def test_dropout_drops_its_share_and_keeps_the_mean(p: float, seed: int) -> None:
     torch.manual_seed(seed)
     x = torch.ones(300, 100, requires_grad=True)
-    out = Dropout(p).train()(x)
+    out = CPU.dropout(nn.Dropout(p), x)
     share = float((out == 0).float().mean())
     assert share == pytest.approx(p, abs=0.02)
     assert float(out.detach().max()) == pytest.approx(1 / (1 - p))
@@ -99,7 +97,7 @@ def test_dropout_is_drawn_from_torchs_generator() -> None:
     torch.manual_seed(3)
     assert torch.equal(first, drop_mask((3, 5), 0.5))
     assert not torch.equal(drop_mask((50, 50), 0.5), drop_mask((50, 50), 0.5))
-    assert torch.equal(Dropout(0.5).eval()(torch.ones(4)), torch.ones(4))
+    assert torch.equal(CPU.dropout(nn.Dropout(0.5).eval(), torch.ones(4)), torch.ones(4))
     assert drop_mask((0, 4), 0.5).shape == (0, 4)
 
 
@@ -141,9 +139,10 @@ def test_a_lone_query_sees_what_many_see() -> None:
     mask = torch.tensor([[True] * 5, [True, False, True, False, False], [False] * 5])
     query = torch.randn(4, 1, 8)
     pick = torch.tensor([2, 0, 1, 1])
-    lone = attention(query, seen, seen, key_mask=mask[pick], pick=pick)
-    twice = attention(query.expand(-1, 2, -1), seen[pick], seen[pick], key_mask=mask[pick])
-    assert torch.allclose(lone, twice[:, :1], atol=1e-6)
+    reference = attention(query, seen[pick], seen[pick], key_mask=mask[pick])
+    for kernels in (CPU, TORCH):
+        lone = token_to_frames(kernels, attention, query, seen, key_mask=mask[pick], pick=pick)
+        assert torch.allclose(lone, reference, atol=1e-6)
 
 
 @pytest.mark.parametrize("amx", [False, True])
@@ -245,3 +244,4 @@ def test_relu_of_torch_is_not_what_feedforward_uses() -> None:
     hidden = F.linear(x, layer.linear1.weight, layer.linear1.bias)
     want = F.linear(torch.where(hidden > 0, hidden, hidden * 0.5), layer.linear2.weight, layer.linear2.bias)
     assert torch.allclose(layer(x, activation), want, atol=1e-6)
+    assert torch.allclose(feedforward(layer, x, activation), want, atol=1e-6)

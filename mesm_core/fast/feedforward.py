@@ -1,4 +1,4 @@
-"""The feed-forward, where a training step spends most of its time: on the CPU in pieces that stay in the cache."""
+"""The feed-forward on the CPU, where most of a training step's time goes: in pieces that stay in the cache."""
 
 from __future__ import annotations
 
@@ -7,37 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mesm_core.model.dropout import Dropout, drop_mask
-from mesm_core.model.packing import on_cpu
+from mesm_core.fast.dropout import drop_mask
+from mesm_core.model.layers import FeedForward
 
 ROWS, CACHED = 2048, 256
 LEAST_SLOPE = 1e-3
 
 
-class FeedForward(nn.Module):
-    """Linear -> PReLU -> Dropout -> Linear; the PReLU is the caller's, so that two can share it.
+def feedforward(layer: FeedForward, x: Tensor, activation: nn.PReLU, *, bfloat16: bool = False) -> Tensor:
+    """Return W2 Drop(PReLU(W1 x + b1)) + b2, (..., dim) of (..., dim): equals ``layer(x, activation)``.
 
-    ``keeps_bfloat16``: on the CPU, round the products' factors to bfloat16 and keep them so for the backward pass,
-    without autocast; products are computed in float32, which is the faster way on a CPU without AMX.
+    Args:
+        bfloat16: round the factors of the products to bfloat16, and save them for the backward pass so; products are
+            computed in float32. For CPUs without AMX, which multiply float32 faster.
     """
-
-    keeps_bfloat16 = False
-
-    def __init__(self, *, dim: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(dim, hidden)
-        self.linear2 = nn.Linear(hidden, dim)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x: Tensor, activation: nn.PReLU) -> Tensor:
-        """Return (..., dim) of (..., dim)."""
-        if on_cpu(x):
-            weights = self.linear1.weight, self.linear1.bias, activation.weight, self.linear2.weight, self.linear2.bias
-            drop = self.dropout.p if self.training else 0.0
-            out: Tensor = _Pieces.apply(x.flatten(0, -2), *weights, drop, self.keeps_bfloat16)  # type: ignore[no-untyped-call]
-            return out.view_as(x)
-        plain: Tensor = self.linear2(self.dropout(activation(self.linear1(x))))
-        return plain
+    weights = layer.linear1.weight, layer.linear1.bias, activation.weight, layer.linear2.weight, layer.linear2.bias
+    drop = layer.dropout.p if layer.training else 0.0
+    out: Tensor = _Pieces.apply(x.flatten(0, -2), *weights, drop, bfloat16)  # type: ignore[no-untyped-call]
+    return out.view_as(x)
 
 
 def fast_bfloat16() -> bool:
@@ -50,11 +37,10 @@ def _slices(rows: int, most: int) -> list[slice]:
 
 
 class _Pieces(torch.autograd.Function):
-    """Forward and backward, ``ROWS`` rows at a time for the products and ``CACHED`` for what is done value by value.
+    """Computes products for ``ROWS`` rows at a time, and elementwise operations for ``CACHED``.
 
-    Kept for the backward pass: the input, and what PReLU made (what it saw, where its slope is not positive), with
-    dropped values as zeros, by which they are known. With ``half`` the kept values are bfloat16, and so rounded are the
-    products' factors.
+    Saves the input and the PReLU output; zeros mark dropped values. With a slope of ``LEAST_SLOPE`` or less, from which
+    the PReLU input cannot be recovered, saves that instead. With ``half``, both are saved as bfloat16.
     """
 
     @staticmethod
@@ -71,7 +57,7 @@ class _Pieces(torch.autograd.Function):
     ) -> Tensor:
         kept_type = torch.bfloat16 if half else x.dtype
         ctx.drop, ctx.scale, ctx.slope = drop, 1 / (1 - drop), float(slope)
-        ctx.made = ctx.slope > LEAST_SLOPE
+        ctx.saves_output = ctx.slope > LEAST_SLOPE
         w1, w2 = w1.to(kept_type).to(w1.dtype), w2.to(kept_type).to(w2.dtype)
         w2 = w2 * ctx.scale if drop else w2
         x = x.to(kept_type)
@@ -79,7 +65,7 @@ class _Pieces(torch.autograd.Function):
         hidden = x.new_empty(len(x) if learning else 0, len(w1))
         out = w2.new_empty(len(x), len(w2))
         spare = w1.new_empty(min(ROWS, len(x)), len(w1))
-        in_place = learning and ctx.made and not half
+        in_place = learning and ctx.saves_output and not half
         for piece in _slices(len(x), ROWS):
             active = hidden[piece] if in_place else spare[: piece.stop - piece.start]
             torch.mm(x[piece].to(w1.dtype), w1.t(), out=active)
@@ -88,10 +74,10 @@ class _Pieces(torch.autograd.Function):
                 h = active[few].add_(b1)
                 if mask is not None:
                     h.mul_(mask[few])
-                if learning and not ctx.made:
+                if learning and not ctx.saves_output:
                     hidden[piece][few] = h
                 torch.ops.aten.leaky_relu_(h, ctx.slope)
-                if learning and ctx.made and not in_place:
+                if learning and ctx.saves_output and not in_place:
                     hidden[piece][few] = h
             torch.mm(active, w2.t(), out=out[piece]).add_(b2)
         if learning:
@@ -110,17 +96,17 @@ class _Pieces(torch.autograd.Function):
             kept, g = hidden[piece], grad[piece]
             active, to_h = spares[:, : len(g)]
             in_cache = _slices(len(g), CACHED)
-            if ctx.made and kept.dtype == w1.dtype:
+            if ctx.saves_output and kept.dtype == w1.dtype:
                 active = kept
             else:
                 for few in in_cache:
                     a = active[few].copy_(kept[few])
-                    if not ctx.made:
+                    if not ctx.saves_output:
                         torch.ops.aten.leaky_relu_(a, ctx.slope)
             to_w2.addmm_(g.t(), active)
             torch.mm(g, w2, out=to_h)
             for few in in_cache:
-                h, to = active[few] if ctx.made else kept[few].to(w1.dtype), to_h[few]
+                h, to = active[few] if ctx.saves_output else kept[few].to(w1.dtype), to_h[few]
                 if ctx.drop:
                     torch.ops.aten.hardshrink_backward.grad_input(to, h, 0, grad_input=to)
                 to_slope += torch.dot(torch.clamp(h, max=0, out=negatives[: len(h)]).view(-1), to.view(-1))
@@ -128,6 +114,6 @@ class _Pieces(torch.autograd.Function):
                 to_b1 += to.sum(dim=0)
             to_w1.addmm_(to_h.t(), x[piece].to(w1.dtype))
             torch.mm(to_h, w1, out=to_x[piece])
-        if ctx.made:
+        if ctx.saves_output:
             to_slope /= ctx.slope
         return to_x, to_w1, to_b1, to_slope.view(1), to_w2 * ctx.scale, grad.sum(dim=0), None, None

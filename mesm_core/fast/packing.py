@@ -1,4 +1,4 @@
-"""Padded tensors without their padding: only the rows that are there."""
+"""Padded tensors (B, L, ...) without their padding: the rows (N, ...) of valid positions."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ import torch
 from torch import Tensor
 
 
-def on_cpu(x: Tensor) -> bool:
-    """Return whether the CPU's own ways are the faster: not under autocast, nor in a compiled graph."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
-
-
 @dataclass(frozen=True)
 class Packing:
-    """Which rows of a padded (B, L) layout are there: ``index`` (N,) int64, each b·L + l once.
+    """Which positions of a padded (B, L) layout have a row: ``index`` (N,) int64, each b·L + l once.
 
-    ``rising``: the index rises, so that it need not be looked at where all rows are there.
-    ``runs``: on the CPU, how many items behind each other have how many rows, so that each run is a tensor without
-    padding; empty elsewhere.
+    ``rising``: the index rises, so that with N = B·L packing and padding are reshapes.
+    ``runs``: (count, length) of consecutive items of equal length, each a tensor without padding; () for none, then
+    attention pads.
     """
 
     index: Tensor
@@ -32,19 +27,17 @@ class Packing:
 
     @staticmethod
     def runs_of(mask: Tensor) -> tuple[tuple[int, int], ...]:
-        """Return the runs of items (B, L) bool; none where an item has no rows, or not on the CPU."""
-        if not on_cpu(mask):
-            return ()
+        """Return the runs of a mask (B, L), which waits for its device; () if an item has no rows."""
         lengths = mask.sum(dim=1).tolist()
         return tuple((len(list(run)), length) for length, run in groupby(lengths)) if min(lengths, default=0) else ()
 
     def split(self, rows: Tensor) -> list[Tensor]:
-        """Return each run's (count, length, D) of the (N, D) rows, without tokens in front."""
+        """Return each run's (count, length, D) of rows (N, D)."""
         parts = torch.split(rows, [count * length for count, length in self.runs])
         return [x.view(*run, -1) for x, run in zip(parts, self.runs, strict=True)]
 
     def split_tokens(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return each run's (count, 1, D) and (count, length, D) of (B + N, D): a token an item, and then the rows."""
+        """Return each run's (count, 1, D) and (count, length, D) of (B + N, D): one token per item, then the rows."""
         parts = torch.split(
             rows, [*(count for count, _ in self.runs), *(count * length for count, length in self.runs)]
         )
@@ -63,7 +56,7 @@ class Packing:
 
     @property
     def whole(self) -> bool:
-        """True where nothing is left out, nor out of order; a compiled graph does not ask, lest it be made twice."""
+        """Whether all positions have rows, in order; skipped when compiling, to avoid recompilation."""
         return self.rising and not torch.compiler.is_compiling() and len(self.index) == self.batch * self.length
 
     def pack(self, padded: Tensor) -> Tensor:
@@ -76,7 +69,7 @@ class Packing:
         return out
 
     def pad(self, rows: Tensor) -> Tensor:
-        """Return (B, L, ...), zero where no row is, of (N, ...)."""
+        """Return (B, L, ...) of (N, ...), zero at positions without a row."""
         if self.whole:
             return rows.view(self.batch, self.length, *rows.shape[1:])
         if torch.compiler.is_compiling():
@@ -86,16 +79,16 @@ class Packing:
 
     @property
     def owner(self) -> Tensor:
-        """(N,) int64: the b of each row."""
+        """(N,) int64: the item b of each row."""
         return torch.div(self.index, self.length, rounding_mode="floor")
 
     def twice(self) -> Packing:
-        """Return the packing of the same layout twice, one behind the other."""
+        """Return the packing of this layout repeated once."""
         index = torch.cat([self.index, self.index + self.batch * self.length])
         return Packing(index, 2 * self.batch, self.length, self.rising, self.runs * 2)
 
     def with_token(self) -> Packing:
-        """Return the packing of (B, 1 + L): a token in front of each b; the B tokens come first, then the rows."""
+        """Return the packing of (B, 1 + L), a token in front of each item; rows: the B tokens, then the N rows."""
         tokens = torch.arange(self.batch, device=self.index.device) * (self.length + 1)
         index = torch.cat([tokens, self.index + self.owner + 1])
         return Packing(index, self.batch, self.length + 1, rising=False, runs=self.runs)
@@ -111,7 +104,7 @@ def _spread(rows: Tensor, index: Tensor, batch: int, length: int) -> Tensor:
 
 
 class _Pack(torch.autograd.Function):
-    """Each row is there once, so the gradient is a copy, where index_select's own would add row by row."""
+    """Gather rows. Each occurs once, so that the gradient is a copy; that of ``index_select`` adds."""
 
     @staticmethod
     def forward(ctx: Any, padded: Tensor, index: Tensor) -> Tensor:
@@ -126,6 +119,8 @@ class _Pack(torch.autograd.Function):
 
 
 class _Pad(torch.autograd.Function):
+    """Scatter rows; the inverse of ``_Pack``."""
+
     @staticmethod
     def forward(ctx: Any, rows: Tensor, index: Tensor, batch: int, length: int) -> Tensor:
         ctx.save_for_backward(index)

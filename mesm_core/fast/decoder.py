@@ -1,0 +1,100 @@
+"""The moment decoder over a packed memory."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mesm_core.fast.kernels import Kernels
+from mesm_core.fast.layers import parts
+from mesm_core.fast.packing import Packing
+from mesm_core.fast.unprojected import few_attend_to_frames, unfold
+from mesm_core.model.attention import attend_among_few, split_heads
+from mesm_core.model.decoder import Decoder, DecoderLayer, beside, logit
+
+
+def decoder(
+    kernels: Kernels, module: Decoder, memory: Tensor, *, pos: Tensor, mask: Tensor, rows: Packing
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return ``module(memory, pos=pos, mask=mask)``, with memory and pos (N, D) packed; mask: (B, T) bool."""
+    reference = module.slots.weight.sigmoid().expand(rows.batch, -1, -1)
+    content = memory.new_zeros(*reference.shape[:2], module.dim)
+    seen, outputs, references = reference, [], []
+    for number, layer in enumerate(parts(module.layers, DecoderLayer)):
+        query_pos, sine = module.place(seen, content, first=number == 0)
+        content = decoder_layer(
+            kernels, layer, content, query_pos=query_pos, sine=sine, memory=memory, pos=pos, mask=mask, rows=rows
+        )
+        outputs.append(module.norm(content))
+        references.append(reference)
+        reference = (module.move(content) + logit(seen)).sigmoid()
+        seen = reference.detach()
+    return outputs, references
+
+
+def decoder_layer(
+    kernels: Kernels,
+    layer: DecoderLayer,
+    content: Tensor,
+    *,
+    query_pos: Tensor,
+    sine: Tensor,
+    memory: Tensor,
+    pos: Tensor,
+    mask: Tensor,
+    rows: Packing,
+) -> Tensor:
+    """Return ``layer(content, ...)`` (B, S, D) for S slots, with memory and pos (N, D) packed."""
+    q = layer.self_query_content(content) + layer.self_query_pos(query_pos)
+    k = layer.self_key_content(content) + layer.self_key_pos(query_pos)
+    found = layer.self_out(attend_among_few(q, k, layer.self_value(content), heads=layer.heads))
+    content = layer.norm1(kernels.add_dropped(layer.dropout, content, found))
+
+    q, q_sine = layer.cross_query_content(content), layer.cross_query_sine(sine)
+    if layer.cross_query_pos is not None:
+        q = q + layer.cross_query_pos(query_pos)
+    if rows.runs:
+        found = slots_to_runs(layer, q, q_sine, memory=memory, pos=pos, rows=rows)
+    else:
+        found = slots_to_padded(kernels, layer, q, q_sine, memory=memory, pos=pos, mask=mask, rows=rows)
+    content = layer.norm2(kernels.add_dropped(layer.dropout, content, layer.cross_out(found)))
+    hidden = kernels.feedforward(layer.feedforward, content, layer.activation)
+    out: Tensor = layer.norm3(kernels.add_dropped(layer.dropout, content, hidden))
+    return out
+
+
+def slots_to_padded(
+    kernels: Kernels,
+    layer: DecoderLayer,
+    q: Tensor,
+    q_sine: Tensor,
+    *,
+    memory: Tensor,
+    pos: Tensor,
+    mask: Tensor,
+    rows: Packing,
+) -> Tensor:
+    """Return the cross-attention (B, S, D) of ``DecoderLayer``, before its output projection, from padded keys."""
+    k, k_pos = layer.cross_key_content(memory), layer.cross_key_pos(pos)
+    if layer.cross_query_pos is not None:
+        k = k + k_pos
+    q, k = beside(q, q_sine, heads=layer.heads), beside(rows.pad(k), rows.pad(k_pos), heads=layer.heads)
+    return kernels.attend(q, k, rows.pad(layer.cross_value(memory)), heads=layer.heads, key_mask=mask)
+
+
+def slots_to_runs(
+    layer: DecoderLayer, q: Tensor, q_sine: Tensor, *, memory: Tensor, pos: Tensor, rows: Packing
+) -> Tensor:
+    """Return the same without padding or projecting the frames.
+
+    Reassociated, for each head: q·(Wk x) + s·(Wp p) = (Wkᵀq)·x + (Wpᵀs)·p and Σ a (Wv x) = Wv (Σ a x). The keys' biases
+    cancel in the softmax.
+    """
+    heads, scale = layer.heads, (2 * q.shape[2] // layer.heads) ** -0.5
+    q, q_sine = split_heads(q, heads) * scale, split_heads(q_sine, heads) * scale
+    if layer.cross_query_pos is not None:
+        q_sine = q_sine + q  # in the first layer positions are also part of the keys' content
+    content, position = layer.cross_key_content, layer.cross_key_pos
+    found = few_attend_to_frames([(q, memory, content.weight), (q_sine, pos, position.weight)], rows=rows)
+    looked = unfold(found, layer.cross_value.weight) + layer.cross_value.bias
+    # The gradient of the keys' biases is zero, not None: processes exchange it, and weight decay applies.
+    return looked + 0 * (content.bias + position.bias)

@@ -1,0 +1,130 @@
+"""The operations in which the fast forward differs between devices, one class for each case."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mesm_core.fast.dropout import dropped, plus_dropped
+from mesm_core.fast.feedforward import feedforward
+from mesm_core.fast.packing import Packing
+from mesm_core.model.attention import attend
+from mesm_core.model.layers import FeedForward
+
+
+class Kernels:
+    """Operations by torch alone, which never wait for the device: for CUDA and for compiled graphs."""
+
+    def runs(self, mask: Tensor) -> tuple[tuple[int, int], ...]:
+        """Return the runs by which to compute attention over frames with a mask (B, L); () to pad."""
+        return ()
+
+    def dropout(self, layer: nn.Dropout, x: Tensor) -> Tensor:
+        """Return ``layer(x)``."""
+        out: Tensor = layer(x)
+        return out
+
+    def add_dropped(self, layer: nn.Dropout, onto: Tensor, x: Tensor) -> Tensor:
+        """Return ``onto + layer(x)``, both of one shape."""
+        return onto + self.dropout(layer, x)
+
+    def feedforward(self, layer: FeedForward, x: Tensor, activation: nn.PReLU) -> Tensor:
+        """Return ``layer(x, activation)``."""
+        out: Tensor = layer(x, activation)
+        return out
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None) -> Tensor:
+        """Return ``model.attention.attend(...)``."""
+        return attend(query, key, value, heads=heads, key_mask=key_mask)
+
+    def weighted_sum(self, queries: Tensor, seen: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
+        """Return softmax(q xᵀ) x (B, A, D) of queries q (B, A, D) and x (B, S, D).
+
+        Args:
+            seen: x, or with ``pick`` (B,) int64 a (C, S, D) of which item b attends to ``seen[pick[b]]``.
+            mask: (B, S) bool, True where valid; each item has a valid position.
+        """
+        return _weighted_sum(queries, seen if pick is None else seen.index_select(0, pick), mask)
+
+
+class AutocastCpuKernels(Kernels):
+    """Operations for the CPU under autocast: own dropout, and attention in float32.
+
+    The gradient of the CPU's bfloat16 attention is six times slower than float32's.
+    """
+
+    def dropout(self, layer: nn.Dropout, x: Tensor) -> Tensor:
+        """Return ``layer(x)``."""
+        return dropped(x, layer.p) if layer.training and layer.p else x
+
+    def add_dropped(self, layer: nn.Dropout, onto: Tensor, x: Tensor) -> Tensor:
+        """Return ``onto + layer(x)``, both of one shape."""
+        if layer.training and layer.p and onto.dtype == x.dtype:
+            return plus_dropped(onto, x, layer.p)
+        return super().add_dropped(layer, onto, x)
+
+    def feedforward(self, layer: FeedForward, x: Tensor, activation: nn.PReLU) -> Tensor:
+        """Return ``layer(x, activation)``."""
+        out: Tensor = layer.linear2(self.dropout(layer.dropout, activation(layer.linear1(x))))
+        return out
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None) -> Tensor:
+        """Return ``model.attention.attend(...)``."""
+        with torch.autocast("cpu", enabled=False):
+            return attend(query.float(), key.float(), value.float(), heads=heads, key_mask=key_mask)
+
+
+class CpuKernels(AutocastCpuKernels):
+    """Operations for the CPU: attention by runs of equal length, feed-forwards in pieces.
+
+    Args:
+        bfloat16: as for ``feedforward``.
+    """
+
+    def __init__(self, *, bfloat16: bool = False) -> None:
+        self.bfloat16 = bfloat16
+
+    def runs(self, mask: Tensor) -> tuple[tuple[int, int], ...]:
+        """Return the runs by which to compute attention over frames with a mask (B, L); () to pad."""
+        return Packing.runs_of(mask)
+
+    def feedforward(self, layer: FeedForward, x: Tensor, activation: nn.PReLU) -> Tensor:
+        """Return ``layer(x, activation)``."""
+        return feedforward(layer, x, activation, bfloat16=self.bfloat16)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None) -> Tensor:
+        """Return ``model.attention.attend(...)``."""
+        return attend(query, key, value, heads=heads, key_mask=key_mask)
+
+    def weighted_sum(self, queries: Tensor, seen: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
+        """Return the same as ``Kernels.weighted_sum``, without a copy of ``seen`` for each item."""
+        if pick is None:
+            return _weighted_sum(queries, seen, mask)
+        # Neighbours that attend to the same x are one product.
+        shared, counts = (x.tolist() for x in torch.unique_consecutive(pick, return_counts=True))
+        items = seen.unbind()
+        parts = zip(torch.split(queries, counts), torch.split(mask, counts), shared, strict=True)
+        return torch.cat([_weighted_sum(q, items[item], m) for q, m, item in parts])
+
+
+def _weighted_sum(queries: Tensor, seen: Tensor, mask: Tensor) -> Tensor:
+    """Return softmax(q xᵀ) x (B, A, D); seen: x (B, S, D), or (S, D) for all items."""
+    scores = (queries @ seen.transpose(-2, -1)).masked_fill(~mask.unsqueeze(1), -torch.inf)
+    return scores.softmax(dim=-1) @ seen
+
+
+TORCH, AUTOCAST_CPU, CPU, CPU_BFLOAT16 = Kernels(), AutocastCpuKernels(), CpuKernels(), CpuKernels(bfloat16=True)
+
+
+def cpu_kernels(*, bfloat16: bool) -> Kernels:
+    """Return the kernels of a forward on the CPU as it is called: compiled, under autocast, or plainly."""
+    if torch.compiler.is_compiling():
+        return TORCH
+    if torch.is_autocast_enabled("cpu"):
+        return AUTOCAST_CPU
+    return CPU_BFLOAT16 if bfloat16 else CPU
+
+
+def cuda_kernels(*, bfloat16: bool) -> Kernels:
+    """Return the kernels of a forward on CUDA."""
+    return TORCH

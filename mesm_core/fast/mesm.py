@@ -1,0 +1,228 @@
+"""The forward of ``mesm_core.model.mesm.Mesm`` over packed frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mesm_core.fast.attention import frames_to_text, text_to_frames, token_to_frames
+from mesm_core.fast.decoder import decoder
+from mesm_core.fast.kernels import Kernels, cpu_kernels, cuda_kernels
+from mesm_core.fast.layers import cross_encoder, encoder_layer, parts, project, word_head, word_positions
+from mesm_core.fast.packing import Packing
+from mesm_core.fast.table import TABLE, are_known, is_known
+from mesm_core.fast.unprojected import frames_dot_items
+from mesm_core.model.attention import MultiHeadAttention
+from mesm_core.model.decoder import logit
+from mesm_core.model.enhance import ENHANCE, RECONSTRUCT
+from mesm_core.model.layers import CrossEncoder, EncoderLayer
+from mesm_core.model.mesm import Mesm
+from mesm_core.model.positions import frame_positions
+from mesm_core.types import Inputs, ModelOutput, Targets
+
+DEVICES: dict[str, Callable[..., Kernels]] = {"cpu": cpu_kernels, "cuda": cuda_kernels}
+"""Device type -> the kernels to compute with; on other devices the reference computes."""
+
+
+def accelerate(model: Mesm) -> Mesm:
+    """Return a ``FastMesm`` that shares the model's parameters, or the model itself if a part is not in the table."""
+    return FastMesm(model) if is_known(model, Mesm) else model
+
+
+class FastMesm(Mesm):
+    """The same network as a ``Mesm``, with a faster forward; both share parameters, parts and mode.
+
+    Frames are packed: padding is left out. Positives and negatives are encoded in one pass. Without dropout a video is
+    projected once for all its queries. The reference computes on devices that are not in ``DEVICES``, and while a part
+    is not in ``fast.table``. Hooks on the parts are not called, only those on the whole model.
+
+    ``exact``: whether all parts are in the table, as of the last ``train()`` or ``eval()``;
+    ``bfloat16_feedforward``: on the CPU, round to bfloat16 in the feed-forwards (see ``fast.feedforward``).
+    """
+
+    def __init__(self, model: Mesm) -> None:
+        self.__dict__ = model.__dict__  # not a copy: what is loaded, moved or hooked is so in both
+        self.exact = True
+        self.bfloat16_feedforward = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, and check the parts again: one may have been replaced."""
+        self.exact = are_known(self, TABLE[Mesm])
+        return super().train(mode)
+
+    def forward(self, inputs: Inputs, targets: Targets | None = None) -> ModelOutput:
+        """Return what ``Mesm.forward`` does; at padding ``video``, ``enhanced_video`` and saliency are 0."""
+        choose = DEVICES.get(inputs.video.device.type)
+        if choose is None or not self.exact:
+            return super().forward(inputs, targets)
+        kernels = choose(bfloat16=self.bfloat16_feedforward)
+        return _Forward(self, kernels, inputs, targets).output()
+
+
+class _Forward:
+    """One forward of a model; N counts the valid frames of all queries, 2N those of positives and negatives."""
+
+    def __init__(self, model: Mesm, kernels: Kernels, inputs: Inputs, targets: Targets | None) -> None:
+        self.model, self.kernels, self.inputs, self.targets = model, kernels, inputs, targets
+        self.mask = inputs.video_mask[inputs.video_index]  # (Q, T)
+        queries, length = self.mask.shape
+        self.rows = Packing(inputs.frames, queries, length, runs=kernels.runs(self.mask))
+        self.pairs = self.rows if targets is None else self.rows.twice()
+
+    def output(self) -> ModelOutput:
+        """Return the model's output."""
+        model, inputs, rows, targets = self.model, self.inputs, self.rows, self.targets
+        source = inputs.video_index[rows.owner] * rows.length + rows.index % rows.length  # (N,) in (V, T)
+        # Without dropout a video is the same for all its queries: it is projected once.
+        once = None if model.training else project(self.kernels, model.video_projection, inputs.video)  # (V, T, d)
+        if once is None:
+            video = project(self.kernels, model.video_projection, inputs.video.flatten(0, 1)[source])  # (N, d)
+        else:
+            video = once.flatten(0, 1)[source]
+        pos = frame_positions(inputs.video_mask, model.dim).to(video.dtype).flatten(0, 1)[source]  # (N, d)
+        words = project(self.kernels, model.text_projection, inputs.words)  # (Q, W, d)
+        recon = self._reconstruction(once)
+        text, text_mask = words, inputs.words_mask
+        if recon is not None:
+            text = torch.cat([recon.unsqueeze(1), words], dim=1)  # (Q, 1 + W, d)
+            text_mask = F.pad(text_mask, (1, 0), value=True)
+        text_pos = self._positions(text)
+
+        enhanced, pairs_pos = self._twice(video), self._twice(pos)  # (2N, d)
+        if model.frame_word is not None:
+            enhanced = self._frames_to_text(
+                model.frame_word.encoder, enhanced, pairs_pos, self._with_negatives(words),
+                text_pos=self._words_pos(words, text_pos), text_mask=self._with_negatives(inputs.words_mask),
+            )  # fmt: skip
+        aligned = self._frames_to_text(
+            model.aligner, enhanced, pairs_pos, self._with_negatives(text),
+            text_pos=None if text_pos is None else self._with_negatives(text_pos),
+            text_mask=self._with_negatives(text_mask),
+        )  # fmt: skip
+        memory, saliency = self._encode(aligned, pairs_pos)
+        outputs, references = decoder(
+            self.kernels, model.decoder, memory[: len(rows.index)], pos=pos, mask=self.mask, rows=rows
+        )
+        padded = rows.pad(video)
+        return ModelOutput(
+            logits=[model.class_head(output) for output in outputs],
+            spans=[(model.span_head(o) + logit(r)).sigmoid() for o, r in zip(outputs, references, strict=True)],
+            saliency=saliency[: rows.batch],
+            negative_saliency=None if targets is None else saliency[rows.batch :],
+            word_logits=None if targets is None else self._word_logits(words, padded, rows.pad(pos), targets),
+            video=padded,
+            text=text,
+            text_mask=text_mask,
+            enhanced_video=rows.pad(enhanced[: len(rows.index)]),
+            reconstruction=recon,
+        )
+
+    def _twice(self, x: Tensor) -> Tensor:
+        """Return ``x`` for the positives and again for the negatives."""
+        return x if self.targets is None else torch.cat([x, x])
+
+    def _with_negatives(self, x: Tensor) -> Tensor:
+        """Return ``x`` (Q, ...) followed by that of the negative queries."""
+        return x if self.targets is None else torch.cat([x, x[self.targets.negative_query]])
+
+    def _positions(self, words: Tensor) -> Tensor | None:
+        """Return the learned positions of words (Q, W, d), or None for zeros."""
+        positions = self.model.word_positions
+        return None if positions is None else word_positions(self.kernels, positions, words)
+
+    def _words_pos(self, words: Tensor, text_pos: Tensor | None) -> Tensor | None:
+        """Return the words' positions: a negative query's are those behind its reconstruction."""
+        own = self._positions(words)
+        if own is None or text_pos is None or self.targets is None:
+            return own
+        behind = text_pos[self.targets.negative_query][:, text_pos.shape[1] - words.shape[1] :]
+        return torch.cat([own, behind])
+
+    def _reconstruction(self, projected: Tensor | None) -> Tensor | None:
+        """Return SS-MESM's reconstructions (Q, d), or None without it: ``SegmentSentence`` of ``Mesm._context``.
+
+        Args:
+            projected: (V, T, d) the projected video; None projects it again, with its own dropout.
+        """
+        module, inputs, kernels = self.model.segment_sentence, self.inputs, self.kernels
+        if module is None:
+            return None
+        frames = project(kernels, self.model.video_projection, inputs.video) if projected is None else projected
+        mask, index = inputs.video_mask, inputs.video_index
+        if inputs.context is not None and inputs.context_mask is not None and inputs.context_index is not None:
+            frames, mask, index = frames.flatten(0, 1)[inputs.context], inputs.context_mask, inputs.context_index
+        # Dropout makes the queries of a context differ; without it one reconstruction per context is enough.
+        pick = index if self.model.training else None
+        key_mask = mask if pick is None else mask[pick]
+
+        def look(attention: MultiHeadAttention, sentence: Tensor) -> Tensor:
+            return token_to_frames(kernels, attention, sentence, frames, key_mask=key_mask, pick=pick)
+
+        sentence = module.masked_sentence.expand(len(key_mask), 1, -1)
+        recon = F.normalize(cross_encoder(kernels, module.encoder, sentence, look).squeeze(1), dim=-1)
+        return recon if pick is not None else recon[index]
+
+    def _frames_to_text(
+        self,
+        encoder: CrossEncoder,
+        frames: Tensor,
+        pos: Tensor,
+        text: Tensor,
+        *,
+        text_pos: Tensor | None,
+        text_mask: Tensor,
+    ) -> Tensor:
+        """Return ``encoder(frames, text, ...)``, with frames and pos (2N, d) packed."""
+        key = text if text_pos is None else text + text_pos
+
+        def look(attention: MultiHeadAttention, x: Tensor) -> Tensor:
+            return frames_to_text(self.kernels, attention, x + pos, key, text, key_mask=text_mask, rows=self.pairs)
+
+        return cross_encoder(self.kernels, encoder, frames, look, block=ENHANCE)
+
+    def _encode(self, video: Tensor, pos: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the memory (2N, d) and the saliency (2Q, T), 0 at padding."""
+        model, rows = self.model, self.pairs
+        x = torch.cat([model.global_token.expand(rows.batch, -1), video])
+        pos = torch.cat([model.global_pos.expand(rows.batch, -1), pos])
+        keys, with_token = F.pad(self._twice(self.mask), (1, 0), value=False), rows.with_token()
+        for layer in parts(model.encoder, EncoderLayer):
+            x = encoder_layer(self.kernels, layer, x, pos=pos, mask=keys, rows=with_token)
+        token, memory = torch.split(x, [rows.batch, len(x) - rows.batch])
+        frames, token = model.saliency_frames, model.saliency_global(token)
+        if rows.runs:
+            products = rows.pad(frames_dot_items(memory, token, rows=rows, weight=frames.weight, bias=frames.bias))
+        else:
+            products = rows.pad(frames(memory)) @ token.unsqueeze(-1)
+        return memory, products.squeeze(-1) / math.sqrt(model.dim)
+
+    def _word_logits(self, words: Tensor, video: Tensor, pos: Tensor, targets: Targets) -> Tensor | None:
+        """Return ``Mesm._word_logits`` (Q, W, classes); video, pos: (Q, T, d)."""
+        module, kernels = self.model.frame_word, self.kernels
+        if module is None:
+            return None
+        masked = module.mask_words(
+            words,
+            masked=targets.masked_words,
+            unknown=targets.unknown_words,
+            project=partial(project, kernels, self.model.text_projection),
+        )
+        # The gradient of index_select adds rows; that of a two-dimensional index sorts them first.
+        first = torch.arange(len(words), device=words.device).unsqueeze(1) * video.shape[1]
+        index = (first + targets.moment_frames).flatten()
+        frames, frames_pos = (
+            x.flatten(0, 1).index_select(0, index).view(*targets.moment_frames.shape, -1) for x in (video, pos)
+        )
+        key, words_pos = frames + frames_pos, self._positions(words)
+
+        def look(attention: MultiHeadAttention, x: Tensor) -> Tensor:
+            query = x if words_pos is None else x + words_pos
+            return text_to_frames(kernels, attention, query, key, frames, key_mask=targets.moment_mask)
+
+        return word_head(kernels, module.head, cross_encoder(kernels, module.encoder, masked, look, block=RECONSTRUCT))
