@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from mesm_core.build import build_model
+from mesm_core.config.schema import ModelConfig
+from mesm_core.fast.mesm import FastMesm
+from mesm_core.model.mesm import Mesm
 from mesm_core.official.names import to_official
 from tests.parity.fixture import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, Errors, Fixture, compute, judge
 
@@ -24,9 +28,17 @@ MODELS = [
 ]
 
 
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "reference"])
 @pytest.mark.parametrize("name", MODELS)
-def test_worked_example(shared: Path, name: str) -> None:
+def test_worked_example(shared: Path, name: str, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float32 or, where the rounding of the machine at hand moves a gradient, in float64."""
+
+    def build(config: ModelConfig, **sizes: int) -> Mesm:
+        model = build_model(config.model_copy(update={"fast": fast}), **sizes)
+        assert isinstance(model, FastMesm) == fast
+        return model
+
+    monkeypatch.setattr("tests.parity.fixture.build_model", build)
     verdict = judge(shared / "golden" / "model" / f"{name}.npz")
     assert verdict.held is not None, verdict
     assert verdict.single.outputs <= OUTPUT_TOLERANCE
