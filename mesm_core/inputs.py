@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import reprlib
+import stat
 import struct
 import tomllib
 import zipfile
@@ -249,6 +250,15 @@ def printable(text: object) -> str:
     'caf\\\\udce9.npy'
     """
     return str(text).encode("utf-8", "backslashreplace").decode()
+
+
+def file_size(path: Path) -> int:
+    """Return the size of a file in bytes, 0 where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def open_hdf5(

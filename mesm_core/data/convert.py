@@ -33,7 +33,6 @@ HELD_BYTES = 256 * 2**20
 """Of files from archives that wait to be written: above this no other is read."""
 FLUSH_BYTES = 2**30
 COMPLETE = "frames"
-SMALL_BYTES = 256 * 1024
 DEFAULT_SKEW = 2
 
 
@@ -112,7 +111,8 @@ def npy_to_hdf5(
     with work.written() as target, _open_for_append(target) as file:
         report.width = next((node.shape[1] for _, node in hdf5.datasets(file) if node.ndim == 2), None)
         usable = _with_usable_names(videos, report)
-        left = [(name, paths) for name, paths in usable if not _complete(file, name)]
+        new = not len(file)  # asking for each dataset takes as long as writing an attribute
+        left = [(name, paths) for name, paths in usable if new or not _complete(file, name)]
         report.skipped = len(usable) - len(left)
         streamed = _from_archives(archives, file, names, dict(videos), report)
         _write_all(file, target, chain(left, streamed), report, options, progress)
@@ -321,10 +321,22 @@ def _start(
     if raw is None or not fits or (options.dtype is not None and raw.dtype != options.dtype):
         return _Job(name, paths, pool.submit(_read, paths, options).result)
     node, place = allocate(file, name, raw)
-    # Handing a small file to another thread takes longer than copying it.
-    small = raw.nbytes <= SMALL_BYTES
-    copy = partial(copy_numbers, raw, target, place) if small else pool.submit(copy_numbers, raw, target, place).result
-    return _Job(name, paths, copy, raw, node)
+    if raw.content is not None:  # handing it to another thread would take longer than copying it
+        return _Job(name, paths, _done(partial(copy_numbers, raw, target, place)), raw, node)
+    return _Job(name, paths, pool.submit(copy_numbers, raw, target, place).result, raw, node)
+
+
+def _done(work: Callable[[], None]) -> Callable[[], None]:
+    """Work now; return what raises the error that came of it, or does nothing."""
+    try:
+        work()
+    except FeatureError as error:
+        return partial(_raise, error)
+    return lambda: None
+
+
+def _raise(error: FeatureError) -> None:
+    raise error
 
 
 def _finish(file: h5py.File, job: _Job, report: Conversion, options: Options) -> int:

@@ -18,7 +18,7 @@ from mesm_core.data.arrays import KEPT_DTYPES, Header, all_finite, parsed, read_
 from mesm_core.errors import FeatureError
 
 CHUNK_BYTES = 512 * 1024
-FIRST_READ = 64 * 1024
+FIRST_READ = 128 * 1024
 """Bytes read for a header. Opening a file twice takes longer than reading the whole of a small one."""
 _kept = threading.local()
 
@@ -27,14 +27,14 @@ _kept = threading.local()
 class RawArray:
     """Where the numbers of a .npy file lie: ``shape`` (frames, dim), ``dtype``, and the ``offset`` in bytes.
 
-    ``content``: the whole file where it is small, otherwise empty.
+    ``content``: the whole file where it is small, otherwise None; in a buffer that this thread's next call reuses.
     """
 
     path: Path
     shape: tuple[int, int]
     dtype: np.dtype[np.generic]
     offset: int
-    content: bytes = b""
+    content: memoryview | None = None
 
     @property
     def nbytes(self) -> int:
@@ -60,14 +60,15 @@ def raw_array(path: Path) -> RawArray | None:
     return RawArray(path, (shape[0], shape[1]), dtype, header.offset, content)
 
 
-def _header(path: Path) -> tuple[Header, int, bytes]:
+def _header(path: Path) -> tuple[Header, int, memoryview | None]:
     """Return what the header says, the file's size, and its content where it is small."""
+    head = memoryview(_buffer())[:FIRST_READ]
     with _opened(path) as source:
-        head = os.read(source, FIRST_READ)
+        head = head[: os.readv(source, [head])]
         size = os.fstat(source).st_size
-    begin = 10 if head[6:7] == b"\x01" else 12
-    header = _parsed(head[: begin + int.from_bytes(head[8:begin], "little")])
-    return header, size, head if len(head) == size else b""
+    begin = 10 if bytes(head[6:7]) == b"\x01" else 12
+    header = _parsed(bytes(head[: begin + int.from_bytes(head[8:begin], "little")]))
+    return header, size, head if len(head) == size else None
 
 
 @lru_cache(maxsize=256)
@@ -112,8 +113,8 @@ def copy_numbers(raw: RawArray, target: int, place: int) -> None:
     Raises:
         FeatureError: they hold NaN or infinity, or the file ends before they do.
     """
-    if raw.content:
-        _write_checked(memoryview(raw.content)[raw.offset : raw.offset + raw.nbytes], raw.dtype, target, place)
+    if raw.content is not None:
+        _write_checked(raw.content[raw.offset : raw.offset + raw.nbytes], raw.dtype, target, place)
         return
     view = memoryview(_buffer())
     done = 0

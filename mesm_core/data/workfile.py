@@ -13,6 +13,7 @@ import numpy as np
 from mesm_core.data.rawcopy import raw_array
 from mesm_core.errors import OutputError
 from mesm_core.files import make_folder
+from mesm_core.inputs import file_size
 from mesm_core.places import (
     could_not_write,
     explained,
@@ -132,4 +133,4 @@ def about_size(videos: Iterable[Sequence[Path]], dtype: str | None) -> int | Non
     if like is None:
         return None
     scale = 1.0 if dtype is None else np.dtype(dtype).itemsize / like.dtype.itemsize
-    return round(scale * sum(path.stat().st_size for path in paths if path.is_file()))
+    return round(scale * sum(map(file_size, paths)))

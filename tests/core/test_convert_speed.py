@@ -53,7 +53,7 @@ def test_headers_alike_are_parsed_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(parsed) == 1
 
 
-@pytest.mark.parametrize("frames", [3, convert.SMALL_BYTES // 16 + 1])
+@pytest.mark.parametrize("frames", [3, rawcopy.FIRST_READ // 16 + 1])
 def test_only_large_files_are_handed_to_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int) -> None:
     found = find_sources(sources(tmp_path / "npy", frames=frames))
     handed = counted(monkeypatch, convert.ThreadPoolExecutor, "submit")

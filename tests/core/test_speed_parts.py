@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mesm_core.bench import measure
 from mesm_core.bench.flops import forward_flops
 from mesm_core.build import build_model
 from mesm_core.config.load import load_config
@@ -219,7 +221,9 @@ BENCH = ["bench", "--steps", "1", "--threads", "1", "--set", "model.video_dim=16
          "--set", "model.dim_feedforward=16", "--set", "dataset.max_frames=20"]  # fmt: skip
 
 
-def test_bench(mesm, tmp_path: Path) -> None:
+def test_bench(mesm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The real product takes seconds each time.
+    monkeypatch.setattr(measure, "seconds_of_product", partial(measure.seconds_of_product, size=64, repeats=2))
     first = mesm(*BENCH, "--dataset", "tacos", "--json")
     assert first.code == 0, first.err
     result = json.loads(first.out)

@@ -13,8 +13,8 @@ from tests.fuzz.worker import Outcome
 FAULT = "fault in mesm"
 TRACEBACK = "Traceback (most recent call last)"
 IGNORED = re.compile(r"Exception ignored in|Segmentation fault|core dumped|terminate called")
-PARTIAL = ("videos were left out", "videos have no features")
-"""A conversion or an extraction says so, and keeps the others."""
+PARTIAL = ("videos were left out", "videos have no features", "The others are done.")
+"""A conversion, an extraction or a search in several videos says so, and keeps what it has of the others."""
 TRAINED = ("*/metrics.jsonl", "*/last.pt", "*/not-finite*.json")
 
 
