@@ -43,7 +43,8 @@ def find_sources(pattern: str | Path) -> list[Source]:
         return [_inside(source, inside) for source in find_sources(outside)]
     matches: list[Source]
     if path.is_dir():
-        matches = [*sorted((p for p in path.rglob("*") if p.suffix in SUFFIXES), key=lambda p: p.parts)]
+        below = (Path(folder, name) for folder, _, names in os.walk(path) for name in names if name.endswith(SUFFIXES))
+        matches = [*sorted(below, key=lambda file: file.parts)]
     elif path.is_file() and path.suffix == ".txt":
         matches = [_source(line.strip()) for line in split_lines(read_text(path, error=FeatureError)) if line.strip()]
     elif path.is_file():

@@ -31,6 +31,7 @@ READERS = min(max(os.cpu_count() or 1, 2), 4)
 AHEAD = 2 * READERS
 HELD_BYTES = 256 * 2**20
 """Of files from archives that wait to be written: above this no other is read."""
+TOLD_BYTES = 2**22
 FLUSH_BYTES = 2**30
 COMPLETE = "frames"
 DEFAULT_SKEW = 2
@@ -282,7 +283,7 @@ def _write_all(
     progress: Progress | None,
 ) -> None:
     """Write the videos; worker threads read and copy, this thread alone calls HDF5."""
-    remaining, unflushed, held = iter(videos), 0, 0
+    remaining, unflushed, held, untold = iter(videos), 0, 0, 0
     jobs: deque[_Job] = deque()
     with ThreadPoolExecutor(READERS) as pool:
         while True:
@@ -299,8 +300,10 @@ def _write_all(
             if unflushed >= FLUSH_BYTES:
                 file.flush()
                 unflushed = 0
-            if progress is not None:
-                progress(size if job.consumed is None else job.consumed)
+            untold += size if job.consumed is None else job.consumed
+            if progress is not None and (untold >= TOLD_BYTES or not jobs):
+                progress(untold)
+                untold = 0
 
 
 def _start(
