@@ -23,14 +23,18 @@ def doctor(
     Example: mesm doctor --data-dir data
     """
     from mesm_core.build import doctor as examine
+    from mesm_core.extraction.cache import default_cache
 
     root = options.data_root(data_dir)
     found = examine.found_data(root)
+    features = default_cache()
+    kept = features.entries()
     about = {
         "versions": examine.installed(),
         "devices": examine.devices(),
         "threads": examine.threads(),
         "text_cache": examine.text_cache(),
+        "feature_cache": {"path": str(features.folder), "entries": len(kept), "bytes": sum(item.size for item in kept)},
     }
     if json_:
         render.data(about | {"data_dir": str(root), "data": [vars(item) | {"path": str(item.path)} for item in found]})
@@ -43,6 +47,8 @@ def doctor(
 
 
 def _show_machine(about: dict[str, Any]) -> None:
+    from mesm_core.errors import count
+
     shown = [f"{name} {number}" for name, number in about["versions"].items() if number]
     absent = [name for name, number in about["versions"].items() if not number]
     render.say("[bold]Versions[/]")
@@ -64,6 +70,9 @@ def _show_machine(about: dict[str, Any]) -> None:
     cache = about["text_cache"]
     render.say("\n[bold]Cache of encoded sentences[/]")
     render.say(f"  {render.plain(cache['path'])}: {cache['bytes'] / 1e6:.1f} MB{_sentences(cache)}")
+    kept = about["feature_cache"]
+    render.say("\n[bold]Cache of features[/]")
+    render.say(f"  {render.plain(kept['path'])}: {kept['bytes'] / 1e6:.1f} MB, {count(kept['entries'], 'file')}")
 
 
 def _sentences(cache: dict[str, Any]) -> str:

@@ -48,6 +48,7 @@ def test_doctor_finds_what_is_there(mesm, trained: Trained, tmp_path: Path, monk
     assert states == {"annotations train": "ok", "annotations val": "damaged", "features": "ok", "GloVe": "ok",
                       "count file": "ok"}  # fmt: skip
     assert about["text_cache"]["sentences"] == 0
+    assert about["feature_cache"]["entries"] == about["feature_cache"]["bytes"] == 0
     (root / "TACoS" / "c3d.hdf5").write_bytes(b"damaged")
     result = mesm("doctor", "--data-dir", root)
     assert result.code == 0
