@@ -268,7 +268,7 @@ def _next(folder: Path, run: Path, seconds: float) -> None:
 
 def _longest(path: Path) -> Query:
     """Return the query of the longest moment of the first video."""
-    from mesm_core.data.moment_lines import read_lines
+    from mesm_core.data.readers.json_lines import read_lines
 
     queries = read_lines(path).queries
     of_first = [query for query in queries if query.vid == queries[0].vid]

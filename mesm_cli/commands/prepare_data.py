@@ -30,8 +30,8 @@ def convert(
     Example: mesm prepare convert --dataset tacos --split val tacos-val.jsonl
     """
     from mesm_core.config.load import load_config
-    from mesm_core.data.annotations import annotation_files, read_split
-    from mesm_core.data.moment_lines import write_lines
+    from mesm_core.data.readers import annotation_files, read_split
+    from mesm_core.data.readers.json_lines import write_lines
     from mesm_core.data.splits import named_split
     from mesm_core.errors import DataError, count
     from mesm_core.places import refuse_existing, refuse_inputs

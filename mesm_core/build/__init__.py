@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mesm_core.build.data import (
-    Paths,
     Split,
     SplitQueries,
     build_decoding,
@@ -27,6 +26,7 @@ from mesm_core.build.model import (
     refuse_larger,
     refuse_misfits,
 )
+from mesm_core.build.paths import Paths
 from mesm_core.build.text import (
     build_sentences,
     build_text,

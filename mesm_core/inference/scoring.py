@@ -22,10 +22,10 @@ from mesm_core.build import (
 )
 from mesm_core.config.load import DATA_ROOT, load_config
 from mesm_core.config.schema import Config
-from mesm_core.data.annotations import make_reader
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.facts import data_facts, differences
-from mesm_core.data.moment_lines import read_lines
+from mesm_core.data.readers import make_reader
+from mesm_core.data.readers.json_lines import read_lines
 from mesm_core.data.shortening import Shortening
 from mesm_core.errors import DataError, listing
 from mesm_core.files import together, write_atomically

@@ -25,11 +25,13 @@ from mesm_core.build import (
     with_counted_words,
 )
 from mesm_core.build.check import wrong_rate
+from mesm_core.build.data import check_select
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.facts import data_facts
 from mesm_core.errors import DataError, MesmError, OutputError
 from mesm_core.inference.evaluate import Evaluation, evaluate, predictions_name, write_predictions
+from mesm_core.metrics.table import full_key
 from mesm_core.text.encoder import in_batches
 from mesm_core.training.checkpoint import Checkpoint, save_checkpoint
 from mesm_core.training.directory import (
@@ -47,7 +49,7 @@ from mesm_core.training.directory import (
 from mesm_core.training.distributed import ALONE, Team
 from mesm_core.training.events import Busy, EpochDone, Event, Finished, Started, Stopped, Warned
 from mesm_core.training.guards import FiniteWatch, NotFiniteError
-from mesm_core.training.loggers import Logger, open_loggers, scalars_of
+from mesm_core.training.loggers import Logger, check_loggers, open_loggers, scalars_of
 from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
 from mesm_core.training.optim import learning_rate, load_optimizer, make_optimizer, set_learning_rate
@@ -91,6 +93,8 @@ class Run:
         team: Team = ALONE,
         watch: FiniteWatch | None = None,
     ) -> None:
+        check_select(config)
+        check_loggers(config.train.loggers)
         config = with_counted_words(config, paths)
         self.config, self.paths, self.directory, self.device, self.team = config, paths, directory, device, team
         self.text = build_text(config, paths, device=device)
@@ -318,7 +322,7 @@ class Run:
         """Enter the evaluations in the record and return whether they are the best so far."""
         if not evaluations:
             return False
-        key = f"MR-full-{self.config.eval.select}"
+        key = full_key(self.config.eval.select)
         score = sum(evaluation.brief[key] or 0.0 for evaluation in evaluations.values()) / len(evaluations)
         record["eval"] = {split: evaluation.brief for split, evaluation in evaluations.items()}
         record["select"] = {"key": key, "splits": list(evaluations), "score": round(score, 4)}

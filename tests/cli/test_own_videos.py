@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mesm_core.data.annotations import read_split
+from mesm_core.data.readers import read_split
 from mesm_core.training.checkpoint import load_checkpoint
 from tests.conftest import SMALL, Trained
 

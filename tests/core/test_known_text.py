@@ -40,7 +40,7 @@ def test_the_trained_models_text_tower_waits_until_it_is_needed(
     first = build_text_to_ask(CONFIG, paths, device=CPU)
     known = first.features("he cuts bread").words
     assert first.classes == CONFIG.text.label_words + 3
-    monkeypatch.setattr("mesm_core.build.text.load_clip_text", never)
+    monkeypatch.setattr("mesm_core.build.encoders.clip.load_clip_text", never)
     again = build_text_to_ask(CONFIG, paths, device=CPU)
     assert np.array_equal(again.features("he cuts bread").words, known)
     assert again.state()["hash"] == first.state()["hash"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mesm_core.config.load import load_config
-from mesm_core.data.tacos import Tacos
+from mesm_core.data.readers.tacos import Tacos
 from mesm_core.errors import CheckpointError, ConfigError, FeatureError
 from mesm_core.inference.answers import Answer, Asked
 from mesm_core.inference.predictor import MOST_PAIRS, MomentRetriever

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import torch
 
-from mesm_core.data.annotations import read_split
+from mesm_core.data.readers import read_split
 from mesm_core.official.export import export_official
 from mesm_core.text.clip import ClipTextTransformer
 from mesm_core.text.clip_weights import PROJECTION, write_clip_text

@@ -1,0 +1,24 @@
+"""Where a run's data lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a run's data lies; ``text``: the text encoder's file (GloVe text, vocabulary, or CLIP weights)."""
+
+    annotations: Path
+    features: tuple[Path, ...]
+    text: Path
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the paths, absolute, as strings."""
+        return {
+            "annotations": str(self.annotations.resolve()),
+            "features": [str(path.resolve()) for path in self.features],
+            "text": str(self.text.resolve()),
+        }
