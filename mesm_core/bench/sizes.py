@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from mesm_core.arrays import normalise
 from mesm_core.build import build_framing
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.features import with_endpoints
-from mesm_core.text.encoder import mean_then_normalise, normalise
+from mesm_core.text.encoder import mean_then_normalise
 from mesm_core.types import Query, TextFeatures, Words
 
 QUANTILES = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)

@@ -19,7 +19,6 @@ from mesm_core.build.data import (
 from mesm_core.build.model import (
     ENDPOINT_CHANNELS,
     build_criterion,
-    build_device,
     build_model,
     build_trained,
     load_matching,
@@ -34,6 +33,7 @@ from mesm_core.build.text import (
     build_text_to_ask,
     with_counted_words,
 )
+from mesm_core.devices import build_device
 
 __all__ = [
     "ENDPOINT_CHANNELS",

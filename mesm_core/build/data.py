@@ -16,8 +16,8 @@ from mesm_core.data.features import FeatureStore
 from mesm_core.data.readers import annotation_files, make_reader, read_split
 from mesm_core.data.shortening import Shortening
 from mesm_core.data.splits import named_split
+from mesm_core.decode import Decoding
 from mesm_core.errors import ConfigError, did_you_mean, listing
-from mesm_core.inference.decode import Decoding
 from mesm_core.metrics.report import LENGTH_RANGES, SUPERLONG
 from mesm_core.metrics.table import summary_names
 from mesm_core.text.encoder import TextEncoder

@@ -16,7 +16,6 @@ from typing import Any
 import h5py
 import torch
 
-from mesm_core import __version__
 from mesm_core.build.data import data_paths
 from mesm_core.build.encoders import find_encoder
 from mesm_core.build.paths import Paths
@@ -26,6 +25,7 @@ from mesm_core.data.readers import read_split
 from mesm_core.errors import MesmError, count
 from mesm_core.fast.feedforward import fast_bfloat16
 from mesm_core.text.cache import default_cache_path
+from mesm_core.version import __version__
 
 PACKAGES = ("torch", "numpy", "h5py", "scipy", "pydantic", "typer", "rich", "safetensors", "nltk", "tensorboard",
             "matplotlib", "wandb", "mlflow")  # fmt: skip

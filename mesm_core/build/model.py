@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mesm_core.config.schema import Config, LossConfig, ModelConfig
-from mesm_core.errors import CheckpointError, ConfigError, DeviceError, did_you_mean
+from mesm_core.errors import CheckpointError, ConfigError, did_you_mean
 from mesm_core.fast.mesm import accelerate
 from mesm_core.losses.criterion import Criterion, Term
 from mesm_core.losses.table import LOSSES
@@ -31,31 +31,6 @@ class _Sizes(TypedDict):
     heads: int
     hidden: int
     dropout: float
-
-
-def build_device(name: str) -> torch.device:
-    """Return the device: ``auto`` takes CUDA where there is one, else the CPU.
-
-    Raises:
-        DeviceError: the name is none of auto, cpu, cuda, cuda:N, or the device is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in {"cpu", "cuda"}:
-        raise DeviceError(f"Unknown device '{name}'.", hint="Use auto, cpu, cuda or cuda:N.")
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        if not torch.cuda.is_available() or count == 0:
-            raise DeviceError(
-                "No CUDA device is available.", hint="Use --device cpu, or install a CUDA build of torch."
-            )
-        if (device.index or 0) >= count:
-            raise DeviceError(f"{name} is not there: this machine has {count} CUDA device(s), from cuda:0.")
-    return device
 
 
 def build_trained(config: Config, weights: Mapping[str, torch.Tensor], text: TextEncoder) -> Mesm:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from mesm_core.build.data import build_features, check_select
-from mesm_core.build.model import build_criterion, build_device
+from mesm_core.build.model import build_criterion
 from mesm_core.build.paths import Paths
 from mesm_core.build.text import text_checks
 from mesm_core.config.schema import Config
 from mesm_core.data.features import FeatureStore
 from mesm_core.data.readers import read_split
 from mesm_core.data.splits import named_split
+from mesm_core.devices import build_device
 from mesm_core.errors import DataError, MesmError, count
 from mesm_core.types import Query
 

@@ -20,6 +20,7 @@ from mesm_core.build import (
     metric_settings,
     read_queries,
 )
+from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import DATA_ROOT, load_config
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
@@ -46,7 +47,6 @@ from mesm_core.inference.zero_shot_retriever import ZeroShotRetriever
 from mesm_core.metrics.nms import NO_NMS
 from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
 from mesm_core.places import is_stream
-from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.types import Prediction, Query
 
 

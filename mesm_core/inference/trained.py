@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mesm_core.build import data_paths
 from mesm_core.build.encoders import find_encoder
+from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import DATA_ROOT, Layer, resolve
 from mesm_core.config.schema import Config
 from mesm_core.inference.predictor import MomentRetriever
-from mesm_core.training.checkpoint import Checkpoint
 
 
 def settings_of(checkpoint: Checkpoint) -> Config:

@@ -7,10 +7,10 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from mesm_core.arrays import normalise
 from mesm_core.errors import TextError
 from mesm_core.types import TextFeatures, Words
 
-TEXT_EPS = 1e-5
 Item = TypeVar("Item")
 
 
@@ -59,18 +59,6 @@ class TextEncoder(Protocol):
     def state(self) -> Mapping[str, Any]:
         """Return all that is needed to build the encoder again, as tensors and JSON-able values."""
         ...
-
-
-def normalise(vectors: np.ndarray, *, eps: float = TEXT_EPS) -> np.ndarray:
-    """Return (..., D) vectors scaled to length 1 over the last axis; shorter than ``eps`` are divided by it.
-
-    >>> normalise(np.array([[3.0, 4.0], [0.0, 0.0]]))
-    array([[0.6, 0.8],
-           [0. , 0. ]])
-    """
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: np.ndarray = vectors / np.maximum(length, eps)
-    return scaled
 
 
 def mean_then_normalise(words: np.ndarray) -> TextFeatures:

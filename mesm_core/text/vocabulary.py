@@ -11,11 +11,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mesm_core.data import hdf5
+from mesm_core import hdf5
+from mesm_core.arrays import normalise
 from mesm_core.errors import TextError
 from mesm_core.files import library_output
 from mesm_core.inputs import follow, has_surrogates, open_hdf5, reading, reason
-from mesm_core.text.encoder import normalise, refuse_empty, spoken
+from mesm_core.text.encoder import refuse_empty, spoken
 from mesm_core.text.glove import glove_vectors
 from mesm_core.text.words import Tagger
 from mesm_core.types import TextFeatures, Words

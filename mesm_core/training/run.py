@@ -26,14 +26,15 @@ from mesm_core.build import (
 )
 from mesm_core.build.check import wrong_rate
 from mesm_core.build.data import check_select
+from mesm_core.checkpoint import Checkpoint, save_checkpoint
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.facts import data_facts
 from mesm_core.errors import DataError, MesmError, OutputError
 from mesm_core.inference.evaluate import Evaluation, evaluate, predictions_name, write_predictions
 from mesm_core.metrics.table import full_key
+from mesm_core.processes import ALONE, Team
 from mesm_core.text.encoder import in_batches
-from mesm_core.training.checkpoint import Checkpoint, save_checkpoint
 from mesm_core.training.directory import (
     BEST,
     CONFIG,
@@ -46,7 +47,6 @@ from mesm_core.training.directory import (
     save_last,
     write_json,
 )
-from mesm_core.training.distributed import ALONE, Team
 from mesm_core.training.events import Busy, EpochDone, Event, Finished, Started, Stopped, Warned
 from mesm_core.training.guards import FiniteWatch, NotFiniteError
 from mesm_core.training.loggers import Logger, check_loggers, open_loggers, scalars_of

@@ -9,12 +9,12 @@ from typing import Any
 
 from mesm_core.build import Paths, data_paths
 from mesm_core.build.encoders import find_encoder
+from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import DATA_ROOT, Layer, flatten, load_config, resolve, set_layer
 from mesm_core.config.paths import absolute, below
 from mesm_core.config.schema import Config
 from mesm_core.errors import ConfigError
 from mesm_core.inference.scoring import checkpoint_paths
-from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.training.directory import LAST, load_last
 from mesm_core.training.record import config_differences
 

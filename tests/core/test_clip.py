@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mesm_core.arrays import normalise
 from mesm_core.errors import OutputError, TextError
 from mesm_core.text.cache import TextCache
 from mesm_core.text.clip import ClipText, ClipTextTransformer
 from mesm_core.text.clip_bpe import ClipTokenizer
 from mesm_core.text.clip_weights import load_clip_text, read_clip_weights, write_clip_text
-from mesm_core.text.encoder import normalise
 from mesm_core.text.vocabulary import Vocabulary, VocabularyText, read_vocabulary, write_vocabulary
 from mesm_core.text.words import LexiconTagger
 from tests.conftest import Evil

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mesm_core.training.checkpoint import load_checkpoint
+from mesm_core.checkpoint import load_checkpoint
+from mesm_core.processes import Team
 from mesm_core.training.directory import read_records
-from mesm_core.training.distributed import Team
 from mesm_core.training.events import Warned
 from mesm_core.training.loop import _share
 from mesm_core.training.run import Run
@@ -66,7 +66,7 @@ from pathlib import Path
 import torch
 from mesm_core.build import Paths
 from mesm_core.config.schema import Config
-from mesm_core.training.distributed import join_team, leave_team
+from mesm_core.processes import join_team, leave_team
 from mesm_core.training.loop import Step
 from mesm_core.training.run import Run
 
@@ -141,7 +141,7 @@ def test_gpus_that_are_not_there(mesm, trained: Trained, tmp_path: Path) -> None
 
 
 def test_a_failing_process_decides_the_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
-    from mesm_core.training.distributed import launch
+    from mesm_core.processes import launch
 
     assert launch("mesm_cli.app", ["config", "show", "--dataset", "nothing"], processes=2) == 2
     assert "nothing" in capfd.readouterr().err

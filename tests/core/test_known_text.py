@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from mesm_core.build import Paths, build_sentences, build_text_to_ask
+from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import load_config
 from mesm_core.errors import TextError
 from mesm_core.inference.trained import text_file
 from mesm_core.text.cache import TextCache
 from mesm_core.text.kept_sentences import KeptSentences
-from mesm_core.training.checkpoint import Checkpoint
 from tests.tiny_clip import OUT, write_clip
 from tests.video.made import aged
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import torch
 
+from mesm_core.checkpoint import load_checkpoint
 from mesm_core.errors import MesmError
-from mesm_core.training.checkpoint import load_checkpoint
+from mesm_core.processes import Team
 from mesm_core.training.directory import read_records
-from mesm_core.training.distributed import Team
 from mesm_core.training.events import Event
 from mesm_core.training.guards import FiniteWatch, NotFiniteError
 from mesm_core.training.loop import Step, train_epoch
@@ -205,7 +205,7 @@ import torch
 from mesm_core.build import Paths
 from mesm_core.config.schema import Config
 from mesm_core.errors import MesmError
-from mesm_core.training.distributed import join_team, leave_team
+from mesm_core.processes import join_team, leave_team
 from mesm_core.training.guards import FiniteWatch
 from mesm_core.training.run import Run
 

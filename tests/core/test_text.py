@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesm_core.arrays import normalise
 from mesm_core.data.counts import counts_text, glove_counts, label_words, read_glove_counts
 from mesm_core.errors import ConfigError, DataError, TextError
 from mesm_core.text import words
 from mesm_core.text.clip_bpe import ClipTokenizer, find_merges
-from mesm_core.text.encoder import normalise
 from mesm_core.text.glove import FIRST_WORD, UNKNOWN, GloveTable, GloveText, read_glove
 from mesm_core.text.vocabulary import build_vocabulary
 from mesm_core.text.words import LexiconTagger, NltkTagger, closed_class_words, count_words, make_tagger

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from mesm_core.checkpoint import load_checkpoint, save_checkpoint
 from mesm_core.errors import CheckpointError, FeatureError, MesmError, OutputError, TextError
 from mesm_core.files import replacing, write_atomically
 from mesm_core.inference.answers import Asked
@@ -19,7 +20,6 @@ from mesm_core.inference.asking import Reply, load_asker
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.inference.questions import Question
 from mesm_core.inference.scoring import load_for_scoring, score_checkpoint
-from mesm_core.training.checkpoint import load_checkpoint, save_checkpoint
 from mesm_core.training.directory import prepare_directory
 from mesm_core.training.events import EpochDone, Finished
 from mesm_core.training.run import Run

@@ -17,12 +17,12 @@ import h5py
 import numpy as np
 import torch
 
+from mesm_core.checkpoint import load_checkpoint, write_export
 from mesm_core.data.readers import read_split
 from mesm_core.official.export import export_official
 from mesm_core.text.clip import ClipTextTransformer
 from mesm_core.text.clip_weights import PROJECTION, write_clip_text
 from mesm_core.text.vocabulary import build_vocabulary, write_vocabulary
-from mesm_core.training.checkpoint import load_checkpoint, write_export
 from mesm_core.training.directory import prepare_directory
 from mesm_core.training.run import Run
 from tests.conftest import invent, small_config
