@@ -144,7 +144,7 @@ def trained(work: Path, paths: Paths, *, seed: int) -> Path:
     folder = work / "run"
     config = load_config("tacos", overrides=[*SETTINGS, f"train.seed={seed}"])
     prepare_directory(folder, overwrite=True)
-    for event in Run(config, paths, folder, device=torch.device("cpu")).train():
+    for event in Run.open(config, paths, folder, device=torch.device("cpu")).train():
         if isinstance(event, EpochDone) and event.record.get("eval"):
             (brief,) = event.record["eval"].values()
             print(f"  epoch {event.record['epoch']:2}  R1@0.5 {brief['MR-full-R1@0.5']:.2f}", flush=True)

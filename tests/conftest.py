@@ -92,7 +92,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     config = small_config()
     run = tmp_path_factory.mktemp("runs") / "tacos-default"
     prepare_directory(run, overwrite=False)
-    for _ in Run(config, paths, run, device=torch.device("cpu")).train():
+    for _ in Run.open(config, paths, run, device=torch.device("cpu")).train():
         pass
     return Trained(root, run, paths, config)
 

@@ -197,7 +197,7 @@ def _train(file: Path, runs: Path, device: str) -> tuple[Path, dict[str, float]]
     settings, paths = new_run(None, file, [], Given(), init=None)
     require_ready(settings, paths, device=device)
     directory = run_directory(runs, settings.dataset.name, "default")
-    run = Run(settings, paths, directory, device=build_device(device))
+    run = Run.open(settings, paths, directory, device=build_device(device))
     with claimed(directory):
         prepare_directory(directory, overwrite=True)
         _, code = follow(run, human=lambda _: None)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mesm_cli import options, render
+
+if TYPE_CHECKING:
+    from mesm_core.build.paths import GivenPaths
 
 
 def convert(
@@ -92,7 +95,7 @@ def check(
     from mesm_core.errors import DataError
     from mesm_core.inference.scoring import settings_of_checkpoint
 
-    given: dict[str, Any] = {"annotations": annotations, "features": features or (), "text": glove or clip}
+    given: GivenPaths = {"annotations": annotations, "features": features or (), "text": glove or clip}
     facts: dict[str, Any] = {}
     if checkpoint is None:
         settings = load_config(dataset, file=config, overrides=set_ or [])

@@ -180,7 +180,7 @@ def _carry_out(
     _prepare(settings, paths, device=device, skip_missing=skip_missing)
     team, where = join_team(build_device(device))
     try:
-        run = Run(
+        run = Run.open(
             settings, paths, directory, device=where, skip_missing=skip_missing, resume=resume, init=init, team=team
         )
         with claimed(directory) if team.leads else nullcontext():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from mesm_core.build.encoders import find_encoder
 from mesm_core.build.paths import Paths
@@ -131,7 +131,22 @@ def read_queries(
     return SplitQueries(queries, missing, dict(annotations.repairs))
 
 
-def evaluation_settings(config: Config) -> dict[str, Any]:
+class MetricSettings(TypedDict):
+    """The metrics' thresholds and length ranges: arguments of ``score_predictions``."""
+
+    thresholds: Sequence[float]
+    ranges: Mapping[str, tuple[float, float]]
+
+
+class EvaluationSettings(MetricSettings):
+    """Arguments of ``inference.evaluate.evaluate``."""
+
+    batch_size: int
+    decoding: Decoding
+    shortening: Shortening
+
+
+def evaluation_settings(config: Config) -> EvaluationSettings:
     """Return the arguments of ``inference.evaluate.evaluate`` that a config decides."""
     return {
         "batch_size": config.eval.batch_size,
@@ -141,7 +156,7 @@ def evaluation_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def metric_settings(config: Config) -> dict[str, Any]:
+def metric_settings(config: Config) -> MetricSettings:
     """Return the metrics' thresholds and length ranges that a config decides."""
     return {
         "thresholds": config.eval.thresholds,

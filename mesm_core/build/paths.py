@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 
 @dataclass(frozen=True)
@@ -22,3 +23,11 @@ class Paths:
             "features": [str(path.resolve()) for path in self.features],
             "text": str(self.text.resolve()),
         }
+
+
+class GivenPaths(TypedDict):
+    """Paths that are given over those of the data folder; None or empty for those that are not."""
+
+    annotations: Path | None
+    features: Sequence[Path]
+    text: Path | None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from mesm_core.build import (
     Paths,
@@ -86,6 +86,16 @@ class Job:
     window: Window = OFF
 
     windowed: tuple[int, ...] = ()
+
+
+class Changes(TypedDict):
+    """What is given over a checkpoint's own settings and paths; as for ``settings_of_checkpoint``."""
+
+    root: Path | None
+    annotations: Path | None
+    text: Path | None
+    config_file: Path | None
+    overrides: Sequence[str]
 
 
 def load_for_scoring(

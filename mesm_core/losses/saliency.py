@@ -64,7 +64,7 @@ def contrast(batch: LossInputs, *, rank_coef: float, triplet: bool, margin: floa
     output, targets = batch.output, batch.targets
     if output.negative_saliency is None:
         raise ValueError("saliency is trained by contrast: call the model with targets")
-    mask = batch.inputs.video_mask[batch.inputs.video_index]  # (Q, T)
+    mask = batch.inputs.frames_mask
     ranked = rank_loss(output.saliency, output.negative_saliency, targets.saliency, mask)
     loss = ranked / rank_coef + negative_loss(output.negative_saliency, mask)
     if triplet:

@@ -31,7 +31,7 @@ class TextEncoder(Protocol):
         ...
 
     def features(self, sentence: str) -> TextFeatures:
-        """Return the sentence's word vectors and its own vector; as many words as ``words`` gives.
+        """Return the sentence's word vectors; as many as ``words`` gives.
 
         Raises:
             TextError: the sentence has no words.
@@ -61,13 +61,9 @@ class TextEncoder(Protocol):
         ...
 
 
-def mean_then_normalise(words: np.ndarray) -> TextFeatures:
-    """Return (w, Dt) raw word vectors as features: the sentence is their mean, then all are normalised.
-
-    Source: mesm-model.md, "Words and sentence", CLIP and GloVe table.
-    """
-    words = words.astype(np.float32)
-    return TextFeatures(words=normalise(words), sentence=normalise(words.mean(axis=0)))
+def text_features(words: np.ndarray) -> TextFeatures:
+    """Return (w, Dt) raw word vectors as features: float32, each of length 1."""
+    return TextFeatures(normalise(words.astype(np.float32)))
 
 
 def spoken(known: Mapping[str, bool]) -> dict[str, bool]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mesm_core.build import Paths, data_paths
 from mesm_core.build.encoders import find_encoder
+from mesm_core.build.paths import GivenPaths
 from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import DATA_ROOT, Layer, flatten, load_config, resolve, set_layer
 from mesm_core.config.paths import absolute, below
@@ -45,7 +46,7 @@ class Given:
             dataset["backbones"] = list(self.backbones)
         return {"dataset": dataset} if dataset else {}
 
-    def as_arguments(self) -> dict[str, Any]:
+    def as_arguments(self) -> GivenPaths:
         """Return the paths but the root, as keyword arguments."""
         return {"annotations": self.annotations, "features": self.features, "text": self.text}
 
@@ -132,7 +133,7 @@ def _changed(before: dict[str, Any], config: Config) -> set[str]:
     return {key for key, _, _ in config_differences(before, config.model_dump(mode="json"))}
 
 
-def _from_config(config: Config, given: Given, changed: set[str]) -> dict[str, Any]:
+def _from_config(config: Config, given: Given, changed: set[str]) -> GivenPaths:
     """Return the given paths, and the config's where those settings are not the checkpoint's, as keyword arguments."""
     now = data_paths(config, given.root or DATA_ROOT, **given.as_arguments())
     text = f"text.{find_encoder(config.text.encoder).setting}"

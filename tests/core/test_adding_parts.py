@@ -91,7 +91,7 @@ def test_parts_of_the_guide_train(added: list[str], trained: Trained, tmp_path: 
     )
     paths = replace(trained.paths, annotations=annotations)
     assert annotations / "train.csv" in data_files(config, paths)
-    list(Run(config, paths, run, device=torch.device("cpu")).train())
+    list(Run.open(config, paths, run, device=torch.device("cpu")).train())
     (record,) = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses, brief = record["losses"], record["eval"]["val"]
     assert losses["loss_smooth"] > 0
@@ -137,5 +137,5 @@ def test_names_that_are_in_no_table_are_refused() -> None:
 @pytest.mark.parametrize("setting", ["eval.select=mAP@0.9", 'train.loggers=["tensorbord"]', "text.encoder=glov"])
 def test_a_run_refuses_unknown_names_before_anything_is_written(trained: Trained, tmp_path: Path, setting: str) -> None:
     with pytest.raises(ConfigError):
-        Run(small_config(setting), trained.paths, tmp_path, device=torch.device("cpu"))
+        Run.open(small_config(setting), trained.paths, tmp_path, device=torch.device("cpu"))
     assert not list(tmp_path.iterdir())

@@ -49,7 +49,7 @@ with claimed(Path(sys.argv[1])):
 
 
 def run_of(config: Config, paths: Paths, folder: Path, **more: Any) -> Run:
-    return Run(config, paths, folder, device=CPU, **more)
+    return Run.open(config, paths, folder, device=CPU, **more)
 
 
 def weights(folder: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:

@@ -101,7 +101,7 @@ def _run(root: Path, paths: Any) -> None:
     config = small_config("train.epochs=1", "train.loggers=[]")
     run = root / "runs" / "tacos-a"
     prepare_directory(run, overwrite=False)
-    for _ in Run(config, paths, run, device=torch.device("cpu")).train():
+    for _ in Run.open(config, paths, run, device=torch.device("cpu")).train():
         pass
     record = json.loads((run / "run.json").read_text())
     record["sessions"][0] |= {"started": "2026-01-02T03:04:05+00:00", "seconds": 1.5, "command": ["mesm", "train"]}

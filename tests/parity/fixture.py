@@ -20,7 +20,7 @@ from mesm_core.model.mesm import Mesm
 from mesm_core.official.config import sections
 from mesm_core.official.names import from_official, rename
 from mesm_core.text.clip import ClipTextTransformer
-from mesm_core.text.encoder import mean_then_normalise
+from mesm_core.text.encoder import text_features
 from mesm_core.types import Inputs, ModelOutput, Targets
 
 Values = TypeVar("Values", Inputs, Targets)
@@ -94,7 +94,7 @@ class Fixture:
             raw = self.arrays["state/text_encoder.emb.weight"][words]
         features = np.zeros((*mask.shape, self.flags["t_feat_dim"]), np.float32)
         for query, valid in enumerate(mask):
-            encoded = mean_then_normalise(raw[query, : mask.shape[1]][valid])
+            encoded = text_features(raw[query, : mask.shape[1]][valid])
             features[query, : len(encoded.words)] = encoded.words
         return features, mask
 
