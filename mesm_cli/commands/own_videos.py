@@ -82,9 +82,7 @@ def extract_missing(
         _carry_out(config, found, job, skip_missing=skip_missing, say=say)
 
 
-def extract_for(
-    checkpoint: Path, split: str | None, given: Changes, *, device: str, skip_missing: bool
-) -> None:
+def extract_for(checkpoint: Path, split: str | None, given: Changes, *, device: str, skip_missing: bool) -> None:
     """Extract the features that a split lacks, where the model was trained on a folder of videos.
 
     Args:

@@ -139,3 +139,11 @@ def test_a_run_refuses_unknown_names_before_anything_is_written(trained: Trained
     with pytest.raises(ConfigError):
         Run.open(small_config(setting), trained.paths, tmp_path, device=torch.device("cpu"))
     assert not list(tmp_path.iterdir())
+
+
+def test_files_that_the_guide_names_are_there() -> None:
+    text = GUIDE.read_text()
+    added = {where for kind, where, _ in BLOCK.findall(text) if kind == "file"}
+    named = set(re.findall(r"`((?:mesm_core|mesm_cli|tests)/[\w/]+\.py)`", text)) - added
+    assert len(named) > 10
+    assert not [path for path in named if not (GUIDE.parent / path).is_file()]
