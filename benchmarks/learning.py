@@ -83,7 +83,7 @@ def best_miou(
     )
     prepare_directory(folder, overwrite=True)
     scores = [0.0]
-    for event in Run(config, paths, folder, device=device).train():
+    for event in Run.open(config, paths, folder, device=device).train():
         if isinstance(event, EpochDone):
             (brief,) = event.record["eval"].values()
             scores.append(brief["MR-full-mIoU"])

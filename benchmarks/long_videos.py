@@ -25,7 +25,6 @@ import h5py
 import numpy as np
 import torch
 
-from mesm_core import __version__
 from mesm_core.build import Paths
 from mesm_core.config.load import load_config
 from mesm_core.data.counting import count_dataset
@@ -35,6 +34,7 @@ from mesm_core.metrics.moments import iou
 from mesm_core.training.directory import prepare_directory
 from mesm_core.training.events import EpochDone
 from mesm_core.training.run import Run
+from mesm_core.version import __version__
 
 ACTIONS = (
     "opens", "closes", "takes", "throws", "holds", "pours", "eats", "drinks", "washes", "folds", "carries", "fixes",
@@ -144,7 +144,7 @@ def trained(work: Path, paths: Paths, *, seed: int) -> Path:
     folder = work / "run"
     config = load_config("tacos", overrides=[*SETTINGS, f"train.seed={seed}"])
     prepare_directory(folder, overwrite=True)
-    for event in Run(config, paths, folder, device=torch.device("cpu")).train():
+    for event in Run.open(config, paths, folder, device=torch.device("cpu")).train():
         if isinstance(event, EpochDone) and event.record.get("eval"):
             (brief,) = event.record["eval"].values()
             print(f"  epoch {event.record['epoch']:2}  R1@0.5 {brief['MR-full-R1@0.5']:.2f}", flush=True)

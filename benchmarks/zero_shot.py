@@ -20,7 +20,7 @@ from torch import nn
 
 from mesm_core.build import build_sentences, metric_settings
 from mesm_core.config.load import load_config
-from mesm_core.data.annotations import read_split
+from mesm_core.data.readers import read_split
 from mesm_core.inference.evaluate import score_predictions
 from mesm_core.inference.scoring import Job, load_for_scoring, score_checkpoint
 from mesm_core.inference.zero_shot import (

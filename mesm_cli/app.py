@@ -62,7 +62,7 @@ app.command("demo")(demo.demo)
 
 def _show_version(value: bool) -> None:
     if value:
-        from mesm_core import __version__
+        from mesm_core.version import __version__
 
         typer.echo(f"mesm {__version__}")
         raise typer.Exit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
 
@@ -113,3 +113,18 @@ def _row(cells: Sequence[str], sizes: Sequence[int], *, folds: bool) -> list[str
         aligned = [shown[0] + spaces[0], *(space + text for space, text in zip(spaces[1:], shown[1:], strict=True))]
         texts.append((" " * GAP).join(aligned).rstrip())
     return texts
+
+
+def shown_losses(names: Iterable[str], *, most: int | None = None) -> list[tuple[str, str]]:
+    """Return (short name, name) of the losses to show: the total, then those of the last decoder layer.
+
+    Args:
+        most: of the losses beside the total; default: all.
+
+    >>> shown_losses(["loss_span", "loss_giou", "class_error", "loss_span_0", "loss"], most=1)
+    [('loss', 'loss'), ('span', 'loss_span')]
+    """
+    known = list(names)
+    parts = [name for name in known if name.startswith("loss_") and not name.rpartition("_")[2].isdigit()]
+    total = [("loss", "loss")] if "loss" in known else []
+    return total + [(name.removeprefix("loss_"), name) for name in parts[:most]]

@@ -29,7 +29,7 @@ from rich.progress import (
 )
 
 from mesm_cli.curves import span_bar, sparkline
-from mesm_cli.layout import GAP, NARROW, folded, laid_out
+from mesm_cli.layout import GAP, NARROW, folded, laid_out, shown_losses
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from mesm_core.inference.answers import Answer
     from mesm_core.training.loop import Step
 
-LIVE_LOSSES = ("loss", "loss_span", "loss_giou", "loss_label", "loss_saliency")
 WIDE = 120
+LIVE_LOSSES = 4
+"""Losses beside the total that fit in the live line."""
 BAR_SECONDS, LINE_SECONDS = 0.5, 30.0
 
 _out = Console(highlight=False, soft_wrap=False)
@@ -270,10 +271,8 @@ class TrainingProgress:
         self._bar.update(self._task, completed=step.index + 1)
         if self._due(now):
             speed = f" {self._queries / (now - self._began):.0f} q/s" if self._queries and now > self._began else ""
-            shown = LIVE_LOSSES if self._lines or _err.width >= WIDE else LIVE_LOSSES[:1]
-            known = {name: float(step.checked[name]) * processes for name in shown if name in step.checked}
-            losses = [f"{name.removeprefix('loss_')} {value:.3g}" for name, value in known.items()]
-            text = " ".join(losses) + speed
+            shown = shown_losses(step.checked, most=LIVE_LOSSES if self._lines or _err.width >= WIDE else 0)
+            text = " ".join(f"{name} {float(step.checked[key]) * processes:.3g}" for name, key in shown) + speed
             self._bar.update(self._task, text=text)
             if self._lines:
                 note(f"{epoch}  step {step.index + 1}/{step.steps}  {text}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mesm_core.version import __version__
+
 if TYPE_CHECKING:
     from mesm_core.config.load import load_config
     from mesm_core.config.schema import Config
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from mesm_core.inference.retriever import Retriever
     from mesm_core.inference.zero_shot_retriever import ZeroShotRetriever
     from mesm_core.types import Prediction, Query
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Config": "mesm_core.config.schema",

@@ -56,11 +56,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     >>> did_you_mean("tacoss", ["tacos", "charades"])
     " Did you mean 'tacos'?"
+    >>> did_you_mean("miou", ["mIoU"])
+    " Did you mean 'mIoU'?"
     >>> did_you_mean("zzz", ["tacos"])
     ''
     """
-    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.6)
+    return f" Did you mean '{lower[near[0]]}'?" if near else ""
 
 
 def count(number: int, noun: str) -> str:

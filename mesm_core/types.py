@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -61,10 +62,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class TextFeatures:
-    """One encoded sentence: ``words`` (w, Dt) float32 and ``sentence`` (Dt,) float32."""
+    """One encoded sentence: ``words`` (w, Dt) float32."""
 
     words: np.ndarray
-    sentence: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,11 @@ class Inputs:
     context: Tensor | None = None
     context_mask: Tensor | None = None
     context_index: Tensor | None = None
+
+    @cached_property
+    def frames_mask(self) -> Tensor:
+        """The valid frames of each query's video, (Q, T) bool."""
+        return self.video_mask[self.video_index]
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import torch
 from mesm_core.build import Paths
 from mesm_core.config.load import load_config
 from mesm_core.config.schema import Config
-from mesm_core.data.arrays import find_sources
 from mesm_core.data.convert import Options, npy_to_hdf5
 from mesm_core.data.counting import count_dataset
 from mesm_core.data.invented import write_invented
+from mesm_core.data.npy_files import find_sources
 from mesm_core.training.directory import prepare_directory
 from mesm_core.training.run import Run
 
@@ -92,7 +92,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     config = small_config()
     run = tmp_path_factory.mktemp("runs") / "tacos-default"
     prepare_directory(run, overwrite=False)
-    for _ in Run(config, paths, run, device=torch.device("cpu")).train():
+    for _ in Run.open(config, paths, run, device=torch.device("cpu")).train():
         pass
     return Trained(root, run, paths, config)
 

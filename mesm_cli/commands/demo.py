@@ -197,7 +197,7 @@ def _train(file: Path, runs: Path, device: str) -> tuple[Path, dict[str, float]]
     settings, paths = new_run(None, file, [], Given(), init=None)
     require_ready(settings, paths, device=device)
     directory = run_directory(runs, settings.dataset.name, "default")
-    run = Run(settings, paths, directory, device=build_device(device))
+    run = Run.open(settings, paths, directory, device=build_device(device))
     with claimed(directory):
         prepare_directory(directory, overwrite=True)
         _, code = follow(run, human=lambda _: None)
@@ -268,7 +268,7 @@ def _next(folder: Path, run: Path, seconds: float) -> None:
 
 def _longest(path: Path) -> Query:
     """Return the query of the longest moment of the first video."""
-    from mesm_core.data.moment_lines import read_lines
+    from mesm_core.data.readers.json_lines import read_lines
 
     queries = read_lines(path).queries
     of_first = [query for query in queries if query.vid == queries[0].vid]

@@ -12,7 +12,7 @@ from mesm_cli.commands import own_videos
 
 if TYPE_CHECKING:
     from mesm_core.inference.evaluate import Evaluation
-    from mesm_core.inference.scoring import Job
+    from mesm_core.inference.scoring import Changes, Job
 
 SplitOption = Annotated[
     str | None, typer.Option("--split", help="Split to score. Default: the validation split.", show_default=False)
@@ -92,7 +92,7 @@ def evaluate(
     for path in (output, report):
         if path is not None:
             refuse_existing(path, overwrite=overwrite)
-    given: dict[str, Any] = {
+    given: Changes = {
         "root": data_dir,
         "annotations": annotations,
         "text": options.text_file(checkpoint, glove, clip),
@@ -128,7 +128,7 @@ def evaluate(
 
 def _load(
     checkpoint: Path,
-    given: dict[str, Any],
+    given: Changes,
     *,
     features: list[Path],
     split: str | None,
@@ -139,7 +139,7 @@ def _load(
     """Return what is to be scored, with warnings about it; features that one's own videos lack are extracted first.
 
     Args:
-        given: arguments of ``settings_of_checkpoint``; more: others of ``load_for_scoring``.
+        given: over the checkpoint's own settings; more: others of ``load_for_scoring``.
     """
     from mesm_core.errors import count
     from mesm_core.inference.scoring import load_for_scoring

@@ -34,10 +34,10 @@ def export(
 
     mesm export runs/tacos-default/best.pt model_best.ckpt --official
     """
+    from mesm_core.checkpoint import export_files, write_export
     from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
     from mesm_core.official.export import export_official, official_files, settings_lost
     from mesm_core.places import refuse_inputs
-    from mesm_core.training.checkpoint import export_files, write_export
 
     refuse_inputs(official_files(out) if official else export_files(out), checkpoint_files(checkpoint))
     loaded = load_any_checkpoint(checkpoint)

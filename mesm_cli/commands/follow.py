@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from mesm_cli import render
 from mesm_cli.entry import Interrupt
+from mesm_cli.layout import shown_losses
 from mesm_core.errors import MesmError
 
 if TYPE_CHECKING:
     from mesm_core.training.events import EpochDone, Started
     from mesm_core.training.run import Run
 
-LOSSES = {"loss": "loss", "loss_span": "span", "loss_giou": "giou", "loss_label": "label",
-          "loss_saliency": "saliency", "loss_rec_fw": "rec_fw", "loss_rec_ss": "rec_ss"}  # fmt: skip
 Speaker = Callable[[str], None]
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # not on Windows
 
@@ -168,16 +167,18 @@ def _started(event: Started, run: Run, human: Speaker) -> None:
 
 def _epoch_line(event: EpochDone, epochs: int) -> str:
     from mesm_core.data.splits import split_labels
+    from mesm_core.metrics.table import column_names, full_key
 
     record = event.record
     parts = [f"[bold]{record['epoch']:>4}/{epochs}[/]"]
     if record["losses"]:
         # Every loss where there is room for it, the total where there is not; metrics.jsonl has them all.
-        shown = LOSSES if (render.width() or render.WIDE) >= render.WIDE else {"loss": "loss"}
-        losses = [f"{short} {record['losses'][key]:.3g}" for key, short in shown.items() if key in record["losses"]]
+        named = shown_losses(record["losses"], most=None if (render.width() or render.WIDE) >= render.WIDE else 0)
+        losses = [f"{short} {record['losses'][key]:.3g}" for short, key in named]
         parts.append(" ".join(losses) + f"  {record['queries_per_s']:.0f} q/s")
     found = record.get("eval", {})
     for split, label in split_labels(found).items():
-        brief = found[split]
-        parts.append(f"[cyan]{label}[/] mIoU {brief['MR-full-mIoU']:.2f} R1@0.5 {brief['MR-full-R1@0.5']:.2f}")
+        scores = ((name, found[split].get(full_key(name))) for name in column_names())
+        shown = [f"{name} {value:.2f}" for name, value in scores if value is not None]
+        parts.append(f"[cyan]{label}[/] {' '.join(shown)}")
     return "  ".join(parts) + ("  [green]best[/]" if event.best else "")

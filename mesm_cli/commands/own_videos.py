@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mesm_core.build.videos import OwnVideos
     from mesm_core.config.schema import Config
     from mesm_core.extraction.job import Extraction
+    from mesm_core.inference.scoring import Changes
 
 Videos = Annotated[
     Path | None,
@@ -81,13 +82,11 @@ def extract_missing(
         _carry_out(config, found, job, skip_missing=skip_missing, say=say)
 
 
-def extract_for(
-    checkpoint: Path, split: str | None, given: Mapping[str, Any], *, device: str, skip_missing: bool
-) -> None:
+def extract_for(checkpoint: Path, split: str | None, given: Changes, *, device: str, skip_missing: bool) -> None:
     """Extract the features that a split lacks, where the model was trained on a folder of videos.
 
     Args:
-        given: arguments of ``settings_of_checkpoint``.
+        given: over the checkpoint's own settings.
     """
     from mesm_core.inference.scoring import settings_of_checkpoint
     from mesm_core.inference.zero_shot_files import names_zero_shot

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mesm_cli import options, render
+
+if TYPE_CHECKING:
+    from mesm_core.build.paths import GivenPaths
 
 
 def convert(
@@ -30,8 +33,8 @@ def convert(
     Example: mesm prepare convert --dataset tacos --split val tacos-val.jsonl
     """
     from mesm_core.config.load import load_config
-    from mesm_core.data.annotations import annotation_files, read_split
-    from mesm_core.data.moment_lines import write_lines
+    from mesm_core.data.readers import annotation_files, read_split
+    from mesm_core.data.readers.json_lines import write_lines
     from mesm_core.data.splits import named_split
     from mesm_core.errors import DataError, count
     from mesm_core.places import refuse_existing, refuse_inputs
@@ -92,7 +95,7 @@ def check(
     from mesm_core.errors import DataError
     from mesm_core.inference.scoring import settings_of_checkpoint
 
-    given: dict[str, Any] = {"annotations": annotations, "features": features or (), "text": glove or clip}
+    given: GivenPaths = {"annotations": annotations, "features": features or (), "text": glove or clip}
     facts: dict[str, Any] = {}
     if checkpoint is None:
         settings = load_config(dataset, file=config, overrides=set_ or [])

@@ -102,13 +102,13 @@ def npy2hdf5(
 
     mesm prepare npy2hdf5 tacos.tar.gz::clip data/TACoS/clip_image.hdf5 --name-format '{}.avi'
     """
-    from mesm_core.data import arrays, convert
+    from mesm_core.data import convert, npy_files
     from mesm_core.inputs import file_size
 
     if len(sources) < 2:
         raise typer.BadParameter("give at least one source, and the HDF5 file last", param_hint="SOURCE... OUT")
     out = Path(sources[-1])
-    found = [arrays.find_sources(source) for source in sources[:-1]]
+    found = [npy_files.find_sources(source) for source in sources[:-1]]
     parts = found if concat else [[file for files in found for file in files]]
     files = [source if isinstance(source, Path) else source.path for part in parts for source in part]
     total = sum(map(file_size, files))

@@ -37,7 +37,6 @@ Html = Annotated[
     typer.Option("--html", help="Write it as a page.", show_default=False, rich_help_panel=options.OUTPUT),
 ]
 ROOT = Path("runs")
-COLUMNS = ("mIoU", "R1@0.5", "R1@0.7", "mAP")
 
 
 @app.command("list")
@@ -50,6 +49,7 @@ def list_(
 
     Example: mesm runs; then mesm runs show runs/tacos-default
     """
+    from mesm_core.metrics.table import column_names
     from mesm_core.training.record import find_runs
 
     found, problems = find_runs(folder)
@@ -65,14 +65,14 @@ def list_(
         [
             run.path.name,
             f"{run.epochs}/{run.config['train']['epochs']}",
-            *(_score(run, name) for name in COLUMNS[:2]),
+            *(_score(run, name) for name in column_names()),
             run.started[:16].replace("T", " "),
             render.duration(run.seconds),
             run.status,
         ]
         for run in found
     ]
-    render.table(["run", "epochs", *COLUMNS[:2], "started (UTC)", "took", "status"], rows)
+    render.table(["run", "epochs", *column_names(), "started (UTC)", "took", "status"], rows)
 
 
 @app.command()
@@ -116,6 +116,7 @@ def diff(
     debug: options.Debug = False,
 ) -> None:
     """Show the settings and circumstances in which two runs differ, and what each reached."""
+    from mesm_core.metrics.table import curve_names
     from mesm_core.training.record import config_differences, read_run
 
     first, second = read_run(a), read_run(b)
@@ -128,16 +129,16 @@ def diff(
     if not changed:
         render.say("The settings are the same.")
     rows = [(key, render.value_text(x), render.value_text(y)) for key, x, y in (*changed, *around)]
-    scores = [(f"best {name}", _score(first, name), _score(second, name)) for name in COLUMNS]
+    scores = [(f"best {name}", _score(first, name), _score(second, name)) for name in curve_names()]
     render.table(["", first.path.name, second.path.name], [*rows, *scores])
 
 
 def _score(run: RunSummary, name: str) -> str | None:
+    from mesm_core.metrics.table import full_key
+
     if run.best is None:
         return None
-    values = [
-        brief[f"MR-full-{name}"] for brief in run.best["eval"].values() if brief.get(f"MR-full-{name}") is not None
-    ]
+    values = [value for brief in run.best["eval"].values() if (value := brief.get(full_key(name))) is not None]
     return f"{sum(values) / len(values):.2f}" if values else None
 
 

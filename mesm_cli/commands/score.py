@@ -73,7 +73,7 @@ def score(
     mesm score ours.jsonl theirs.jsonl --truth highlight_val_release.jsonl --ci
     """
     from mesm_core.config.load import load_config
-    from mesm_core.data.annotations import annotation_files
+    from mesm_core.data.readers import annotation_files
     from mesm_core.inference.submissions import read_submission, read_truth, score_submission
     from mesm_core.metrics.report import LENGTH_RANGES, SCORE_R1_THRESHOLDS, SUPERLONG
     from mesm_core.places import refuse_existing, refuse_inputs
@@ -145,15 +145,16 @@ def _check_files(
 def _extras(scored: list[Scored], *, ci: bool, seed: int) -> list[dict[str, Any]]:
     """Return each file's intervals, and its p-values against the first, where asked for."""
     from mesm_core.metrics.bootstrap import interval, paired_p_value
-    from mesm_core.metrics.report import per_query_values, percent
+    from mesm_core.metrics.report import percent
+    from mesm_core.metrics.table import per_query_values
 
     extras: list[dict[str, Any]] = []
     if not ci and len(scored) == 1:
         return [{}]
-    first = per_query_values(scored[0].moments)
+    first = per_query_values(scored[0].answers)
     for number, result in enumerate(scored):
         extra: dict[str, Any] = {}
-        values = per_query_values(result.moments)
+        values = per_query_values(result.answers)
         if ci:
             extra["ci95"] = {key: [percent(x) for x in interval(v, seed=seed)] for key, v in values.items()}
         if number and result.queries == scored[0].queries:
@@ -169,7 +170,7 @@ def _write_per_query(path: Path, scored: list[Scored], *, overwrite: bool) -> No
 
     lines = []
     for result in scored:
-        worst = sorted(range(len(result.queries)), key=lambda row: float(result.moments.best_iou[row]))
+        worst = sorted(range(len(result.queries)), key=lambda row: float(result.answers.scores.best_iou[row]))
         for row in worst:
             query = result.queries[row]
             record = {
@@ -177,8 +178,8 @@ def _write_per_query(path: Path, scored: list[Scored], *, overwrite: bool) -> No
                 "qid": query.qid,
                 "vid": query.vid,
                 "query": query.sentence,
-                "iou": round(float(result.moments.best_iou[row]), 4),
-                "ap": round(float(result.moments.average_precision[row].mean()), 4),
+                "iou": round(float(result.answers.scores.best_iou[row]), 4),
+                "ap": round(float(result.answers.scores.average_precision[row].mean()), 4),
             }
             lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     write_atomically(path, "".join(lines).encode(), overwrite=overwrite)

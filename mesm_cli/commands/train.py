@@ -16,8 +16,8 @@ from mesm_cli.commands import own_videos
 
 if TYPE_CHECKING:
     from mesm_core.build import Paths
+    from mesm_core.checkpoint import Checkpoint
     from mesm_core.config.schema import Config
-    from mesm_core.training.checkpoint import Checkpoint
     from mesm_core.training.start import Given
 
 Name = Annotated[
@@ -173,14 +173,14 @@ def _carry_out(
     """Train, alone or in a team that torchrun started, and return the exit code."""
     from mesm_cli.commands.follow import follow
     from mesm_core.build import build_device
+    from mesm_core.processes import join_team, leave_team
     from mesm_core.training.directory import claimed, prepare_directory
-    from mesm_core.training.distributed import join_team, leave_team
     from mesm_core.training.run import Run
 
     _prepare(settings, paths, device=device, skip_missing=skip_missing)
     team, where = join_team(build_device(device))
     try:
-        run = Run(
+        run = Run.open(
             settings, paths, directory, device=where, skip_missing=skip_missing, resume=resume, init=init, team=team
         )
         with claimed(directory) if team.leads else nullcontext():
@@ -205,7 +205,7 @@ def _launch(
     Raises:
         DeviceError: there are fewer GPUs.
     """
-    from mesm_core.training.distributed import launch, require_gpus
+    from mesm_core.processes import launch, require_gpus
 
     require_gpus(gpus)
     words = sys.argv[1:]

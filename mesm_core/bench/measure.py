@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -172,13 +173,13 @@ def _evaluation(
     config: Config, model: Mesm, data: MomentDataset, *, device: torch.device, steps: int
 ) -> dict[str, Any]:
     settings = evaluation_settings(config)
-    arguments: dict[str, Any] = {
-        "batch_size": settings["batch_size"], "device": device, "decoding": settings["decoding"]
-    }  # fmt: skip
-    predict_split(model, _Part(data, 1), **arguments)
+    predict = partial(
+        predict_split, model, batch_size=settings["batch_size"], device=device, decoding=settings["decoding"]
+    )
+    predict(_Part(data, 1))
     products = [seconds_of_product(device)]
     began = _now(device)
-    answered = predict_split(model, _Part(data, steps), **arguments)
+    answered = predict(_Part(data, steps))
     seconds = _now(device) - began
     products.append(seconds_of_product(device))
     flops = 0.0

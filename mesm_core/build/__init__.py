@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mesm_core.build.data import (
-    Paths,
     Split,
     SplitQueries,
     build_decoding,
@@ -20,13 +19,13 @@ from mesm_core.build.data import (
 from mesm_core.build.model import (
     ENDPOINT_CHANNELS,
     build_criterion,
-    build_device,
     build_model,
     build_trained,
     load_matching,
     refuse_larger,
     refuse_misfits,
 )
+from mesm_core.build.paths import Paths
 from mesm_core.build.text import (
     build_sentences,
     build_text,
@@ -34,6 +33,7 @@ from mesm_core.build.text import (
     build_text_to_ask,
     with_counted_words,
 )
+from mesm_core.devices import build_device
 
 __all__ = [
     "ENDPOINT_CHANNELS",

@@ -11,13 +11,13 @@ import h5py
 import numpy as np
 import torch
 
-from mesm_core.build.data import Paths
+from mesm_core import hdf5
 from mesm_core.build.origins import origin_problems
+from mesm_core.build.paths import Paths
 from mesm_core.build.text import build_text, with_counted_words
 from mesm_core.build.videos import find_own_videos, refuse_absent
 from mesm_core.config.schema import Config
-from mesm_core.data import hdf5
-from mesm_core.data.annotations import make_reader, read_split
+from mesm_core.data.readers import make_reader, read_split
 from mesm_core.data.splits import split_labels
 from mesm_core.errors import FeatureError, MesmError, count, listing
 from mesm_core.inputs import open_hdf5

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
+from mesm_core.build.encoders import find_encoder
+from mesm_core.build.paths import Paths
 from mesm_core.config.schema import Config
-from mesm_core.data.annotations import annotation_files, make_reader, read_split
 from mesm_core.data.collate import Framing
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.features import FeatureStore
+from mesm_core.data.readers import annotation_files, make_reader, read_split
 from mesm_core.data.shortening import Shortening
 from mesm_core.data.splits import named_split
-from mesm_core.inference.decode import Decoding
+from mesm_core.decode import Decoding
+from mesm_core.errors import ConfigError, did_you_mean, listing
 from mesm_core.metrics.report import LENGTH_RANGES, SUPERLONG
+from mesm_core.metrics.table import summary_names
 from mesm_core.text.encoder import TextEncoder
-from mesm_core.text.glove import find_glove
 from mesm_core.types import Query
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where a run's data lies; ``text``: the text encoder's file (GloVe text, vocabulary, or CLIP weights)."""
-
-    annotations: Path
-    features: tuple[Path, ...]
-    text: Path
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the paths, absolute, as strings."""
-        return {
-            "annotations": str(self.annotations.resolve()),
-            "features": [str(path.resolve()) for path in self.features],
-            "text": str(self.text.resolve()),
-        }
 
 
 def data_paths(
@@ -51,16 +37,12 @@ def data_paths(
     Where there is no GloVe text file, but a compressed one, it is that one.
     """
     folder = annotations or root / config.dataset.annotations
-    files = {
-        "glove": root / config.text.glove,
-        "glove-pkl": folder / config.text.vocabulary,
-        "clip": root / config.text.clip,
-    }
-    encoder = text or files[config.text.encoder]
+    encoder = find_encoder(config.text.encoder)
+    own = (folder if encoder.with_annotations else root) / getattr(config.text, encoder.setting)
     return Paths(
         annotations=folder,
         features=tuple(features) or tuple(root / name for name in config.dataset.features),
-        text=find_glove(encoder) if config.text.encoder == "glove" else encoder,
+        text=encoder.locate(text or own),
     )
 
 
@@ -149,7 +131,22 @@ def read_queries(
     return SplitQueries(queries, missing, dict(annotations.repairs))
 
 
-def evaluation_settings(config: Config) -> dict[str, Any]:
+class MetricSettings(TypedDict):
+    """The metrics' thresholds and length ranges: arguments of ``score_predictions``."""
+
+    thresholds: Sequence[float]
+    ranges: Mapping[str, tuple[float, float]]
+
+
+class EvaluationSettings(MetricSettings):
+    """Arguments of ``inference.evaluate.evaluate``."""
+
+    batch_size: int
+    decoding: Decoding
+    shortening: Shortening
+
+
+def evaluation_settings(config: Config) -> EvaluationSettings:
     """Return the arguments of ``inference.evaluate.evaluate`` that a config decides."""
     return {
         "batch_size": config.eval.batch_size,
@@ -159,12 +156,23 @@ def evaluation_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def metric_settings(config: Config) -> dict[str, Any]:
+def metric_settings(config: Config) -> MetricSettings:
     """Return the metrics' thresholds and length ranges that a config decides."""
     return {
         "thresholds": config.eval.thresholds,
         "ranges": LENGTH_RANGES | (SUPERLONG if config.eval.superlong else {}),
     }
+
+
+def check_select(config: Config) -> None:
+    """Raise ConfigError where ``eval.select`` is no figure of the summary."""
+    known = summary_names()
+    if config.eval.select not in known:
+        raise ConfigError(
+            f"eval.select: the summary has no figure called '{config.eval.select}'."
+            f"{did_you_mean(config.eval.select, known)}",
+            hint=f"Known: {listing(known)}.",
+        )
 
 
 def build_framing(config: Config) -> Framing:

@@ -16,21 +16,22 @@ from typing import Any
 import h5py
 import torch
 
-from mesm_core import __version__
-from mesm_core.build.data import Paths, data_paths
+from mesm_core.build.data import data_paths
+from mesm_core.build.encoders import find_encoder
+from mesm_core.build.paths import Paths
 from mesm_core.config.load import load_config, preset_names
 from mesm_core.config.schema import Config
-from mesm_core.data.annotations import read_split
+from mesm_core.data.readers import read_split
 from mesm_core.errors import MesmError, count
 from mesm_core.fast.feedforward import fast_bfloat16
 from mesm_core.text.cache import default_cache_path
+from mesm_core.version import __version__
 
 PACKAGES = ("torch", "numpy", "h5py", "scipy", "pydantic", "typer", "rich", "safetensors", "nltk", "tensorboard",
             "matplotlib", "wandb", "mlflow")  # fmt: skip
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_PROC_BIND",
                     "KMP_BLOCKTIME", "KMP_AFFINITY")  # fmt: skip
 ANNOTATIONS = "put the dataset's annotation files there, or give --annotations DIR"
-GLOVE_SOURCE = "download glove.6B.zip (nlp.stanford.edu/projects/glove) and unpack {name}; .gz and .zip do, too"
 
 
 @dataclass(frozen=True)
@@ -124,21 +125,15 @@ def _found(name: str, config: Config, root: Path) -> Iterator[Found]:
             there=path.is_file(),
         )
     yield _text_file(name, config, paths)
-    if config.text.encoder != "glove-pkl":
+    if find_encoder(config.text.encoder).needs_counts:
         counts = paths.annotations / config.text.counts
         how = f"mesm count-tokens --dataset {name}"
         yield Found(name, "count file", counts, *(("ok",) if counts.is_file() else ("missing", "", how)))
 
 
 def _text_file(name: str, config: Config, paths: Paths) -> Found:
-    what, how = {
-        "glove": ("GloVe", GLOVE_SOURCE.format(name=paths.text.name)),
-        "glove-pkl": (
-            "vocabulary",
-            f"put the published glove.pkl there, or: mesm prepare glove GLOVE OUT.h5 --dataset {name}",
-        ),
-        "clip": ("CLIP text", f"mesm prepare clip-text ViT-B-32.pt {paths.text}"),
-    }[config.text.encoder]
+    encoder = find_encoder(config.text.encoder)
+    what, how = encoder.title, encoder.advice.format(path=paths.text, name=paths.text.name, dataset=name)
     if paths.text.is_file():
         return Found(name, what, paths.text, "ok", f"{paths.text.stat().st_size / 1e6:.0f} MB")
     return Found(name, what, paths.text, "missing", how=how)

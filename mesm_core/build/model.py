@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TypedDict
 
 import torch
 from torch import nn
 
 from mesm_core.config.schema import Config, LossConfig, ModelConfig
-from mesm_core.errors import CheckpointError, DeviceError
+from mesm_core.errors import CheckpointError, ConfigError, did_you_mean
 from mesm_core.fast.mesm import accelerate
-from mesm_core.losses.criterion import Criterion
+from mesm_core.losses.criterion import Criterion, Term
+from mesm_core.losses.table import LOSSES
 from mesm_core.model.decoder import Decoder, DecoderLayer
 from mesm_core.model.enhance import FrameWord, SegmentSentence, WordHead
 from mesm_core.model.layers import CrossEncoder, EncoderLayer, projection
@@ -29,31 +31,6 @@ class _Sizes(TypedDict):
     heads: int
     hidden: int
     dropout: float
-
-
-def build_device(name: str) -> torch.device:
-    """Return the device: ``auto`` takes CUDA where there is one, else the CPU.
-
-    Raises:
-        DeviceError: the name is none of auto, cpu, cuda, cuda:N, or the device is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in {"cpu", "cuda"}:
-        raise DeviceError(f"Unknown device '{name}'.", hint="Use auto, cpu, cuda or cuda:N.")
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        if not torch.cuda.is_available() or count == 0:
-            raise DeviceError(
-                "No CUDA device is available.", hint="Use --device cpu, or install a CUDA build of torch."
-            )
-        if (device.index or 0) >= count:
-            raise DeviceError(f"{name} is not there: this machine has {count} CUDA device(s), from cuda:0.")
-    return device
 
 
 def build_trained(config: Config, weights: Mapping[str, torch.Tensor], text: TextEncoder) -> Mesm:
@@ -167,28 +144,27 @@ def build_model(config: ModelConfig, *, classes: int, max_words: int) -> Mesm:
 
 
 def build_criterion(loss: LossConfig, model: ModelConfig) -> Criterion:
-    """Return the losses of a config."""
+    """Return the losses of a config: those of the table whose weight and part of the network it has.
+
+    Raises:
+        ConfigError: ``loss.weights`` names a loss that is not in the table.
+    """
+    added = {entry.weight for entry in LOSSES.values() if entry.weight is not None} - set(type(loss).model_fields)
+    for name in loss.weights:
+        if name not in added:
+            raise ConfigError(
+                f"loss.weights.{name}: no loss has this weight.{did_you_mean(name, added)}",
+                hint="It is for losses that are added to mesm_core/losses/table.py.",
+            )
+    terms = []
+    for name, entry in LOSSES.items():
+        weight = None if entry.weight is None else loss.weight(entry.weight)
+        if (entry.weight is not None and weight is None) or (entry.part and not getattr(model, entry.part)):
+            continue
+        function = partial(entry.function, **{key: getattr(loss, key) for key in entry.settings})
+        terms.append(Term(name, function, weight, every_layer=entry.every_layer))
     return Criterion(
-        weights={
-            "loss_span": loss.span,
-            "loss_giou": loss.giou,
-            "loss_label": loss.label,
-            "loss_saliency": loss.saliency,
-            "loss_rec_fw": loss.rec_fw,
-            "loss_rec_ss": loss.rec_ss,
-        },
-        cost_span=loss.cost_span,
-        cost_giou=loss.cost_giou,
-        cost_class=loss.cost_class,
-        eos_coef=loss.eos_coef,
-        aux=loss.aux,
-        rank_coef=loss.rank_coef,
-        triplet=loss.triplet,
-        margin=loss.margin,
-        iou_gamma=loss.iou_gamma,
-        tau=loss.tau,
-        word_reconstruction=model.frame_word,
-        segment_sentence=model.segment_sentence,
+        terms, cost_span=loss.cost_span, cost_giou=loss.cost_giou, cost_class=loss.cost_class, aux=loss.aux
     )
 
 

@@ -8,13 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from mesm_core.build.data import Paths, build_features
-from mesm_core.build.model import build_device
+from mesm_core.build.data import build_features, check_select
+from mesm_core.build.model import build_criterion
+from mesm_core.build.paths import Paths
 from mesm_core.build.text import text_checks
 from mesm_core.config.schema import Config
-from mesm_core.data.annotations import read_split
 from mesm_core.data.features import FeatureStore
+from mesm_core.data.readers import read_split
 from mesm_core.data.splits import named_split
+from mesm_core.devices import build_device
 from mesm_core.errors import DataError, MesmError, count
 from mesm_core.types import Query
 
@@ -50,6 +52,8 @@ def find_problems(
     """Return what keeps a run from starting; empty where it can."""
     problems: list[MesmError] = []
     _tried(problems, partial(build_device, device))
+    _tried(problems, partial(check_select, config))
+    _tried(problems, partial(build_criterion, config.loss, config.model))
     queries: dict[str, Sequence[Query]] = {}
     for split in dict.fromkeys((config.dataset.train, *config.select_splits)):
         read = _tried(problems, partial(_queries, config, paths, split))

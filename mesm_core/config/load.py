@@ -19,6 +19,8 @@ from mesm_core.inputs import parse_json, parse_toml, read_text, shown
 Tree = dict[str, Any]
 
 DATA_ROOT = Path("data")
+TABLES = ("loss.weights",)
+"""Settings that are tables with keys of the user's."""
 PRESET = "preset"
 
 # Names that users of the field's other tools will type.
@@ -236,23 +238,26 @@ def over_preset(config: Config) -> tuple[str, Tree]:
     for name in preset_names():
         values = dict(flatten(load_config(name).model_dump(mode="json")))
         if values["dataset.name"] == config.dataset.name:
-            differing[name] = [key for key, value in wanted.items() if values[key] != value]
+            differing[name] = [key for key, value in wanted.items() if values.get(key) != value]
     nearest = min(differing, key=lambda name: len(differing[name]))
     changes: Tree = {}
     for key in differing[nearest]:
-        section, _, leaf = key.partition(".")
-        changes.setdefault(section, {})[leaf] = wanted[key]
+        *sections, leaf = key.split(".")
+        node = changes
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[leaf] = wanted[key]
     return nearest, changes
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield ``("a.b", value)`` for every leaf.
+    """Yield ``("a.b", value)`` for every leaf; an empty table inside a section is one.
 
     >>> list(flatten({"a": {"b": 1}, "c": 2}))
     [('a.b', 1), ('c', 2)]
     """
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and (value or not prefix):
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
@@ -292,7 +297,7 @@ def _merge(below: Tree, above: Tree) -> Tree:
 def _refuse_unknown(layer: Layer) -> None:
     known = known_keys()
     for key, _ in flatten(layer.values):
-        if key in known:
+        if key in known or key.rpartition(".")[0] in TABLES:
             continue
         leaf = key.rsplit(".", 1)[-1].lower()
         if leaf in FIELD_NAMES:

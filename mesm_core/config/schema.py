@@ -103,9 +103,7 @@ class DatasetConfig(Section):
 class TextConfig(Section):
     """How sentences become word vectors and masked-word labels."""
 
-    encoder: Literal["glove", "glove-pkl", "clip"] = Field(
-        description="Frozen text encoder: a GloVe table, the words of a glove.pkl, or CLIP."
-    )
+    encoder: str = Field(description="Frozen text encoder: a GloVe table, the words of a glove.pkl, or CLIP.")
     glove: str = Field(
         default="glove.6B.300d.txt", description="glove: text file (plain, .gz or .zip), under the data root."
     )
@@ -207,6 +205,7 @@ class LossConfig(Section):
     saliency: NonNegative = 4.0
     rec_fw: NonNegative = 0.1
     rec_ss: NonNegative = 0.1
+    weights: dict[str, NonNegative] = Field(default={}, description="Weights of losses that were added to the table.")
     eos_coef: NonNegative = Field(default=0.1, description="Weight of background slots in the label loss.")
     aux: bool = Field(default=True, description="Losses on every decoder layer, not only the last.")
     rank_coef: PositiveReal = 12.0
@@ -214,6 +213,12 @@ class LossConfig(Section):
     margin: NonNegative = 0.2
     iou_gamma: float = Field(default=0.9, ge=-1, le=1, description="gIoU from which two moments share a text.")
     tau: float = Field(default=0.5, ge=1e-6, le=LARGEST, description="Temperature of the segment-sentence contrast.")
+
+    def weight(self, name: str) -> float | None:
+        """Return the weight of a loss: its own setting's value, else that in ``weights``, else None."""
+        if name in type(self).model_fields:
+            return float(getattr(self, name))
+        return self.weights.get(name)
 
 
 class TrainConfig(Section):
@@ -238,7 +243,7 @@ class TrainConfig(Section):
     compile: bool = Field(default=False, description="Compile the model (torch.compile); for GPUs.")
     save_minutes: NonNegative = Field(default=10.0, description="Minutes between checkpoints within an epoch; 0: none.")
     keep: int = Field(default=2, gt=0, le=1000, description="Newest checkpoints kept to resume from.")
-    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
+    loggers: tuple[str, ...] = Field(
         default=("tensorboard",), description="Where curves go besides metrics.jsonl; wandb and mlflow are extras."
     )
     eval_every: Positive = Field(default=1, description="Epochs between evaluations.")
@@ -262,7 +267,7 @@ class EvalConfig(Section):
     max_time: PositiveReal = Field(
         description="Evaluation clamps windows to this many seconds, or to the end of a longer video."
     )
-    select: Literal["mIoU", "mAP"] = Field(default="mIoU", description="Score that chooses the checkpoint.")
+    select: str = Field(default="mIoU", description="Figure of the summary that chooses the checkpoint, e.g. R1@0.5.")
     thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         min_length=1,
         max_length=1000,

@@ -1,16 +1,16 @@
-"""What every annotation reader offers, and the table that finds it by name."""
+"""What an annotation reader offers, and what readers share: checks of ids, numbers and windows."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 
 from mesm_core import inputs
-from mesm_core.errors import ConfigError, DataError, did_you_mean, listing
+from mesm_core.errors import DataError, listing
 from mesm_core.inputs import shown
 from mesm_core.types import Query
 
@@ -46,63 +46,6 @@ class Reader(Protocol):
             DataError: a file is missing or malformed; the message says where.
         """
         ...
-
-
-_READERS: dict[str, Callable[[], Reader]] = {}
-
-
-def register(name: str) -> Callable[[Callable[[], Reader]], Callable[[], Reader]]:
-    """Return a decorator that enters a reader under ``name``."""
-
-    def enter(make: Callable[[], Reader]) -> Callable[[], Reader]:
-        _READERS[name] = make
-        return make
-
-    return enter
-
-
-def make_reader(name: str) -> Reader:
-    """Return the reader of that dataset.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    # One line a file of readers: importing it registers them.
-    from mesm_core.data import charades, charades_json, moment_lines, tacos  # noqa: F401
-
-    if name not in _READERS:
-        raise ConfigError(
-            f"No dataset is called '{name}'.{did_you_mean(name, _READERS)}",
-            hint=f"Known: {listing(sorted(_READERS))}.",
-        )
-    return _READERS[name]()
-
-
-def read_split(name: str, folder: Path, split: str) -> Annotations:
-    """Return the queries of a dataset's split.
-
-    Raises:
-        ConfigError: the dataset or the split is unknown.
-        DataError: the annotations are missing, malformed or empty.
-    """
-    reader = make_reader(name)
-    if reader.splits and split not in reader.splits:
-        raise ConfigError(
-            f"{name} has no split '{split}'.{did_you_mean(split, reader.splits)}",
-            hint=f"Its splits: {listing(reader.splits)}.",
-        )
-    annotations = reader.read(folder, split)
-    if not annotations.queries:
-        raise DataError(f"The {split} split of {name} in {folder} has no queries.")
-    return annotations
-
-
-def annotation_files(name: str, folder: Path, splits: Iterable[str]) -> list[Path]:
-    """Return the files that hold a dataset's splits, and their ground truth; splits it does not have are left out."""
-    reader = make_reader(name)
-    chosen = [split for split in splits if not reader.splits or split in reader.splits]
-    own = [path for split in chosen for path in reader.files(folder, split)]
-    return [*own, *(folder / reader.truths[split] for split in chosen if split in reader.truths)]
 
 
 def read_text(path: Path) -> str:

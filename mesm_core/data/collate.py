@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mesm_core.arrays import pad
 from mesm_core.data.frames import draw_masked_words, label_frames
 from mesm_core.types import Batch, Inputs, Query, Targets, TextFeatures, Words
 
@@ -147,21 +148,6 @@ def draw_negatives(group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     # Numbers below the own group's first index stay; the rest jump over the group.
     negatives: np.ndarray = np.where(drawn < (ends - sizes)[group], drawn, drawn + sizes[group])
     return negatives
-
-
-def pad(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the arrays stacked, zero-padded on their first axis, and a mask that is True where they are.
-
-    >>> pad([np.array([1, 2]), np.array([3])])[0].tolist()
-    [[1, 2], [3, 0]]
-    """
-    longest = max(len(array) for array in arrays)
-    out = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), arrays[0].dtype)
-    mask = np.zeros((len(arrays), longest), np.bool_)
-    for row, array in enumerate(arrays):
-        out[row, : len(array)] = array
-        mask[row, : len(array)] = True
-    return out, mask
 
 
 def _spans(query: Query, frames: int, framing: Framing, rng: np.random.Generator) -> np.ndarray:

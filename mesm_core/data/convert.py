@@ -15,10 +15,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mesm_core.data import hdf5
+from mesm_core import hdf5
 from mesm_core.data.archives import Archive, BrokenArchiveError, Member, entries
-from mesm_core.data.arrays import Source, VideoNames, by_name, read_array, same_name, wrong_name
 from mesm_core.data.attributes import describe
+from mesm_core.data.npy_files import Source, VideoNames, by_name, read_array, same_name, wrong_name
 from mesm_core.data.rawcopy import RawArray, allocate, copy_numbers, raw_array
 from mesm_core.data.workfile import WorkFile, about_size
 from mesm_core.errors import FeatureError, listing

@@ -10,12 +10,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mesm_core.data import hdf5
+from mesm_core import hdf5
+from mesm_core.arrays import normalise
 from mesm_core.data.kinds import refuse_other_kinds
 from mesm_core.data.origin import read_origin
 from mesm_core.errors import FeatureError, did_you_mean, listing
 from mesm_core.inputs import open_hdf5, reading, shown
-from mesm_core.text.encoder import normalise
 
 LARGEST_VALUE = 1e15
 """Of a feature: the squares of larger ones do not fit in float32."""

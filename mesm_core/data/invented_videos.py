@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from mesm_core.data.moment_lines import write_lines
+from mesm_core.data.readers.json_lines import write_lines
 from mesm_core.files import make_folder, replacing, write_atomically
 from mesm_core.types import Query
 

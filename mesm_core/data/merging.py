@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mesm_core.data import hdf5
+from mesm_core import hdf5
 from mesm_core.data.origin import MADE_WITH, described, read_origin
 from mesm_core.errors import FeatureError, count, listing
 from mesm_core.files import library_output

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mesm_core.data.arrays import DEFAULT_KEY, parsed, read_array
 from mesm_core.data.kinds import is_array_file, refuse_pictures
+from mesm_core.data.npy_files import DEFAULT_KEY, parsed, read_array
 from mesm_core.errors import FeatureError, did_you_mean, listing
 
 DURATION_KEY = "duration"

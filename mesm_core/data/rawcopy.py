@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mesm_core.data.arrays import KEPT_DTYPES, Header, all_finite, parsed, read_header
+from mesm_core.data.npy_files import KEPT_DTYPES, Header, all_finite, parsed, read_header
 from mesm_core.errors import FeatureError
 
 CHUNK_BYTES = 512 * 1024

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mesm_core.config.paths import JSON_LINES
 from mesm_core.config.schema import DatasetConfig
-from mesm_core.data.annotations import make_reader
+from mesm_core.data.readers import make_reader
 
 TRAIN, VALIDATION = "train", "val"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mesm_core.data.annotations import annotation_files, make_reader, read_split
+from mesm_core.data.readers import annotation_files, make_reader, read_split
 from mesm_core.errors import DataError
 from mesm_core.text.vocabulary import Vocabulary, build_vocabulary
 from mesm_core.text.words import LexiconTagger

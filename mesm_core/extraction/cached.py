@@ -197,7 +197,7 @@ class CachedExtraction:
     def _settings(self, precision: Precision | None = None) -> Settings:
         if precision is None:
             from mesm_core.backbones.networks import default_precision
-            from mesm_core.build.model import build_device
+            from mesm_core.devices import build_device
 
             precision = self._precision or default_precision(build_device(self._device))
         return Settings(self.recipe.clip_len, self.recipe.interpolation, precision=precision)
@@ -216,7 +216,7 @@ class CachedExtraction:
 
     def _backbone(self, name: str) -> Backbone:
         if name not in self._built:
-            from mesm_core.build.model import build_device
+            from mesm_core.devices import build_device
 
             device = build_device(self._device)
             self._built[name] = build_backbone(

@@ -12,7 +12,7 @@ import torch
 from mesm_core.backbones.networks import default_precision
 from mesm_core.backbones.protocol import Precision
 from mesm_core.backbones.registry import BACKBONES, build_backbone
-from mesm_core.build.model import build_device
+from mesm_core.devices import build_device
 from mesm_core.errors import OutputError
 from mesm_core.extraction.outputs import Output, join, output_path
 from mesm_core.extraction.pipeline import Failed, Frames

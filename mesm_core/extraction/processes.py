@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from mesm_core.build.model import build_device
+from mesm_core.devices import build_device
 from mesm_core.errors import DataError, DeviceError, FeatureError, MesmError, OutputError
 from mesm_core.extraction.pipeline import Failed, Frames
 from mesm_core.extraction.settings import Settings

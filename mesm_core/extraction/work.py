@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mesm_core.backbones.protocol import Backbone, VideoFacts
-from mesm_core.data.arrays import wrong_name
+from mesm_core.data.npy_files import wrong_name
 from mesm_core.errors import FeatureError, OutputError
 from mesm_core.extraction.parts import Parts
 from mesm_core.extraction.pipeline import Extracted, Failed, Frames, extract

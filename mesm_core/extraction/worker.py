@@ -9,7 +9,7 @@ import threading
 from typing import IO
 
 from mesm_core.backbones.registry import build_backbone
-from mesm_core.build.model import build_device
+from mesm_core.devices import build_device
 from mesm_core.errors import MesmError
 from mesm_core.extraction.parts import Parts
 from mesm_core.extraction.processes import Share, event_line

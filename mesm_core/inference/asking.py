@@ -10,9 +10,9 @@ from pathlib import Path
 from mesm_core.build import build_features, data_files
 from mesm_core.config.load import load_config
 from mesm_core.config.schema import Config, DatasetConfig
-from mesm_core.data.annotations import make_reader
 from mesm_core.data.kinds import is_array_file, refuse_pictures
 from mesm_core.data.one_video import OneVideo
+from mesm_core.data.readers import make_reader
 from mesm_core.errors import DataError
 from mesm_core.inference.answers import Answer, Asked
 from mesm_core.inference.changes import changed_config

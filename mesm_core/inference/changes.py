@@ -32,7 +32,7 @@ def changed_config(
         below.append(file_layer(file))
     with_file = resolve(below)
     before = dict(flatten(own.model_dump()))
-    changed = [key for key, value in flatten(with_file.model_dump()) if value != before[key]]
+    changed = [key for key, value in flatten(with_file.model_dump()) if value != before.get(key)]
     _refuse_fixed(changed, where=str(file))
     words = set_layer(overrides)
     config = resolve([*below, words])

@@ -12,12 +12,12 @@ import torch
 
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.shortening import Shortening
+from mesm_core.decode import Decoding, decode
 from mesm_core.files import text_output
-from mesm_core.inference.decode import Decoding, decode
 from mesm_core.inference.tables import metric_tables
 from mesm_core.metrics.nms import temporal_nms
 from mesm_core.model.mesm import Mesm
-from mesm_core.training.distributed import ALONE, Team
+from mesm_core.processes import ALONE, Team
 from mesm_core.types import CLIP_SECONDS, Prediction, Query
 
 Progress = Callable[[int], None]

@@ -33,8 +33,8 @@ from mesm_core.text.encoder import refuse_empty
 from mesm_core.text.kept_sentences import KeptSentences
 
 if TYPE_CHECKING:
+    from mesm_core.checkpoint import Checkpoint
     from mesm_core.text.clip_joint import ClipSentences
-    from mesm_core.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)

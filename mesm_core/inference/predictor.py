@@ -19,10 +19,12 @@ from mesm_core.build import (
     build_trained,
     data_paths,
 )
+from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import DATA_ROOT, Layer, resolve
 from mesm_core.config.schema import Config
 from mesm_core.data.collate import Item, collate
 from mesm_core.data.features import prepare_frames, with_endpoints
+from mesm_core.decode import decode
 from mesm_core.errors import listing
 from mesm_core.inference.answers import (
     Answer,
@@ -34,7 +36,6 @@ from mesm_core.inference.answers import (
     refuse_what_cannot_be_asked,
 )
 from mesm_core.inference.changes import changed_config
-from mesm_core.inference.decode import decode
 from mesm_core.inference.windows import (
     AUTO,
     Lengths,
@@ -51,7 +52,6 @@ from mesm_core.metrics.nms import PEOPLE_NMS, check_nms
 from mesm_core.model.mesm import Mesm
 from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.text.encoder import TextEncoder
-from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.types import Prediction, Query, TextFeatures
 
 MOST_PAIRS = 64

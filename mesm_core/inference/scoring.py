@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from mesm_core.build import (
     Paths,
@@ -20,12 +20,13 @@ from mesm_core.build import (
     metric_settings,
     read_queries,
 )
+from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import DATA_ROOT, load_config
 from mesm_core.config.schema import Config
-from mesm_core.data.annotations import make_reader
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.facts import data_facts, differences
-from mesm_core.data.moment_lines import read_lines
+from mesm_core.data.readers import make_reader
+from mesm_core.data.readers.json_lines import read_lines
 from mesm_core.data.shortening import Shortening
 from mesm_core.errors import DataError, listing
 from mesm_core.files import together, write_atomically
@@ -46,7 +47,6 @@ from mesm_core.inference.zero_shot_retriever import ZeroShotRetriever
 from mesm_core.metrics.nms import NO_NMS
 from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
 from mesm_core.places import is_stream
-from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.types import Prediction, Query
 
 
@@ -86,6 +86,16 @@ class Job:
     window: Window = OFF
 
     windowed: tuple[int, ...] = ()
+
+
+class Changes(TypedDict):
+    """What is given over a checkpoint's own settings and paths; as for ``settings_of_checkpoint``."""
+
+    root: Path | None
+    annotations: Path | None
+    text: Path | None
+    config_file: Path | None
+    overrides: Sequence[str]
 
 
 def load_for_scoring(

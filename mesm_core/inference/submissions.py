@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from mesm_core.data.annotations import Annotations, query_id, read_split
-from mesm_core.data.moment_lines import read_lines
+from mesm_core.data.annotations import Annotations, query_id
+from mesm_core.data.readers import read_split
+from mesm_core.data.readers.json_lines import read_lines
 from mesm_core.errors import DataError, listing
 from mesm_core.inference.tables import metric_tables
 from mesm_core.inputs import parse_json, shown, text_lines
-from mesm_core.metrics.moments import MomentScores, score_moments
+from mesm_core.metrics.moments import R1_THRESHOLDS, Answers
 from mesm_core.metrics.nms import temporal_nms
-from mesm_core.metrics.report import LENGTH_RANGES, R1_THRESHOLDS
+from mesm_core.metrics.report import LENGTH_RANGES
 from mesm_core.types import CLIP_SECONDS, Query
 
 # Saliency may be a few clips longer or shorter than the truth: features end a little before or after the video.
@@ -48,9 +49,9 @@ class Scored:
     warnings: tuple[str, ...] = ()
 
     @cached_property
-    def moments(self) -> MomentScores:
-        """Per-query scores, computed when they are asked for."""
-        return score_moments(self.predicted, [np.array(query.windows) for query in self.queries])
+    def answers(self) -> Answers:
+        """What metrics are computed from; per-query scores are computed when they are asked for."""
+        return Answers(self.predicted, [np.array(query.windows) for query in self.queries])
 
 
 def read_submission(path: Path) -> Submission:

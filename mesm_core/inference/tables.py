@@ -39,7 +39,7 @@ def metric_tables(
         return tables
     clips = [clip_scores(duration, marks.clips, marks.scores) for _, duration, marks in marked]
     for level, found in score_highlights(scores, clips).items():
-        table = {"HL-mAP": percent(found["mAP"]), "HL-Hit1": percent(found["Hit1"])}
+        table = {f"HL-{name}": percent(value) for name, value in found.items()}
         tables[f"HL-min-{level}"] = table
         tables["brief"] |= {f"HL-min-{level}-{key.removeprefix('HL-')}": value for key, value in table.items()}
     return tables

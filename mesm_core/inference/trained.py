@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from mesm_core.build import data_paths
+from mesm_core.build.encoders import find_encoder
+from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import DATA_ROOT, Layer, resolve
 from mesm_core.config.schema import Config
 from mesm_core.inference.predictor import MomentRetriever
-from mesm_core.training.checkpoint import Checkpoint
 
 
 def settings_of(checkpoint: Checkpoint) -> Config:
@@ -31,7 +32,7 @@ def text_file(checkpoint: Checkpoint, given: Path | None, root: Path | None) -> 
         root: the data folder; default: ./data.
     """
     config = settings_of(checkpoint)
-    if config.text.encoder != "clip" and checkpoint.text:
+    if find_encoder(config.text.encoder).portable and checkpoint.text:
         return None, False
     if given is not None:
         return given, False

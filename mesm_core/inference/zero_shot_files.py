@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mesm_core.build import Paths
+from mesm_core.checkpoint import WEIGHTS
 from mesm_core.config.load import DATA_ROOT
 from mesm_core.config.schema import MOST, Config, TextConfig
 from mesm_core.data.features import FeatureStore
 from mesm_core.errors import ConfigError, FeatureError
 from mesm_core.inference.zero_shot_retriever import ZERO_SHOT, no_clip_features
-from mesm_core.training.checkpoint import WEIGHTS
 
 RUNS = Path("runs")
 

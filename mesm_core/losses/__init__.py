@@ -1,1 +1,1 @@
-"""What training minimises: small named functions behind one table (criterion.py)."""
+"""What training minimises: small named functions behind one table (table.py)."""

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mesm_core.losses.inputs import LossInputs
 from mesm_core.losses.saliency import EPS, soft_log_softmax
-from mesm_core.losses.spans import generalized_iou
+from mesm_core.losses.spans import generalized_iou, to_windows
 
 SMOOTHING = 0.1
 
@@ -55,3 +56,32 @@ def segment_sentence_loss(
     positive = ((overlap >= gamma) & (group.unsqueeze(1) == group.unsqueeze(0))).to(log_p.dtype)
     per_query = (positive * log_p).sum(dim=1) / (positive.sum(dim=1) + EPS)
     return -per_query.mean()
+
+
+def words(batch: LossInputs) -> Tensor:
+    """Return ``word_loss`` of the reconstructed words."""
+    return word_loss(_word_logits(batch), batch.targets.word_labels, batch.inputs.words_mask)
+
+
+def words_accuracy(batch: LossInputs) -> Tensor:
+    """Return ``word_accuracy`` of the reconstructed words."""
+    return word_accuracy(_word_logits(batch), batch.targets.word_labels, batch.inputs.words_mask)
+
+
+def segments(batch: LossInputs, *, iou_gamma: float, tau: float) -> Tensor:
+    """Return ``segment_sentence_loss`` of each query's moment: the span from its first to its last window."""
+    output, targets = batch.output, batch.targets
+    row = torch.arange(len(output.video), device=output.video.device).unsqueeze(1)
+    moments = mean_of(output.video[row, targets.moment_frames], targets.moment_mask)
+    texts = mean_of(output.text, output.text_mask)
+    windows = to_windows(targets.spans)
+    first = windows[..., 0].masked_fill(~targets.spans_mask, torch.inf).amin(dim=1)
+    last = windows[..., 1].masked_fill(~targets.spans_mask, -torch.inf).amax(dim=1)
+    hull = torch.stack([first, last], dim=-1)
+    return segment_sentence_loss(moments, texts, hull, targets.group, gamma=iou_gamma, tau=tau)
+
+
+def _word_logits(batch: LossInputs) -> Tensor:
+    if batch.output.word_logits is None:
+        raise ValueError("masked words are reconstructed in training: call the model with targets")
+    return batch.output.word_logits

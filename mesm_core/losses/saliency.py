@@ -1,9 +1,11 @@
-"""Losses on the frames' saliency: ranking, contrast with a foreign query, and hinge triplets."""
+"""Losses on the frames' saliency: ranking, contrast with a negative query, and hinge triplets."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from mesm_core.losses.inputs import LossInputs
 
 LEVELS = 11
 RANK_TEMPERATURE = 0.5
@@ -51,3 +53,21 @@ def triplet_loss(scores: Tensor, positive: Tensor, negative: Tensor, mask: Tenso
     """
     gap = margin + scores.gather(1, negative) - scores.gather(1, positive)
     return torch.where(mask.unsqueeze(1), gap.clamp(min=0), 0).mean() * 2
+
+
+def contrast(batch: LossInputs, *, rank_coef: float, triplet: bool, margin: float) -> Tensor:
+    """Return rank loss / ``rank_coef`` + negative loss, and with ``triplet`` the hinge triplets' loss.
+
+    Raises:
+        ValueError: the model was called without targets, so there is no saliency of a negative query.
+    """
+    output, targets = batch.output, batch.targets
+    if output.negative_saliency is None:
+        raise ValueError("saliency is trained by contrast: call the model with targets")
+    mask = batch.inputs.frames_mask
+    ranked = rank_loss(output.saliency, output.negative_saliency, targets.saliency, mask)
+    loss = ranked / rank_coef + negative_loss(output.negative_saliency, mask)
+    if triplet:
+        frames = targets.positive_frames, targets.negative_frames
+        loss = loss + triplet_loss(output.saliency, *frames, targets.triplet_mask, margin=margin)
+    return loss

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mesm_core.losses.inputs import LossInputs
+
 
 def to_windows(spans: Tensor) -> Tensor:
     """Return (..., 2) [start, end] of (..., 2) [center, width]; any unit.
@@ -62,3 +64,24 @@ def label_loss(logits: Tensor, slots: Tensor, mask: Tensor, *, eos_coef: float) 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of the values where ``mask`` (same shape, bool) is True; 0 where it nowhere is."""
     return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)
+
+
+def span(batch: LossInputs) -> Tensor:
+    """Return ``span_loss`` of the matched slots."""
+    return span_loss(batch.matched, batch.targets.spans, batch.targets.spans_mask)
+
+
+def giou(batch: LossInputs) -> Tensor:
+    """Return ``giou_loss`` of the matched slots."""
+    return giou_loss(batch.matched, batch.targets.spans, batch.targets.spans_mask)
+
+
+def label(batch: LossInputs, *, eos_coef: float) -> Tensor:
+    """Return ``label_loss`` of all slots."""
+    return label_loss(batch.logits, batch.slots, batch.targets.spans_mask, eos_coef=eos_coef)
+
+
+def class_error(batch: LossInputs) -> Tensor:
+    """Return the percentage of matched slots that are classified as background."""
+    foreground = batch.logits.argmax(dim=-1).gather(1, batch.slots) == 0
+    return 100 * masked_mean(1.0 - foreground.float(), batch.targets.spans_mask)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,6 +24,34 @@ def clip_scores(duration: float, clips: Sequence[int], scores: Sequence[Sequence
     return full
 
 
+@dataclass(frozen=True)
+class Clips:
+    """What a metric of highlights is computed from.
+
+    ``given`` (Q, T): scores of a system, padded with 0 and cut to the truth's clips; ``labels`` (Q, T, A): annotators'
+    scores; ``valid`` (Q, T) bool; ``top`` (Q, A): annotators' scores of the clip that the system puts first.
+    """
+
+    given: np.ndarray
+    labels: np.ndarray
+    valid: np.ndarray
+    top: np.ndarray
+
+
+def mean_average_precision(clips: Clips, level: int) -> float:
+    """Return the mean AP of the clips that an annotator scores ``level`` or higher, over queries and annotators."""
+    return float(average_precision(clips.given, clips.labels >= level, clips.valid).mean())
+
+
+def hit_at_1(clips: Clips, level: int) -> float:
+    """Return the share of queries whose first clip an annotator scores ``level`` or higher."""
+    return float((clips.top >= level).any(axis=1).mean())
+
+
+HIGHLIGHT_METRICS: dict[str, Callable[[Clips, int], float]] = {"mAP": mean_average_precision, "Hit1": hit_at_1}
+"""Name -> function that returns a fraction; one line adds a metric."""
+
+
 def score_highlights(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> dict[str, dict[str, float]]:
     """Return ``{"Fair": {"mAP": …, "Hit1": …}, …}`` as fractions.
 
@@ -32,6 +61,14 @@ def score_highlights(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray
     >>> score_highlights([np.array([0.1, 0.9])], [np.array([[0, 0, 0], [4, 1, 2]])])["VeryGood"]
     {'mAP': 0.3333333333333333, 'Hit1': 1.0}
     """
+    clips = _padded(predicted, truth)
+    return {
+        level: {name: metric(clips, least) for name, metric in HIGHLIGHT_METRICS.items()}
+        for level, least in LEVELS.items()
+    }
+
+
+def _padded(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Clips:
     annotators = max((t.shape[1] for t in truth), default=0)
     longest = max((len(t) for t in truth), default=0)
     given = np.full((len(truth), longest), -np.inf)
@@ -47,13 +84,7 @@ def score_highlights(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray
         first = int(np.argmax(scores)) if len(scores) else len(clips)
         if first < len(clips):
             top[row] = clips[first]
-    return {
-        name: {
-            "mAP": float(average_precision(given, labels >= level, valid).mean()),
-            "Hit1": float((top >= level).any(axis=1).mean()),
-        }
-        for name, level in LEVELS.items()
-    }
+    return Clips(given, labels, valid, top)
 
 
 def average_precision(scores: np.ndarray, positive: np.ndarray, valid: np.ndarray) -> np.ndarray:

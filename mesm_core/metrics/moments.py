@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 MAP_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 MAX_WINDOWS = 10
+R1_THRESHOLDS = (0.3, *MAP_THRESHOLDS)
+TESTED_R1 = (0.5, 0.7)
+"""Thresholds of R1 that have intervals and tests."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,56 @@ class MomentScores:
     def recall(self, threshold: float) -> float:
         """Return R1@threshold."""
         return float((self.best_iou >= threshold).mean())
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a metric is computed from: a system's windows and the truth of Q queries.
+
+    ``predicted``: (n, 3) float rows [start s, end s, score] a query, in the order the system gives them;
+    ``truth``: (m, 2) float windows in seconds a query, m >= 1; ``thresholds``: IoU thresholds of R1.
+    """
+
+    predicted: Sequence[np.ndarray]
+    truth: Sequence[np.ndarray]
+    thresholds: Sequence[float] = R1_THRESHOLDS
+
+    @cached_property
+    def scores(self) -> MomentScores:
+        """IoU and average precision of every query, computed once."""
+        return score_moments(self.predicted, self.truth)
+
+
+def recall_of_first(answers: Answers) -> Mapping[str, float]:
+    """Return the share of queries whose first window reaches each IoU threshold, by threshold."""
+    return {f"{t:g}": answers.scores.recall(t) for t in answers.thresholds}
+
+
+def first_hits(answers: Answers) -> Mapping[str, np.ndarray]:
+    """Return (Q,) 1 where the first window reaches an IoU threshold, by threshold."""
+    return {f"{t:g}": (answers.scores.best_iou >= t).astype(float) for t in TESTED_R1}
+
+
+def mean_iou(answers: Answers) -> Mapping[str, float]:
+    """Return the mean IoU of the first window with the window that it overlaps most."""
+    return {"": float(answers.scores.best_iou.mean())}
+
+
+def first_iou(answers: Answers) -> Mapping[str, np.ndarray]:
+    """Return the (Q,) IoU of the first window with the window that it overlaps most."""
+    return {"": answers.scores.best_iou}
+
+
+def mean_average_precision(answers: Answers) -> Mapping[str, float]:
+    """Return the mean average precision at each IoU threshold, and their average."""
+    ap = answers.scores.average_precision.mean(axis=0)
+    by_threshold = {f"{t:g}": float(value) for t, value in zip(MAP_THRESHOLDS, ap, strict=True)}
+    return by_threshold | {"average": float(ap.mean())}
+
+
+def average_precisions(answers: Answers) -> Mapping[str, np.ndarray]:
+    """Return the (Q,) average precision, averaged over the IoU thresholds."""
+    return {"average": answers.scores.average_precision.mean(axis=1)}
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

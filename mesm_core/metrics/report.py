@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mesm_core.metrics.moments import MAP_THRESHOLDS, MomentScores, score_moments
+from mesm_core.metrics.moments import R1_THRESHOLDS, Answers
+from mesm_core.metrics.table import METRICS, labelled
 
-R1_THRESHOLDS = (0.3, *MAP_THRESHOLDS)
 SCORE_R1_THRESHOLDS = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))
 LENGTH_RANGES: dict[str, tuple[float, float]] = {
     "short": (0, 10),
@@ -17,6 +17,7 @@ LENGTH_RANGES: dict[str, tuple[float, float]] = {
     "long": (30, 150),
 }
 SUPERLONG: dict[str, tuple[float, float]] = {"superlong": (150, 600)}
+FULL = "full"
 
 Table = dict[str, Any]
 
@@ -35,14 +36,13 @@ def moment_tables(
         thresholds: IoU thresholds of R1.
         ranges: name -> (shortest, longest] ground-truth window; a range without queries is None.
     """
-    tables: Table = {"full": _table(score_moments(predicted, truth), thresholds)}
+    tables: Table = {FULL: _table(Answers(predicted, truth, thresholds))}
     for name, (shortest, longest) in ranges.items():
         kept = [_of_length(windows, shortest, longest) for windows in truth]
         rows = [row for row, windows in enumerate(kept) if len(windows)]
         tables[name] = None
         if rows:
-            scores = score_moments([predicted[row] for row in rows], [kept[row] for row in rows])
-            tables[name] = _table(scores, thresholds)
+            tables[name] = _table(Answers([predicted[row] for row in rows], [kept[row] for row in rows], thresholds))
     return {"brief": _brief(tables)} | tables
 
 
@@ -55,32 +55,33 @@ def percent(fraction: float) -> float:
     return round(100 * float(fraction), 2)
 
 
-def _table(scores: MomentScores, thresholds: Sequence[float]) -> Table:
-    ap = scores.average_precision.mean(axis=0)
-    by_threshold = {f"{t:g}": percent(value) for t, value in zip(MAP_THRESHOLDS, ap, strict=True)}
-    return {
-        "MR-mIoU": percent(scores.best_iou.mean()),
-        "MR-mAP": by_threshold | {"average": percent(ap.mean())},
-        "MR-R1": {f"{t:g}": percent(scores.recall(t)) for t in thresholds},
-        "queries": len(scores.best_iou),
-    }
+def _table(answers: Answers) -> Table:
+    table: Table = {}
+    for name, metric in METRICS.items():
+        figures = {label: percent(value) for label, value in metric.function(answers).items()}
+        table[f"MR-{name}"] = figures.get("", figures)
+    return table | {"queries": len(answers.predicted)}
 
 
 def _brief(tables: Mapping[str, Any]) -> dict[str, float | None]:
-    full = tables["full"]
-    brief: dict[str, float | None] = {
-        f"MR-full-R1@{t}": full["MR-R1"][t] for t in ("0.1", "0.3", "0.5", "0.7") if t in full["MR-R1"]
-    }
-    brief |= {
-        "MR-full-mIoU": full["MR-mIoU"],
-        "MR-full-mAP": full["MR-mAP"]["average"],
-        "MR-full-mAP@0.5": full["MR-mAP"]["0.5"],
-        "MR-full-mAP@0.75": full["MR-mAP"]["0.75"],
-    }
-    for name, table in tables.items():
-        if name != "full":
-            brief[f"MR-{name}-mAP"] = None if table is None else table["MR-mAP"]["average"]
+    brief: dict[str, float | None] = {}
+    for name, metric in METRICS.items():
+        brief |= _figures(tables[FULL], FULL, name, metric.summary)
+    for part, table in tables.items():
+        if part != FULL:
+            for name, metric in METRICS.items():
+                brief |= _figures(table, part, name, metric.by_length)
     return brief
+
+
+def _figures(table: Table | None, part: str, name: str, labels: Sequence[str]) -> dict[str, float | None]:
+    """Return a metric's figures of a part of the queries by the summary's keys; None where it has no queries."""
+    keys = {label: f"MR-{part}-{labelled(name, label)}" for label in labels}
+    if table is None:
+        return dict.fromkeys(keys.values())
+    given = table[f"MR-{name}"]
+    figures = given if isinstance(given, dict) else {"": given}
+    return {key: figures[label] for label, key in keys.items() if label in figures}
 
 
 def _of_length(windows: np.ndarray, shortest: float, longest: float) -> np.ndarray:
@@ -88,13 +89,3 @@ def _of_length(windows: np.ndarray, shortest: float, longest: float) -> np.ndarr
     length = windows[:, 1] - windows[:, 0]
     kept: np.ndarray = windows[(length > shortest) & (length <= longest)]
     return kept
-
-
-def per_query_values(scores: MomentScores) -> dict[str, np.ndarray]:
-    """Return the (Q,) values whose means are the main figures, by the keys of the summary."""
-    return {
-        "MR-full-R1@0.5": (scores.best_iou >= 0.5).astype(float),
-        "MR-full-R1@0.7": (scores.best_iou >= 0.7).astype(float),
-        "MR-full-mIoU": scores.best_iou,
-        "MR-full-mAP": scores.average_precision.mean(axis=1),
-    }

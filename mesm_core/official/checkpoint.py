@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from mesm_core.build import ENDPOINT_CHANNELS, build_model, refuse_larger
+from mesm_core.checkpoint import WEIGHTS, Checkpoint, checkpoint_from, export_files, load_content, read_export
+from mesm_core.checkpoint_content import check_weights, is_sound
 from mesm_core.errors import CheckpointError
 from mesm_core.inputs import read_json, shown
 from mesm_core.official.config import config_from_flags, flag_warnings
 from mesm_core.official.names import rename
-from mesm_core.training.checkpoint import WEIGHTS, Checkpoint, checkpoint_from, export_files, load_content, read_export
-from mesm_core.training.soundness import check_weights, is_sound
 
 _WIDTH_OF = "input_vid_proj.0.LayerNorm.weight"
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from mesm_core.build import ENDPOINT_CHANNELS, build_model
+from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import Layer, flatten, resolve
 from mesm_core.config.schema import Config
 from mesm_core.files import library_output, together, write_atomically
 from mesm_core.official.config import config_from_flags, flags_of
 from mesm_core.official.names import to_official
 from mesm_core.places import is_stream, refuse_existing
-from mesm_core.training.checkpoint import Checkpoint
 
 OPTIONS = "opt.json"
 _POSITIONS = "txt_position_embed."

@@ -9,10 +9,9 @@ from mesm_core.config.load import flatten
 from mesm_core.data.splits import split_labels
 from mesm_core.errors import count
 from mesm_core.files import write_atomically
+from mesm_core.metrics.table import curve_names, full_key
 from mesm_core.pages.page import cards, curves, page, section, stats, table
 from mesm_core.training.record import RunSummary
-
-METRICS = ("mIoU", "R1@0.5", "R1@0.7", "mAP")
 
 
 def run_curves(run: RunSummary) -> dict[str, dict[str, list[tuple[float, float]]]]:
@@ -25,8 +24,8 @@ def run_curves(run: RunSummary) -> dict[str, dict[str, list[tuple[float, float]]
                 losses.setdefault(name, []).append((record["epoch"], value))
         found = record.get("eval", {})
         for split, label in split_labels(found).items():
-            for metric in METRICS:
-                value = found[split].get(f"MR-full-{metric}")
+            for metric in curve_names():
+                value = found[split].get(full_key(metric))
                 if value is not None:
                     scores.setdefault(f"{label} {metric}", []).append((record["epoch"], value))
     return {"losses": losses, "metrics": scores}

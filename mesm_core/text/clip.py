@@ -18,7 +18,7 @@ from mesm_core.model.attention import MultiHeadAttention
 from mesm_core.model.weights import hash_weights
 from mesm_core.text.cache import TextCache
 from mesm_core.text.clip_bpe import ClipTokenizer
-from mesm_core.text.encoder import in_batches, mean_then_normalise, refuse_empty
+from mesm_core.text.encoder import in_batches, refuse_empty, text_features
 from mesm_core.text.words import Tagger
 from mesm_core.types import TextFeatures, Words
 
@@ -280,7 +280,7 @@ class ClipText:
         """
         if sentence not in self._known:
             self.prepare([sentence])
-        return mean_then_normalise(self._known[sentence])
+        return text_features(self._known[sentence])
 
     def known_words(self, sentence: str) -> dict[str, bool]:
         """Return nothing: every word is made of byte pairs that the encoder knows."""

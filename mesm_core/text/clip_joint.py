@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mesm_core.arrays import normalise
 from mesm_core.errors import TextError
 from mesm_core.model.weights import hash_weights
 from mesm_core.text.clip import BATCH, ClipTextTransformer
 from mesm_core.text.clip_bpe import ClipTokenizer
-from mesm_core.text.encoder import in_batches, normalise, refuse_empty
+from mesm_core.text.encoder import in_batches, refuse_empty
 
 
 class ClipSentences:

@@ -7,10 +7,10 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from mesm_core.arrays import normalise
 from mesm_core.errors import TextError
 from mesm_core.types import TextFeatures, Words
 
-TEXT_EPS = 1e-5
 Item = TypeVar("Item")
 
 
@@ -31,7 +31,7 @@ class TextEncoder(Protocol):
         ...
 
     def features(self, sentence: str) -> TextFeatures:
-        """Return the sentence's word vectors and its own vector; as many words as ``words`` gives.
+        """Return the sentence's word vectors; as many as ``words`` gives.
 
         Raises:
             TextError: the sentence has no words.
@@ -61,25 +61,9 @@ class TextEncoder(Protocol):
         ...
 
 
-def normalise(vectors: np.ndarray, *, eps: float = TEXT_EPS) -> np.ndarray:
-    """Return (..., D) vectors scaled to length 1 over the last axis; shorter than ``eps`` are divided by it.
-
-    >>> normalise(np.array([[3.0, 4.0], [0.0, 0.0]]))
-    array([[0.6, 0.8],
-           [0. , 0. ]])
-    """
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: np.ndarray = vectors / np.maximum(length, eps)
-    return scaled
-
-
-def mean_then_normalise(words: np.ndarray) -> TextFeatures:
-    """Return (w, Dt) raw word vectors as features: the sentence is their mean, then all are normalised.
-
-    Source: mesm-model.md, "Words and sentence", CLIP and GloVe table.
-    """
-    words = words.astype(np.float32)
-    return TextFeatures(words=normalise(words), sentence=normalise(words.mean(axis=0)))
+def text_features(words: np.ndarray) -> TextFeatures:
+    """Return (w, Dt) raw word vectors as features: float32, each of length 1."""
+    return TextFeatures(normalise(words.astype(np.float32)))
 
 
 def spoken(known: Mapping[str, bool]) -> dict[str, bool]:

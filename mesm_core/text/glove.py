@@ -13,11 +13,11 @@ import numpy as np
 
 from mesm_core.errors import TextError
 from mesm_core.inputs import byte_lines, open_zip, stream_lines
-from mesm_core.text.encoder import mean_then_normalise, refuse_empty, spoken
+from mesm_core.text.encoder import refuse_empty, spoken, text_features
 from mesm_core.text.words import Tagger
 from mesm_core.types import TextFeatures, Words
 
-PAD, UNKNOWN = 0, 1
+UNKNOWN = 1
 FIRST_WORD = 2
 BOM = b"\xef\xbb\xbf"
 
@@ -26,13 +26,12 @@ BOM = b"\xef\xbb\xbf"
 class GloveTable:
     """Vectors of a vocabulary: row 0 is ``<PAD>``, row 1 ``<UNK>``, row i + 2 the i-th word.
 
-    ``words``: the vocabulary, sorted; ``vectors``: (len(words) + 2, Dt) float32; ``missing``: words that the
-    GloVe file lacks, which share the row of ``<UNK>``.
+    ``words``: the vocabulary, sorted; ``vectors``: (len(words) + 2, Dt) float32. Words that the GloVe file lacks have
+    the vector of ``<UNK>``.
     """
 
     words: tuple[str, ...]
     vectors: np.ndarray
-    missing: tuple[str, ...] = ()
 
 
 def read_glove(path: Path, words: Iterable[str], *, dim: int, seed: int) -> GloveTable:
@@ -51,9 +50,8 @@ def read_glove(path: Path, words: Iterable[str], *, dim: int, seed: int) -> Glov
     found = glove_vectors(path, vocabulary, dim=dim)
     for word, vector in found.items():
         vectors[rows[word]] = vector
-    missing = tuple(word for word in vocabulary if word not in found)
-    vectors[[rows[word] for word in missing]] = vectors[UNKNOWN]
-    return GloveTable(vocabulary, vectors, missing)
+    vectors[[rows[word] for word in vocabulary if word not in found]] = vectors[UNKNOWN]
+    return GloveTable(vocabulary, vectors)
 
 
 def find_glove(path: Path) -> Path:
@@ -167,7 +165,7 @@ class GloveText:
         Raises:
             TextError: the sentence has no words.
         """
-        return mean_then_normalise(self.table.vectors[self.ids(sentence)])
+        return text_features(self.table.vectors[self.ids(sentence)])
 
     def known_words(self, sentence: str) -> dict[str, bool]:
         """Return the words that are read, in order, and whether each has a vector other than that of ``<UNK>``.

@@ -11,11 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mesm_core.data import hdf5
+from mesm_core import hdf5
 from mesm_core.errors import TextError
 from mesm_core.files import library_output
 from mesm_core.inputs import follow, has_surrogates, open_hdf5, reading, reason
-from mesm_core.text.encoder import normalise, refuse_empty, spoken
+from mesm_core.text.encoder import refuse_empty, spoken, text_features
 from mesm_core.text.glove import glove_vectors
 from mesm_core.text.words import Tagger
 from mesm_core.types import TextFeatures, Words
@@ -140,15 +140,14 @@ class VocabularyText:
         return Words(tuple(word for word, _ in known), labels, labels == unknown, weights)
 
     def features(self, sentence: str) -> TextFeatures:
-        """Return the known words' vectors, normalised, and the normalised mean of those.
+        """Return the known words' vectors, normalised.
 
         Raises:
             TextError: the sentence is empty.
         """
         rows = [self._rows.get(word, -1) for word in self.words(sentence).tokens]
         vectors = self.vocabulary.vectors[rows] if rows != [-1] else np.zeros((1, self.vocabulary.vectors.shape[1]))
-        words = normalise(vectors.astype(np.float32))
-        return TextFeatures(words=words, sentence=normalise(words.mean(axis=0)))
+        return text_features(vectors)
 
     def known_words(self, sentence: str) -> dict[str, bool]:
         """Return the sentence's words in order, and whether the vocabulary has each.

@@ -10,12 +10,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from mesm_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mesm_core.checkpoint_content import check_training
 from mesm_core.errors import CheckpointError, DataError, OutputError
 from mesm_core.files import append_line, make_folder, write_atomically
 from mesm_core.inputs import parse_json, read_text
 from mesm_core.places import could_not_write, explained
-from mesm_core.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mesm_core.training.soundness import check_training
 
 BEST, LAST, CONFIG, METRICS, PREDICTIONS = "best.pt", "last.pt", "config.json", "metrics.jsonl", "predictions"
 RECORD, NOT_FINITE, LOCK = "run.json", "not-finite.json", ".lock"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mesm_core.errors import MesmError, count
-from mesm_core.training.distributed import ALONE, Team
+from mesm_core.processes import ALONE, Team
 from mesm_core.types import Batch, ModelOutput, Query
 
 

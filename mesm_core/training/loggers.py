@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from mesm_core.data.splits import split_labels
-from mesm_core.errors import ConfigError
+from mesm_core.errors import ConfigError, did_you_mean, listing
 from mesm_core.places import explained
 
 
@@ -98,6 +98,7 @@ class Mlflow:
         self._mlflow.end_run()
 
 
+# One line a logger: name -> what makes it of the run's folder and settings.
 LOGGERS: dict[str, Callable[[Path, Mapping[str, Any]], Logger]] = {
     "tensorboard": TensorBoard,
     "wandb": Wandb,
@@ -105,13 +106,24 @@ LOGGERS: dict[str, Callable[[Path, Mapping[str, Any]], Logger]] = {
 }
 
 
+def check_loggers(names: Sequence[str]) -> None:
+    """Raise ConfigError where a name is not in the table."""
+    for name in names:
+        if name not in LOGGERS:
+            raise ConfigError(
+                f"train.loggers: no logger is called '{name}'.{did_you_mean(name, LOGGERS)}",
+                hint=f"Known: {listing(LOGGERS)}.",
+            )
+
+
 def open_loggers(names: tuple[str, ...], directory: Path, config: Mapping[str, Any]) -> list[Logger]:
     """Return the named loggers, ready to write.
 
     Raises:
-        ConfigError: a logger's package is not installed.
+        ConfigError: there is no logger of that name, or its package is not installed.
     """
     loggers = []
+    check_loggers(names)
     for name in names:
         try:
             loggers.append(LOGGERS[name](directory, config))

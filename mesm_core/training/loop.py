@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mesm_core.data.dataset import MomentDataset, read_ahead
 from mesm_core.losses.criterion import Criterion
-from mesm_core.training.distributed import ALONE, Team
+from mesm_core.processes import ALONE, Team
 from mesm_core.training.guards import FiniteWatch, explained_memory
 from mesm_core.training.precision import use_precision
 from mesm_core.training.randomness import seed_everything

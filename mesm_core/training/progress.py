@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mesm_core.training.distributed import Team
+from mesm_core.processes import Team
 from mesm_core.training.loop import Step
 
 Share = Mapping[str, Any]

@@ -13,12 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mesm_core import __version__
 from mesm_core.config.load import flatten
 from mesm_core.errors import DataError, MesmError
 from mesm_core.inputs import read_json
 from mesm_core.training.directory import CONFIG, METRICS, RECORD, in_use, read_records, write_json
 from mesm_core.training.run_files import Epochs, Record, Settings, check, damaged
+from mesm_core.version import __version__
 
 PACKAGES = ("torch", "numpy", "h5py", "scipy", "pydantic")
 

@@ -12,26 +12,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from mesm_core.build import (
-    Paths,
-    build_criterion,
-    build_features,
-    build_model,
-    build_split,
-    build_text,
-    evaluation_settings,
-    load_matching,
-    refuse_misfits,
-    with_counted_words,
-)
+from mesm_core.build import Paths, evaluation_settings, refuse_misfits
 from mesm_core.build.check import wrong_rate
+from mesm_core.build.training import TrainingParts, build_training
+from mesm_core.checkpoint import Checkpoint, save_checkpoint
 from mesm_core.config.schema import Config
-from mesm_core.data.dataset import MomentDataset
-from mesm_core.data.facts import data_facts
-from mesm_core.errors import DataError, MesmError, OutputError
+from mesm_core.errors import MesmError, OutputError
 from mesm_core.inference.evaluate import Evaluation, evaluate, predictions_name, write_predictions
+from mesm_core.metrics.table import full_key
+from mesm_core.processes import ALONE, Team
 from mesm_core.text.encoder import in_batches
-from mesm_core.training.checkpoint import Checkpoint, save_checkpoint
 from mesm_core.training.directory import (
     BEST,
     CONFIG,
@@ -44,10 +34,9 @@ from mesm_core.training.directory import (
     save_last,
     write_json,
 )
-from mesm_core.training.distributed import ALONE, Team
 from mesm_core.training.events import Busy, EpochDone, Event, Finished, Started, Stopped, Warned
 from mesm_core.training.guards import FiniteWatch, NotFiniteError
-from mesm_core.training.loggers import Logger, open_loggers, scalars_of
+from mesm_core.training.loggers import Logger, check_loggers, open_loggers, scalars_of
 from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
 from mesm_core.training.optim import learning_rate, load_optimizer, make_optimizer, set_learning_rate
@@ -66,55 +55,32 @@ class Run:
     """Trains a model and keeps the record of it in a directory.
 
     Args:
-        config: resolved settings; paths: where the data lies; directory: prepared and claimed, or an earlier run's.
-        device: where to train.
-        skip_missing: go on without the videos that have no features.
+        parts: data, model and losses; directory: prepared and claimed, or an earlier run's.
+        device: where the model is.
         resume: continue from the directory's newest checkpoint.
-        init: a checkpoint whose weights to start from, those that fit.
         team: the processes that train together.
         watch: sees that losses and gradients are finite; default: one for the device and the team.
 
     Raises:
-        MesmError: data or settings that cannot be used; nothing has been written then.
+        MesmError: the directory's checkpoint cannot be used, or a logger is unknown; nothing has been written then.
     """
 
     def __init__(
         self,
-        config: Config,
-        paths: Paths,
+        parts: TrainingParts,
         directory: Path,
         *,
         device: torch.device,
-        skip_missing: bool = False,
         resume: bool = False,
-        init: Checkpoint | None = None,
         team: Team = ALONE,
         watch: FiniteWatch | None = None,
     ) -> None:
-        config = with_counted_words(config, paths)
-        self.config, self.paths, self.directory, self.device, self.team = config, paths, directory, device, team
-        self.text = build_text(config, paths, device=device)
-        features = build_features(config, paths)
-        splits = (config.dataset.train, *config.select_splits)
-        built = {
-            split: build_split(config, paths, split, self.text, features, skip_missing=skip_missing)
-            for split in dict.fromkeys(splits)
-        }
-        self.skipped = [vid for split in built.values() for vid in split.missing]
-        self.repairs = {name: split.repairs for name, split in built.items() if split.repairs}
-        self.train_data: MomentDataset = built[config.dataset.train].dataset
-        self.eval_data = {split: built[split].dataset for split in config.select_splits}
-        bare = [split for split, data in self.eval_data.items() if not all(query.windows for query in data.queries)]
-        if bare:
-            raise DataError(f"{', '.join(bare)} has queries without windows, so it cannot choose a checkpoint.")
-        self.train_data.plan(seed=config.train.seed, epoch=0, batch_size=config.train.batch_size)
-        features.get(self.train_data.queries[0].vid)  # a wrong width fails here, before anything is written
-        self.facts = data_facts(self.train_data)
-        torch.manual_seed(config.train.seed)
-        self.model = build_model(config.model, classes=self.text.classes, max_words=config.dataset.max_words)
-        self.fresh = [] if init is None else load_matching(self.model, init.model, source="the checkpoint of --init")
-        self.model.to(device)
-        self.criterion = build_criterion(config.loss, config.model)
+        config = parts.config
+        check_loggers(config.train.loggers)
+        self.config, self.paths, self.directory, self.device, self.team = config, parts.paths, directory, device, team
+        self.text, self.train_data, self.eval_data = parts.text, parts.train_data, parts.eval_data
+        self.model, self.criterion = parts.model, parts.criterion
+        self.parts = parts
         self.optimizer = make_optimizer(self.model, lr=config.train.lr, weight_decay=config.train.weight_decay)
         self.progress = Progress()
         self._watch = FiniteWatch(device, team=team) if watch is None else watch
@@ -131,6 +97,34 @@ class Run:
             self._go_on(checkpoint)
         self._resumed = resume
         team.any(False)  # all have read what the leader will write over
+
+    @classmethod
+    def open(
+        cls,
+        config: Config,
+        paths: Paths,
+        directory: Path,
+        *,
+        device: torch.device,
+        skip_missing: bool = False,
+        resume: bool = False,
+        init: Checkpoint | None = None,
+        team: Team = ALONE,
+        watch: FiniteWatch | None = None,
+    ) -> Run:
+        """Return the run of settings and files.
+
+        Args:
+            config: resolved settings; paths: where the data lies; the others as for ``Run``.
+            skip_missing: go on without the videos that have no features.
+            init: a checkpoint whose weights to start from, those that fit.
+
+        Raises:
+            MesmError: data or settings that cannot be used; nothing has been written then.
+        """
+        weights = None if init is None else init.model
+        parts = build_training(config, paths, device=device, skip_missing=skip_missing, init=weights)
+        return cls(parts, directory, device=device, resume=resume, team=team, watch=watch)
 
     def ask_to_stop(self) -> None:
         """Make ``train`` end after the step under way, with everything saved; may be called by a signal's handler."""
@@ -318,7 +312,7 @@ class Run:
         """Enter the evaluations in the record and return whether they are the best so far."""
         if not evaluations:
             return False
-        key = f"MR-full-{self.config.eval.select}"
+        key = full_key(self.config.eval.select)
         score = sum(evaluation.brief[key] or 0.0 for evaluation in evaluations.values()) / len(evaluations)
         record["eval"] = {split: evaluation.brief for split, evaluation in evaluations.items()}
         record["select"] = {"key": key, "splits": list(evaluations), "score": round(score, 4)}
@@ -352,7 +346,7 @@ class Run:
             epoch=self.progress.epoch,
             metrics=dict(metrics),
             training=training,
-            facts=self.facts,
+            facts=self.parts.facts,
         )
 
     def _told(self, error: NotFiniteError) -> MesmError:
@@ -374,9 +368,9 @@ class Run:
             first_step=self.progress.step + 1,
             epochs=self.config.train.epochs,
             effective_batch=self.config.train.batch_size * self.config.train.accumulate * self.team.world,
-            skipped=self.skipped,
-            repairs=self.repairs,
-            fresh=self.fresh,
+            skipped=self.parts.skipped,
+            repairs=self.parts.repairs,
+            fresh=self.parts.fresh,
         )
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from mesm_core.build import Paths, data_paths
+from mesm_core.build.encoders import find_encoder
+from mesm_core.build.paths import GivenPaths
+from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import DATA_ROOT, Layer, flatten, load_config, resolve, set_layer
 from mesm_core.config.paths import absolute, below
 from mesm_core.config.schema import Config
 from mesm_core.errors import ConfigError
 from mesm_core.inference.scoring import checkpoint_paths
-from mesm_core.training.checkpoint import Checkpoint
 from mesm_core.training.directory import LAST, load_last
 from mesm_core.training.record import config_differences
 
@@ -44,7 +46,7 @@ class Given:
             dataset["backbones"] = list(self.backbones)
         return {"dataset": dataset} if dataset else {}
 
-    def as_arguments(self) -> dict[str, Any]:
+    def as_arguments(self) -> GivenPaths:
         """Return the paths but the root, as keyword arguments."""
         return {"annotations": self.annotations, "features": self.features, "text": self.text}
 
@@ -62,10 +64,11 @@ class Given:
             tree["dataset"]["videos"] = absolute(self.videos)
         if self.features:
             tree["dataset"]["features"] = [below(root, path) for path in self.features]
-        if self.text and encoder == "glove-pkl":
-            tree["text"]["vocabulary"] = absolute(self.text)  # a relative one lies in the annotations' folder
-        elif self.text:
-            tree["text"][encoder] = below(root, self.text)
+        if self.text:
+            entry = find_encoder(encoder)
+            # A relative path of a file with the annotations would be taken as one in their folder.
+            place = absolute(self.text) if entry.with_annotations else below(root, self.text)
+            tree["text"][entry.setting] = place
         return tree
 
 
@@ -130,10 +133,10 @@ def _changed(before: dict[str, Any], config: Config) -> set[str]:
     return {key for key, _, _ in config_differences(before, config.model_dump(mode="json"))}
 
 
-def _from_config(config: Config, given: Given, changed: set[str]) -> dict[str, Any]:
+def _from_config(config: Config, given: Given, changed: set[str]) -> GivenPaths:
     """Return the given paths, and the config's where those settings are not the checkpoint's, as keyword arguments."""
     now = data_paths(config, given.root or DATA_ROOT, **given.as_arguments())
-    text = f"text.{'vocabulary' if config.text.encoder == 'glove-pkl' else config.text.encoder}"
+    text = f"text.{find_encoder(config.text.encoder).setting}"
     return {
         "annotations": now.annotations if "dataset.annotations" in changed else given.annotations,
         "features": now.features if "dataset.features" in changed else given.features,

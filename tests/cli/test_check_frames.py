@@ -10,7 +10,7 @@ import pytest
 
 from mesm_core.build.check import frame_counts
 from mesm_core.config.load import load_config
-from mesm_core.data.annotations import make_reader, read_split
+from mesm_core.data.readers import make_reader, read_split
 from tests.cli.test_prepare import FIXED, altered, check
 from tests.conftest import Trained
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from mesm_core import __version__
+from mesm_core.version import __version__
 from tests.conftest import SMALL, Trained
 
 FIXED = ["--set", *" --set ".join(SMALL).split()]

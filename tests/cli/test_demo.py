@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mesm_cli.commands import demo
-from mesm_core.data.moment_lines import read_lines
+from mesm_core.data.readers.json_lines import read_lines
 from mesm_core.video.probe import probe
 
 

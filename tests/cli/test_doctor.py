@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from mesm_cli import completion
-from mesm_core import __version__
 from mesm_core.config.load import known_keys, preset_names
 from mesm_core.text.cache import TextCache
+from mesm_core.version import __version__
 from tests.conftest import Trained
 
 

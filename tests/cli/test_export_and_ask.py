@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from mesm_core.checkpoint import load_checkpoint
 from mesm_core.official.checkpoint import load_any_checkpoint
-from mesm_core.training.checkpoint import load_checkpoint
 from tests.cli.test_cli import train_words
 from tests.conftest import Trained
 

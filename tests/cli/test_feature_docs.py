@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mesm_core.config.load import load_config, preset_names
-from mesm_core.data.annotations import read_split
+from mesm_core.data.readers import read_split
 
 PAGE = (Path(__file__).parents[2] / "docs" / "features.md").read_text()
 LINES = [line for line in PAGE.splitlines() if line.startswith("mesm prepare npy2hdf5")]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mesm_core.config.load import load_config
-from mesm_core.data.annotations import make_reader
+from mesm_core.data.readers import make_reader
 from mesm_core.text.clip import ClipTextTransformer
 from mesm_core.text.clip_weights import write_clip_text
 

@@ -177,7 +177,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     prepare_directory(run, overwrite=False)
     count_dataset("tacos", paths.annotations, out=paths.annotations, kinds=["glove"], max_words=16, overwrite=True)
     given = type(paths)(paths.annotations, (root / "pixels.hdf5",), paths.text)
-    for _ in Run(config, given, run, device=torch.device("cpu")).train():
+    for _ in Run.open(config, given, run, device=torch.device("cpu")).train():
         pass
     return {"model": run / "best.pt", "video": next(videos.iterdir())}
 

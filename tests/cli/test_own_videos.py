@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mesm_core.data.annotations import read_split
-from mesm_core.training.checkpoint import load_checkpoint
+from mesm_core.checkpoint import load_checkpoint
+from mesm_core.data.readers import read_split
 from tests.conftest import SMALL, Trained
 
 SMALLER = ["--set", *" --set ".join(word for word in SMALL if "vocab_size" not in word).split()]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from mesm_core.data.annotations import read_split
+from mesm_core.data.readers import read_split
 from mesm_core.text.clip import ClipTextTransformer
 from tests.conftest import SMALL, Trained
 

@@ -197,7 +197,7 @@ def test_other_loggers(trained: Trained, tmp_path: Path, monkeypatch: pytest.Mon
     recorder = Recorder()
     monkeypatch.setitem(sys.modules, name, recorder.module())
     config = small_config(f'train.loggers=["{name}"]')
-    list(Run(config, trained.paths, tmp_path, device=torch.device("cpu")).train())
+    list(Run.open(config, trained.paths, tmp_path, device=torch.device("cpu")).train())
     assert recorder.told == [("log", 1), ("log", 2), ("finish", None)]
     assert not list(tmp_path.glob("events.*"))
     monkeypatch.setitem(sys.modules, name, None)

@@ -14,8 +14,8 @@ import pytest
 
 from mesm_core.data import archives
 from mesm_core.data.archives import Archive, entries
-from mesm_core.data.arrays import find_sources
 from mesm_core.data.convert import Conversion, Options, npy_to_hdf5
+from mesm_core.data.npy_files import find_sources
 from mesm_core.errors import FeatureError, OutputError
 
 VIDEOS = [f"s{number}-d5" for number in range(12)]

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mesm_core.arrays import normalise
 from mesm_core.errors import OutputError, TextError
 from mesm_core.text.cache import TextCache
 from mesm_core.text.clip import ClipText, ClipTextTransformer
 from mesm_core.text.clip_bpe import ClipTokenizer
 from mesm_core.text.clip_weights import load_clip_text, read_clip_weights, write_clip_text
-from mesm_core.text.encoder import normalise
 from mesm_core.text.vocabulary import Vocabulary, VocabularyText, read_vocabulary, write_vocabulary
 from mesm_core.text.words import LexiconTagger
 from tests.conftest import Evil
@@ -82,7 +82,7 @@ def test_any_text_has_words_within_bounds(sentence: str) -> None:
         assert len(words.tokens) == len(words.labels) == len(words.unknown) == len(words.weights)
         assert (words.labels >= 0).all()
         assert (words.labels < text.classes).all()
-    assert np.isfinite(VOCABULARY_TEXT.features(sentence).sentence).all()
+    assert np.isfinite(VOCABULARY_TEXT.features(sentence).words).all()
 
 
 def test_features_do_not_depend_on_the_batch() -> None:
@@ -95,7 +95,7 @@ def test_features_do_not_depend_on_the_batch() -> None:
     features = text.features("a person")
     assert np.allclose(np.linalg.norm(features.words, axis=1), 1, atol=1e-5)
     raw = together[0].astype(np.float32)
-    assert np.allclose(features.sentence, normalise(raw.mean(axis=0)), atol=1e-3)
+    assert np.allclose(features.words, normalise(raw), atol=1e-3)
 
 
 def test_sentences_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +286,6 @@ def test_words_outside_the_vocabulary_are_dropped() -> None:
     assert words.labels.tolist() == [0, 2, 1]
     assert words.weights.tolist() == [1, 2, 2]
     assert np.allclose(features.words, normalise(vocabulary().vectors))
-    assert np.allclose(features.sentence, normalise(features.words.mean(axis=0)))
     nothing = text.features("Xyzzy plugh")
     assert nothing.words.tolist() == [[0, 0, 0]]
     assert text.words("Xyzzy").unknown.tolist() == [True]

@@ -7,21 +7,37 @@ import pytest
 
 from mesm_core.config.load import (
     FIELD_NAMES,
+    flatten,
     known_keys,
     layers,
     load_config,
+    preset,
     preset_names,
     presets_dir,
     resolve,
     set_layer,
     sources,
 )
+from mesm_core.config.schema import Config
 from mesm_core.errors import ConfigError
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads(name: str) -> None:
     assert load_config(name).dataset.name
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_says_only_what_it_changes(name: str) -> None:
+    usual = {
+        f"{section}.{key}": field.get_default(call_default_factory=True)
+        for section, model in Config.model_fields.items()
+        for key, field in model.annotation.model_fields.items()
+        if not field.is_required()
+    }
+    settings = flatten(load_config(name).model_dump())
+    said = {key for key, _ in flatten(preset(name).values)}
+    assert not [key for key, value in settings if key in said and key in usual and value == usual[key]]
 
 
 def test_presets_are_found() -> None:

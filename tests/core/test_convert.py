@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesm_core.data.arrays import by_name, find_sources, parsed, read_array
 from mesm_core.data.convert import Options, hdf5_to_npy, npy_to_hdf5
+from mesm_core.data.npy_files import by_name, find_sources, parsed, read_array
 from mesm_core.errors import FeatureError, OutputError
 
 

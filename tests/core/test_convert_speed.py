@@ -10,8 +10,8 @@ import pytest
 from h5py import AttributeManager
 
 from mesm_core.data import convert, rawcopy
-from mesm_core.data.arrays import find_sources
 from mesm_core.data.convert import Options, npy_to_hdf5
+from mesm_core.data.npy_files import find_sources
 
 FILES = 12
 

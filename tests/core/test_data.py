@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesm_core.data.annotations import read_split
 from mesm_core.data.collate import draw_negatives
 from mesm_core.data.dataset import read_ahead
 from mesm_core.data.features import FeatureStore, mean_bins
 from mesm_core.data.frames import draw_masked_words, frame_range, label_frames
+from mesm_core.data.readers import read_split
 from mesm_core.data.sampling import make_groups, train_batches
 from mesm_core.errors import ConfigError, DataError, FeatureError
 from mesm_core.types import Highlights, Query

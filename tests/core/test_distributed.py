@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mesm_core.training.checkpoint import load_checkpoint
+from mesm_core.checkpoint import load_checkpoint
+from mesm_core.processes import Team
 from mesm_core.training.directory import read_records
-from mesm_core.training.distributed import Team
 from mesm_core.training.events import Warned
 from mesm_core.training.loop import _share
 from mesm_core.training.run import Run
@@ -66,7 +66,7 @@ from pathlib import Path
 import torch
 from mesm_core.build import Paths
 from mesm_core.config.schema import Config
-from mesm_core.training.distributed import join_team, leave_team
+from mesm_core.processes import join_team, leave_team
 from mesm_core.training.loop import Step
 from mesm_core.training.run import Run
 
@@ -75,7 +75,7 @@ config = Config.model_validate(given["config"])
 paths = Paths(Path(given["annotations"]), tuple(map(Path, given["features"])), Path(given["text"]))
 team, device = join_team(torch.device("cpu"))
 for folder, resume, end in (("whole", False, None), ("stopped", False, (1, 1)), ("stopped", True, None)):
-    run = Run(config, paths, Path(given["folder"]) / folder, device=device, resume=resume, team=team)
+    run = Run.open(config, paths, Path(given["folder"]) / folder, device=device, resume=resume, team=team)
     for event in run.train():
         # One process hears of it: both must end, at the same step.
         if isinstance(event, Step) and team.rank == 1 and (event.epoch, event.index) == end:
@@ -107,13 +107,13 @@ def test_two_processes_stopped_in_an_epoch_go_on_as_if_undisturbed(tmp_path: Pat
     ours, theirs = (read_records(tmp_path / name) for name in ("stopped", "whole"))
     assert [record["losses"] for record in ours] == [record["losses"] for record in theirs]
     assert [record["eval"] for record in ours] == [record["eval"] for record in theirs]
-    data = Run(config, paths, tmp_path, device=CPU).train_data
+    data = Run.open(config, paths, tmp_path, device=CPU).train_data
     plans = [data.plan(seed=config.train.seed, epoch=epoch, batch_size=config.train.batch_size) for epoch in range(3)]
     queries = [sum(len(group) for batch in plan for group in batch) for plan in plans]
     assert [record["queries"] for record in ours] == queries
 
     # Two steps of two processes are four batches: one process goes on at the fifth, and says that it is alone.
-    alone = Run(config, paths, tmp_path / "early", device=CPU, resume=True)
+    alone = Run.open(config, paths, tmp_path / "early", device=CPU, resume=True)
     assert (alone.progress.epoch, alone.progress.step) == (1, 4)
     warned = [event.message for event in alone.train() if isinstance(event, Warned)]
     assert "A step took 2 batches in 2 processes, now 1 in 1" in warned[0]
@@ -141,7 +141,7 @@ def test_gpus_that_are_not_there(mesm, trained: Trained, tmp_path: Path) -> None
 
 
 def test_a_failing_process_decides_the_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
-    from mesm_core.training.distributed import launch
+    from mesm_core.processes import launch
 
     assert launch("mesm_cli.app", ["config", "show", "--dataset", "nothing"], processes=2) == 2
     assert "nothing" in capfd.readouterr().err

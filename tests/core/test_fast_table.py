@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from mesm_core.build import build_criterion, build_model
+from mesm_core.checkpoint import load_checkpoint, save_checkpoint
 from mesm_core.config.schema import ModelConfig
 from mesm_core.fast import mesm as fast_mesm
 from mesm_core.fast.mesm import FastMesm, accelerate
@@ -19,7 +20,6 @@ from mesm_core.fast.table import TABLE
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.model.layers import EncoderLayer, FeedForward
 from mesm_core.model.mesm import Mesm
-from mesm_core.training.checkpoint import load_checkpoint, save_checkpoint
 from mesm_core.training.directory import load_last
 from mesm_core.training.precision import use_precision
 from tests.conftest import Trained, small_config

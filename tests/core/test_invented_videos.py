@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mesm_core.data.invented_videos import COLOURS, FPS, SIZE, Event, draw_events, picture, write_invented_videos
-from mesm_core.data.moment_lines import read_lines
+from mesm_core.data.readers.json_lines import read_lines
 from mesm_core.video.probe import probe
 
 GROUND = np.full((SIZE[1], SIZE[0], 3), 100, np.uint8)

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from mesm_core.build import Paths, build_sentences, build_text_to_ask
+from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import load_config
 from mesm_core.errors import TextError
 from mesm_core.inference.trained import text_file
 from mesm_core.text.cache import TextCache
 from mesm_core.text.kept_sentences import KeptSentences
-from mesm_core.training.checkpoint import Checkpoint
 from tests.tiny_clip import OUT, write_clip
 from tests.video.made import aged
 
@@ -40,7 +40,7 @@ def test_the_trained_models_text_tower_waits_until_it_is_needed(
     first = build_text_to_ask(CONFIG, paths, device=CPU)
     known = first.features("he cuts bread").words
     assert first.classes == CONFIG.text.label_words + 3
-    monkeypatch.setattr("mesm_core.build.text.load_clip_text", never)
+    monkeypatch.setattr("mesm_core.build.encoders.clip.load_clip_text", never)
     again = build_text_to_ask(CONFIG, paths, device=CPU)
     assert np.array_equal(again.features("he cuts bread").words, known)
     assert again.state()["hash"] == first.state()["hash"]

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from mesm_core.build import build_features, build_split, evaluation_settings
+from mesm_core.checkpoint import load_checkpoint
 from mesm_core.config.load import Layer, resolve, set_layer
 from mesm_core.data.shortening import Shortening
-from mesm_core.inference.decode import Decoding, decode
+from mesm_core.decode import Decoding, decode
 from mesm_core.inference.evaluate import evaluate
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.inference.scoring import load_for_scoring
-from mesm_core.training.checkpoint import load_checkpoint
 from mesm_core.types import Batch, Inputs, ModelOutput, Query
 from tests.conftest import Trained
 

@@ -27,7 +27,7 @@ DIM, TEXT = 12, 8
 
 def make_item(rng: np.random.Generator, vid: str, words: int, window: tuple[float, float] = (2.0, 5.0)) -> Item:
     vectors = rng.normal(size=(words, TEXT)).astype(np.float32)
-    text = TextFeatures(vectors, vectors.mean(axis=0))
+    text = TextFeatures(vectors)
     labels = rng.integers(0, 15, words)
     known = Words(("w",) * words, labels, np.zeros(words, np.bool_), np.ones(words, np.int64))
     return Item(Query(1, vid, "w " * words, 10.0, (window,)), text, known)

@@ -23,9 +23,9 @@ import pytest
 import torch
 
 from mesm_core.build import Paths
+from mesm_core.checkpoint import load_checkpoint
 from mesm_core.config.schema import Config
 from mesm_core.errors import CheckpointError, ConfigError, MesmError, OutputError
-from mesm_core.training.checkpoint import load_checkpoint
 from mesm_core.training.directory import claimed, load_last, prepare_directory, read_records
 from mesm_core.training.events import Finished, Stopped, Warned
 from mesm_core.training.loop import Step
@@ -49,7 +49,7 @@ with claimed(Path(sys.argv[1])):
 
 
 def run_of(config: Config, paths: Paths, folder: Path, **more: Any) -> Run:
-    return Run(config, paths, folder, device=CPU, **more)
+    return Run.open(config, paths, folder, device=CPU, **more)
 
 
 def weights(folder: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:

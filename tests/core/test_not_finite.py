@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import torch
 
+from mesm_core.checkpoint import load_checkpoint
 from mesm_core.errors import MesmError
-from mesm_core.training.checkpoint import load_checkpoint
+from mesm_core.processes import Team
 from mesm_core.training.directory import read_records
-from mesm_core.training.distributed import Team
 from mesm_core.training.events import Event
 from mesm_core.training.guards import FiniteWatch, NotFiniteError
 from mesm_core.training.loop import Step, train_epoch
@@ -32,7 +32,7 @@ LATE_OR_NOT = pytest.mark.parametrize("late", [True, False], ids=["late", "at on
 
 def make_run(trained: Trained, folder: Path, *overrides: str, late: bool = True) -> Run:
     config = small_config("train.loggers=[]", "train.epochs=2", *overrides)
-    return Run(config, trained.paths, folder, device=CPU, watch=FiniteWatch(CPU, late=late))
+    return Run.open(config, trained.paths, folder, device=CPU, watch=FiniteWatch(CPU, late=late))
 
 
 def poison(run: Run, step: int) -> list[str]:
@@ -205,7 +205,7 @@ import torch
 from mesm_core.build import Paths
 from mesm_core.config.schema import Config
 from mesm_core.errors import MesmError
-from mesm_core.training.distributed import join_team, leave_team
+from mesm_core.processes import join_team, leave_team
 from mesm_core.training.guards import FiniteWatch
 from mesm_core.training.run import Run
 
@@ -214,7 +214,7 @@ config = Config.model_validate(given["config"])
 paths = Paths(Path(given["annotations"]), tuple(map(Path, given["features"])), Path(given["text"]))
 team, device = join_team(torch.device("cpu"))
 watch = FiniteWatch(device, team=team, late=True)
-run = Run(config, paths, Path(given["folder"]), device=device, team=team, watch=watch)
+run = Run.open(config, paths, Path(given["folder"]), device=device, team=team, watch=watch)
 real = run.train_data.train_batch
 
 def train_batch(groups, *, seed, epoch, index):

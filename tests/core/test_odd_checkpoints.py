@@ -15,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mesm_core.checkpoint import load_checkpoint, load_content
 from mesm_core.errors import CheckpointError, MesmError
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.inference.scoring import load_for_scoring
 from mesm_core.official.checkpoint import load_any_checkpoint
-from mesm_core.training.checkpoint import load_checkpoint, load_content
 from mesm_core.training.directory import load_last
 from tests.conftest import Trained, small_config
 

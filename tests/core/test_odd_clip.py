@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mesm_core.build.text import _refuse_other_tokens
+from mesm_core.build.encoders.clip import refuse_other_tokens
 from mesm_core.errors import TextError
 from mesm_core.text.clip import ClipTextTransformer
 from mesm_core.text.clip_bpe import ClipTokenizer
@@ -91,8 +91,8 @@ def test_other_tokenizers_and_short_contexts() -> None:
         )
     for model, expected in ((few, "has 100 tokens"), (short, "reads 7 tokens")):
         with pytest.raises(TextError, match=expected):
-            _refuse_other_tokens(model, tokenizer, 8, Path("a.pt"))
-    _refuse_other_tokens(fits, tokenizer, 8, Path("a.pt"))
+            refuse_other_tokens(model, tokenizer, 8, Path("a.pt"))
+    refuse_other_tokens(fits, tokenizer, 8, Path("a.pt"))
 
 
 class _Storage:

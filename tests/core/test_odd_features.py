@@ -12,10 +12,10 @@ import h5py
 import numpy as np
 import pytest
 
-from mesm_core.data import arrays
-from mesm_core.data.arrays import by_name, find_sources, read_array
+from mesm_core.data import npy_files
 from mesm_core.data.convert import hdf5_to_npy, npy_to_hdf5
 from mesm_core.data.features import FeatureStore
+from mesm_core.data.npy_files import by_name, find_sources, read_array
 from mesm_core.errors import FeatureError, MesmError
 
 GOOD = np.ones((5, 4), np.float32)
@@ -86,7 +86,7 @@ def test_one_bad_file_does_not_end_a_conversion(tmp_path: Path, name: str, suffi
 
 
 def test_a_large_claim_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mesm_core.data.hdf5.MOST_VALUES", 10)
+    monkeypatch.setattr("mesm_core.hdf5.MOST_VALUES", 10)
     np.savez_compressed(tmp_path / "a.npz", GOOD)
     with pytest.raises(FeatureError, match="more than any video has"):
         read_array(tmp_path / "a.npz")
@@ -117,7 +117,7 @@ def test_expressions_that_are_none(pattern: str) -> None:
 
 
 def test_an_expression_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "REGEX_SECONDS", 0.2)
+    monkeypatch.setattr(npy_files, "REGEX_SECONDS", 0.2)
     with pytest.raises(FeatureError, match=r"takes more than 0\.2 seconds"):
         by_name([Path("a" * 60 + "!.npy")], name_regex=r"^(a|aa|a?a)+$")
     with pytest.raises(FeatureError, match="does not fit"):

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from mesm_core.checkpoint import load_checkpoint
 from mesm_core.config.load import load_config, preset_names
 from mesm_core.errors import CheckpointError, ConfigError
 from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.official.config import config_from_flags, flag_warnings, flags_of
 from mesm_core.official.export import export_official
-from mesm_core.training.checkpoint import load_checkpoint
 from tests.conftest import Trained
 
 TACOS = {"dataset_name": "tacos", "tokenizer_type": "GloVeNLTK"}
@@ -132,7 +132,7 @@ def test_export_writes_widths_as_the_published_code_does(trained: Trained, tmp_p
 def test_export_tells_which_settings_the_format_cannot_hold(mesm, trained: Trained, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from mesm_core.training.checkpoint import save_checkpoint
+    from mesm_core.checkpoint import save_checkpoint
 
     checkpoint = load_checkpoint(trained.best)
     changed = checkpoint.config | {"dataset": checkpoint.config["dataset"] | {"shorten": "first"}}

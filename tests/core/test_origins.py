@@ -15,8 +15,8 @@ from mesm_core.build import Paths, build_features, build_split
 from mesm_core.build.check import check_data
 from mesm_core.build.origins import origin_problems
 from mesm_core.build.text import build_text
+from mesm_core.checkpoint import load_checkpoint, save_checkpoint
 from mesm_core.data.facts import data_facts, differences
-from mesm_core.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.conftest import Trained, small_config
 
 MADE = {"backbone": "clip-b32", "weights": "a" * 32, "clip_len": 1.0, "interpolation": "bilinear"}

@@ -27,7 +27,7 @@ def state(model: torch.nn.Module) -> tuple[str, bool, bool]:
 
 def test_everything_is_put_back_even_after_an_error(monkeypatch: pytest.MonkeyPatch, trained: Trained) -> None:
     monkeypatch.setattr(precisions, "fast_bfloat16", lambda: False)
-    model = Run(small_config(), trained.paths, trained.run, device=CPU).model
+    model = Run.open(small_config(), trained.paths, trained.run, device=CPU).model
     assert state(model) == ("highest", True, False)
     with pytest.raises(ZeroDivisionError), use_precision(model, CPU, "bf16"):
         assert state(model) == ("high", False, True)
@@ -44,7 +44,9 @@ def test_what_happens_between_steps_is_in_float32(
 ) -> None:
     """Training multiplies as asked; at every event and in every forward pass of an evaluation nothing is left of it."""
     monkeypatch.setattr(precisions, "fast_bfloat16", lambda: False)
-    run = Run(small_config(f"train.precision={precision}", "train.loggers=[]"), trained.paths, tmp_path, device=CPU)
+    run = Run.open(
+        small_config(f"train.precision={precision}", "train.loggers=[]"), trained.paths, tmp_path, device=CPU
+    )
     seen: dict[bool, set[tuple[str, bool, bool]]] = {True: set(), False: set()}
     run.model.register_forward_hook(lambda model, *_: seen[model.training].add(state(model)))
     events: list[Event] = []
@@ -60,7 +62,7 @@ def test_the_run_chooses_by_the_numbers_that_eval_reports(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precisions, "fast_bfloat16", lambda: False)
-    run = Run(
+    run = Run.open(
         small_config("train.precision=bf16", "train.epochs=3", "train.lr=1e-2"), trained.paths, tmp_path, device=CPU
     )
     best = [event.record for event in run.train() if isinstance(event, EpochDone) and event.best][-1]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesm_core.data.annotations import read_split
-from mesm_core.data.moment_lines import read_lines, write_lines
+from mesm_core.data.readers import read_split
+from mesm_core.data.readers.json_lines import read_lines, write_lines
 from mesm_core.errors import DataError
 from mesm_core.types import Highlights, Query
 

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesm_core.arrays import normalise
 from mesm_core.data.counts import counts_text, glove_counts, label_words, read_glove_counts
 from mesm_core.errors import ConfigError, DataError, TextError
 from mesm_core.text import words
 from mesm_core.text.clip_bpe import ClipTokenizer, find_merges
-from mesm_core.text.encoder import normalise
 from mesm_core.text.glove import FIRST_WORD, UNKNOWN, GloveTable, GloveText, read_glove
 from mesm_core.text.vocabulary import build_vocabulary
 from mesm_core.text.words import LexiconTagger, NltkTagger, closed_class_words, count_words, make_tagger
@@ -47,7 +47,6 @@ def test_glove_keeps_the_vocabularys_rows(tmp_path: Path, name: str) -> None:
     table = read_glove(glove_file(tmp_path, name=name), ["the", "knife", "unheard"], dim=3, seed=7)
     assert table.words == ("knife", "the", "unheard")
     assert table.vectors[FIRST_WORD:4].tolist() == [[4, 5, 6], [1, 2, 3]]
-    assert table.missing == ("unheard",)
     assert np.array_equal(table.vectors[4], table.vectors[UNKNOWN])
     torch.manual_seed(7)
     assert np.array_equal(table.vectors[UNKNOWN], torch.randn(3).numpy())
@@ -88,12 +87,11 @@ def test_glove_missing_and_damaged(tmp_path: Path) -> None:
         read_glove(path, ["absent"], dim=3, seed=0)
 
 
-def test_features_are_means_then_normalised() -> None:
+def test_features_are_normalised() -> None:
     text = small_text()
     features = text.features("The knife cuts.")
     raw = text.table.vectors[[4, 3, 2, UNKNOWN]]
     assert np.allclose(features.words, normalise(raw))
-    assert np.allclose(features.sentence, normalise(raw.mean(axis=0)))
     words = text.words("The knife cuts.")
     assert words.tokens == ("the", "knife", "cuts", ".")
     assert words.labels.tolist() == [0, 1, 2, 2]
@@ -128,7 +126,7 @@ def test_any_text_tokenises(sentence: str) -> None:
     words, features = text.words(sentence), text.features(sentence)
     assert 1 <= len(words.tokens) <= 16
     assert len(words.tokens) == len(features.words) == len(words.labels) == len(words.weights)
-    assert np.isfinite(features.sentence).all()
+    assert np.isfinite(features.words).all()
     ids = TOKENIZER.encode(sentence)
     assert all(0 <= number < 49408 for number in ids)
     assert all(word == word.lower() for word in count_words(sentence))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from mesm_core.checkpoint import load_checkpoint, save_checkpoint
 from mesm_core.errors import CheckpointError, FeatureError, MesmError, OutputError, TextError
 from mesm_core.files import replacing, write_atomically
 from mesm_core.inference.answers import Asked
@@ -19,7 +20,6 @@ from mesm_core.inference.asking import Reply, load_asker
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.inference.questions import Question
 from mesm_core.inference.scoring import load_for_scoring, score_checkpoint
-from mesm_core.training.checkpoint import load_checkpoint, save_checkpoint
 from mesm_core.training.directory import prepare_directory
 from mesm_core.training.events import EpochDone, Finished
 from mesm_core.training.run import Run
@@ -49,9 +49,9 @@ def test_a_run_leaves_its_record(trained: Trained) -> None:
 
 
 def test_resuming_ends_where_an_uninterrupted_run_ends(trained: Trained, tmp_path: Path) -> None:
-    events(Run(small_config("train.epochs=1"), trained.paths, tmp_path, device=CPU))
+    events(Run.open(small_config("train.epochs=1"), trained.paths, tmp_path, device=CPU))
     half = load_checkpoint(tmp_path / "last.pt")
-    events(Run(small_config("train.epochs=2"), trained.paths, tmp_path, device=CPU, resume=True))
+    events(Run.open(small_config("train.epochs=2"), trained.paths, tmp_path, device=CPU, resume=True))
     whole, resumed = load_checkpoint(trained.run / "last.pt"), load_checkpoint(tmp_path / "last.pt")
     assert half.epoch == 1
     assert resumed.epoch == 2
@@ -63,16 +63,16 @@ def test_resuming_ends_where_an_uninterrupted_run_ends(trained: Trained, tmp_pat
 
 def test_a_record_without_its_checkpoint_is_dropped_on_resume(trained: Trained, tmp_path: Path) -> None:
     config = small_config("train.epochs=1")
-    events(Run(config, trained.paths, tmp_path, device=CPU))
+    events(Run.open(config, trained.paths, tmp_path, device=CPU))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 2}\n{"epo')
-    events(Run(config, trained.paths, tmp_path, device=CPU, resume=True))
+    events(Run.open(config, trained.paths, tmp_path, device=CPU, resume=True))
     assert [json.loads(line)["epoch"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1]
 
 
 def test_early_stopping(trained: Trained, tmp_path: Path) -> None:
     config = small_config("train.epochs=9", "train.patience=0", "train.lr=1e-9", "train.eval_untrained=true")
-    done = events(Run(config, trained.paths, tmp_path, device=CPU))
+    done = events(Run.open(config, trained.paths, tmp_path, device=CPU))
     epochs = [event.record["epoch"] for event in done if isinstance(event, EpochDone)]
     assert epochs[0] == 0
     assert len(epochs) < 10
@@ -82,7 +82,7 @@ def test_early_stopping(trained: Trained, tmp_path: Path) -> None:
 
 def test_evaluation_every_n_epochs(trained: Trained, tmp_path: Path) -> None:
     config = small_config("train.epochs=3", "train.eval_every=2", "train.select_on=paper")
-    done = [e for e in events(Run(config, trained.paths, tmp_path, device=CPU)) if isinstance(e, EpochDone)]
+    done = [e for e in events(Run.open(config, trained.paths, tmp_path, device=CPU)) if isinstance(e, EpochDone)]
     assert ["eval" in event.record for event in done] == [False, True, True]
     assert list(done[1].record["eval"]) == ["test"]
 
@@ -209,14 +209,14 @@ def test_skipping_videos_without_features(tmp_path: Path, trained: Trained) -> N
     mixed = type(paths)(paths.annotations, trained.paths.features, paths.text)
     config = small_config("train.epochs=1")
     with pytest.raises(FeatureError, match="1 of 9 videos have no features"):
-        Run(config, mixed, tmp_path / "run", device=CPU)
+        Run.open(config, mixed, tmp_path / "run", device=CPU)
     assert not (tmp_path / "run").exists()
-    run = Run(config, mixed, tmp_path / "run", device=CPU, skip_missing=True)
-    assert run.skipped == ["train-008", "val-003"]
+    run = Run.open(config, mixed, tmp_path / "run", device=CPU, skip_missing=True)
+    assert run.parts.skipped == ["train-008", "val-003"]
 
 
 def test_nan_loss_names_the_videos(trained: Trained, tmp_path: Path) -> None:
-    run = Run(small_config(), trained.paths, tmp_path, device=CPU)
+    run = Run.open(small_config(), trained.paths, tmp_path, device=CPU)
     with torch.no_grad():
         run.model.class_head.weight.fill_(float("nan"))
     with pytest.raises(MesmError, match=r"loss is nan in epoch 1, step 1 \(videos .*train-"):

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mesm_core.checkpoint import load_checkpoint
 from mesm_core.config.load import load_config
-from mesm_core.data.tacos import Tacos
+from mesm_core.data.readers.tacos import Tacos
 from mesm_core.errors import CheckpointError, ConfigError, FeatureError
 from mesm_core.inference.answers import Answer, Asked
 from mesm_core.inference.predictor import MOST_PAIRS, MomentRetriever
@@ -31,7 +32,6 @@ from mesm_core.inference.windows import (
     window_ranges,
 )
 from mesm_core.metrics.nms import temporal_nms
-from mesm_core.training.checkpoint import load_checkpoint
 from mesm_core.types import Inputs, ModelOutput, Prediction
 from tests.conftest import Trained
 from tests.core.test_long_videos import always

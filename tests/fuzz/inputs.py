@@ -17,12 +17,12 @@ import h5py
 import numpy as np
 import torch
 
-from mesm_core.data.annotations import read_split
+from mesm_core.checkpoint import load_checkpoint, write_export
+from mesm_core.data.readers import read_split
 from mesm_core.official.export import export_official
 from mesm_core.text.clip import ClipTextTransformer
 from mesm_core.text.clip_weights import PROJECTION, write_clip_text
 from mesm_core.text.vocabulary import build_vocabulary, write_vocabulary
-from mesm_core.training.checkpoint import load_checkpoint, write_export
 from mesm_core.training.directory import prepare_directory
 from mesm_core.training.run import Run
 from tests.conftest import invent, small_config
@@ -101,7 +101,7 @@ def _run(root: Path, paths: Any) -> None:
     config = small_config("train.epochs=1", "train.loggers=[]")
     run = root / "runs" / "tacos-a"
     prepare_directory(run, overwrite=False)
-    for _ in Run(config, paths, run, device=torch.device("cpu")).train():
+    for _ in Run.open(config, paths, run, device=torch.device("cpu")).train():
         pass
     record = json.loads((run / "run.json").read_text())
     record["sessions"][0] |= {"started": "2026-01-02T03:04:05+00:00", "seconds": 1.5, "command": ["mesm", "train"]}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mesm_core.arrays import normalise
 from mesm_core.build import ENDPOINT_CHANNELS, build_criterion, build_model
 from mesm_core.config.schema import LossConfig, ModelConfig
 from mesm_core.data.collate import group_context
@@ -19,7 +20,7 @@ from mesm_core.model.mesm import Mesm
 from mesm_core.official.config import sections
 from mesm_core.official.names import from_official, rename
 from mesm_core.text.clip import ClipTextTransformer
-from mesm_core.text.encoder import mean_then_normalise, normalise
+from mesm_core.text.encoder import text_features
 from mesm_core.types import Inputs, ModelOutput, Targets
 
 Values = TypeVar("Values", Inputs, Targets)
@@ -93,7 +94,7 @@ class Fixture:
             raw = self.arrays["state/text_encoder.emb.weight"][words]
         features = np.zeros((*mask.shape, self.flags["t_feat_dim"]), np.float32)
         for query, valid in enumerate(mask):
-            encoded = mean_then_normalise(raw[query, : mask.shape[1]][valid])
+            encoded = text_features(raw[query, : mask.shape[1]][valid])
             features[query, : len(encoded.words)] = encoded.words
         return features, mask
 

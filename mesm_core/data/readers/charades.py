@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from mesm_core.data.annotations import Annotations, read_text, register, repaired_window
+from mesm_core.data.annotations import Annotations, read_text, repaired_window
 from mesm_core.errors import DataError
 from mesm_core.inputs import reading, shown, split_lines
 from mesm_core.types import Query
 
 
-@register("charades")
 class Charades:
     """Reader of ``charades_sta_{train,test}.txt`` and ``Charades_v1_{train,test}.csv``."""
 

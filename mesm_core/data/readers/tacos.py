@@ -9,12 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mesm_core.data.annotations import Annotations, read_videos, register, video_moments
+from mesm_core.data.annotations import Annotations, read_videos, video_moments
 from mesm_core.errors import DataError
 from mesm_core.types import Query
 
 
-@register("tacos")
 class Tacos:
     """Reader of ``{train,val,test}.json``."""
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from mesm_core.data.annotations import Annotations, is_number, read_videos, register, repaired_window, video_moments
+from mesm_core.data.annotations import Annotations, is_number, read_videos, repaired_window, video_moments
 from mesm_core.errors import DataError
 from mesm_core.inputs import shown
 from mesm_core.types import Query
@@ -62,14 +62,12 @@ class CharadesJson:
         return float(value)
 
 
-@register("charades-cd")
 def charades_cd() -> CharadesJson:
     """Return the reader of Charades-CD."""
     splits = ("train", "val", "test_iid", "test_ood")
     return CharadesJson(files={split: f"charades_{split}.json" for split in splits}, duration_key="video_duration")
 
 
-@register("charades-cg")
 def charades_cg() -> CharadesJson:
     """Return the reader of Charades-CG."""
     splits = ("train", "novel_composition", "novel_word", "test_trivial")

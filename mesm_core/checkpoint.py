@@ -13,12 +13,12 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from mesm_core import __version__
+from mesm_core.checkpoint_content import check_content
 from mesm_core.errors import CheckpointError, OutputError
 from mesm_core.files import library_output, together, write_atomically
 from mesm_core.inputs import open_zip, parse_json, read_text, reason, shown
 from mesm_core.places import refuse_existing
-from mesm_core.training.soundness import check_content
+from mesm_core.version import __version__
 
 WEIGHTS, SETTINGS, REST = "model.safetensors", "config.json", "checkpoint.json"
 FORMAT = "mesm-checkpoint"

@@ -16,8 +16,8 @@ from typing import IO, Any, TypeVar
 import numpy as np
 
 from mesm_core.data.archives import SEPARATOR, SUFFIXES, Archive, Member, is_archive, refuse_bomb
-from mesm_core.data.hdf5 import NUMBERS, check_size
 from mesm_core.errors import FeatureError, listing
+from mesm_core.hdf5 import NUMBERS, check_size
 from mesm_core.inputs import has_surrogates, read_text, reading, reason, split_lines
 
 DEFAULT_KEY = "features"

@@ -44,7 +44,7 @@ def decode(
     scores = output.logits[-1].softmax(dim=-1)[..., 0].float().cpu().numpy()
     spans = to_windows(output.spans[-1].float()).cpu().numpy().astype(np.float64)
     saliency = output.saliency.to(torch.float16).float().cpu().numpy()
-    mask = batch.inputs.video_mask[batch.inputs.video_index].cpu().numpy()
+    mask = batch.inputs.frames_mask.cpu().numpy()
     covered = [query.duration for query in batch.queries] if seen is None else seen
     first = [0.0] * len(batch.queries) if starts is None else starts
     return [

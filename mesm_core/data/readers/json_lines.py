@@ -1,4 +1,4 @@
-"""JSON lines, one query each, in Moment-DETR's format: QVHighlights, and any data of your own."""
+"""JSON lines, one query each, in Moment-DETR's format: any data of your own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from mesm_core.data.annotations import (
     is_number,
     query_id,
     read_text,
-    register,
     repaired_window,
     two_numbers,
     video_id,
@@ -69,29 +68,6 @@ def read_lines(path: Path, *, strict: bool = False, source_of: bool = False) -> 
     return Annotations(tuple(queries), +repairs)
 
 
-@register("qvhighlights")
-class QVHighlights:
-    """Reader of ``highlight_{train,val,test}_release.jsonl``."""
-
-    splits: tuple[str, ...] = ("train", "val", "test")
-    count_splits: tuple[str, ...] = ("train", "val")
-    counts_in: str | None = None
-    truths: Mapping[str, str] = MappingProxyType({"test": "highlight_test_with_gt.jsonl"})
-
-    def files(self, folder: Path, split: str) -> tuple[Path, ...]:
-        """Return the files that ``read`` reads."""
-        return (folder / f"highlight_{split}_release.jsonl",)
-
-    def read(self, folder: Path, split: str) -> Annotations:
-        """Return the split's queries, grouped by source video; the test file has no windows.
-
-        Raises:
-            DataError: the file is missing or malformed; the message names the line.
-        """
-        return read_lines(*self.files(folder, split), source_of=True)
-
-
-@register("jsonl")
 class JsonLines:
     """Reader of ``SPLIT.jsonl`` files; a split may be a path of its own."""
 

@@ -1,0 +1,44 @@
+"""The table of losses: name -> function, and what it needs. One line adds a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mesm_core.losses import reconstruction, saliency, spans
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A line of the table.
+
+    ``function``: takes a ``LossInputs`` and the settings below as keywords, and returns a scalar;
+    ``weight``: setting with its weight in the total, ``loss.NAME`` or ``loss.weights.NAME``: without one the loss is
+    not computed. None for a figure that is reported and not trained on;
+    ``settings``: names in the section ``loss`` that the function takes;
+    ``part``: setting in the section ``model`` that must be on, or None;
+    ``every_layer``: computed on every decoder layer where ``loss.aux`` is on.
+    """
+
+    function: Callable[..., Tensor]
+    weight: str | None = None
+    settings: tuple[str, ...] = ()
+    part: str | None = None
+    every_layer: bool = False
+
+
+LOSSES: dict[str, Loss] = {
+    "loss_span": Loss(spans.span, weight="span", every_layer=True),
+    "loss_giou": Loss(spans.giou, weight="giou", every_layer=True),
+    "loss_label": Loss(spans.label, weight="label", settings=("eos_coef",), every_layer=True),
+    "class_error": Loss(spans.class_error, every_layer=True),
+    "loss_saliency": Loss(saliency.contrast, weight="saliency", settings=("rank_coef", "triplet", "margin")),
+    "loss_rec_fw": Loss(reconstruction.words, weight="rec_fw", part="frame_word"),
+    "rec_fw_acc": Loss(reconstruction.words_accuracy, part="frame_word"),
+    "loss_rec_ss": Loss(
+        reconstruction.segments, weight="rec_ss", settings=("iou_gamma", "tau"), part="segment_sentence"
+    ),
+}
+"""Names begin with ``loss_`` where there is a weight: so they are shown while a run trains, and drawn as curves."""
