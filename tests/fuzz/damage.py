@@ -13,7 +13,7 @@ from mesm_core.video.names import ENDINGS
 
 Mutator = Callable[[Random, Path], str]
 
-HUGE_VIDEO = 2**29
+HUGE_VIDEO = 2**27
 HUGE = 8 << 30
 BOMB_PART = 10 << 20
 

@@ -139,15 +139,15 @@ def _output(words: list[str]) -> int | None:
 def odd_output(rng: Random, words: list[str], folder: Path) -> tuple[str, set[str]]:
     """Let the output be something that exists, cannot be written, or is one of the inputs."""
     place = _output(words)
-    if place is None:
+    inputs = sorted(p for p in folder.rglob("*") if p.is_file())
+    if place is None or not inputs:
         return odd_value(rng, words, folder)
     name = words[place]
     out = folder / name
-    inputs = sorted(p for p in folder.rglob("*") if p.is_file())
     how = rng.choice(list(OUTPUTS))
     if rng.random() < 0.7:
         words.append("--overwrite")
-    words[place], changes = OUTPUTS[how](out, rng.choice(inputs) if inputs else out)
+    words[place], changes = OUTPUTS[how](out, rng.choice(inputs))
     words[place] = os.path.relpath(words[place], folder) if words[place].startswith(str(folder)) else words[place]
     return f"output: {how}", changes
 
