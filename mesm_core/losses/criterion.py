@@ -1,4 +1,4 @@
-"""The table of losses and their weighted sum (mesm-model.md, "Losses")."""
+"""The table of losses and their weighted sum (docs/model.md, "Losses")."""
 
 from __future__ import annotations
 

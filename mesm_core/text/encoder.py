@@ -76,7 +76,7 @@ def normalise(vectors: np.ndarray, *, eps: float = TEXT_EPS) -> np.ndarray:
 def mean_then_normalise(words: np.ndarray) -> TextFeatures:
     """Return (w, Dt) raw word vectors as features: the sentence is their mean, then all are normalised.
 
-    Source: mesm-model.md, "Words and sentence", CLIP and GloVe table.
+    Source: docs/model.md, "Words and sentence", CLIP and GloVe table.
     """
     words = words.astype(np.float32)
     return TextFeatures(words=normalise(words), sentence=normalise(words.mean(axis=0)))
