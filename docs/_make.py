@@ -9,7 +9,6 @@ import ast
 import enum
 import inspect
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,16 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "api.md", api_page()
     yield "modules.md", modules_list()
     yield "layers.md", layers_list()
+    for kind in ("dataset", "loss", "metric", "backbone"):
+        yield f"adding-{kind}.md", adding(kind)
+
+
+def adding(kind: str) -> str:
+    """Return what CONTRIBUTING.md says of adding a part, or nothing where the file is not there, as in a package."""
+    path = ROOT / "CONTRIBUTING.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    found = re.search(rf"^### A {kind}\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
+    return f"## The file and the line\n{found[1]}" if found else ""
 
 
 def command_pages() -> Iterator[tuple[str, str]]:
@@ -154,8 +163,8 @@ def settings_page() -> str:
 
     parts = [
         "# Settings",
-        "A run is decided by its settings: the defaults below, then the dataset's preset, then a file (`--config`), then "
-        "`--set KEY=VALUE`, each over the one before. Unknown keys are refused. "
+        "A run is decided by its settings: the defaults below, then the dataset's preset, then a file (`--config`), "
+        "then `--set KEY=VALUE`, each over the one before. Unknown keys are refused. "
         "`mesm config show --dataset NAME` prints every value and where it comes from.",
     ]
     defaults: dict[str, Any] = {}
