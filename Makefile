@@ -1,16 +1,16 @@
 # make demo: install into .venv and run the whole pipeline on invented data.
-# make test: the same, then format, lint, types and tests.
+# make test: the same, then format, lint, types, tests and the site of the docs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check slow install clean
+.PHONY: demo test check slow docs install clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
 	touch $@
 
 demo: install
@@ -23,9 +23,14 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist worksteal
+	$(MAKE) docs
+
+# The site: docs/_build/index.html. Warnings are errors.
+docs: install
+	$(BIN)/sphinx-build -b html -W --keep-going --quiet docs docs/_build
 
 slow: install
 	$(BIN)/pytest -m slow
 
 clean:
-	rm -rf $(VENV) mesm-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) mesm-demo docs/_made docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -302,7 +302,7 @@ def training_progress(
 
 
 def metrics(brief: Mapping[str, float | None]) -> None:
-    """Print a summary of evaluation.md's keys as one table."""
+    """Print a summary of docs/evaluation.md's keys as one table."""
     table(["metric", "%"], [(key, None if value is None else f"{value:.2f}") for key, value in brief.items()])
 
 

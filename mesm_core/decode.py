@@ -1,4 +1,4 @@
-"""From the model's outputs to moments in seconds (mesm-model.md, "From outputs to moments")."""
+"""From the model's outputs to moments in seconds (docs/model.md, "From outputs to moments")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures: the shared golden data, an invented dataset, a trained checkpoint, and the command line in-process."""
+"""Fixtures: worked examples, an invented dataset, a trained checkpoint, and the command line in-process."""
 
 from __future__ import annotations
 
@@ -39,14 +39,18 @@ SMALL = (
 )
 
 
+GOLDEN = Path(__file__).parent / "golden" / "data"
+"""Small worked examples; they are part of the repository."""
+
+
 def shared_folder() -> Path:
-    """Return where the golden data should be."""
+    """Return where the larger golden data should be."""
     return Path(os.environ.get("MESM_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The golden data; without them the test is skipped, but never in CI."""
+    """The larger golden data; without them the test is skipped, but never in CI."""
     folder = shared_folder()
     if not (folder / "golden").is_dir():
         message = f"golden data not found at {folder}; set MESM_SHARED"

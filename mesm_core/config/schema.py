@@ -144,13 +144,13 @@ class ModelConfig(Section):
 
     video_dim: FeatureWidth = Field(description="Width of the video features, all files together.")
     text_dim: Width = Field(description="Width of the word vectors.")
-    hidden_dim: Width = 256
-    heads: Width = 8
-    dim_feedforward: Width = 1024
+    hidden_dim: Width = Field(default=256, description="Width d of the network.")
+    heads: Width = Field(default=8, description="Attention heads; they divide hidden_dim.")
+    dim_feedforward: Width = Field(default=1024, description="Width of the feed-forward networks.")
     frame_word_layers: Layers = Field(default=2, description="FW-MESM layers.")
-    aligner_layers: Layers = 2
-    encoder_layers: Layers = 2
-    decoder_layers: Layers = 2
+    aligner_layers: Layers = Field(default=2, description="Layers of the aligner (t2v_layers in the paper's code).")
+    encoder_layers: Layers = Field(default=2, description="Self-attention layers over the frames.")
+    decoder_layers: Layers = Field(default=2, description="Layers of the decoder of moments.")
     segment_sentence_layers: Layers = Field(default=4, description="SS-MESM layers.")
     frame_word: bool = Field(default=True, description="FW-MESM on (rec_fw in the paper's code).")
     segment_sentence: bool = Field(default=True, description="SS-MESM on (rec_ss in the paper's code).")
@@ -161,8 +161,8 @@ class ModelConfig(Section):
     slots: Positive = Field(default=10, le=MOST_SLOTS, description="Moment slots of the decoder (num_queries).")
     text_positions: bool = Field(default=False, description="Learned word positions (use_txt_pos).")
     projection_layers: Layers = Field(default=2, description="Layers of each input projection.")
-    dropout: Probability = 0.1
-    input_dropout: Probability = 0.5
+    dropout: Probability = Field(default=0.1, description="Dropout of attention and feed-forward layers.")
+    input_dropout: Probability = Field(default=0.5, description="Dropout of the input projections.")
     fast: bool = Field(
         default=True, description="Compute by packed frames and kernels where they exist; off: by the plain modules."
     )
@@ -196,21 +196,21 @@ class ModelConfig(Section):
 class LossConfig(Section):
     """Matching costs, loss weights and the constants inside the losses."""
 
-    cost_span: NonNegative = 10.0
-    cost_giou: NonNegative = 1.0
-    cost_class: NonNegative = 4.0
-    span: NonNegative = 10.0
-    giou: NonNegative = 1.0
-    label: NonNegative = 4.0
-    saliency: NonNegative = 4.0
+    cost_span: NonNegative = Field(default=10.0, description="Matching cost of the L1 distance of spans.")
+    cost_giou: NonNegative = Field(default=1.0, description="Matching cost of the gIoU.")
+    cost_class: NonNegative = Field(default=4.0, description="Matching cost of the foreground probability.")
+    span: NonNegative = Field(default=10.0, description="Weight of the L1 loss of spans.")
+    giou: NonNegative = Field(default=1.0, description="Weight of the gIoU loss.")
+    label: NonNegative = Field(default=4.0, description="Weight of the classification of slots.")
+    saliency: NonNegative = Field(default=4.0, description="Weight of the saliency loss.")
     rec_fw: NonNegative = 0.1
     rec_ss: NonNegative = 0.1
     weights: dict[str, NonNegative] = Field(default={}, description="Weights of losses that were added to the table.")
     eos_coef: NonNegative = Field(default=0.1, description="Weight of background slots in the label loss.")
     aux: bool = Field(default=True, description="Losses on every decoder layer, not only the last.")
-    rank_coef: PositiveReal = 12.0
-    triplet: bool = False
-    margin: NonNegative = 0.2
+    rank_coef: PositiveReal = Field(default=12.0, description="The rank loss of the saliency is divided by it.")
+    triplet: bool = Field(default=False, description="Add hinge triplets to the saliency loss.")
+    margin: NonNegative = Field(default=0.2, description="Margin of the triplets.")
     iou_gamma: float = Field(default=0.9, ge=-1, le=1, description="gIoU from which two moments share a text.")
     tau: float = Field(default=0.5, ge=1e-6, le=LARGEST, description="Temperature of the segment-sentence contrast.")
 
@@ -225,15 +225,15 @@ class TrainConfig(Section):
     """Optimisation and what a run keeps."""
 
     batch_size: Positive = Field(default=12, description="Groups a batch.")
-    epochs: Positive = 200
-    lr: PositiveReal = 2e-4
-    weight_decay: NonNegative = 1e-4
+    epochs: Positive = Field(default=200, description="Passes over the training split.")
+    lr: PositiveReal = Field(default=2e-4, description="Learning rate of AdamW.")
+    weight_decay: NonNegative = Field(default=1e-4, description="Weight decay of AdamW.")
     lr_drop: Positive = Field(default=400, description="Epochs after which the learning rate drops.")
     gamma: PositiveReal = Field(default=0.1, description="Factor by which it drops.")
     grad_clip: float = Field(
         default=0.1, ge=-LARGEST, le=LARGEST, description="Largest gradient norm; 0 or less does not clip."
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 2019
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=2019, description="Decides weights and all draws.")
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         default="fp32",
         description="Numbers of matrix products: float32, on CUDA with TF32 factors, or bfloat16 "

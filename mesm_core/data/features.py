@@ -25,7 +25,7 @@ class FeatureStore:
     """Reads a video's features from one or more files; thread-safe.
 
     Each file's frames are scaled to length 1, the files are cut to the shortest and joined on the feature axis,
-    long videos are shortened, and the two temporal endpoint channels are appended (mesm-model.md, "Video").
+    long videos are shortened, and the two temporal endpoint channels are appended (docs/model.md, "Video").
 
     Args:
         paths: HDF5 files in the order they are joined.

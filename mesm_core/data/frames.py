@@ -70,7 +70,7 @@ def label_frames(query: Query, *, frames: int, clip_len: float, rng: np.random.G
 def _from_highlights(
     highlights: Highlights, frames: int, seconds: float, rng: np.random.Generator
 ) -> FrameLabels | None:
-    """Return labels from annotators' scores (datasets.md, "QVHighlights"): a hard pair and a random pair.
+    """Return labels from annotators' scores (docs/datasets.md, "QVHighlights"): a hard pair and a random pair.
 
     Args:
         seconds: what a frame stands for; scores are of clips of two seconds.
@@ -96,7 +96,7 @@ def _from_highlights(
 def draw_masked_words(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return (w,) bool: max(⌊w/3⌋, 1) words drawn without replacement, likelier the higher their weight.
 
-    None is drawn where there is one word at most (mesm-model.md, "Frame-word enhancement").
+    None is drawn where there is one word at most (docs/model.md, "Frame-word enhancement").
     """
     count, total = len(weights), weights.sum()
     masked = np.zeros(count, np.bool_)

@@ -1,4 +1,4 @@
-"""Which queries are encoded together, and which groups share a batch (datasets.md, "Rules")."""
+"""Which queries are encoded together, and which groups share a batch (docs/datasets.md, "Rules")."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Evaluation:
 
     @property
     def brief(self) -> dict[str, float | None]:
-        """The summary keys of evaluation.md."""
+        """The summary keys of docs/evaluation.md."""
         brief: dict[str, float | None] = {} if self.metrics is None else self.metrics["brief"]
         return brief
 

@@ -20,7 +20,7 @@ def metric_tables(
     thresholds: Sequence[float],
     ranges: Mapping[str, tuple[float, float]],
 ) -> dict[str, Any]:
-    """Return the tables of evaluation.md.
+    """Return the tables of docs/evaluation.md.
 
     Args:
         queries: with their windows, and highlights where they are known.

@@ -1,4 +1,4 @@
-"""The losses of a batch, by name, and their weighted sum."""
+"""The losses of a batch, by name, and their weighted sum (docs/model.md, "Losses")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which slot answers for which window (detr models/matcher.py; mesm-model.md, "Losses")."""
+"""Which slot answers for which window (detr models/matcher.py; docs/model.md, "Losses")."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How answers are scored: NumPy only, pure functions (evaluation.md)."""
+"""How answers are scored: NumPy only, pure functions (docs/evaluation.md)."""

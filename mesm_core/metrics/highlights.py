@@ -1,4 +1,4 @@
-"""Highlight detection: HIT@1 and mean average precision of saliency, at three levels (evaluation.md)."""
+"""Highlight detection: HIT@1 and mean average precision of saliency, at three levels (docs/evaluation.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temporal non-maximum suppression (evaluation.md)."""
+"""Temporal non-maximum suppression (docs/evaluation.md)."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def moment_tables(
     thresholds: Sequence[float] = R1_THRESHOLDS,
     ranges: Mapping[str, tuple[float, float]] = LENGTH_RANGES,
 ) -> Table:
-    """Return ``brief`` (the summary keys of evaluation.md) and a table for ``full`` and each length range.
+    """Return ``brief`` (the summary keys of docs/evaluation.md) and a table for ``full`` and each length range.
 
     Args:
         predicted: (n, 3) rows [start s, end s, score] a query; truth: (m, 2) windows in seconds a query.

@@ -1,6 +1,6 @@
 """The decoder of moment slots: conditional attention around a (center, width) reference that every layer moves.
 
-Source: mesm-model.md, "Aligner and DETR"; DAB-DETR (arXiv 2201.12329), conditional DETR (arXiv 2108.06152).
+Source: docs/model.md, "Aligner and DETR"; DAB-DETR (arXiv 2201.12329), conditional DETR (arXiv 2108.06152).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class ProjectionLayer(nn.Module):
 
 
 def projection(*, in_dim: int, out_dim: int, layers: int, dropout: float) -> nn.Sequential:
-    """Return ``layers`` projection layers, the last without ReLU (mesm-model.md, "Projections")."""
+    """Return ``layers`` projection layers, the last without ReLU (docs/model.md, "Projections")."""
     widths = [in_dim] + [out_dim] * layers
     return nn.Sequential(
         *(
@@ -88,7 +88,7 @@ class FeedForwardBlock(nn.Module):
 
 
 class CrossEncoderLayer(nn.Module):
-    """Updates ``a`` by attending to ``b`` (mesm-model.md, "Cross-encoder layer").
+    """Updates ``a`` by attending to ``b`` (docs/model.md, "Cross-encoder layer").
 
     Args:
         dim, heads, hidden, dropout: width, attention heads, feed-forward width, dropout probability.

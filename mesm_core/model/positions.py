@@ -24,7 +24,7 @@ def frame_positions(mask: Tensor, dim: int) -> Tensor:
         mask: (V, T) bool, True where valid.
         dim: width, even.
 
-    Source: mesm-model.md, "Positions".
+    Source: docs/model.md, "Positions".
     """
     count = mask.cumsum(dim=1, dtype=torch.float32)
     return _sine(count / (count[:, -1:] + EPS) * (2 * math.pi), dim)

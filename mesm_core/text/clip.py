@@ -179,7 +179,7 @@ class KnownTower:
 
 
 class ClipText:
-    """The CLIP text encoder (mesm-model.md, "Words and sentence"); each sentence is encoded once.
+    """The CLIP text encoder (docs/model.md, "Words and sentence"); each sentence is encoded once.
 
     Args:
         model: frozen transformer, or one that is read when a sentence is not in the cache.

@@ -113,7 +113,7 @@ def check_glove(path: Path, *, dim: int) -> None:
 
 
 class GloveText:
-    """The GloVe-table text encoder (mesm-model.md, "Words and sentence").
+    """The GloVe-table text encoder (docs/model.md, "Words and sentence").
 
     Args:
         table: word vectors.

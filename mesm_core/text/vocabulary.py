@@ -91,7 +91,7 @@ def read_vocabulary(path: Path, *, dim: int | None = None) -> Vocabulary:
 
 
 class VocabularyText:
-    """The glove.pkl text encoder (mesm-model.md, "Words and sentence"): words it lacks are dropped.
+    """The glove.pkl text encoder (docs/model.md, "Words and sentence"): words it lacks are dropped.
 
     Args:
         vocabulary: words, counts and vectors.

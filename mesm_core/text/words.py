@@ -1,4 +1,4 @@
-"""Word tokens and word weights, as NLTK gives them, without NLTK's downloads (datasets.md, "Count files")."""
+"""Word tokens and word weights, as NLTK gives them, without NLTK's downloads (docs/datasets.md, "Count files")."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from mesm_core.losses import criterion, matching
 from mesm_core.losses.matching import assignments, match, match_by_scipy, match_by_scores
 from mesm_core.losses.spans import span_loss
+from tests.conftest import GOLDEN
 from tests.parity.fixture import OUTPUT_TOLERANCE, compare
 
 CPU = torch.device("cpu")
@@ -108,8 +108,8 @@ def test_more_windows_than_are_scored_one_by_one_go_to_scipy(monkeypatch: pytest
     assert chosen == ["scores", "scipy", "scipy", "scores", "scipy"]
 
 
-def test_scored_assignments_are_the_worked_examples(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scored_assignments_are_the_worked_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(criterion, "match", match_by_scores)
-    errors = compare(shared / "golden" / "model" / "qvhighlights_clip.npz")
+    errors = compare(GOLDEN / "model" / "qvhighlights_clip.npz")
     assert errors.matching
     assert errors.losses <= OUTPUT_TOLERANCE

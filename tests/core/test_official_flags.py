@@ -16,15 +16,16 @@ from mesm_core.errors import CheckpointError, ConfigError
 from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.official.config import config_from_flags, flag_warnings, flags_of
 from mesm_core.official.export import export_official
-from tests.conftest import Trained
+from tests.conftest import GOLDEN, Trained
 
+OFFICIAL = GOLDEN / "official_charades"
 TACOS = {"dataset_name": "tacos", "tokenizer_type": "GloVeNLTK"}
 
 
 @pytest.fixture
-def published(shared: Path) -> dict[str, Any]:
+def published() -> dict[str, Any]:
     """The flags that the published code wrote beside a checkpoint."""
-    content: dict[str, Any] = json.loads((shared / "golden" / "official_charades" / "opt.json").read_text())
+    content: dict[str, Any] = json.loads((OFFICIAL / "opt.json").read_text())
     return content
 
 
@@ -82,14 +83,14 @@ def test_unknown_flags_are_listed_in_one_warning(published: dict[str, Any]) -> N
     assert "gwork, loss_svd_coef" in warning
 
 
-def test_published_files_need_no_warning(shared: Path, published: dict[str, Any]) -> None:
+def test_published_files_need_no_warning(published: dict[str, Any]) -> None:
     assert flag_warnings(published, source="x") == ()
-    assert load_any_checkpoint(shared / "golden" / "official_charades" / "model_test_best.ckpt").warnings == ()
+    assert load_any_checkpoint(OFFICIAL / "model_test_best.ckpt").warnings == ()
 
 
-def test_features_are_as_wide_in_the_file_as_in_the_checkpoint(shared: Path, published: dict[str, Any]) -> None:
+def test_features_are_as_wide_in_the_file_as_in_the_checkpoint(published: dict[str, Any]) -> None:
     """opt.json has v_feat_dim without the endpoint channels, the checkpoint's own flags with them."""
-    inside = load_any_checkpoint(shared / "golden" / "official_charades" / "model_test_best.ckpt")
+    inside = load_any_checkpoint(OFFICIAL / "model_test_best.ckpt")
     assert config_from_flags(published, source="x").model_dump(mode="json") == inside.config
     assert inside.config["model"]["video_dim"] == published["v_feat_dim"] == 128
 

@@ -1,4 +1,7 @@
-"""A checkpoint of the published implementation, as it is, gives its figures and its windows."""
+"""A checkpoint of the published implementation, as it is, gives its figures and its windows.
+
+A small one is always asked, cut to 20 videos; the whole one where it is.
+"""
 
 from __future__ import annotations
 
@@ -14,46 +17,74 @@ import torch
 from mesm_core.errors import CheckpointError, ConfigError
 from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.official.config import config_from_flags
-from tests.conftest import Evil
+from tests.conftest import GOLDEN, Evil
+
+OFFICIAL = GOLDEN / "official_charades"
 
 
 @pytest.fixture
-def official(shared: Path) -> Path:
-    return shared / "golden" / "official_charades"
+def official() -> Path:
+    return OFFICIAL
 
 
-def data_words(shared: Path, official: Path) -> list[object]:
-    vocabulary = shared / "data" / "charades" / "annotations" / "glove.pkl"
+def data_words(official: Path, vocabulary: Path = OFFICIAL / "vocabulary.h5") -> list[object]:
     return ["--annotations", official / "annotations", "--features", official / "features.hdf5", "--glove", vocabulary]
 
 
-def test_figures_and_windows(mesm, shared: Path, official: Path, tmp_path: Path) -> None:
-    out = tmp_path / "predictions.jsonl"
-    words = data_words(shared, official)
-    result = mesm("eval", official / "model_test_best.ckpt", "--split", "test", *words, "--output", out, "--json")
-    assert result.code == 0, result.err
-    brief = json.loads(result.out)["brief"]
+def test_windows_of_the_small_checkpoint(mesm, official: Path, tmp_path: Path) -> None:
+    brief, windows = evaluated(mesm, official, data_words(official), tmp_path / "predictions.jsonl")
+    wanted = expected_windows(official)
+    assert windows.keys() == wanted.keys()
+    # Its weights are rounded to float16, which may move a window by one step of its second.
+    assert all(
+        abs(windows[qid][0] - wanted[qid][0]) <= 1 and abs(windows[qid][1] - wanted[qid][1]) <= 1 for qid in wanted
+    )
+    same = [windows[qid] == pytest.approx(wanted[qid]) for qid in wanted]
+    assert np.mean(same) >= 0.9
     expected = json.loads((official / "expected_metrics.json").read_text())["brief"]
+    assert brief["MR-full-mIoU"] == pytest.approx(expected["MR-full-mIoU"], abs=1)
+
+
+def test_figures_and_windows(mesm, shared: Path, tmp_path: Path) -> None:
+    folder = shared / "golden" / "official_charades"
+    words = data_words(folder, shared / "data" / "charades" / "annotations" / "glove.pkl")
+    brief, windows = evaluated(mesm, folder, words, tmp_path / "predictions.jsonl")
+    expected = json.loads((folder / "expected_metrics.json").read_text())["brief"]
     for key, value in expected.items():
         ours = brief[key.replace("miou", "mIoU")] if "superlong" not in key else None
         assert ours == (None if value is None else pytest.approx(value, abs=0.05)), key
-    wanted = [json.loads(line) for line in (official / "expected_preds.jsonl").read_text().splitlines()]
-    answers = {record["qid"]: record for record in map(json.loads, out.read_text().splitlines())}
-    assert len(answers) == len(wanted) == 533
-    pairs = [(answers[w["qid"]]["pred_relevant_windows"][0], w["pred_relevant_windows"][0]) for w in wanted]
-    same = [np.abs(np.array(ours) - np.array(theirs))[:2].max() <= 1 + 1e-9 for ours, theirs in pairs]
+    wanted = expected_windows(folder)
+    assert len(windows) == len(wanted) == 533
+    same = [np.abs(np.array(windows[qid]) - np.array(wanted[qid])).max() <= 1 + 1e-9 for qid in wanted]
     assert np.mean(same) >= 0.995
 
 
-def test_predict(mesm, shared: Path, official: Path) -> None:
-    words = data_words(shared, official)
-    command = ["predict", official / "model_test_best.ckpt", *words, "--video", "3MSZA", "person turn a light on."]
-    moments = json.loads(mesm(*command, "--json").out)[0]["moments"]
+def evaluated(mesm, folder: Path, words: list[object], out: Path) -> tuple[dict[str, Any], dict[int, list[float]]]:
+    """Return the summary of `mesm eval`, and the best window of each query."""
+    command = ["eval", folder / "model_test_best.ckpt", "--split", "test", *words, "--output", out, "--json"]
+    result = mesm(*command)
+    assert result.code == 0, result.err
+    return json.loads(result.out)["brief"], windows_of(out)
+
+
+def expected_windows(folder: Path) -> dict[int, list[float]]:
+    return windows_of(folder / "expected_preds.jsonl")
+
+
+def windows_of(path: Path) -> dict[int, list[float]]:
+    records = map(json.loads, path.read_text().splitlines())
+    return {record["qid"]: record["pred_relevant_windows"][0][:2] for record in records}
+
+
+def test_predict(mesm, official: Path) -> None:
+    command = ["predict", official / "model_test_best.ckpt", *data_words(official)]
+    result = mesm(*command, "--video", "3MSZA", "person turn a light on.", "--json")
+    moments = json.loads(result.out)[0]["moments"]
     assert (moments[0]["start"], moments[0]["end"]) == (25, pytest.approx(30.96))
 
 
-def test_what_does_not_fit_is_named(mesm, shared: Path, official: Path, tmp_path: Path) -> None:
-    words = data_words(shared, official)
+def test_what_does_not_fit_is_named(mesm, official: Path, tmp_path: Path) -> None:
+    words = data_words(official)
     without = mesm("eval", official / "model_test_best.ckpt", "--split", "test", *words[:4], "--data-dir", tmp_path)
     assert without.code == 2
     assert "No vocabulary file" in without.err

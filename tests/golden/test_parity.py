@@ -1,4 +1,7 @@
-"""Agreement with the published implementation's worked examples, at the tolerances of golden/README.md."""
+"""Agreement with the published implementation's worked examples, at the tolerances of tests/golden/data/README.md.
+
+Three small examples are always compared, seven larger ones where they are.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from mesm_core.build import build_model
 from mesm_core.config.schema import ModelConfig
 from mesm_core.fast.mesm import FastMesm
 from mesm_core.model.mesm import Mesm
-from mesm_core.official.names import to_official
+from mesm_core.official.names import from_official, to_official
+from tests.conftest import GOLDEN
 from tests.parity.fixture import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, Errors, Fixture, compute, judge
 
 MODELS = [
@@ -28,9 +32,23 @@ MODELS = [
 ]
 
 
-@pytest.mark.parametrize("fast", [True, False], ids=["fast", "reference"])
+EXAMPLES = GOLDEN / "model"
+BOTH_FORWARDS = pytest.mark.parametrize("fast", [True, False], ids=["fast", "reference"])
+
+
+@BOTH_FORWARDS
+@pytest.mark.parametrize("name", ["charades_no_recss", "qvhighlights_clip", "tacos_glove"])
+def test_small_worked_example(name: str, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_agrees(EXAMPLES / f"{name}.npz", fast=fast, monkeypatch=monkeypatch)
+
+
+@BOTH_FORWARDS
 @pytest.mark.parametrize("name", MODELS)
 def test_worked_example(shared: Path, name: str, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_agrees(shared / "golden" / "model" / f"{name}.npz", fast=fast, monkeypatch=monkeypatch)
+
+
+def assert_agrees(path: Path, *, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float32 or, where the rounding of the machine at hand moves a gradient, in float64."""
 
     def build(config: ModelConfig, **sizes: int) -> Mesm:
@@ -39,7 +57,7 @@ def test_worked_example(shared: Path, name: str, fast: bool, monkeypatch: pytest
         return model
 
     monkeypatch.setattr("tests.parity.fixture.build_model", build)
-    verdict = judge(shared / "golden" / "model" / f"{name}.npz")
+    verdict = judge(path)
     assert verdict.held is not None, verdict
     assert verdict.single.outputs <= OUTPUT_TOLERANCE
     assert verdict.single.losses <= OUTPUT_TOLERANCE
@@ -47,8 +65,18 @@ def test_worked_example(shared: Path, name: str, fast: bool, monkeypatch: pytest
     assert verdict.single.matching
 
 
-def test_command_tells_agreement_from_difference(shared: Path, tmp_path: Path) -> None:
-    with np.load(shared / "golden" / "model" / "charades_no_recss.npz") as arrays:
+def test_small_examples_have_gradients_of_every_layer() -> None:
+    for path in EXAMPLES.glob("*.npz"):
+        fixture = Fixture(path)
+        with_gradients = {from_official(name).rpartition(".")[0] for name in fixture.group("grad")}
+        modules = {
+            name for name, module in fixture.model().named_modules() if getattr(module, "bias", None) is not None
+        }
+        assert len(modules & with_gradients) > 0.9 * len(modules), path
+
+
+def test_command_tells_agreement_from_difference(tmp_path: Path) -> None:
+    with np.load(EXAMPLES / "charades_no_recss.npz") as arrays:
         content = {name: arrays[name] for name in arrays.files}
     np.savez(tmp_path / "same.npz", **content)
     command = [sys.executable, "-m", "tests.parity", str(tmp_path)]
@@ -82,8 +110,8 @@ def write_example_that_float32_spoils(source: Path, target: Path) -> None:
     np.savez(target, **content)
 
 
-def test_what_float32_spoils_is_compared_in_float64(shared: Path, tmp_path: Path) -> None:
-    source = shared / "golden" / "model" / "charades_no_recss.npz"
+def test_what_float32_spoils_is_compared_in_float64(tmp_path: Path) -> None:
+    source = EXAMPLES / "charades_no_recss.npz"
     write_example_that_float32_spoils(source, tmp_path / "spoilt.npz")
     verdict = judge(tmp_path / "spoilt.npz")
     assert not verdict.single.within
@@ -99,7 +127,7 @@ def test_what_float32_spoils_is_compared_in_float64(shared: Path, tmp_path: Path
     assert lines["spoilt"].endswith("float64 ok")
 
 
-def test_a_flipped_gradient_is_judged_in_float64(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flipped_gradient_is_judged_in_float64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a PReLU's input is 0 but for rounding."""
     calls: list[torch.dtype] = []
 
@@ -108,5 +136,5 @@ def test_a_flipped_gradient_is_judged_in_float64(shared: Path, monkeypatch: pyte
         return Errors(1e-6, 1e-6, 4e-3 if dtype == torch.float32 else 1e-6, matching=True)
 
     monkeypatch.setattr("tests.parity.fixture.compare", measured)
-    assert judge(shared).held == "float64"
+    assert judge(tmp_path).held == "float64"
     assert calls == [torch.float32, torch.float64]

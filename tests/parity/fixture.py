@@ -1,4 +1,4 @@
-"""A worked example (golden/model/*.npz) as our model, inputs, targets and expectations."""
+"""A worked example (tests/golden/data/model/*.npz) as our model, inputs, targets and expectations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mesm_core.types import Inputs, ModelOutput, Targets
 
 Values = TypeVar("Values", Inputs, Targets)
 
-# The examples' text transformers are too narrow for CLIP's 64 channels a head (golden/README.md).
+# The examples' text transformers are too narrow for CLIP's 64 channels a head (tests/golden/data/README.md).
 CLIP_FIXTURE_HEADS = 2
 OUTPUT_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
@@ -45,7 +45,7 @@ class Errors:
 
     @property
     def within(self) -> bool:
-        """True where every tolerance of golden/README.md holds."""
+        """True where every tolerance of tests/golden/data/README.md holds."""
         small = max(self.outputs, self.losses) <= OUTPUT_TOLERANCE and self.gradients <= GRADIENT_TOLERANCE
         return small and self.matching
 

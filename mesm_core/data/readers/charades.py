@@ -1,4 +1,4 @@
-"""Charades-STA: one line a query, durations in a table beside it (datasets.md, "Rules")."""
+"""Charades-STA: one line a query, durations in a table beside it (docs/datasets.md, "Rules")."""
 
 from __future__ import annotations
 

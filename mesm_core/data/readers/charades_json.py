@@ -1,4 +1,4 @@
-"""Charades-CD and Charades-CG: one JSON object a split, video by video (datasets.md, "Rules")."""
+"""Charades-CD and Charades-CG: one JSON object a split, video by video (docs/datasets.md, "Rules")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TACoS: one JSON object a split, video by video, with timestamps in frames (datasets.md, "Rules")."""
+"""TACoS: one JSON object a split, video by video, with timestamps in frames (docs/datasets.md, "Rules")."""
 
 from __future__ import annotations
 
