@@ -158,7 +158,8 @@ def flags_of(config: Config, paths: Mapping[str, Any]) -> dict[str, Any]:
     known = {flag: key for flag, key in _FLAGS.items() if flag not in _ALIASES}
     flags = {_SPELLING.get(flag, flag): _at(values, key) for flag, key in known.items()}
     for section, schema in (("model", ModelConfig), ("loss", LossConfig)):
-        elsewhere = {*known.values(), "model.fast"}  # the published code has one forward only
+        # The published code has one forward, and only its own losses.
+        elsewhere = {*known.values(), "model.fast", "loss.weights"}
         same = {name: values[section][name] for name in schema.model_fields if f"{section}.{name}" not in elsewhere}
         flags |= same
     flags["stop_score"] = flags["stop_score"].lower()
@@ -232,6 +233,6 @@ def _shown(value: object) -> str:
 
 def _same_name(flag: str) -> str | None:
     for section, schema in (("model", ModelConfig), ("loss", LossConfig)):
-        if flag in schema.model_fields:
+        if flag in schema.model_fields and f"{section}.{flag}" != "loss.weights":
             return f"{section}.{flag}"
     return None

@@ -146,8 +146,10 @@ def config_differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, 
 
     >>> config_differences({"train": {"lr": 1, "seed": 2}}, {"train": {"lr": 3, "seed": 2}})
     [('train.lr', 1, 3)]
+    >>> config_differences({"loss": {}}, {"loss": {"weights": {}}})
+    []
     """
-    left, right = dict(flatten(a)), dict(flatten(b))
+    left, right = ({key: value for key, value in flatten(tree) if value != {}} for tree in (a, b))
     keys = dict.fromkeys([*left, *right])
     return [(key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)]
 

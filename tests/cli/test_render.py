@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from mesm_cli import render
+from mesm_core.losses.table import LOSSES
 
 NAMES = [f"a-long-name-of-a-submission-{number}.jsonl" for number in range(6)]
 SCORES = [["MR-full-R1@0.5", *(f"{number}.25" for number in range(6))], ["MR-full-mIoU", *["9.00"] * 6]]
@@ -102,7 +103,7 @@ def test_findings_are_folded_in_a_terminal(terminal: io.StringIO) -> None:
 
 def test_a_piped_training_prints_a_line_every_half_minute(pipe: io.StringIO) -> None:
     seconds = count(0, 10)
-    losses = dict.fromkeys(render.LIVE_LOSSES, 1.5)
+    losses = dict.fromkeys([*LOSSES, *(f"{name}_0" for name in LOSSES), "loss"], 1.5)
     with render.training_progress(clock=lambda: float(next(seconds))) as progress:
         for index in range(9):
             step = SimpleNamespace(epoch=2, index=index, steps=40, queries=5, losses=losses, checked=losses)
