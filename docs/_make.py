@@ -18,6 +18,8 @@ ROOT = HERE.parent
 MADE = HERE / "_made"
 KINDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 EXAMPLES = re.compile(r"Examples?: *")
+HUGE = 1e10
+"""Bounds beyond it only keep forged settings out."""
 BOUNDS = (("exclusiveMinimum", ">"), ("minimum", "≥"), ("exclusiveMaximum", "<"), ("maximum", "≤"))
 
 
@@ -178,9 +180,10 @@ def settings_page() -> str:
             required = item.is_required()
             if not required:
                 defaults[key] = plain(item.get_default(call_default_factory=True))
-            shown = "set by the preset" if required else f"`{value_text(defaults[key])}`"
-            rows.append((f"`{key}`", setting_kind(properties[name]), shown, text(item.description or "")))
-        parts += [f"## {section}", text(sentence(schema.__doc__)), table(("key", "type", "default", "meaning"), rows)]
+            shown = "set by the preset" if required else f"default `{value_text(defaults[key])}`"
+            meaning = f"{text(item.description or '')} ({setting_kind(properties[name])}; {shown})"
+            rows.append((f"`{key}`", meaning.strip()))
+        parts += [f"## {section}", text(sentence(schema.__doc__)), table(("key", "meaning"), rows)]
     parts += ["## Presets", "What each preset changes."]
     for preset in preset_names():
         values = flat(load_config(preset).model_dump(mode="json"))
@@ -197,13 +200,8 @@ def setting_kind(schema: Mapping[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"list of {setting_kind(schema.get('items') or {})}"
     kind = {"integer": "integer", "number": "number", "boolean": "true or false", "string": "text"}
-    bounds = [f"{sign} {number(schema[name])}" for name, sign in BOUNDS if name in schema]
+    bounds = [f"{sign} {schema[name]:,.10g}" for name, sign in BOUNDS if name in schema and abs(schema[name]) < HUGE]
     return " ".join([kind.get(str(schema.get("type")), "integer or text"), ", ".join(bounds)]).strip()
-
-
-def number(value: float) -> str:
-    """Return a bound: whole numbers with all their digits, huge ones by their power of ten."""
-    return f"{int(value):,}" if value == int(value) and abs(value) < 1e10 else f"{value:g}"
 
 
 def api_page() -> str:
@@ -216,8 +214,10 @@ def api_page() -> str:
             continue
         value = getattr(mesm_core, name)
         kind = "autoclass" if inspect.isclass(value) else "autofunction"
-        options = ["   :no-members:"] if hasattr(value, "model_fields") else []
-        parts += [f"## {name}", fence("{eval-rst}", f".. {kind}:: mesm_core.{name}", *options)]
+        directive = fence("{eval-rst}", f".. {kind}:: mesm_core.{name}")
+        if hasattr(value, "model_fields"):  # its fields are a page of their own
+            directive = f"{sentence(value.__doc__)} [Settings](settings.md) lists the fields."
+        parts += [f"## {name}", directive]
     parts += ["## Errors", fence("{eval-rst}", ".. automodule:: mesm_core.errors", "   :exclude-members: MesmError")]
     return "\n\n".join(parts) + "\n"
 

@@ -20,6 +20,7 @@ exclude_patterns = ["_made/modules.md", "_made/layers.md", "_made/adding-*.md", 
 html_theme = "furo"
 html_title = "mesm"
 html_copy_source = False
+smartquotes = False
 html_show_copyright = False
 myst_heading_anchors = 4
 autodoc_member_order = "bysource"

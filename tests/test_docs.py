@@ -164,7 +164,7 @@ def test_made_pages_say_all(make: ModuleType) -> None:
         for name in schema.model_fields:
             assert f"`{section}.{name}`" in made["settings.md"]
     for name in set(mesm_core.__all__) - {"__version__"}:
-        assert f"mesm_core.{name}\n" in made["api.md"]
+        assert f"## {name}\n" in made["api.md"]
     for path in SOURCES:
         assert f"`{make.module_name(path)}`" in made["modules.md"]
 

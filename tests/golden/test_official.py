@@ -35,14 +35,12 @@ def test_windows_of_the_small_checkpoint(mesm, official: Path, tmp_path: Path) -
     brief, windows = evaluated(mesm, official, data_words(official), tmp_path / "predictions.jsonl")
     wanted = expected_windows(official)
     assert windows.keys() == wanted.keys()
-    # Its weights are rounded to float16, which may move a window by one step of its second.
-    assert all(
-        abs(windows[qid][0] - wanted[qid][0]) <= 1 and abs(windows[qid][1] - wanted[qid][1]) <= 1 for qid in wanted
-    )
-    same = [windows[qid] == pytest.approx(wanted[qid]) for qid in wanted]
-    assert np.mean(same) >= 0.9
+    # Its weights are rounded to float16, which may move an end of a window by one step of a second.
+    apart = [np.abs(np.array(windows[qid]) - np.array(wanted[qid])).max() for qid in wanted]
+    assert max(apart) <= 1 + 1e-9
+    assert np.mean(np.array(apart) < 1e-6) >= 0.95
     expected = json.loads((official / "expected_metrics.json").read_text())["brief"]
-    assert brief["MR-full-mIoU"] == pytest.approx(expected["MR-full-mIoU"], abs=1)
+    assert brief["MR-full-mIoU"] == pytest.approx(expected["MR-full-mIoU"], abs=0.5)
 
 
 def test_figures_and_windows(mesm, shared: Path, tmp_path: Path) -> None:
