@@ -199,7 +199,7 @@ def setting_kind(schema: Mapping[str, Any]) -> str:
         return ", ".join(f"`{choice}`" for choice in choices)
     if schema.get("type") == "array":
         return f"list of {setting_kind(schema.get('items') or {})}"
-    kind = {"integer": "integer", "number": "number", "boolean": "true or false", "string": "text"}
+    kind = {"integer": "integer", "number": "number", "boolean": "true or false", "string": "text", "object": "table"}
     bounds = [f"{sign} {schema[name]:,.10g}" for name, sign in BOUNDS if name in schema and abs(schema[name]) < HUGE]
     return " ".join([kind.get(str(schema.get("type")), "integer or text"), ", ".join(bounds)]).strip()
 
