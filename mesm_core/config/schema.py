@@ -203,8 +203,8 @@ class LossConfig(Section):
     giou: NonNegative = Field(default=1.0, description="Weight of the gIoU loss.")
     label: NonNegative = Field(default=4.0, description="Weight of the classification of slots.")
     saliency: NonNegative = Field(default=4.0, description="Weight of the saliency loss.")
-    rec_fw: NonNegative = 0.1
-    rec_ss: NonNegative = 0.1
+    rec_fw: NonNegative = Field(default=0.1, description="Weight of masked-word reconstruction (FW-MESM).")
+    rec_ss: NonNegative = Field(default=0.1, description="Weight of sentence reconstruction (SS-MESM).")
     weights: dict[str, NonNegative] = Field(default={}, description="Weights of losses that were added to the table.")
     eos_coef: NonNegative = Field(default=0.1, description="Weight of background slots in the label loss.")
     aux: bool = Field(default=True, description="Losses on every decoder layer, not only the last.")
