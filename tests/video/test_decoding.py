@@ -252,3 +252,30 @@ def test_metadata_that_is_not_utf8(tmp_path: Path) -> None:
     assert b"A" * 8 in content
     path.write_bytes(content.replace(b"A" * 8, b"\xff\xfe" * 4))
     assert probe(path).frames == 1
+
+
+@pytest.mark.parametrize(("start", "shown"), [(Fraction(0), 50), (Fraction(-2, 5), 40), (Fraction(1), 50)])
+def test_edit_lists_are_obeyed(tmp_path: Path, start: Fraction, shown: int) -> None:
+    """An edit list hides what comes before the first shown frame, or shifts a late start."""
+    path = make_video(tmp_path / "edited.mp4", constant(25, 50, start=start))
+    assert b"elst" in path.read_bytes()
+    with Video(path) as video:
+        times = [frame.time for frame in video.frames()]
+    assert times == [Fraction(number, 25) for number in range(shown)]
+
+
+def test_ten_bit_frames_of_high_dynamic_range_are_scaled(tmp_path: Path) -> None:
+    path = tmp_path / "hdr.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
+        stream.options = {"x264-params": "colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"}
+        for level in (100, 200):
+            picture = np.full((48, 64, 3), level, np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        output.mux(stream.encode(None))
+    with Video(path) as video:
+        assert video.stream.codec_context.color_trc == 16  # PQ
+    dark, bright = (picture.pixels for picture in read_rows(path, [Fraction(1, 5)]))
+    assert dark.shape == bright.shape == (224, 224, 3)
+    assert bright.mean() - dark.mean() > 50
