@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TextIO
 
 from mesm_cli import render
 from mesm_cli.entry import INTERRUPTED, Interrupt
@@ -53,7 +54,7 @@ def guard(run: Callable[[], object], *, interrupted: Callable[[], bool] = lambda
         return error.code if isinstance(error, Interrupt) else INTERRUPTED
     except BrokenPipeError:
         # The reader has what it wanted (`| head`); the rest of stdout goes nowhere.
-        _silence_stdout()
+        _silence(sys.stdout)
         return PIPE_CLOSED
     except MesmError as error:
         if _debug:
@@ -67,7 +68,7 @@ def guard(run: Callable[[], object], *, interrupted: Callable[[], bool] = lambda
             render.note("Interrupted.")
             return INTERRUPTED
         if isinstance(error, OSError) and error.errno in STDOUT_ERRORS and error.filename is None:
-            _silence_stdout()
+            _silence(sys.stdout)
             _tell(f"Standard output could not be written: {error.strerror}.", "Is the disk full, or is it closed?")
             return USER_ERROR
         if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename is not None:
@@ -104,11 +105,14 @@ def open_standard_streams() -> None:
 
 def _tell(message: str, hint: str | None) -> None:
     """Show an error, where standard error takes it."""
-    with suppress(OSError):
+    try:
         render.error(message, hint)
+        sys.stderr.flush()
+    except OSError:
+        _silence(sys.stderr)
 
 
-def _silence_stdout() -> None:
-    """Send what is left for standard output nowhere, so that the interpreter's end does not complain of it."""
+def _silence(stream: TextIO) -> None:
+    """Send what is left for a stream nowhere, so that the interpreter's end does not complain of it."""
     with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -136,7 +136,9 @@ def test_answers_go_to_devices_and_pipes(mesm, folder: Path) -> None:
 @pytest.mark.parametrize("to", [">/dev/full", ">&-", ">/dev/full 2>/dev/full", "<&- >&- 2>&-"])
 def test_standard_output_that_takes_nothing(to: str) -> None:
     command = f'"$0" -m mesm_cli.app config show --dataset tacos {to}'
-    done = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    words = ["sh", "-c", command, sys.executable]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 2, done.stderr
     if "2>" not in to:
         assert "Standard output could not be written" in done.stderr

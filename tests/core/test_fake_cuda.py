@@ -5,10 +5,13 @@ With the fake tensors of ``shared/tools/fake_cuda`` this is seen without a GPU; 
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +44,11 @@ def crossings(shared: Path, presets: tuple[str, ...]) -> dict[str, list[list[Any
     if shutil.which("g++") is None:
         pytest.skip("fake_cuda is built with g++, which is not here")
     command = [sys.executable, "-m", "tests.core.fake_cuda_steps", str(folder), *presets]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # What is built is linked to this environment's torch, so another environment must not find it.
+    built = Path(tempfile.gettempdir()) / f"mesm-fake-cuda-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]}"
+    built.mkdir(exist_ok=True)
+    environment = os.environ | {"TMPDIR": str(built)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr  # devices mixed, or a value that the host must know
     found: dict[str, list[list[Any]]] = json.loads(done.stdout)
     return found

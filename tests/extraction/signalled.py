@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import pkgutil
+import signal
 import sys
 import tempfile
 import time
@@ -33,6 +34,7 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
             for number in (1, 2):
                 os.dup2(told.fileno(), number)
             sys.argv = ["mesm", *case["words"]]
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run in the background
             try:
                 mesm()
             except SystemExit as done:
