@@ -11,6 +11,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+import ftfy
 import regex
 
 from mesm_core.errors import TextError
@@ -88,8 +89,6 @@ def clean(text: str) -> str:
     >>> clean("Tom  &amp;amp; Jerry ")
     'tom & jerry'
     """
-    import ftfy  # takes long to load, and sentences that were encoded before need no tokens
-
     mended = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(mended.split()).lower()
 
