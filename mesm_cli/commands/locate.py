@@ -96,12 +96,12 @@ def locate(
     for warning in locator.warnings:
         render.warn(warning)
     events = _with_progress(locator, asked, nms=nms, window=window, independent=independent)
-    told = _tell(events, wanted)
-    if told.found:
-        _write_files(told, wanted, locator)
-    if told.found or wanted.form is Form.JSON:
-        _write_answers(told, wanted, locator)
-    told.raise_problems(len(asked))
+    outcome = _show(events, wanted)
+    if outcome.found:
+        _write_files(outcome, wanted, locator)
+    if outcome.found or wanted.form is Form.JSON:
+        _write_answers(outcome, wanted, locator)
+    outcome.raise_problems(len(asked))
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Wanted:
 
 
 @dataclass
-class Told:
+class Outcome:
     """What was answered and written so far."""
 
     found: list[Located] = field(default_factory=list)
@@ -190,15 +190,15 @@ def _asked(
     from mesm_core.inference.locate import refuse_queries
     from mesm_core.inference.questions import queries_about
 
-    told, sentences = split_words(words)
-    if not (told or videos):
+    named, sentences = split_words(words)
+    if not (named or videos):
         raise typer.BadParameter("give a video: a file, a folder, or --video FILE", param_hint="VIDEO")
     if not (sentences or queries or file):
         raise typer.BadParameter("give a query: a sentence in quotes, or --queries FILE", param_hint="QUERY")
     for_all = [*sentences, *queries]
     if for_all:
         refuse_queries(for_all)
-    paths = video_paths([*told, *videos])
+    paths = video_paths([*named, *videos])
     lines = None if file is None else sys.stdin if file == PIPE else file
     asked = queries_about(paths, for_all, lines)
     for own in asked.values():
@@ -215,15 +215,15 @@ def _fetch_missing(plan: Plan, *, yes: bool) -> None:
     from mesm_core.backbones.weights import by_hand, size_of
     from mesm_core.errors import FeatureError
 
-    told = "\n".join(f"  {w.name}: {w.purpose}, {size_of(w)}, licence {w.licence}" for w in missing)
+    lines = "\n".join(f"  {w.name}: {w.purpose}, {size_of(w)}, licence {w.licence}" for w in missing)
     if not yes:
         asks = sys.stdin.isatty() and sys.stderr.isatty()
         if asks:
-            render.note(render.plain(f"This needs weights that are not here:\n{told}"))
+            render.note(render.plain(f"This needs weights that are not here:\n{lines}"))
         if not asks or not render.ask("Fetch them now?"):
             commands = ", ".join(f"`mesm weights pull {w.name}`" for w in missing)
             raise FeatureError(
-                f"Weights are not here:\n{told}",
+                f"Weights are not here:\n{lines}",
                 hint="\n  ".join([f"Fetch them with {commands}, or add --yes.", *map(by_hand, missing)]),
             )
     for entry in missing:
@@ -251,16 +251,16 @@ def _with_progress(
         yield from locator.locate_many(asked, nms=nms, window=window, independent=independent, progress=progress)
 
 
-def _tell(events: Iterator[Located | Failed], wanted: Wanted) -> Told:
+def _show(events: Iterator[Located | Failed], wanted: Wanted) -> Outcome:
     """Draw the answers as they come, and warn of what a person should know of them."""
     from mesm_core.extraction.pipeline import Failed
 
-    told, warned = Told(), Warned()
+    outcome, warned = Outcome(), Warned()
     for event in events:
         if isinstance(event, Failed):
-            told.failed.append(event)
+            outcome.failed.append(event)
             continue
-        told.found.append(event)
+        outcome.found.append(event)
         name = str(event.video)
         for warning in event.warnings:
             warned.of(name, warning)
@@ -269,33 +269,33 @@ def _tell(events: Iterator[Located | Failed], wanted: Wanted) -> Told:
             if wanted.shows:
                 render.answer(answer, video=name, duration=event.duration, top=wanted.top)
     warned.rest()
-    return told
+    return outcome
 
 
-def _write_files(told: Told, wanted: Wanted, locator: Locator) -> None:
+def _write_files(outcome: Outcome, wanted: Wanted, locator: Locator) -> None:
     """Write the clips and the page."""
     from mesm_core.errors import count
     from mesm_core.inference.clips import cut_clips, plan_clips
     from mesm_core.pages.located import write_located_page
 
     if wanted.cut is not None:
-        planned = plan_clips(told.found, wanted.cut, top=wanted.top, fast=wanted.fast)
+        planned = plan_clips(outcome.found, wanted.cut, top=wanted.top, fast=wanted.fast)
         with render.progress("Cutting", len(planned), unit="clips") as advance:
             for clip in cut_clips(planned, fast=wanted.fast, overwrite=wanted.overwrite):
-                told.clips.append(clip)
+                outcome.clips.append(clip)
                 advance(1, "")
-        done = [clip for clip in told.clips if clip.clip is not None]
+        done = [clip for clip in outcome.clips if clip.clip is not None]
         for clip in done if wanted.shows else []:
             render.note(render.plain(f"Clip: {clip.planned.target}"))
         if not wanted.shows:
             render.note(render.plain(f"{count(len(done), 'clip')} in {wanted.cut}"))
     if wanted.page is not None:
         note = " ".join(locator.warnings)
-        write_located_page(wanted.page, told.found, top=wanted.top, note=note, overwrite=wanted.overwrite)
+        write_located_page(wanted.page, outcome.found, top=wanted.top, note=note, overwrite=wanted.overwrite)
         render.note(render.plain(f"Page: {wanted.page}"))
 
 
-def _write_answers(told: Told, wanted: Wanted, locator: Locator) -> None:
+def _write_answers(outcome: Outcome, wanted: Wanted, locator: Locator) -> None:
     """Write the answers in another form than the table, to a file or stdout."""
     from mesm_core.files import write_atomically
     from mesm_core.inference.exchange import common_rate, texts
@@ -303,10 +303,10 @@ def _write_answers(told: Told, wanted: Wanted, locator: Locator) -> None:
     if wanted.form is Form.TABLE:
         return
     if wanted.form is Form.JSON:
-        text = json.dumps(_as_json(told, wanted, locator), ensure_ascii=False, indent=2) + "\n"
+        text = json.dumps(_as_json(outcome, wanted, locator), ensure_ascii=False, indent=2) + "\n"
     else:
-        rate = common_rate([located.video for located in told.found])
-        text = texts(told.found, wanted.form.value, top=wanted.top, rate=rate)
+        rate = common_rate([located.video for located in outcome.found])
+        text = texts(outcome.found, wanted.form.value, top=wanted.top, rate=rate)
     if wanted.output is None or wanted.output == PIPE:
         render.text(text)
         return
@@ -314,7 +314,7 @@ def _write_answers(told: Told, wanted: Wanted, locator: Locator) -> None:
     render.note(render.plain(f"Answers: {wanted.output}"))
 
 
-def _as_json(told: Told, wanted: Wanted, locator: Locator) -> dict[str, Any]:
+def _as_json(outcome: Outcome, wanted: Wanted, locator: Locator) -> dict[str, Any]:
     plan = locator.plan
     return {
         "method": "zero-shot" if plan.model is None else "trained",
@@ -326,10 +326,10 @@ def _as_json(told: Told, wanted: Wanted, locator: Locator) -> dict[str, Any]:
             {"query": answer.query, "video": str(located.video), "duration": located.duration, "cached": located.cached}
             | answer.as_json(wanted.top)
             | {"warnings": [*located.warnings, *answer.warnings]}
-            for located in told.found
+            for located in outcome.found
             for answer in located.answers
         ],
-        "failed": [{"video": str(failure.video.path), "reason": failure.reason} for failure in told.failed],
-        "clips": [clip.as_json() for clip in told.clips],
-        "page": None if wanted.page is None or not told.found else str(wanted.page),
+        "failed": [{"video": str(failure.video.path), "reason": failure.reason} for failure in outcome.failed],
+        "clips": [clip.as_json() for clip in outcome.clips],
+        "page": None if wanted.page is None or not outcome.found else str(wanted.page),
     }
