@@ -184,7 +184,7 @@ def _words(root: Path, glove: Path) -> None:
 
 def _clip(root: Path) -> None:
     """Write a tiny CLIP text tower in the forms that are read."""
-    from tests.core.test_clip import hugging_face, write_source
+    from tests.text.test_clip import hugging_face, write_source
 
     torch.manual_seed(0)
     model = ClipTextTransformer(vocabulary=49408, context=77, width=CLIP_WIDTH, layers=2, heads=2)

@@ -25,7 +25,7 @@ from mesm_core.losses.matching import match, match_by_scipy
 from mesm_core.training.loop import train_epoch
 from mesm_core.training.optim import make_optimizer
 from mesm_core.training.precision import use_precision
-from tests.core.fake_cuda_steps import PRECISIONS, SMALLER
+from tests.training.fake_cuda_steps import PRECISIONS, SMALLER
 
 ROOT = Path(__file__).resolve().parents[2]
 # One window and several, a context of one video and of a group, triplets or none, feed-forwards shared or not.
@@ -45,7 +45,7 @@ def crossings(shared: Path, presets: tuple[str, ...]) -> dict[str, list[list[Any
         pytest.skip("fake_cuda takes the place of CUDA in a torch that was built without it")
     if shutil.which("g++") is None:
         pytest.skip("fake_cuda is built with g++, which is not here")
-    command = [sys.executable, "-m", "tests.core.fake_cuda_steps", str(folder), *presets]
+    command = [sys.executable, "-m", "tests.training.fake_cuda_steps", str(folder), *presets]
     # What is built is linked to this environment's torch, so another environment must not find it.
     built = Path(tempfile.gettempdir()) / f"mesm-fake-cuda-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]}"
     built.mkdir(exist_ok=True)

@@ -14,7 +14,7 @@ import pytest
 from mesm_core.config.load import load_config, preset_names
 from mesm_core.data.readers import read_split
 
-PAGE = (Path(__file__).parents[2] / "docs" / "features.md").read_text()
+PAGE = (Path(__file__).parents[1] / "docs" / "features.md").read_text()
 LINES = [line for line in PAGE.splitlines() if line.startswith("mesm prepare npy2hdf5")]
 FILES = {f"data/{path}" for name in preset_names() for path in load_config(name).dataset.features}
 VIDEO = {"TACoS": "s30-d52", "charades": "3MSZA", "qvhighlights": "NUsG9BgSes0_210.0_360.0"}

@@ -1,6 +1,6 @@
 """Training and evaluation of every preset on tensors of a GPU that is not there; a process of its own.
 
-    python -m tests.core.fake_cuda_steps FOLDER-OF-FAKE_CUDA PRESET[:PRECISION[:reference]] …
+    python -m tests.training.fake_cuda_steps FOLDER-OF-FAKE_CUDA PRESET[:PRECISION[:reference]] …
 
 Prints a JSON object: "preset precision" -> [what crossed between host and device in training, in evaluation]; with
 "reference" at the end of the word and of the key, of the plain modules (``model.fast=false``).

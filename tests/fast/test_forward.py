@@ -21,7 +21,7 @@ from mesm_core.fast.mesm import FastMesm, accelerate
 from mesm_core.fast.packing import Packing
 from mesm_core.model.mesm import Mesm
 from mesm_core.types import Batch, Inputs, ModelOutput, Targets
-from tests.core.test_model import DIM, TEXT, make_item
+from tests.model.test_model import DIM, TEXT, make_item
 from tests.parity.fixture import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, SMALL_GRADIENT, in_dtype
 
 PRESETS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "configs").glob("*.toml"))

@@ -25,7 +25,7 @@ from mesm_core.training.loggers import LOGGERS
 from mesm_core.training.run import Run
 from tests.conftest import Trained, small_config
 
-GUIDE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
+GUIDE = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 BLOCK = re.compile(r"The (file|line)[^`]*`(mesm_core/[\w/]+\.py)`:\n\n```python\n(.*?)```", re.DOTALL)
 TABLES: dict[str, dict[str, Any]] = {
     "mesm_core/losses/table.py": LOSSES,
