@@ -19,7 +19,7 @@ from mesm_core.losses.spans import generalized_iou, label_loss, span_loss
 from mesm_core.model.attention import MultiHeadAttention, attend, attend_among_few
 from mesm_core.model.mesm import Mesm
 from mesm_core.model.positions import frame_positions
-from mesm_core.types import Batch, Inputs, Query, TextFeatures, Words
+from mesm_core.types import Batch, Inputs, Query, Targets, TextFeatures, Words
 from tests.conftest import small_config
 
 DIM, TEXT = 12, 8
@@ -139,13 +139,25 @@ def test_group_context_looks_at_every_clip() -> None:
     assert not torch.allclose(own[0], own[1])
 
 
-def test_batches_move_to_a_device() -> None:
+def tensors_of(part: Inputs | Targets) -> dict[str, torch.Tensor]:
+    return {field.name: value for field in fields(part) if (value := getattr(part, field.name)) is not None}
+
+
+def test_a_moved_batch_has_every_tensor_on_the_new_device() -> None:
     batch = make_batch([[("a", 3)], [("b", 2)]], train=True)
-    moved = batch.to(torch.device("cpu"))
+    frames = batch.inputs.video_mask.flatten().nonzero().T
+    context = {"context": frames, "context_mask": frames >= 0, "context_index": torch.zeros(2, dtype=torch.int64)}
+    batch = replace(batch, inputs=replace(batch.inputs, **context))
+    moved = batch.to(torch.device("meta"))
     assert moved.targets is not None
     assert batch.targets is not None
-    for field in fields(moved.targets):
-        assert torch.equal(getattr(moved.targets, field.name), getattr(batch.targets, field.name))
+    assert moved.queries == batch.queries
+    for before, after in ((batch.inputs, moved.inputs), (batch.targets, moved.targets)):
+        assert tensors_of(after).keys() == tensors_of(before).keys() == {field.name for field in fields(before)}
+        for name, tensor in tensors_of(after).items():
+            original = tensors_of(before)[name]
+            assert (tensor.device.type, original.device.type) == ("meta", "cpu"), name
+            assert (tensor.shape, tensor.dtype) == (original.shape, original.dtype), name
 
 
 @pytest.mark.cuda

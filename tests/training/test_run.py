@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -197,11 +197,22 @@ def test_queries_that_are_none(trained: Trained) -> None:
     assert len(ask(trained.best, ["Xyzzy"])) == 1
 
 
-def test_suppressed_moments_overlap_less(trained: Trained) -> None:
-    (all_,), (few,) = ask(trained.best, ["He cuts."]), ask(trained.best, ["He cuts."], nms=0.01)
-    assert len(few.answer.moments) <= len(all_.answer.moments)
-    spans = sorted((m.start, m.end) for m in few.answer.moments)
-    assert all(a[1] <= b[0] for a, b in pairwise(spans))
+def overlaps(reply: Reply) -> list[float]:
+    """Return the intersection over the hull of every pair of a reply's moments."""
+    return [
+        max(min(a.end, b.end) - max(a.start, b.start), 0) / (max(a.end, b.end) - min(a.start, b.start))
+        for a, b in combinations(reply.answer.moments, 2)
+    ]
+
+
+def test_suppression_drops_overlapping_moments_and_keeps_the_best(trained: Trained) -> None:
+    (whole,), (few,) = ask(trained.best, ["He cuts."]), ask(trained.best, ["He cuts."], nms=0.01)
+    assert max(overlaps(whole)) > 0.01, "there is nothing to suppress"
+    assert max(overlaps(few), default=0) <= 0.01
+    assert few.answer.moments[0] == whole.answer.moments[0]
+    dropped = [moment for moment in whole.answer.moments if moment not in few.answer.moments]
+    assert dropped
+    assert set(few.answer.moments) < set(whole.answer.moments)
 
 
 def test_skipping_videos_without_features(tmp_path: Path, trained: Trained) -> None:
