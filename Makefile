@@ -1,16 +1,21 @@
 # make demo: install into .venv and run the whole pipeline on invented data.
-# make test: the same, then format, lint, types, tests and the site of the docs.
+# make test: the same, then everything below `check`.
+# CONSTRAINTS: the versions to install; constraints-oldest.txt and constraints-newest.txt are the others.
+# The workflows in .github/workflows run these targets and nothing else.
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
+WHEEL := build/wheel
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: demo test check slow docs install clean
+.PHONY: demo test check lint types unit docs wheel slow coverage install clean
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[dev,docs]'
 	touch $@
 
 demo: install
@@ -18,19 +23,40 @@ demo: install
 
 test: demo check
 
-check: install
+check: lint types unit docs wheel
+
+lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: install
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist worksteal
-	$(MAKE) docs
+
+unit: install
+	$(PYTEST)
 
 # The site: docs/_build/index.html. Warnings are errors.
 docs: install
 	$(BIN)/sphinx-build -b html -W --keep-going --quiet docs docs/_build
 
+# Builds a wheel, installs it into an empty environment, and tries it from another folder.
+wheel:
+	rm -rf $(WHEEL)
+	mkdir -p $(WHEEL)/elsewhere
+	$(PYTHON) -m venv $(WHEEL)/env
+	$(WHEEL)/env/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(WHEEL) .
+	$(WHEEL)/env/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) $(WHEEL)/mesm-*.whl
+	cd $(WHEEL)/elsewhere && env -u PYTHONPATH ../env/bin/mesm --version
+	cd $(WHEEL)/elsewhere && env -u PYTHONPATH ../env/bin/mesm config show --dataset tacos > /dev/null
+	cd $(WHEEL)/elsewhere && env -u PYTHONPATH ../env/bin/mesm doctor --data-dir . > /dev/null
+	rm -rf $(WHEEL)
+
 slow: install
 	$(BIN)/pytest -m slow
 
+# The lines that the default tests run. Measuring them slows the tests down, so that `check` does not.
+coverage: install
+	$(PYTEST) --cov --cov-report=term
+
 clean:
-	rm -rf $(VENV) mesm-demo docs/_made docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build mesm-demo docs/_made docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -29,7 +29,7 @@ def feedforward(layer: FeedForward, x: Tensor, activation: nn.PReLU, *, bfloat16
 
 def fast_bfloat16() -> bool:
     """Return whether this CPU multiplies bfloat16 matrices faster than float32 ones (AMX)."""
-    return bool(torch.cpu._is_amx_tile_supported())
+    return bool(torch.cpu.get_capabilities().get("amx_tile", False))
 
 
 def _slices(rows: int, most: int) -> list[slice]:
