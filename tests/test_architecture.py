@@ -132,3 +132,17 @@ def test_only_safe_loading() -> None:
         assert "weights_only=False" not in text
         assert "allow_pickle=True" not in text
         assert "pickle.load" not in text
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_only_public_names_of_torch_are_used(path: Path) -> None:
+    names = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    names |= {*imported_names(path)}
+    names = {name for name in names if not name.startswith("torch.ops.")}  # operators: torch has no others for these
+    assert not [name for name in names if name.startswith("torch.") and "._" in name.replace(".__version__", "")]
+
+
+def imported_names(path: Path) -> list[str]:
+    """Return the names that a file imports from modules, in full."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    return [f"{node.module}.{alias.name}" for node in nodes if node.module for alias in node.names]

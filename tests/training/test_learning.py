@@ -1,0 +1,99 @@
+"""A model learns a planted problem: frames that look like the query's word are its moment."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mesm_core.build import build_criterion, build_model
+from mesm_core.data.collate import Framing, Item, collate
+from mesm_core.losses.spans import to_windows
+from mesm_core.types import Batch, Query, TextFeatures, Words
+from tests.conftest import small_config
+
+FRAMES, SECONDS, VIDEO_WIDTH, TEXT_WIDTH, VOCABULARY = 16, 32.0, 12, 8, 4
+STEPS, VIDEOS = 170, 8
+SETTINGS = (
+    "model.hidden_dim=32",
+    "model.dim_feedforward=64",
+    "model.frame_word_layers=1",
+    "model.aligner_layers=1",
+    "model.encoder_layers=1",
+    "model.projection_layers=1",
+    "model.dropout=0",
+    "model.input_dropout=0",
+)
+
+
+def planted(rng: np.random.Generator, videos: int, vectors: np.ndarray, projection: np.ndarray) -> Batch:
+    """Return a batch of videos in which one word is shown before a cut and another one after it, with two queries each.
+
+    A frame is the projection of the vector of its word, with noise. Frames outside both moments are noise.
+    """
+    groups, features = [], {}
+    for number in range(videos):
+        vid = f"v{number}"
+        first, second = rng.choice(VOCABULARY, 2, replace=False)
+        cut = int(rng.integers(4, FRAMES - 3))
+        bounds = {first: (int(rng.integers(0, cut - 2)), cut), second: (cut, int(rng.integers(cut + 3, FRAMES + 1)))}
+        video = rng.normal(scale=0.1, size=(FRAMES, VIDEO_WIDTH + 2)).astype(np.float32)
+        items = []
+        for word, (start, end) in bounds.items():
+            video[start:end, :VIDEO_WIDTH] += vectors[word] @ projection
+            window = (start * SECONDS / FRAMES, end * SECONDS / FRAMES)
+            text = np.stack([vectors[word], vectors[-1]]).astype(np.float32)
+            labels = np.array([word, VOCABULARY])
+            words = Words(("word", "end"), labels, np.zeros(2, np.bool_), np.array([2, 0]))
+            items.append(Item(Query(None, vid, "word end", SECONDS, (window,)), TextFeatures(text), words))
+        video[:, VIDEO_WIDTH] = np.arange(FRAMES) / FRAMES
+        video[:, VIDEO_WIDTH + 1] = np.arange(1, FRAMES + 1) / FRAMES
+        features[vid] = video
+        groups.append(items)
+    return collate(groups, features, framing=Framing(), rng=rng)
+
+
+def hits(windows: torch.Tensor, truth: torch.Tensor) -> float:
+    """Return the share of (Q, 2) windows that overlap the true ones with an IoU of at least 0.5."""
+    inner = (torch.minimum(windows[:, 1], truth[:, 1]) - torch.maximum(windows[:, 0], truth[:, 0])).clamp(min=0)
+    union = (windows[:, 1] - windows[:, 0]) + (truth[:, 1] - truth[:, 0]) - inner
+    return (inner / union >= 0.5).double().mean().item()
+
+
+def test_a_model_learns_to_find_the_frames_of_a_word() -> None:
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(VOCABULARY + 1, TEXT_WIDTH))
+    projection = rng.normal(size=(TEXT_WIDTH, VIDEO_WIDTH)) / TEXT_WIDTH**0.5
+    config = small_config(*SETTINGS)
+    model = build_model(config.model, classes=VOCABULARY + 1, max_words=2)
+    criterion = build_criterion(config.loss, config.model)
+    test = planted(np.random.default_rng(1), 100, vectors, projection)
+    assert test.targets is not None
+    truth = to_windows(test.targets.spans[:, 0])
+
+    def score() -> float:
+        model.eval()
+        with torch.inference_mode():
+            output = model(test.inputs)
+        best = output.logits[-1].softmax(dim=-1)[..., 0].argmax(dim=1)
+        return hits(to_windows(output.spans[-1])[torch.arange(len(best)), best], truth)
+
+    # The same window for every query, the best of a grid.
+    edges = torch.arange(FRAMES + 1) / FRAMES
+    fixed = [torch.stack([a, b]) for a in edges for b in edges if a < b]
+    chance = max(hits(window.expand_as(truth), truth) for window in fixed)
+    untrained = score()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2.5e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.3, total_iters=STEPS)
+    for _ in range(STEPS):
+        batch = planted(rng, VIDEOS, vectors, projection)
+        model.train()
+        loss = criterion.total(criterion(model(batch.inputs, batch.targets), batch.inputs, batch.targets))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    learnt = score()
+    assert untrained <= chance + 0.1
+    assert learnt >= 0.7
+    assert learnt >= 2 * chance
