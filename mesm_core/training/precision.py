@@ -14,7 +14,7 @@ from mesm_core.fast.mesm import FastMesm
 
 def compiled(model: nn.Module) -> nn.Module:
     """Return the model compiled by torch, with sizes that may vary, so that it is compiled a few times only."""
-    return torch.compile(model, dynamic=True, recompile_limit=32)  # type: ignore[return-value]
+    return torch.compile(model, dynamic=True, recompile_limit=32)  # type: ignore[call-overload, no-any-return]
 
 
 @contextmanager
