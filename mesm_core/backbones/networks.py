@@ -11,7 +11,7 @@ from mesm_core.backbones import clip_image, slowfast
 from mesm_core.backbones.clip_image import ClipImageTransformer
 from mesm_core.backbones.protocol import PictureSampler, Precision, VideoFacts
 from mesm_core.backbones.slowfast import SlowFast
-from mesm_core.backbones.slowfast_folded import folded
+from mesm_core.backbones.slowfast_fused import fuse_batch_norm
 from mesm_core.backbones.slowfast_sampling import RATE, WindowSampler
 from mesm_core.errors import FeatureError
 from mesm_core.model.weights import hash_weights
@@ -74,7 +74,7 @@ class SlowFastR50:
         self.name = name
         self.width = model.features
         self.weights_hash = hash_weights(model)
-        self._model = folded(model).to(device=device, dtype=_DTYPES[precision])
+        self._model = fuse_batch_norm(model).to(device=device, dtype=_DTYPES[precision])
         self._device, self._dtype = device, _DTYPES[precision]
 
     def picture_seconds(self, clip_len: Fraction) -> Fraction:

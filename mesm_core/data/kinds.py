@@ -8,10 +8,8 @@ import h5py
 
 from mesm_core.data.archives import SUFFIXES
 from mesm_core.errors import FeatureError
+from mesm_core.video.names import VIDEO_SUFFIXES
 
-VIDEO_SUFFIXES = frozenset(
-    ".mp4 .mkv .avi .webm .mov .m4v .mpg .mpeg .wmv .flv .ts .mts .3gp .ogv .gif".split()  # noqa: SIM905
-)
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .tif .tiff .webp".split())  # noqa: SIM905
 
 

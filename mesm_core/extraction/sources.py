@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mesm_core.errors import DataError, did_you_mean, listing
 from mesm_core.inputs import read_text, reading, split_lines
-from mesm_core.video.names import ENDINGS
+from mesm_core.video.names import VIDEO_SUFFIXES
 
 TEXTS = frozenset((".txt", ".json", ".jsonl", ".csv"))
 
@@ -80,7 +80,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
                 f"{word} is a file of text: does it hold queries or paths of videos?",
                 hint=f"Say it: --queries {word}, or --video {word}.",
             )
-        means_video = word.strip() and (there or like_a_path or path.suffix.lower() in ENDINGS)
+        means_video = word.strip() and (there or like_a_path or path.suffix.lower() in VIDEO_SUFFIXES)
         (videos if means_video else sentences).append(word)
     return videos, sentences
 
@@ -104,9 +104,9 @@ def _share(name: str, count: int) -> int:
 def _paths(source: str | Path) -> list[Path]:
     path = Path(source)
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
         if not found:
-            raise DataError(f"{path} holds no video.", hint=f"Endings of videos: {' '.join(sorted(ENDINGS))}.")
+            raise DataError(f"{path} holds no video.", hint=f"Endings of videos: {' '.join(sorted(VIDEO_SUFFIXES))}.")
         return found
     if path.is_file():
         return _listed(path) if path.suffix == ".txt" else [path]
@@ -122,7 +122,7 @@ def _paths(source: str | Path) -> list[Path]:
 def _near(path: Path) -> str:
     """Return which file beside a missing one is called much like it."""
     with suppress(OSError, ValueError):
-        names = [file.name for file in path.parent.iterdir() if file.suffix.lower() in ENDINGS]
+        names = [file.name for file in path.parent.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES]
         return did_you_mean(path.name, names)
     return ""
 

@@ -24,7 +24,7 @@ from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import DATA_ROOT, load_config
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
-from mesm_core.data.facts import data_facts, differences
+from mesm_core.data.statistics import data_statistics, differences
 from mesm_core.data.readers import make_reader
 from mesm_core.data.readers.json_lines import read_lines
 from mesm_core.data.shortening import Shortening
@@ -139,7 +139,7 @@ def load_for_scoring(
     retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
     chosen = split or config.dataset.eval[0]
     built = build_split(config, paths, chosen, retriever.text, build_features(config, paths), skip_missing=skip_missing)
-    differing = differences(checkpoint.facts, data_facts(built.dataset)) if checkpoint.facts else []
+    differing = differences(checkpoint.facts, data_statistics(built.dataset)) if checkpoint.facts else []
     known, truths = _known_truth(config, paths, chosen, built.dataset.queries, truth)
     window = check_window(window)
     windowed = _windowed(retriever, built.dataset, window)

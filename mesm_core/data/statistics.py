@@ -14,7 +14,7 @@ SAMPLED_VIDEOS, SAMPLED_SENTENCES = 8, 500
 RATE_TOLERANCE, LENGTH_TOLERANCE, UNKNOWN_TOLERANCE = 0.15, 0.25, 0.1
 
 
-def data_facts(dataset: MomentDataset) -> dict[str, Any]:
+def data_statistics(dataset: MomentDataset) -> dict[str, Any]:
     """Return names and widths of the feature files, frames a second, frame lengths, and the share of unknown words.
 
     ``origins`` are the attributes that tell what each file's features were made with, as far as it has them.

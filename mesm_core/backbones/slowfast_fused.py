@@ -14,7 +14,7 @@ from mesm_core.backbones.slowfast import SlowFast
 PAIRS = {"conv": "bn", "conv_f2s": "bn", "a": "a_bn", "b": "b_bn", "c": "c_bn", "branch1": "branch1_bn"}
 
 
-def folded(model: SlowFast) -> SlowFast:
+def fuse_batch_norm(model: SlowFast) -> SlowFast:
     """Return a copy of a network in evaluation mode that gives the same features up to rounding, in less time.
 
     BatchNorm(conv(x)) = γ·(w∗x − μ)/√(σ² + ε) + β is one convolution with the weights γ/√(σ² + ε)·w and the bias

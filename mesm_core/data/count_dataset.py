@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesm_core.data.counts import CLIP_COUNTS, GLOVE_COUNTS, clip_counts, counts_text, glove_counts
+from mesm_core.data.count_files import CLIP_COUNTS, GLOVE_COUNTS, clip_counts, counts_text, glove_counts
 from mesm_core.data.readers import annotation_files, make_reader, read_split
 from mesm_core.errors import DataError, listing
 from mesm_core.files import together, write_atomically, write_links
