@@ -24,10 +24,10 @@ from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import DATA_ROOT, load_config
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
-from mesm_core.data.statistics import data_statistics, differences
 from mesm_core.data.readers import make_reader
 from mesm_core.data.readers.json_lines import read_lines
 from mesm_core.data.shortening import Shortening
+from mesm_core.data.statistics import data_statistics, differences
 from mesm_core.errors import DataError, listing
 from mesm_core.files import together, write_atomically
 from mesm_core.inference.answers import Asked

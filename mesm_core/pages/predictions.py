@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mesm_core.errors import OutputError, count
 from mesm_core.files import write_atomically
 from mesm_core.inference.asking import Reply
 from mesm_core.pages.page import axis, clock, lane, page, saliency_lane, section
+
+if TYPE_CHECKING:  # Jinja2 is loaded when a page is written
+    from markupsafe import Markup
 
 FORMATS = (".html", ".png", ".svg")
 
@@ -51,7 +55,7 @@ def _page(replies: Sequence[Reply], top: int) -> str:
     return page("Moments", f"{count(len(replies), 'query')} about {shown}", (_answer(reply, top) for reply in replies))
 
 
-def _answer(reply: Reply, top: int) -> str:
+def _answer(reply: Reply, top: int) -> Markup:
     lanes = []
     for rank, moment in enumerate(reply.answer.moments[:top], start=1):
         what = f"{clock(moment.start)} – {clock(moment.end)}, score {moment.score:.2f}"
