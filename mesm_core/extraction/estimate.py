@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mesm_core.backbones.protocol import Backbone, VideoFacts
+from mesm_core.backbones.protocol import Backbone, VideoInfo
 from mesm_core.errors import MesmError
 from mesm_core.extraction.settings import Settings
 from mesm_core.extraction.sources import VideoFile
@@ -127,8 +127,8 @@ def _samples(
     """Yield the samples of a video's beginning, until the clock says ``ends``."""
     with Video(video.path) as opened:
         rate = opened.average_rate
-    facts = VideoFacts(None if rate is None else float(rate))
-    samplers = [backbone.sampler(settings.clip_len, facts) for backbone in backbones]
+    info = VideoInfo(None if rate is None else float(rate))
+    samplers = [backbone.sampler(settings.clip_len, info) for backbone in backbones]
     clocks = [backbone.picture_seconds(settings.clip_len) for backbone in backbones]
     for picture in read_rows(video.path, clocks, interpolation=settings.interpolation, report=found):
         for sample in samplers[picture.clock].push(picture.pixels):

@@ -19,7 +19,7 @@ TEXTS = frozenset((".txt", ".json", ".jsonl", ".csv"))
 
 @dataclass(frozen=True, slots=True)
 class VideoFile:
-    """A video file and the name of its features, which is the file's name without its ending."""
+    """A video file and the name of its features, which is the file name without its suffix."""
 
     name: str
     path: Path
@@ -58,7 +58,7 @@ def video_paths(sources: Sequence[str | Path]) -> list[Path]:
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return which words mean videos, and which are sentences.
+    """Separate arguments that name videos from sentences.
 
     A word is a video if it is a file or folder that is there, ends as videos do, or is a path without spaces; so a
     misspelled name of a video is never taken for a sentence.
@@ -96,7 +96,7 @@ def content_hash(path: Path) -> str:
 
 
 def _share(name: str, count: int) -> int:
-    """Return which of ``count`` shares, numbered from 1, a video belongs to."""
+    """Return the number, from 1, of the shard among ``count`` that a video belongs to."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     return 1 + int.from_bytes(digest[:8], "big") % count
 

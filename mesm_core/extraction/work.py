@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mesm_core.backbones.protocol import Backbone, VideoFacts
+from mesm_core.backbones.protocol import Backbone, VideoInfo
 from mesm_core.data.npy_files import wrong_name
 from mesm_core.errors import FeatureError, OutputError
 from mesm_core.extraction.parts import Parts
@@ -113,7 +113,7 @@ def check_rows(backbones: Sequence[Backbone], settings: Settings) -> None:
     if settings.clip_len <= 0:
         raise FeatureError(f"Rows of {float(settings.clip_len):g} seconds: they must be longer than 0.")
     for backbone in backbones:
-        backbone.sampler(settings.clip_len, VideoFacts(None))
+        backbone.sampler(settings.clip_len, VideoInfo(None))
 
 
 def oddities(found: Pass, clip_len: float) -> str:
