@@ -86,11 +86,15 @@ class WorkFile:
                     target.restore()
                     raise
         except OSError as error:
-            told = could_not_write(self._out, error, needs=self._needs, temporary=self._path if self._fresh else None)
+            failure = could_not_write(
+                self._out, error, needs=self._needs, temporary=self._path if self._fresh else None
+            )
             self.give_back()
             if self._resume and self._path.exists():
-                told.hint = f"{told.hint or ''} What was written before is in {self._path}: --resume goes on.".strip()
-            raise told from error
+                failure.hint = (
+                    f"{failure.hint or ''} What was written before is in {self._path}: --resume goes on.".strip()
+                )
+            raise failure from error
         except Exception:
             self.give_back()
             raise

@@ -2,9 +2,8 @@
 
 Frames that look alike and follow each other are grouped into segments, and runs of segments are ranked by how much the
 similarity inside exceeds that outside. Based on the training-free methods TFVTG (Zheng et al., ECCV 2024: inside
-against outside) and TAG
-(Lee et al., 2025: pooling in time, coherent segments, adjusted similarities); the formulas are our
-own. NumPy only; frames are (L, D), evenly spread over the video.
+against outside) and TAG (Lee et al., 2025: pooling in time, coherent segments, adjusted similarities); the formulas
+are our own. NumPy only; frames are (L, D), evenly spread over the video.
 """
 
 from __future__ import annotations
