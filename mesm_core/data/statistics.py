@@ -80,7 +80,8 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str
         yield f"The feature files are {now['widths']} wide, {then['widths']} at training: is their order different?"
     elif any(abs(a - b) > LENGTH_TOLERANCE * b for a, b in zip(now["norms"], then["norms"], strict=True)):
         lengths = [", ".join(f"{x:.3g}" for x in statistics["norms"]) for statistics in (now, then)]
-        yield f"The features' frames are of length {lengths[0]}, {lengths[1]} at training: were they extracted differently?"
+        norms = f"norms of {lengths[0]}, {lengths[1]} at training"
+        yield f"The features' frames have {norms}: were they extracted differently?"
     if abs(now["rate"] - then["rate"]) > RATE_TOLERANCE * then["rate"]:
         rates = f"{now['rate']:.2g} frames a second, {then['rate']:.2g} at training"
         yield f"The features have {rates}: clip_len does not fit them."
