@@ -1,4 +1,4 @@
-"""Answers drawn on a time axis: as a page, or by matplotlib as a picture."""
+"""Draws answers on a time axis, as a page or, with matplotlib, as a picture."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FORMATS = (".html", ".png", ".svg")
 
 
 def check_plot(path: Path) -> None:
-    """Refuse a plot that cannot be drawn, before any work is done.
+    """Check that a plot can be drawn, before any work is done.
 
     Raises:
-        OutputError: the ending is unknown, or matplotlib is needed and not installed.
+        OutputError: the suffix is unknown, or matplotlib is needed and not installed.
     """
     if path.suffix.lower() not in FORMATS:
         raise OutputError(f"{path}: a plot ends in {', '.join(FORMATS)}.")
@@ -37,7 +37,7 @@ def check_plot(path: Path) -> None:
 
 
 def write_plot(path: Path, replies: Sequence[Reply], *, top: int, overwrite: bool = False) -> None:
-    """Write a page or a picture with a timeline a reply: its ``top`` moments and the saliency curve.
+    """Write a page or a picture with a timeline for each reply: its ``top`` moments and the saliency curve.
 
     Raises:
         OutputError: the file exists and ``overwrite`` is off.

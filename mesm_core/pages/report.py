@@ -1,4 +1,4 @@
-"""An evaluation as one page: tables, where it is right and wrong, its best and worst answers."""
+"""Writes an evaluation as a page: tables, charts of recall, and the best and worst predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as a page: its curves, its best epoch, what it ran on, its settings."""
+"""Writes a run as a page: its curves, best epoch, sessions and settings."""
 
 from __future__ import annotations
 

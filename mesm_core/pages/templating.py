@@ -33,13 +33,13 @@ def render(template: str, **values: object) -> Markup:
 
 
 def part(macro: str, *values: object, template: str = "parts.html") -> Markup:
-    """Return what a macro of a template makes of values."""
+    """Return the result of a macro of a template."""
     made: Markup = getattr(environment().get_template(template).module, macro)(*values)
     return made
 
 
 def source(name: str) -> Markup:
-    """Return a stylesheet or script of the package as it is."""
+    """Return a stylesheet or script of the package, unescaped."""
     from markupsafe import Markup
 
     loader = environment().loader
