@@ -27,7 +27,7 @@ import torch
 
 from mesm_core.build import Paths
 from mesm_core.config.load import load_config
-from mesm_core.data.counting import count_dataset
+from mesm_core.data.count_dataset import count_dataset
 from mesm_core.inference.predictor import Answer, Asked, MomentRetriever
 from mesm_core.inference.windows import cut_video
 from mesm_core.metrics.moments import iou

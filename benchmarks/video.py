@@ -26,7 +26,7 @@ import torch
 
 from mesm_core.backbones.clip_image import ClipImageTransformer
 from mesm_core.backbones.slowfast import SlowFast
-from mesm_core.backbones.slowfast_folded import folded
+from mesm_core.backbones.slowfast_fused import fuse_batch_norm
 from mesm_core.video.rows import read_rows
 from mesm_core.video.scale import geometry
 from mesm_core.video.source import Video
@@ -95,7 +95,7 @@ def clip(args: argparse.Namespace) -> None:
 def slowfast(args: argparse.Namespace) -> None:
     """Time SlowFast R50 8×8 in float32 on batches of 4 windows."""
     plain = SlowFast().eval()
-    ours = folded(plain)
+    ours = fuse_batch_norm(plain)
     slow, fast = torch.randn(4, 3, 8, 224, 224), torch.randn(4, 3, 32, 224, 224)
     last = torch.channels_last_3d
     works = {

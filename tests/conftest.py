@@ -15,7 +15,7 @@ from mesm_core.build import Paths
 from mesm_core.config.load import load_config
 from mesm_core.config.schema import Config
 from mesm_core.data.convert import Options, npy_to_hdf5
-from mesm_core.data.counting import count_dataset
+from mesm_core.data.count_dataset import count_dataset
 from mesm_core.data.invented import write_invented
 from mesm_core.data.npy_files import find_sources
 from mesm_core.training.directory import prepare_directory

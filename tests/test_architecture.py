@@ -108,7 +108,7 @@ def test_public_things_have_docstrings(path: Path) -> None:
         "mesm_cli.app",
         "mesm_core",
         "mesm_core.config.load",
-        "mesm_core.data.counting",
+        "mesm_core.data.count_dataset",
         "mesm_core.video.rows",
         "mesm_core.video.probe",
         "mesm_core.video.cut",

@@ -11,7 +11,7 @@ import pytest
 
 from mesm_core import inputs
 from mesm_core.config.load import file_layer, known_keys, load_config
-from mesm_core.data.counts import read_clip_counts, read_glove_counts
+from mesm_core.data.count_files import read_clip_counts, read_glove_counts
 from mesm_core.data.readers import read_split
 from mesm_core.data.readers.json_lines import read_lines
 from mesm_core.errors import ConfigError, DataError, MesmError, TextError

@@ -166,7 +166,7 @@ def _extract(settings: Config, paths: Paths, folder: Path, device: str) -> None:
 
 
 def _count(settings: Config, paths: Paths, file: Path) -> None:
-    from mesm_core.data.counting import count_dataset
+    from mesm_core.data.count_dataset import count_dataset
     from mesm_core.data.splits import counted_splits
 
     _step(3, "The words of the sentences")

@@ -68,7 +68,7 @@ def count_tokens(
     Example: mesm count-tokens --dataset tacos
     """
     from mesm_core.config.load import load_config
-    from mesm_core.data.counting import count_dataset, count_inputs, count_outputs
+    from mesm_core.data.count_dataset import count_dataset, count_inputs, count_outputs
     from mesm_core.data.splits import counted_splits
     from mesm_core.places import refuse_inputs
 

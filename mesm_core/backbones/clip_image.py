@@ -113,7 +113,7 @@ class ClipImageTransformer(nn.Module):
 
 
 def normalised(pictures: Tensor) -> Tensor:
-    """Return (B, 3, H, W) float32 pictures as the tower sees them, of (B, H, W, 3) uint8 RGB."""
+    """Return the tower's input (B, 3, H, W) float32, normalised, of pictures (B, H, W, 3) uint8 RGB."""
     scaled = pictures.permute(0, 3, 1, 2).float().div(255)
     mean, std = (torch.tensor(value, device=pictures.device).view(3, 1, 1) for value in (MEAN, STD))
     return (scaled - mean) / (std + 1e-8)

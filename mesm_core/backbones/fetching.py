@@ -1,4 +1,4 @@
-"""Fetches files of weights into the cache: whole and checked, or not at all. Called only where somebody asks for it."""
+"""Fetches weights files into the cache, atomically and verified; only on explicit request."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from mesm_core.places import NO_ROOM, could_not_write, explained, need_room, ref
 
 PARTIAL = ".partial"
 SECONDS = 30.0
-"""Without any answer, after which a connection counts as broken."""
+"""Seconds without data after which a connection counts as broken."""
 TRIES = 3
-"""In a row in which nothing came; one that brought something does not count."""
+"""Limit of consecutive attempts that received no data."""
 BLOCK = 2**18
 LARGEST = 64 * 2**30
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -43,14 +43,14 @@ _TRUE = {"1", "on", "yes", "true"}
 
 
 class _BrokenError(Exception):
-    """A connection that broke; what came is kept."""
+    """A broken connection; the data received so far is kept."""
 
 
 def pull(entry: Weights, *, overwrite: bool = False, progress: Progress | None = None) -> Path:
     """Fetch a file of weights to its place in the cache and return that place.
 
-    A transfer from an address that breaks is taken up where it stopped, also by a later call; one from Hugging Face
-    within a call. The file takes its place only when it is whole and its check sum is right.
+    A broken transfer from an address is resumed, also by a later call; one from Hugging Face is resumed only within a
+    call. The file is moved to its place only if it is complete and its checksum is correct.
 
     Args:
         overwrite: fetch it, though it is there.
@@ -117,7 +117,7 @@ def _from_address(entry: Weights, parts: Path, progress: Progress | None) -> Pat
 
 
 def _take_rest(entry: Weights, part: Path, tag: Path, progress: Progress | None) -> None:
-    """Fetch what is missing of a file.
+    """Fetch the missing rest of a file.
 
     Raises:
         _BrokenError: the connection broke; FeatureError, OutputError: it is of no use to try again.
@@ -125,7 +125,7 @@ def _take_rest(entry: Weights, part: Path, tag: Path, progress: Progress | None)
     done = part.stat().st_size if part.exists() else 0
     known = tag.read_text(encoding="latin-1") if tag.exists() else ""
     if done and not known and entry.sha256 is None:
-        # Nothing would show whether the rest belongs to the same file.
+        # Without a checksum or tag, the rest could belong to another file.
         done = 0
     headers = {"User-Agent": "mesm", "Accept-Encoding": "identity"}
     if done:
@@ -148,7 +148,7 @@ def _take_rest(entry: Weights, part: Path, tag: Path, progress: Progress | None)
 
 
 def _answered(entry: Weights, error: urllib.error.HTTPError, part: Path, done: int) -> None:
-    """Return where an error of the server means that the file is whole already; raise what it means otherwise."""
+    """Return if a server error means that the file is already complete; otherwise raise the matching error."""
     if error.code == 416 and done:
         found = _RANGE.fullmatch(error.headers.get("Content-Range") or "")
         if found and int(found[2]) == done:
@@ -193,7 +193,7 @@ def _agreed(entry: Weights, response: HTTPResponse, done: int) -> tuple[int, int
 
 @contextmanager
 def _open_part(entry: Weights, part: Path, done: int, size: int | None) -> Iterator[IO[bytes]]:
-    """Yield the part of a file that is here, to add to it; on a full disk it is given back."""
+    """Yield the partial file, open for appending; it is removed if the disk is full."""
     target = weights_folder() / entry.file
     try:
         with continued(part, at=done) as file:
@@ -234,8 +234,8 @@ def _from_hub(entry: Weights, parts: Path, progress: Progress | None) -> Path:
             f"'{entry.name}' lies on Hugging Face, and fetching from there needs the package huggingface_hub.",
             hint=f"pip install 'mesm[hub]'. {by_hand(entry)}",
         ) from error
-    logging.getLogger(hub.__name__).setLevel(logging.ERROR)  # it would print that it tries again
-    constants.HF_HUB_DISABLE_TELEMETRY = True  # it would ask the server for more than the file
+    logging.getLogger(hub.__name__).setLevel(logging.ERROR)  # it prints a message for each retry
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # it sends additional requests
     assert entry.huggingface is not None
     assert entry.path is not None
     target, endpoint = weights_folder() / entry.file, os.environ.get("HF_ENDPOINT") or None
@@ -258,7 +258,7 @@ def _from_hub(entry: Weights, parts: Path, progress: Progress | None) -> Path:
         return Path(came)
     except OutputError:
         raise
-    except Exception as error:  # its own, its HTTP library's, and the system's
+    except Exception as error:  # errors of the hub, of its HTTP library, and of the system
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             discard(parts)
             raise could_not_write(target, error, needs=size) from error
@@ -273,11 +273,11 @@ def _from_hub(entry: Weights, parts: Path, progress: Progress | None) -> Path:
 
 
 def _bar(progress: Progress) -> type[Any]:
-    """Return a class that takes the place of the bar that huggingface_hub would print."""
+    """Return a replacement for the progress bar that huggingface_hub prints."""
     from tqdm.std import tqdm
 
     class Bar(tqdm):  # type: ignore[misc,type-arg,unused-ignore]
-        """Passes on what is counted; prints nothing."""
+        """Reports progress without printing."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)

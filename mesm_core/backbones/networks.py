@@ -1,4 +1,4 @@
-"""The backbones that are networks: pictures to features on a device, in a precision."""
+"""Backbones that are neural networks, on a device and in a precision."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 
 from mesm_core.backbones import clip_image, slowfast
 from mesm_core.backbones.clip_image import ClipImageTransformer
-from mesm_core.backbones.protocol import PictureSampler, Precision, VideoFacts
+from mesm_core.backbones.protocol import PictureSampler, Precision, VideoInfo
 from mesm_core.backbones.slowfast import SlowFast
-from mesm_core.backbones.slowfast_folded import folded
+from mesm_core.backbones.slowfast_fused import fuse_batch_norm
 from mesm_core.backbones.slowfast_sampling import RATE, WindowSampler
 from mesm_core.errors import FeatureError
 from mesm_core.model.weights import hash_weights
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 USUAL_RATE = 30.0
-"""Frames a second of a video whose header does not say."""
+"""Assumed frame rate of a video whose header has none."""
 
 
 def default_precision(device: torch.device) -> Precision:
@@ -47,7 +47,7 @@ class ClipB32:
         """Return ``clip_len``: one picture a row."""
         return clip_len
 
-    def sampler(self, clip_len: Fraction, video: VideoFacts) -> PictureSampler:
+    def sampler(self, clip_len: Fraction, video: VideoInfo) -> PictureSampler:
         """Return a sampler for a video."""
         return PictureSampler()
 
@@ -74,14 +74,14 @@ class SlowFastR50:
         self.name = name
         self.width = model.features
         self.weights_hash = hash_weights(model)
-        self._model = folded(model).to(device=device, dtype=_DTYPES[precision])
+        self._model = fuse_batch_norm(model).to(device=device, dtype=_DTYPES[precision])
         self._device, self._dtype = device, _DTYPES[precision]
 
     def picture_seconds(self, clip_len: Fraction) -> Fraction:
         """Return 1/30: windows are cut from 30 frames a second."""
         return Fraction(1, RATE)
 
-    def sampler(self, clip_len: Fraction, video: VideoFacts) -> WindowSampler:
+    def sampler(self, clip_len: Fraction, video: VideoInfo) -> WindowSampler:
         """Return a sampler for a video."""
         return WindowSampler(clip_len, frame_rate=video.frame_rate or USUAL_RATE)
 

@@ -1,4 +1,4 @@
-"""``pixels``: a descriptor of pictures without weights, for demonstrations, tests and a first look.
+"""``pixels``: an image descriptor without weights, for demonstrations and tests.
 
 It knows colours, edges and change, and nothing of what pictures mean. Features of a trained network (``clip-b32``) are
 what one wants for real videos.
@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from mesm_core.backbones.protocol import VideoFacts
+from mesm_core.backbones.protocol import VideoInfo
 
 GRID = 7
 """The picture is described in GRID × GRID cells."""
@@ -20,19 +20,19 @@ WIDTH = 256
 SEED = 20_240
 GREY = np.full(3, 1 / 3, np.float32)
 CENTRE = (0.4, 0.4, 0.4, 0.1, 0.1, 0.1, 0.05, 0.05, 0.06, 0.06, 0.06)
-"""About the mean of a cell's 11 numbers over ordinary videos. Without it, most of a feature's length is the same for
-all pictures, and what differs is small beside it."""
+"""Approximate mean of a cell's 11 numbers over ordinary videos. Subtracted, since it would dominate every feature's
+norm and hide the differences between pictures."""
 NOTE = "pixels describes colours, edges and change only: it is for demonstrations and tests, not for real search."
 
 
 class PairSampler:
-    """Gives each row's picture together with the row's before it, so that change between them can be seen."""
+    """Pairs the picture of each row with that of the previous row, to measure change."""
 
     def __init__(self) -> None:
         self._before: np.ndarray | None = None
 
     def push(self, picture: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield (2, S, S, 3) uint8: the picture before (the first one twice) and this one."""
+        """Yield (2, S, S, 3) uint8: the previous picture (for the first row, itself) and this one."""
         yield np.stack([picture if self._before is None else self._before, picture])
         self._before = picture
 
@@ -65,7 +65,7 @@ class Pixels:
         """Return ``clip_len``: one picture a row."""
         return clip_len
 
-    def sampler(self, clip_len: Fraction, video: VideoFacts) -> PairSampler:
+    def sampler(self, clip_len: Fraction, video: VideoInfo) -> PairSampler:
         """Return a sampler for a video."""
         return PairSampler()
 

@@ -1,4 +1,4 @@
-"""What extraction asks of a backbone: how to cut a video into samples, and what features a batch of samples has."""
+"""The interface of backbones: sampling a video, and encoding batches of samples."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SIDE = 224
 
 
 @dataclass(frozen=True, slots=True)
-class VideoFacts:
-    """What a sampler may need to know of a video: frames a second by the header, or None where it does not say."""
+class VideoInfo:
+    """Information about a video for samplers: the frame rate in its header, or None if the header has none."""
 
     frame_rate: float | None
 
@@ -26,20 +26,20 @@ class Sampler(Protocol):
     """Collects a video's pictures into the samples of its rows; one sampler a video."""
 
     def push(self, picture: np.ndarray) -> Iterator[np.ndarray]:
-        """Take the next picture (S, S, 3) uint8 RGB, and yield the samples that are complete by it."""
+        """Take the next picture (S, S, 3) uint8 RGB, and yield the samples that it completes."""
         ...
 
     def finish(self, duration: float) -> Iterator[np.ndarray]:
-        """Yield the samples that are left at the video's end; ``duration`` in seconds."""
+        """Yield the remaining samples at the end of the video; ``duration`` in seconds."""
         ...
 
 
 class Named(Protocol):
-    """What tells a backbone's features apart from others'."""
+    """The name and weights that identify the features of a backbone."""
 
     @property
     def name(self) -> str:
-        """Name of its line in the registry."""
+        """Name in the registry."""
         ...
 
     @property
@@ -51,8 +51,8 @@ class Named(Protocol):
 class Backbone(Protocol):
     """A frozen network, or a descriptor, that turns samples into features.
 
-    ``name``: of its line in the registry; ``width``: of its features; ``weights_hash``: of its weights, so that
-    features of other weights can be distinguished.
+    ``name``: in the registry; ``width``: of the features; ``weights_hash``: of the weights, which distinguishes
+    features extracted with different weights.
     """
 
     name: str
@@ -60,10 +60,10 @@ class Backbone(Protocol):
     weights_hash: str
 
     def picture_seconds(self, clip_len: Fraction) -> Fraction:
-        """Return the seconds of video that each picture of the sampler stands for."""
+        """Return the seconds of video per picture given to the sampler."""
         ...
 
-    def sampler(self, clip_len: Fraction, video: VideoFacts) -> Sampler:
+    def sampler(self, clip_len: Fraction, video: VideoInfo) -> Sampler:
         """Return a sampler for a video with rows of ``clip_len`` seconds.
 
         Raises:
@@ -77,7 +77,7 @@ class Backbone(Protocol):
 
 
 class PictureSampler:
-    """The sampler of backbones that look at one picture a row: each picture is a sample."""
+    """Sampler of backbones that encode one picture per row: each picture is a sample."""
 
     def push(self, picture: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the picture."""

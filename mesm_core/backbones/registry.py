@@ -1,4 +1,4 @@
-"""The table of backbones: one line each. It imports no torch: the networks do, when one is built."""
+"""The table of backbones, one line each. Imports no torch before a network is built."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Build = Callable[[Path | None, "torch.device", Precision], Backbone]
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A backbone: ``file``: name of the feature file that presets expect; ``width``: of the features;
-    ``weights``: whether it reads a file of weights; ``build``: makes it; ``note``: said wherever it is used."""
+    ``weights``: whether it needs a weights file; ``build``: builds it; ``note``: shown whenever it is used."""
 
     file: str
     width: int
@@ -79,11 +79,11 @@ PRECOMPUTED = {
     "i3d": "i3d.hdf5 (1024 wide), the features that VSLNet published for Charades-STA",
     "c3d": "c3d.hdf5 (4096 wide), the features that TALL and VSLNet published for TACoS",
 }
-"""Features that the field uses and whose weights or recipes were never published: only the files can be read."""
+"""Published features without published weights or extraction code, which can only be read from files."""
 
 
 def find_backbone(name: str) -> Entry:
-    """Return a backbone's line of the table.
+    """Return the entry of a backbone.
 
     Raises:
         FeatureError: there is none of that name.

@@ -51,7 +51,7 @@ class Fuse(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Convolutions k×1×1, 1×3×3 (which carries the stride) and 1×1×1, with a BatchNorm behind each."""
+    """Convolutions k×1×1, 1×3×3 (which carries the stride) and 1×1×1, each followed by a BatchNorm."""
 
     def __init__(self, *, dim: int, inner: int, out: int, temporal_kernel: int, stride: int) -> None:
         super().__init__()

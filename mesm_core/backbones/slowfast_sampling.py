@@ -1,4 +1,4 @@
-"""Which frames of a video the SlowFast features look at: HERO's sampling, with its quirks.
+"""Samples the frames of a video for SlowFast features, exactly as HERO does.
 
 Source: linjieli222/HERO_Video_Feature_Extractor, slowfast/extract_feature. The published features of Charades-STA and
 QVHighlights were made so; sampling otherwise gives other features.
@@ -15,7 +15,7 @@ import numpy as np
 from mesm_core.errors import FeatureError
 
 RATE = 30
-"""Frames a second that windows are cut from."""
+"""Frame rate at which videos are divided into windows."""
 FAST_FRAMES = 32
 REACH = 64
 """Frames of the source, at its own rate, that a window's samples are meant to cover."""
@@ -68,7 +68,7 @@ class WindowSampler:
             yield self._sample()
 
     def finish(self, duration: float) -> Iterator[np.ndarray]:
-        """Yield the sample of the window that the video ends in, if it is wanted; ``duration`` in seconds."""
+        """Yield a padded sample if the duration requires one more row; ``duration`` in seconds."""
         if self._frames and self._yielded < math.ceil(duration / self._clip_len):
             self._frames += [self._frames[-1]] * (-len(self._frames) % RATE)
             while len(self._frames) < self._window:

@@ -35,7 +35,7 @@ _PLAIN = re.compile(r"[\w][\w.+-]*")
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A line of the table, as ``weights.toml`` describes it; ``purpose`` is its ``for``.
+    """An entry of ``weights.toml``; ``purpose`` is its key ``for``.
 
     Raises:
         ConfigError: it has no one place to be fetched from, or a value that cannot be.
@@ -71,20 +71,20 @@ class Weights:
 
     @property
     def source(self) -> str:
-        """Where a person finds the file: an address."""
+        """The address of the file."""
         if self.url is not None:
             return self.url
         return f"https://huggingface.co/{self.huggingface}/resolve/{self.revision}/{self.path}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the line as JSON-able values."""
+        """Return the entry as JSON-able values."""
         return {"name": self.name, "file": self.file, "for": self.purpose, "licence": self.licence,
                 "source": self.source, "sha256": self.sha256, "verified": self.sha256 is not None,
                 "size": self.size, "instead_of": self.instead_of}  # fmt: skip
 
 
 def table() -> dict[str, Weights]:
-    """Return all weights by name: the packaged table, and over it the one that ``$MESM_WEIGHTS`` names.
+    """Return all weights by name: the packaged table, overridden by the table at ``$MESM_WEIGHTS``.
 
     Raises:
         ConfigError: that file is missing, no TOML, or has a key or value that cannot be.
@@ -94,12 +94,12 @@ def table() -> dict[str, Weights]:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a path is a file's; not where it is longer than the system takes."""
+    """Return whether a path is a file; False for names that are too long for the system."""
     return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises there)
 
 
 def known_weights(name: str) -> Weights:
-    """Return a line of the table.
+    """Return the entry of a name.
 
     Raises:
         FeatureError: there is none of that name.
@@ -122,7 +122,7 @@ def weights_folder() -> Path:
 
 
 def places(entry: Weights, *, root: Path | None = None) -> list[Path]:
-    """Return where a file of weights may lie, in the order in which it is looked for.
+    """Return the possible paths of a weights file, in search order.
 
     Args:
         root: the data folder.
@@ -132,9 +132,9 @@ def places(entry: Weights, *, root: Path | None = None) -> list[Path]:
 
 
 def find_weights(name: str, *, root: Path | None = None) -> Path | None:
-    """Return the file of the weights of a name, or of the same weights in another form; None where none is here.
+    """Return the file of the named weights, in any form in the table, or None if there is none.
 
-    Nothing is fetched, and the content is not looked at.
+    Nothing is fetched, and the content is not checked.
 
     Args:
         root: the data folder.
@@ -149,7 +149,7 @@ def find_weights(name: str, *, root: Path | None = None) -> Path | None:
 
 
 def require_weights(name: str, *, root: Path | None = None) -> Path:
-    """Return the file of the weights of a name, or of the same weights in another form.
+    """Return the file of the named weights, in any form in the table.
 
     Args:
         root: the data folder.
@@ -168,7 +168,7 @@ def require_weights(name: str, *, root: Path | None = None) -> Path:
 
 
 def by_hand(entry: Weights) -> str:
-    """Return what a person without a network connection does: which file to put where."""
+    """Return instructions for installing the file without a network connection."""
     there = f"{weights_folder() / entry.file}"
     return (
         f"By hand: on a machine with a network, fetch {entry.source} and put it here as {there} "
@@ -177,7 +177,7 @@ def by_hand(entry: Weights) -> str:
 
 
 def state_of(entry: Weights, path: Path, *, progress: Progress | None = None) -> State:
-    """Return whether a file is the one that the table means, after reading all of it.
+    """Return whether a file matches its entry in the table, after reading all of it.
 
     ``unverified``: the table has no check sum, and the file is as it was when it was fetched, where that is known.
 
@@ -222,7 +222,7 @@ def take_file(entry: Weights, source: Path, *, overwrite: bool = False, progress
 
 
 def check_hash(entry: Weights, digest: str, where: object) -> None:
-    """Raise FeatureError where a file's SHA-256 is another than the table's."""
+    """Raise FeatureError if a file's SHA-256 differs from that in the table."""
     if entry.sha256 is not None and digest != entry.sha256:
         raise FeatureError(
             f"{where} is not {entry.file} of '{entry.name}': its SHA-256 is {digest}, not {entry.sha256}.",
@@ -246,12 +246,12 @@ def file_hash(path: Path, *, progress: Progress | None = None) -> str:
 
 
 def note(path: Path, digest: str) -> None:
-    """Write a file's SHA-256 beside it, as ``sha256sum`` does, so that damage is found later."""
+    """Write a file's SHA-256 beside it, in the format of ``sha256sum``, to detect later damage."""
     write_atomically(_note_path(path), f"{digest}  {path.name}\n".encode())
 
 
 def discard(path: Path) -> None:
-    """Remove a file or folder of what is being fetched."""
+    """Remove a file or folder of an unfinished transfer."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

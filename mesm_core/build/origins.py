@@ -12,8 +12,8 @@ import h5py
 from mesm_core import hdf5
 from mesm_core.backbones.registry import BACKBONES
 from mesm_core.config.schema import Config
-from mesm_core.data.facts import other_origins
 from mesm_core.data.origin import Origin, described, read_origin
+from mesm_core.data.statistics import other_origins
 from mesm_core.inputs import open_hdf5
 
 

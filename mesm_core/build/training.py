@@ -13,7 +13,7 @@ from mesm_core.build.paths import Paths
 from mesm_core.build.text import build_text, with_counted_words
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
-from mesm_core.data.facts import data_facts
+from mesm_core.data.statistics import data_statistics
 from mesm_core.errors import DataError
 from mesm_core.losses.criterion import Criterion
 from mesm_core.model.mesm import Mesm
@@ -73,7 +73,7 @@ def build_training(
         raise DataError(f"{', '.join(bare)} has queries without windows, so it cannot choose a checkpoint.")
     train_data.plan(seed=config.train.seed, epoch=0, batch_size=config.train.batch_size)
     features.get(train_data.queries[0].vid)  # a wrong width fails here, before anything is written
-    facts = data_facts(train_data)
+    facts = data_statistics(train_data)
     torch.manual_seed(config.train.seed)
     model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words)
     fresh = [] if init is None else load_matching(model, init, source="the checkpoint of --init")

@@ -1,4 +1,4 @@
-"""Do the lines of an annotation file agree with each other?"""
+"""Checks that the lines of an annotation file agree with each other."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import math
 from mesm_core.errors import DataError
 from mesm_core.types import Highlights, Query
 
-# Durations are written with a few decimals; what differs by less is one duration.
+# In seconds. Durations are written with a few decimals; smaller differences are rounding.
 SAME_DURATION = 0.01
 
 
 class Agreement:
-    """Compares each query of a file with those before it; lines are counted from 1."""
+    """Compares each query of a file with the earlier ones; lines are numbered from 1."""
 
     def __init__(self) -> None:
         self._durations: dict[str, tuple[float, int]] = {}
         self._raters: tuple[int, int] | None = None
 
     def add(self, query: Query, line: int, where: str) -> None:
-        """Take in the query of a line.
+        """Check the query of a line and remember it.
 
         Args:
             where: the file and the line, for messages.

@@ -1,4 +1,4 @@
-"""What an annotation reader offers, and what readers share: checks of ids, numbers and windows."""
+"""The interface of annotation readers, and the checks of ids, numbers and windows that they share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mesm_core.types import Query
 
 @dataclass(frozen=True)
 class Annotations:
-    """A split's queries in file order, and how many of each repair was made."""
+    """A split's queries in file order, and the number of repairs of each kind."""
 
     queries: tuple[Query, ...]
     repairs: Counter[str] = field(default_factory=Counter)
@@ -52,7 +52,7 @@ def read_text(path: Path) -> str:
     """Return the text of an annotation file, without a byte-order mark.
 
     Raises:
-        DataError: it is missing (the message lists what is there), damaged, or not UTF-8.
+        DataError: the file is missing (the message lists the folder), damaged, or not UTF-8.
     """
     if not path.exists():
         present = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
@@ -66,10 +66,10 @@ def read_text(path: Path) -> str:
 
 
 def read_videos(path: Path) -> dict[str, Any]:
-    """Return a JSON file that holds one entry a video.
+    """Return the content of a JSON file with one entry per video.
 
     Raises:
-        DataError: it is missing, malformed (the message gives the line), or holds something else.
+        DataError: the file is missing, malformed (the message gives the line), or not an object.
     """
     content = inputs.parse_json(read_text(path), path)
     if not isinstance(content, dict):
@@ -78,7 +78,7 @@ def read_videos(path: Path) -> dict[str, Any]:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Return whether a JSON value is a finite number that float holds.
+    """Return whether a JSON value is a finite number within the range of float.
 
     >>> is_number(3), is_number(True), is_number(float("nan")), is_number(10**400)
     (True, False, False, False)
@@ -92,10 +92,10 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def query_id(value: object, where: str) -> int | str:
-    """Return a query's id: an integer, also one written as 3.0, or a string.
+    """Return a query's id: an integer (3.0 counts as 3) or a string.
 
     Raises:
-        DataError: it is something else; the message begins with ``where``.
+        DataError: the value is neither; the message begins with ``where``.
     """
     if is_number(value) and int(value) == value:
         return int(value)
@@ -105,10 +105,10 @@ def query_id(value: object, where: str) -> int | str:
 
 
 def video_id(value: object, where: str) -> str:
-    """Return a video's id, a string that is not empty; an integer is taken as its digits.
+    """Return a video's id, a non-empty string; an integer is converted to its digits.
 
     Raises:
-        DataError: it is something else; the message begins with ``where``.
+        DataError: the value is neither; the message begins with ``where``.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -138,10 +138,10 @@ def video_moments(video: Any, where: str) -> Iterator[tuple[float, float, str]]:
 
 
 def two_numbers(value: object, where: str) -> tuple[float, float]:
-    """Return the [start, end] that a JSON value is; numbers may be written as strings.
+    """Return the start and end of a JSON value ``[start, end]``; the numbers may be written as strings.
 
     Raises:
-        DataError: it is something else, or not finite; the message begins with ``where``.
+        DataError: the value is not two finite numbers; the message begins with ``where``.
     """
     try:
         start, end = map(float, value)  # type: ignore[call-overload]
@@ -153,7 +153,7 @@ def two_numbers(value: object, where: str) -> tuple[float, float]:
 
 
 def repaired_window(start: float, end: float, duration: float, repairs: Counter[str]) -> tuple[float, float] | None:
-    """Return a window inside the video, or None where it starts after the end; count what was repaired.
+    """Return the window clamped to the video, or None if it starts after the end; counts repairs in ``repairs``.
 
     >>> repaired_window(9.0, 3.0, 8.0, Counter())
     (3.0, 8.0)

@@ -1,7 +1,7 @@
-"""Arrays inside .tar, .tar.gz and .zip files, read one after another; nothing is unpacked to disk.
+"""Reads arrays from .tar, .tar.gz and .zip files in sequence, without unpacking them to disk.
 
-An archive may come from anywhere: what it claims is checked before memory is used for it, links and other special
-members are never followed, and the names inside only name videos.
+Archives are not trusted: sizes in headers are checked before memory is allocated, links and other special members
+are never followed, and member names are used only as names of videos.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SUFFIXES = (".npy", ".npz")
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 SEPARATOR = "::"
 LARGEST_MEMBER = 2**30
-"""In bytes; the longest film's features take a tenth."""
+"""In bytes, about ten times the features of the longest film."""
 LONGEST_HEADER = 2**20
-"""In bytes, of the names and attributes of one member of a .tar."""
+"""Limit in bytes for the names and attributes of one member of a .tar."""
 MOST_MEMBERS = 1_000_000
 MOST_FOLDERS = 50
 BLOCK = 2**20
@@ -38,12 +38,15 @@ _HEADER = 512
 
 
 class BrokenArchiveError(FeatureError):
-    """An archive that cannot be read, or not to its end."""
+    """An archive that cannot be read completely."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive as a source of features; ``folder``: the folder inside to read, wherever it lies, or empty for all."""
+    """An archive as a source of features.
+
+    ``folder``: the folder to read, at any depth of the archive; empty for the whole archive.
+    """
 
     path: Path
     folder: str = ""
@@ -59,7 +62,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Member:
-    """A file that was read from an archive; ``consumed``: bytes of the archive that were read since the one before."""
+    """A file read from an archive; ``consumed``: bytes of the archive read since the previous member."""
 
     archive: Path
     name: str
@@ -76,10 +79,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Entry:
-    """A .npy or .npz in an archive, before it is read.
+    """A .npy or .npz file in an archive, before it is read.
 
-    ``problem``: why it cannot be read, or None; ``load``: reads it, and may be called until the next entry is asked
-    for, once.
+    ``problem``: why the file cannot be read, or None; ``load``: reads the file. Call ``load`` at most once, and before
+    the next entry is requested.
     """
 
     name: PurePosixPath
@@ -90,7 +93,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class _Found:
-    """A member as one of the libraries tells of it; ``read`` returns its content and the archive's bytes it took."""
+    """A member as listed by tarfile or zipfile; ``read`` returns its content and the archive bytes consumed."""
 
     name: str
     size: int
@@ -99,7 +102,7 @@ class _Found:
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether a file's name ends as an archive's.
+    """Return whether a file has the suffix of an archive.
 
     >>> is_archive(Path("features.tar.gz")), is_archive(Path("v1.npz"))
     (True, False)
@@ -108,11 +111,12 @@ def is_archive(path: Path) -> bool:
 
 
 def entries(archive: Archive) -> Iterator[Entry]:
-    """Yield the .npy and .npz files of an archive's folder in the order in which they lie there.
+    """Yield the .npy and .npz files of an archive's folder, in archive order.
 
     Raises:
-        BrokenArchiveError: the archive is missing, is none, is damaged or cut short, or grows beyond all measure; what
-            was yielded before is good. FeatureError: the folder has no .npy or .npz files.
+        BrokenArchiveError: the file is missing, not an archive, damaged, truncated, or a decompression bomb; entries
+            yielded before the error are valid.
+        FeatureError: the folder has no .npy or .npz files.
     """
     seen, folders, anything = 0, set[str](), False
     for found in _members(archive.path):
@@ -135,7 +139,7 @@ def entries(archive: Archive) -> Iterator[Entry]:
 
 
 def refuse_bomb(size: int, packed: int) -> None:
-    """Raise FeatureError where ``packed`` bytes claim to hold ``size`` bytes, far more than features ever do."""
+    """Raise FeatureError if ``packed`` bytes claim to decompress to ``size`` bytes, more than features ever do."""
     if size > ALWAYS_ALLOWED and size > LARGEST_COMPRESSION * max(packed, 1):
         raise FeatureError(f"it grows more than {LARGEST_COMPRESSION} times when it is decompressed")
 
@@ -166,7 +170,7 @@ def _load(path: Path, found: _Found) -> Member:
 
 
 def _members(path: Path) -> Iterator[_Found]:
-    """Yield what lies in an archive, by what its first bytes say it is, not by its name.
+    """Yield the members of an archive; its first bytes, not its name, give the format.
 
     Raises:
         BrokenArchiveError: as for ``entries``.
@@ -190,14 +194,14 @@ def _members(path: Path) -> Iterator[_Found]:
 
 
 class _Gzip:
-    """What a .gz holds, read once; unlike ``gzip`` it does not look through gigabytes of padding for more."""
+    """Streams the content of a .gz file; unlike ``gzip``, it does not search gigabytes of padding for more data."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw, self._rest = raw, b""
         self._inflate = zlib.decompressobj(wbits=31)
 
     def read(self, size: int) -> bytes:
-        """Return up to ``size`` bytes, and none at the end.
+        """Return up to ``size`` bytes, or no bytes at the end.
 
         Raises:
             EOFError, zlib.error: the file is cut short or damaged.
@@ -217,10 +221,10 @@ class _Gzip:
 
 
 class _Forward:
-    """A file that is read once from its start to its end, as ``tarfile`` needs it, with bounds on what it asks for.
+    """A forward-only file for ``tarfile``, which limits the size of headers and of decompressed data.
 
     Args:
-        packed: where the bytes come from if they are compressed; raw: the file on the disk.
+        packed: decompresses ``raw``, or None if it is not compressed; raw: the file on disk.
     """
 
     def __init__(self, packed: _Gzip | None, raw: IO[bytes]) -> None:
@@ -231,13 +235,13 @@ class _Forward:
         self.header = b""
 
     def tell(self) -> int:
-        """Return how far it is read."""
+        """Return the position in the decompressed data."""
         return self._at
 
     def seek(self, offset: int) -> int:
-        """Read on to a later place."""
+        """Skip to a later position."""
         if offset < self._at:
-            raise ValueError("it leads back to where it was read already")
+            raise ValueError("a member points back to data that was read before")
         if self._packed is None:
             self._at = self._raw.seek(min(offset, self._size))
         while self._at < offset:
@@ -260,7 +264,7 @@ class _Forward:
         """Return a member's content.
 
         Raises:
-            BrokenArchiveError: the archive ends before it does.
+            BrokenArchiveError: the archive ends inside the member, or is damaged.
         """
         content = bytearray()
         try:
@@ -276,7 +280,7 @@ class _Forward:
         return bytes(content)
 
     def counted(self) -> int:
-        """Return the bytes of the file on the disk that were read since the last call."""
+        """Return the number of bytes read from disk since the last call."""
         before, self._counted = self._counted, self._raw.tell()
         return self._counted - before
 
@@ -296,7 +300,7 @@ def _tar_members(file: _Forward) -> Iterator[_Found]:
                 yield _Found(info.name, info.size, _tar_problem(info), lambda info=info: _read_tar(file, info))  # type: ignore[misc]
     if file.header != bytes(_HEADER):
         raise BrokenArchiveError("it is damaged or cut short (the mark of its end is missing)")
-    # What follows is padding, and the check sum of a .gz.
+    # Padding follows, and the checksum of a .gz file.
     file.seek(file.tell() + LONGEST_HEADER)
 
 
@@ -344,7 +348,7 @@ def _read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """Return a member's content.
 
     Raises:
-        FeatureError: it is damaged; others may be whole.
+        FeatureError: the member is damaged; other members may be readable.
     """
     try:
         with archive.open(info) as member:

@@ -25,12 +25,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Framing:
-    """How seconds and frames belong together.
+    """How seconds are converted to frames and spans.
 
-    ``clip_len``: seconds a frame stands for, or -1 where the frames spread evenly over the duration;
-    ``span_unit``: what windows are divided by, the ``duration`` or the length of all ``frames``;
-    ``context``: SS-MESM looks at the query's ``video``, or at every video of its ``group``;
-    ``max_windows``: a query with more keeps a random choice of them.
+    ``clip_len``: seconds per frame, or -1 if the frames spread evenly over the duration;
+    ``span_unit``: windows are divided by the ``duration``, or by the total length of the ``frames``;
+    ``context``: SS-MESM attends to the query's ``video``, or to every video of its ``group``;
+    ``max_windows``: queries with more windows keep a random subset of this size.
     """
 
     clip_len: float = -1
@@ -46,7 +46,7 @@ def collate(
     framing: Framing,
     rng: np.random.Generator | None,
 ) -> Batch:
-    """Return a batch, with targets where ``rng`` is given: all draws come from it.
+    """Return a batch; it has targets if ``rng`` is given, which makes all random draws.
 
     Args:
         groups: the batch's groups in order, their queries in order.
@@ -58,7 +58,7 @@ def collate(
 
 
 def collate_inputs(groups: Sequence[Sequence[Item]], videos: dict[str, np.ndarray], *, framing: Framing) -> Inputs:
-    """Return the model's inputs: each video once, padded to the longest, each query's words likewise."""
+    """Return the model's inputs: each video once, and each query's words, padded to the longest."""
     items = [item for group in groups for item in group]
     row = {vid: number for number, vid in enumerate(videos)}
     index = np.array([row[item.query.vid] for item in items])
@@ -80,7 +80,7 @@ def collate_inputs(groups: Sequence[Sequence[Item]], videos: dict[str, np.ndarra
 
 
 def group_context(rows: Sequence[Sequence[int]], video_mask: np.ndarray, sizes: Sequence[int]) -> dict[str, Tensor]:
-    """Return the context of ``Inputs``: for each group the frames of its videos, in a row.
+    """Return the context fields of ``Inputs``: for each group the frames of its videos, concatenated.
 
     Args:
         rows: each group's rows of ``video_mask`` (V, T); sizes: each group's number of queries.
@@ -102,7 +102,7 @@ def collate_targets(
     framing: Framing,
     rng: np.random.Generator,
 ) -> Targets:
-    """Return the truth of a training batch and the draws of its step; every query has windows and words."""
+    """Return the ground truth and the random draws of a training batch; every query has windows and words."""
     items = [item for group in groups for item in group]
     group = np.repeat(np.arange(len(groups)), [len(members) for members in groups])
     lengths = [len(videos[item.query.vid]) for item in items]
@@ -136,16 +136,16 @@ def collate_targets(
 
 
 def draw_negatives(group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return for every query (Q,) the index of a query of another group, each as likely as any other.
+    """Return for every query (Q,) the index of a negative, drawn uniformly from the queries of other groups.
 
     Args:
-        group: (Q,) group of each query, each group's queries in a row; at least two groups.
+        group: (Q,) group of each query; the queries of a group are consecutive, and there are at least two groups.
     """
     sizes = np.bincount(group)
     ends = np.cumsum(sizes)
     others = len(group) - sizes[group]
     drawn = rng.integers(others)
-    # Numbers below the own group's first index stay; the rest jump over the group.
+    # Indices from the start of the query's own group on are shifted past the group.
     negatives: np.ndarray = np.where(drawn < (ends - sizes)[group], drawn, drawn + sizes[group])
     return negatives
 

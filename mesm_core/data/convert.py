@@ -1,4 +1,4 @@
-"""Folders and archives of .npy and .npz to one HDF5 file, one dataset a video; and back."""
+"""Converts folders and archives of .npy and .npz files to an HDF5 file with one dataset per video, and back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mesm_core.unfailing import UnfailingFile
 READERS = min(max(os.cpu_count() or 1, 2), 4)
 AHEAD = 2 * READERS
 HELD_BYTES = 256 * 2**20
-"""Of files from archives that wait to be written: above this no other is read."""
+"""Limit in bytes of archive members in memory; reading pauses above it."""
 TOLD_BYTES = 2**22
 FLUSH_BYTES = 2**30
 COMPLETE = "frames"
@@ -39,11 +39,11 @@ DEFAULT_SKEW = 2
 
 @dataclass(frozen=True)
 class Options:
-    """How files become datasets.
+    """Options of a conversion.
 
-    ``key``: array of an .npz; ``dtype``: to convert to; ``fps``: frames a second, kept with the duration that
-    follows; ``name_regex``: names of videos in file names; ``name_format``: what to make of these names, with ``{}``
-    in the place of each; ``max_skew``: frames by which sources may differ in length; ``compression``: gzip or lzf.
+    ``key``: array of an .npz file; ``dtype``: type to convert to; ``fps``: frame rate, stored with the resulting
+    duration; ``name_regex``: finds the video name in a file name; ``name_format``: template with ``{}`` for that name;
+    ``max_skew``: largest difference in frames between sources; ``compression``: gzip or lzf.
     """
 
     key: str | None = None
@@ -57,7 +57,7 @@ class Options:
 
 @dataclass
 class Conversion:
-    """What a conversion wrote, what was there already, and the videos left out with the reason for each."""
+    """Result of a conversion: what was written, what existed before, and the rejected videos with the reasons."""
 
     out: Path
     videos: int = 0
@@ -81,18 +81,18 @@ def npy_to_hdf5(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
-    """Write every video as a dataset; files are read in parallel, written by one.
+    """Write every video as a dataset; several threads read, one writes.
 
-    A video's files, one of each part, are cut to the shortest and joined on the feature axis. Bad videos are left
-    out and reported; if all are bad, nothing is written. While it lasts, the work lies in ``OUT.part``; what was
-    written there before a kill is not written again where ``resume`` is on.
+    A video's files, one from each part, are cut to the shortest and concatenated on the feature axis. Invalid videos
+    are skipped and reported; if all are invalid, nothing is written. Until the end, the data is in ``OUT.part``; with
+    ``resume``, videos written there before a kill are not written again.
 
     Args:
-        parts: .npy or .npz files of each source, or archives of them, which are read from start to end, once.
+        parts: .npy or .npz files of each source, or archives of them, which are read once, sequentially.
         progress: called with the bytes of each video done.
 
     Raises:
-        FeatureError: no video is usable; OutputError: ``out`` or the rest of an earlier conversion is there, and
+        FeatureError: no video is usable; OutputError: ``out`` or the rest of an earlier conversion exists, and
             neither ``overwrite`` nor ``resume`` is on.
     """
     sources = [source for part in parts for source in part]
@@ -129,11 +129,11 @@ def npy_to_hdf5(
 def hdf5_to_npy(source: Path, folder: Path, *, overwrite: bool = False, progress: Progress | None = None) -> int:
     """Write each dataset of an HDF5 file as ``FOLDER/NAME.npy`` and return how many there were.
 
-    A dataset in a group is written below a folder of the group's name.
+    A dataset in a group is written to a folder with the group's name.
 
     Raises:
-        FeatureError: the file is missing, damaged or empty, or a dataset holds no numbers or has a name that no file
-            can have; OutputError: a .npy is there already, or cannot be written; nothing is written then.
+        FeatureError: the file is missing, damaged or empty, or a dataset is not numeric or has a name that is invalid
+            for a file; OutputError: a .npy file exists, or cannot be written; nothing is written then.
     """
     with open_hdf5(source) as file:
         found = dict(hdf5.datasets(file))
@@ -157,7 +157,7 @@ def hdf5_to_npy(source: Path, folder: Path, *, overwrite: bool = False, progress
 
 
 def _target(folder: Path, name: str, source: Path) -> Path:
-    """Return where a dataset is written; one in a group lies in a folder of the group's name."""
+    """Return the path of a dataset's .npy file; groups become folders."""
     if any(part in {"", ".", ".."} for part in name.split("/")) or "\\" in name or "\0" in name:
         raise FeatureError(f"{source} has a dataset called '{name}', which cannot be the name of a file.")
     return folder / f"{name}.npy"
@@ -166,7 +166,7 @@ def _target(folder: Path, name: str, source: Path) -> Path:
 def _with_usable_names(
     videos: Mapping[str, tuple[Path, ...]], report: Conversion
 ) -> list[tuple[str, tuple[Path, ...]]]:
-    """Return the videos whose names a dataset can have; report the others as bad."""
+    """Return the videos whose names are valid for datasets; report the others as bad."""
     usable = []
     for name, paths in videos.items():
         wrong = wrong_name(name)
@@ -184,10 +184,10 @@ def _from_archives(
     taken: dict[str, Sequence[object]],
     report: Conversion,
 ) -> Iterator[tuple[str, tuple[Member]]]:
-    """Yield the videos of archives as they come; report those that are bad or there already.
+    """Yield the videos of archives in archive order; report invalid ones, and skip existing ones.
 
     Args:
-        taken: where each name came from, so far.
+        taken: the origin of each name used so far.
 
     Raises:
         FeatureError: two files give the same name, or an archive's folder is empty.
@@ -217,10 +217,10 @@ def _from_archives(
 
 
 def _match(parts: Sequence[Mapping[str, Path]]) -> dict[str, tuple[Path, ...]]:
-    """Return every video's files, one of each part.
+    """Return the files of every video, one from each part.
 
     Raises:
-        FeatureError: a part lacks videos that another has.
+        FeatureError: a part lacks videos that another part has.
     """
     every = dict.fromkeys(name for part in parts for name in part)
     for number, part in enumerate(parts, start=1):
@@ -234,11 +234,11 @@ def _match(parts: Sequence[Mapping[str, Path]]) -> dict[str, tuple[Path, ...]]:
 
 
 def _open_for_append(target: UnfailingFile) -> h5py.File:
-    """Open the work file so that, after a kill, it holds what was there at the last flush."""
+    """Open the work file so that, after a kill, it contains everything up to the last flush."""
     try:
         file = h5py.File(target, "r+" if target.size else "w")
     except OSError:
-        # A kill in the middle of a flush leaves a file that nobody can open: start over.
+        # A kill during a flush leaves an unreadable file: start over.
         target.truncate(0)
         file = h5py.File(target, "w")
     settings = file.id.get_mdc_config()
@@ -260,9 +260,9 @@ def _complete(file: h5py.File, name: str) -> bool:
 
 @dataclass
 class _Job:
-    """A video on its way: ``outcome`` returns its numbers, or copies those of ``raw`` to ``node``, made for them.
+    """A video in progress: ``outcome`` returns its numbers, or waits until those of ``raw`` are copied to ``node``.
 
-    Of a video from an archive, ``held``: bytes that it keeps in memory; ``consumed``: bytes of the archive it took.
+    For a video from an archive, ``held``: its bytes in memory; ``consumed``: the bytes of the archive that were read.
     """
 
     name: str
@@ -282,7 +282,7 @@ def _write_all(
     options: Options,
     progress: Progress | None,
 ) -> None:
-    """Write the videos; worker threads read and copy, this thread alone calls HDF5."""
+    """Write the videos; worker threads read and copy, only this thread calls HDF5."""
     remaining, unflushed, held, untold = iter(videos), 0, 0, 0
     jobs: deque[_Job] = deque()
     with ThreadPoolExecutor(READERS) as pool:
@@ -330,7 +330,7 @@ def _start(
 
 
 def _done(work: Callable[[], None]) -> Callable[[], None]:
-    """Work now; return what raises the error that came of it, or does nothing."""
+    """Call ``work`` now; return a function that raises its FeatureError, if any."""
     try:
         work()
     except FeatureError as error:
@@ -343,7 +343,7 @@ def _raise(error: FeatureError) -> None:
 
 
 def _finish(file: h5py.File, job: _Job, report: Conversion, options: Options) -> int:
-    """Complete a job's dataset, or report why there is none; return its bytes."""
+    """Finish a job's dataset, or report why it failed; return its size in bytes."""
     where = printable(job.paths[0]) if len(job.paths) == 1 else job.name
     try:
         array = job.outcome()

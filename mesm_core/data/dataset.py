@@ -1,4 +1,4 @@
-"""A split ready for the model: queries with their text, features by video, batches by epoch."""
+"""A split as batches for the model: encoded queries with the features of their videos."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ READ_AHEAD = 2
 
 
 class MomentDataset:
-    """Queries of a split with everything needed to make batches of them.
+    """Makes batches of a split's queries.
 
     Args:
         queries: in file order.
-        text: encoder; every distinct sentence is encoded once.
+        text: text encoder; every distinct sentence is encoded once.
         features: video features.
-        framing: how seconds and frames belong together.
-        max_gather_size: queries of a video that form a group at most; -1 for all.
+        framing: how seconds are converted to frames and spans.
+        max_gather_size: the most queries of a video that form a group; -1 for no limit.
     """
 
     def __init__(
@@ -53,18 +53,18 @@ class MomentDataset:
         return len(self.queries)
 
     def plan(self, *, seed: int, epoch: int, batch_size: int) -> list[list[Group]]:
-        """Return an epoch's batches as groups of query indices; the same for the same seed and epoch."""
+        """Return an epoch's batches as groups of query indices; deterministic given seed and epoch."""
         rng = np.random.default_rng([seed, epoch])
         groups = make_groups(self.queries, max_size=self._max_gather_size, rng=rng)
         videos = [self.queries[group[0]].group for group in groups]
         return train_batches(groups, videos, batch_size=batch_size, rng=rng)
 
     def train_batch(self, groups: Sequence[Group], *, seed: int, epoch: int, index: int) -> Batch:
-        """Return the ``index``-th batch of an epoch; its draws depend on seed, epoch and index alone."""
+        """Return the ``index``-th batch of an epoch; its random draws depend only on seed, epoch and index."""
         return self._batch(groups, rng=np.random.default_rng([seed, epoch, index]))
 
     def eval_plan(self, *, batch_size: int) -> list[list[Group]]:
-        """Return the split in batches of ``batch_size`` groups, always cut the same way."""
+        """Return the split in batches of ``batch_size`` groups; deterministic."""
         groups = make_groups(self.queries, max_size=self._max_gather_size, rng=None)
         return eval_batches(groups, batch_size=batch_size)
 
@@ -87,7 +87,7 @@ class MomentDataset:
 
 
 def read_ahead(make: Callable[[Value], Batch], work: Iterable[Value], *, depth: int = READ_AHEAD) -> Iterator[Batch]:
-    """Yield ``make(x)`` for every x of ``work`` in order, made by a thread up to ``depth`` ahead."""
+    """Yield ``make(x)`` for every x of ``work`` in order; a thread computes up to ``depth`` batches ahead."""
     ready = Handover[Batch | BaseException | None](depth)
 
     def produce() -> None:
@@ -96,7 +96,7 @@ def read_ahead(make: Callable[[Value], Batch], work: Iterable[Value], *, depth: 
                 if not ready.put(make(value)):
                     return
             ready.put(None)
-        except BaseException as error:  # handed to the consumer, who raises it
+        except BaseException as error:  # raised again by the consumer
             ready.put(error)
 
     with running([produce], ready):

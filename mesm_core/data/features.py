@@ -1,4 +1,4 @@
-"""Video features from HDF5: one dataset a video, (frames, dim), normalised and joined as the model wants them."""
+"""Reads video features from HDF5 files with one (frames, dim) dataset per video, normalised and concatenated."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from mesm_core.errors import FeatureError, did_you_mean, listing
 from mesm_core.inputs import open_hdf5, reading, shown
 
 LARGEST_VALUE = 1e15
-"""Of a feature: the squares of larger ones do not fit in float32."""
+"""Limit of a feature's absolute value: the squares of larger values overflow float32."""
 
 
 class FeatureStore:
     """Reads a video's features from one or more files; thread-safe.
 
-    Each file's frames are scaled to length 1, the files are cut to the shortest and joined on the feature axis,
-    long videos are shortened, and the two temporal endpoint channels are appended (docs/model.md, "Video").
+    Each file's frames are scaled to unit norm, cut to the shortest file and concatenated on the feature axis. Long
+    videos are shortened, and the two temporal endpoint channels are appended (docs/model.md, "Video").
 
     Args:
-        paths: HDF5 files in the order they are joined.
-        dim: width of all files together, without the endpoint channels.
+        paths: HDF5 files in the order of concatenation.
+        dim: total width of all files, without the endpoint channels.
         max_frames: longer videos are shortened to this many frames.
         shorten: ``mean`` averages frames into bins, ``first`` keeps the first ones.
-        cache_bytes: memory in which prepared videos are kept, first come first kept.
-        keep_as: ``float16`` or ``float32``: prepared frames are rounded to it, kept or not.
+        cache_bytes: memory for prepared videos; once it is full, further videos are not cached.
+        keep_as: ``float16`` or ``float32``: the precision of prepared frames, cached or not.
 
     Raises:
         FeatureError: a file is missing or is not HDF5.
@@ -65,11 +65,11 @@ class FeatureStore:
         return all(hdf5.has_video(file, vid) for file in self._files)
 
     def missing(self, vids: Iterable[str]) -> list[str]:
-        """Return the videos, each once and in order, that a file lacks."""
+        """Return the distinct videos, in order, that any file lacks."""
         return [vid for vid in dict.fromkeys(vids) if vid not in self]
 
     def require(self, vids: Iterable[str], *, skippable: bool = True) -> None:
-        """Raise FeatureError that lists the videos without features, if any.
+        """Raise FeatureError with a list of the videos without features, if there are any.
 
         Args:
             skippable: the command has --skip-missing.
@@ -98,7 +98,7 @@ class FeatureStore:
         return with_endpoints(self._frames(vid))
 
     def length(self, vid: str) -> int:
-        """Return how many frames ``get`` gives.
+        """Return the number of frames that ``get`` returns.
 
         Raises:
             FeatureError: as for ``get``.
@@ -106,7 +106,7 @@ class FeatureStore:
         return len(self._frames(vid))
 
     def _frames(self, vid: str) -> np.ndarray:
-        """Return the video's frames (L, dim) as they are kept."""
+        """Return the video's prepared frames (L, dim), from the cache if possible."""
         with self._lock:
             frames = self._cache.get(vid)
             if frames is None:
@@ -125,7 +125,7 @@ class FeatureStore:
         return frames
 
     def raw(self, vid: str) -> list[np.ndarray]:
-        """Return the video's frames as they are stored, float32, one array a file.
+        """Return the video's frames as stored, one (L, D) float32 array per file.
 
         Raises:
             FeatureError: the video is missing or damaged.
@@ -134,7 +134,7 @@ class FeatureStore:
             return [self._read(file, vid) for file in self._files]
 
     def stored_length(self, vid: str) -> int:
-        """Return how many frames the files have of the video, before it is shortened; reads no frames.
+        """Return the number of stored frames of the video, before shortening; reads no frames.
 
         Raises:
             FeatureError: the video is missing or damaged.
@@ -145,7 +145,7 @@ class FeatureStore:
             return self._stored[vid]
 
     def read_ahead(self, vids: Iterable[str]) -> Iterator[str]:
-        """Read and keep videos, yielding each, as long as there is memory for them.
+        """Yield videos after reading them into the cache, until the cache is full.
 
         Raises:
             FeatureError: as for ``get``.
@@ -157,7 +157,7 @@ class FeatureStore:
             yield vid
 
     def widths(self) -> list[int]:
-        """Return the width of the first video of each file, 0 where there is none; reads no frames.
+        """Return the feature width of the first video of each file, or 0 if it has none; reads no frames.
 
         Raises:
             FeatureError: a file is damaged.
@@ -190,7 +190,7 @@ class FeatureStore:
         return None
 
     def origins(self, vid: str) -> list[dict[str, str | int | float]]:
-        """Return what the video's features were made with, by each file's attributes; empty where it does not say."""
+        """Return, for each file, the attributes that record how the video's features were extracted, if present."""
         with self._lock:
             nodes = [hdf5.find_video(file, vid) for file in self._files]
             return [read_origin(node) if isinstance(node, h5py.Dataset) else {} for node in nodes]
@@ -222,7 +222,7 @@ class FeatureStore:
         node = hdf5.find_video(file, vid)
         if isinstance(node, h5py.Dataset) and node.ndim == 2:
             return len(node)
-        return len(self._read(file, vid))  # which says what is wrong
+        return len(self._read(file, vid))  # raises the error
 
     def _names(self) -> str:
         return " + ".join(str(path) for path in self.paths)
@@ -231,21 +231,22 @@ class FeatureStore:
 def prepare_frames(
     parts: Sequence[np.ndarray], *, dim: int, max_frames: int, shorten: str, where: str, first: int = 0
 ) -> np.ndarray:
-    """Return (L, dim) float32 frames, scaled, joined and shortened, of one (L, D) array of raw frames a feature file.
+    """Return (L, dim) float32 frames: scaled to unit norm, concatenated and shortened.
 
     Args:
-        dim: width that all files together must have; max_frames, shorten: as for ``FeatureStore``.
-        where: what the features are of, and first: the number of the first frame, for messages.
+        parts: one (L, D) array of raw frames per feature file.
+        dim: required total width; max_frames, shorten: as for ``FeatureStore``.
+        where: names the features, and first: the number of the first frame, in messages.
 
     Raises:
-        FeatureError: they are no (frames, dim) arrays, of another width, or hold NaN, infinity or values beyond
-            ``LARGEST_VALUE``.
+        FeatureError: a part is not a (frames, dim) array, the width differs, or there are NaN, infinity or values
+            beyond ``LARGEST_VALUE``.
     """
     parts = [hdf5.as_float32(part) for part in parts]
     for part in parts:
         if part.ndim != 2 or 0 in part.shape:
             raise FeatureError(f"{where}: the shape is {part.shape}; features are (frames, dim).")
-        if not float(np.abs(part).max()) <= LARGEST_VALUE:  # NaN is not
+        if not float(np.abs(part).max()) <= LARGEST_VALUE:  # also false for NaN
             bad = int(np.flatnonzero(~(np.abs(part) <= LARGEST_VALUE).all(axis=1))[0])
             what = f"values beyond {LARGEST_VALUE:g}" if np.isfinite(part).all() else "NaN or infinity"
             raise FeatureError(
@@ -265,9 +266,9 @@ def prepare_frames(
 
 
 def mean_bins(video: np.ndarray, max_frames: int) -> np.ndarray:
-    """Return (L, D) frames averaged into exactly ``max_frames`` bins if there are more.
+    """Return (L, D) frames, averaged into exactly ``max_frames`` bins if L is larger.
 
-    Bin edges are round(i·L/max), clamped to L-1; an empty bin takes its start frame.
+    Bin edges are round(i·L/max), clamped to L-1; an empty bin takes the frame at its start.
 
     >>> mean_bins(np.array([[0.0], [2.0], [4.0], [6.0], [100.0]]), 2)
     array([[1.],

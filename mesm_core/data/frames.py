@@ -1,4 +1,4 @@
-"""From seconds to frames: indices of a moment, and the frames drawn inside and outside it."""
+"""Converts windows in seconds to frames, and draws the frames and words of a training step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def frame_range(window: tuple[float, float], *, duration: float, frames: int, cl
 
     Args:
         window: start and end in seconds; duration: of the video, in seconds; frames: number of frames L.
-        clip_len: seconds a frame stands for, or -1 where the frames spread evenly over the duration.
+        clip_len: seconds per frame, or -1 if the frames spread evenly over the duration.
 
     >>> frame_range((2.0, 5.9), duration=10, frames=10, clip_len=1.0)
     (2, 5)
@@ -37,8 +37,8 @@ def frame_range(window: tuple[float, float], *, duration: float, frames: int, cl
 class FrameLabels:
     """A query's labels on the frames of its video.
 
-    ``inside``: int64 frames of its moments; ``saliency`` (L,) float32; ``positive``, ``negative``: PAIRS frames
-    each; ``contrast``: False where no frame lies outside, so that the negatives must not be used.
+    ``inside``: int64 indices of the frames of its moments; ``saliency`` (L,) float32; ``positive``, ``negative``: PAIRS
+    frame indices each; ``contrast``: False if no frame lies outside the moments, so there are no valid negatives.
     """
 
     inside: np.ndarray
@@ -49,7 +49,7 @@ class FrameLabels:
 
 
 def label_frames(query: Query, *, frames: int, clip_len: float, rng: np.random.Generator) -> FrameLabels:
-    """Return a query's frame labels: from its highlights where it has some, else from its windows."""
+    """Return a query's frame labels, from its highlights if it has any, else from its windows."""
     if query.highlights is not None and query.highlights.clips:
         seconds = clip_len if clip_len > 0 else query.duration / frames
         labels = _from_highlights(query.highlights, frames, seconds, rng)
@@ -73,12 +73,13 @@ def _from_highlights(
     """Return labels from annotators' scores (docs/datasets.md, "QVHighlights"): a hard pair and a random pair.
 
     Args:
-        seconds: what a frame stands for; scores are of clips of two seconds.
+        seconds: duration of a frame; the scores are of clips of two seconds.
 
-    Returns None where no frame lies in a relevant clip.
+    Returns:
+        The labels, or None if no frame lies in a relevant clip.
     """
     clip_of = ((np.arange(frames) + 0.5) * seconds / CLIP_SECONDS).astype(np.int64)
-    # A relevant clip may lie one past the last frame: it counts as the last.
+    # A relevant clip may lie one past the last frame; it is moved to the last clip.
     clips = np.minimum(np.array(highlights.clips, np.int64), clip_of[-1])
     scores = np.zeros(clip_of[-1] + 1, np.float32)
     relevant = np.zeros(clip_of[-1] + 1, np.bool_)
@@ -94,9 +95,9 @@ def _from_highlights(
 
 
 def draw_masked_words(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return (w,) bool: max(⌊w/3⌋, 1) words drawn without replacement, likelier the higher their weight.
+    """Return (w,) bool: max(⌊w/3⌋, 1) words drawn without replacement, in proportion to their weights.
 
-    None is drawn where there is one word at most (docs/model.md, "Frame-word enhancement").
+    No word is drawn from a query of one word (docs/model.md, "Frame-word enhancement").
     """
     count, total = len(weights), weights.sum()
     masked = np.zeros(count, np.bool_)

@@ -1,4 +1,4 @@
-"""A small invented dataset in TACoS's layout, learnable in a minute: for demonstrations and tests."""
+"""A small synthetic dataset in the layout of TACoS, learnable in a minute, for demonstrations and tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VIDEO_FPS = 25.0
 
 @dataclass(frozen=True)
 class Invented:
-    """Where an invented dataset lies."""
+    """Paths of a synthetic dataset."""
 
     root: Path
     npy: Path
@@ -44,8 +44,8 @@ def write_invented(
 ) -> Invented:
     """Write features (.npy, one a video), annotations (TACoS's JSON) and word vectors (GloVe's text format).
 
-    A video is a row of activities; a frame's feature is a fixed random projection of the vectors of the words
-    that describe what happens in it, plus noise. Same arguments, same bytes.
+    A video is a sequence of activities. A frame's feature is a fixed random projection of the vectors of the words that
+    describe its activity, plus noise. The same arguments give the same bytes.
 
     Args:
         root: folder to write below; videos: number of videos by split.

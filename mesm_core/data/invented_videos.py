@@ -1,4 +1,4 @@
-"""Short invented videos of moving shapes, with sentences that describe them: for demonstrations and tests."""
+"""Short synthetic videos of moving shapes, with sentences that describe them, for demonstrations and tests."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ FPS = 8
 TEXT_DIM = 32
 BIG, SMALL = 40.0, 14.0
 """Half the height of a shape at its largest and smallest, in pixels."""
-BLINK_SECONDS = 1.5  # rows come every second or two: they must not fall on the same phase always
+BLINK_SECONDS = 1.5  # features sampled every second or two must not always see the same phase
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What one shape does from ``start`` to ``end`` (seconds); nothing else is on the screen meanwhile."""
+    """The motion of one shape from ``start`` to ``end`` (seconds); no other shape is visible in that time."""
 
     start: float
     end: float
@@ -56,8 +56,8 @@ class Event:
 
 @dataclass(frozen=True)
 class InventedVideos:
-    """Where invented videos lie: ``videos``: folder of .mp4; ``annotations``: folder of SPLIT.jsonl; ``glove``: word
-    vectors as GloVe's text format has them."""
+    """Paths of synthetic videos: ``videos``: folder of .mp4 files; ``annotations``: folder of SPLIT.jsonl files;
+    ``glove``: word vectors in GloVe's text format."""
 
     videos: Path
     annotations: Path
@@ -67,11 +67,11 @@ class InventedVideos:
 def write_invented_videos(
     root: Path, *, videos: Mapping[str, int], seed: int = 0, seconds: tuple[float, float] = (3.0, 8.0)
 ) -> Iterator[str]:
-    """Write videos, annotations and word vectors below ``root``, yielding the name of each video that is written.
+    """Write videos, annotations and word vectors below ``root``; yield the name of each video once it is written.
 
     A video shows three to five events, one after another, with short pauses. Two events of one video differ in colour
-    or in both shape and motion, so that a sentence describes one of them only. Colours, motions, grounds and times are
-    drawn for each video anew, in the same way for every split. Same arguments, same pictures.
+    or in both shape and motion, so that a sentence describes one of them only. Colours, motions, backgrounds and times
+    are drawn for each video, from the same distribution for every split. The same arguments give the same frames.
 
     Args:
         videos: number of videos by split; seconds: shortest and longest event.
@@ -108,7 +108,7 @@ def draw_events(rng: np.random.Generator, seconds: tuple[float, float]) -> tuple
     at, wanted = _on_frame(rng.uniform(0, 2)), int(rng.integers(3, 6))
     while len(events) < wanted:
         looks = str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES)), str(rng.choice(MOTIONS))
-        if not all(_told_apart(looks, event) for event in events):
+        if not all(_distinguishable(looks, event) for event in events):
             continue
         end = at + _on_frame(rng.uniform(*seconds))
         events.append(Event(at, end, *looks))
@@ -197,7 +197,7 @@ def _ground(rng: np.random.Generator) -> np.ndarray:
     return ground.clip(0, 255).astype(np.uint8)
 
 
-def _told_apart(looks: tuple[str, str, str], event: Event) -> bool:
+def _distinguishable(looks: tuple[str, str, str], event: Event) -> bool:
     colour, shape, motion = looks
     return colour != event.colour or (shape != event.shape and motion != event.motion)
 

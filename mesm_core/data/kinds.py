@@ -1,4 +1,4 @@
-"""Files that are given as video features and are something else, and what to do about each."""
+"""Recognises files that are not feature files, such as videos and images, and refuses them with a hint."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ import h5py
 
 from mesm_core.data.archives import SUFFIXES
 from mesm_core.errors import FeatureError
+from mesm_core.video.names import VIDEO_SUFFIXES
 
-VIDEO_SUFFIXES = frozenset(
-    ".mp4 .mkv .avi .webm .mov .m4v .mpg .mpeg .wmv .flv .ts .mts .3gp .ogv .gif".split()  # noqa: SIM905
-)
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .tif .tiff .webp".split())  # noqa: SIM905
 
 
 def is_array_file(path: Path) -> bool:
-    """Return whether the name is that of a .npy or .npz file."""
+    """Return whether the file name ends in .npy or .npz."""
     return path.suffix.lower() in SUFFIXES
 
 
 def refuse_pictures(path: Path) -> None:
-    """Raise FeatureError where ``path`` is a video or an image, whose features must be extracted first."""
+    """Raise FeatureError if ``path`` is a video or an image, whose features must be extracted first."""
     suffix = path.suffix.lower()
     kind = "a video" if suffix in VIDEO_SUFFIXES else "an image" if suffix in IMAGE_SUFFIXES else None
     if kind is not None and not h5py.is_hdf5(path):
@@ -34,10 +32,10 @@ def refuse_pictures(path: Path) -> None:
 
 
 def refuse_other_kinds(path: Path) -> None:
-    """Raise FeatureError where ``path`` is not to be opened as an HDF5 file of many videos: see the message.
+    """Raise FeatureError if ``path`` cannot be an HDF5 file of many videos.
 
     Raises:
-        FeatureError: it is a video, an image, or the .npy or .npz file of one video.
+        FeatureError: the file is a video, an image, or the .npy or .npz file of one video.
     """
     refuse_pictures(path)
     if is_array_file(path) and not h5py.is_hdf5(path):

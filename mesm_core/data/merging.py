@@ -1,4 +1,4 @@
-"""Feature files joined into one: shards of an extraction, or new videos beside those that were there."""
+"""Merges feature files: the shards of an extraction, or new videos with earlier ones."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mesm_core.inputs import open_hdf5, reading
 from mesm_core.places import need_room, refuse_existing, refuse_inputs
 
 SHARD = "shard"
-"""Attribute of a file: which share of the videos it holds, as I-of-N."""
+"""Attribute of a feature file: the shard of the videos that it holds, as I-of-N."""
 
 
 @dataclass
 class Merged:
-    """What was merged: videos, those of them that several files had, rows, bytes, and shards that are missing."""
+    """Result of a merge: numbers of videos, repeated videos, rows and bytes, and the missing shards."""
 
     out: Path
     videos: int = 0
@@ -36,10 +36,10 @@ class Merged:
 
 
 def find_shards(sources: Sequence[str]) -> list[Path]:
-    """Return the feature files of paths and patterns, each once.
+    """Return the distinct feature files that paths and glob patterns match.
 
     Raises:
-        FeatureError: a file is not there, or a pattern finds none.
+        FeatureError: a file is missing, or a pattern matches none.
     """
     found: list[Path] = []
     for source in sources:
@@ -67,15 +67,16 @@ class _Shard:
 def merge(
     paths: Sequence[Path], out: Path, *, overwrite: bool = False, progress: Callable[[int], None] | None = None
 ) -> Merged:
-    """Write the videos of several feature files to one; one video is in memory at a time.
+    """Write the videos of several feature files to one file; holds one video in memory at a time.
+
+    Nothing is written if an error is raised.
 
     Args:
-        progress: called with the bytes of each video done.
+        progress: called with the number of bytes of each video written.
 
     Raises:
-        FeatureError: the files were not made with the same settings, are not of one width, or have a video in common
-            with different content; OutputError: ``out`` exists, is an input, or cannot be written. Nothing is written
-            then.
+        FeatureError: the files were extracted with different settings, have different widths, or have different
+            content for the same video; OutputError: ``out`` exists, is an input, or cannot be written.
     """
     refuse_inputs([out], paths)
     refuse_existing(out, overwrite=overwrite)
@@ -126,16 +127,16 @@ def _open(path: Path, stack: ExitStack) -> _Shard:
 
 
 def _check_settings(shards: Sequence[_Shard]) -> None:
-    """Raise FeatureError where videos were made with different settings, or have different widths."""
+    """Raise FeatureError if videos were extracted with different settings or differ in width."""
     first: tuple[str, dict[str, Any]] | None = None
     for where, made in _made(shards):
         if first is None:
             first = where, made
         elif made != first[1]:
-            apart = [name for name in made | first[1] if made.get(name) != first[1].get(name)]
-            told = [described({name: it[name] for name in apart if name in it}) for it in (first[1], made)]
+            differing = [name for name in made | first[1] if made.get(name) != first[1].get(name)]
+            texts = [described({name: it[name] for name in differing if name in it}) for it in (first[1], made)]
             raise FeatureError(
-                f"The files were made with different settings: {first[0]} has {told[0]}, {where} has {told[1]}.",
+                f"The files were made with different settings: {first[0]} has {texts[0]}, {where} has {texts[1]}.",
                 hint="Only features of the same settings belong in one file: extract the others again.",
             )
 
@@ -173,14 +174,14 @@ def _chosen(shards: Sequence[_Shard], report: Merged) -> dict[str, _Shard]:
     return chosen
 
 
-def _missing(told: Sequence[str]) -> list[str]:
-    """Return which shards are missing, by what the files say of themselves.
+def _missing(shards: Sequence[str]) -> list[str]:
+    """Return the missing shards, given the shard attributes of the files.
 
     >>> _missing(["1-of-3", "3-of-3"])
     ['2-of-3']
     """
     present: dict[int, set[int]] = {}
-    for text in told:
+    for text in shards:
         number, _, total = text.partition("-of-")
         if number.isdecimal() and total.isdecimal() and int(total) <= 100_000:
             present.setdefault(int(total), set()).add(int(number))

@@ -1,4 +1,4 @@
-"""Feature arrays from .npy and .npz files, checked; never unpickled."""
+"""Reads and checks feature arrays from .npy and .npz files; never unpickles."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from mesm_core.inputs import has_surrogates, read_text, reading, reason, split_l
 DEFAULT_KEY = "features"
 TRIES = 5
 REGEX_SECONDS = 10.0
-"""Time for ``--name-regex`` on all names together; some expressions never end on some names."""
+"""Time limit for matching ``--name-regex`` with all names; some expressions take exponential time."""
 Value = TypeVar("Value")
 KEPT_DTYPES = (np.dtype(np.float16), np.dtype(np.float32))
 Source = Path | Archive
 
 
 def find_sources(pattern: str | Path) -> list[Source]:
-    """Return the .npy and .npz files of a folder, a glob, a file, or a .txt list of paths, in order, and archives.
+    """Return the feature files and archives of a folder, a glob pattern, a file, or a .txt list of paths, in order.
 
-    ``ARCHIVE::folder`` is the folder of that name inside an archive.
+    ``ARCHIVE::folder`` stands for the folder of that name inside an archive.
 
     Raises:
-        FeatureError: nothing is found, or something else than .npy, .npz and archives is.
+        FeatureError: no file is found, or a file is neither .npy, .npz nor an archive.
     """
     path = Path(pattern)
     outside, separator, inside = str(pattern).rpartition(SEPARATOR)
@@ -61,7 +61,7 @@ def find_sources(pattern: str | Path) -> list[Source]:
 
 
 def _source(text: str) -> Source:
-    """Return what a path, or ``ARCHIVE::folder``, stands for."""
+    """Return the source of a path or of ``ARCHIVE::folder``."""
     outside, separator, inside = text.rpartition(SEPARATOR)
     if separator and not _exists(Path(text)):
         return _inside(_source(outside), inside)
@@ -85,13 +85,13 @@ def _inside(source: Source, folder: str) -> Archive:
 
 
 class VideoNames:
-    """What videos are called: the stems of their files, or what the first group of a regex finds in their names.
+    """Names videos after their feature files: by the stem, or by the first group of a regex searched in the file name.
 
     Args:
-        name_regex: the regex; name_format: a text in which ``{}`` stands for that, e.g. ``{}.avi``.
+        name_regex: the regex, or None for the stem; name_format: template with ``{}`` for the name, e.g. ``{}.avi``.
 
     Raises:
-        FeatureError: the regex is none, or the format has no ``{}``.
+        FeatureError: the regex is invalid, or the format has no ``{}``.
     """
 
     def __init__(self, name_regex: str | None = None, name_format: str | None = None) -> None:
@@ -108,7 +108,7 @@ class VideoNames:
         """Return the name of the video whose features a file holds.
 
         Raises:
-            FeatureError: the regex does not fit, or takes too long.
+            FeatureError: the regex does not match, or takes too long.
         """
         return self._format.replace("{}", path.stem if self._pattern is None else self._found(path, self._pattern))
 
@@ -132,7 +132,7 @@ def by_name(paths: Sequence[Path], *, name_regex: str | None = None, name_format
     """Return the files by video, named as ``VideoNames`` does.
 
     Raises:
-        FeatureError: two files give the same name, or the regex does not fit a name, is none, or takes too long.
+        FeatureError: two files give the same name, or the regex is invalid, does not match a name, or takes too long.
     """
     naming = VideoNames(name_regex, name_format)
     found: dict[str, Path] = {}
@@ -145,7 +145,7 @@ def by_name(paths: Sequence[Path], *, name_regex: str | None = None, name_format
 
 
 def _compiled(name_regex: str) -> Any:
-    import regex  # unlike ``re`` it can be told to stop
+    import regex  # supports a timeout, unlike ``re``
 
     try:
         return regex.compile(name_regex)
@@ -154,7 +154,7 @@ def _compiled(name_regex: str) -> Any:
 
 
 def same_name(one: object, other: object, name: str) -> FeatureError:
-    """Return what to tell of two files whose videos would have one name."""
+    """Return the error for two files whose videos would have the same name."""
     return FeatureError(
         f"{one} and {other} would both be written as '{name}'.",
         hint="Rename one, convert them apart, or tell them apart with --name-regex. Of an archive, ARCHIVE::FOLDER "
@@ -163,7 +163,7 @@ def same_name(one: object, other: object, name: str) -> FeatureError:
 
 
 def wrong_name(name: str) -> str | None:
-    r"""Return why a video cannot be called so, or None: names of datasets are UTF-8.
+    r"""Return why a name cannot be used for a video, or None; names of HDF5 datasets are UTF-8.
 
     >>> wrong_name("caf\udce9")
     'its name is not UTF-8: rename the file'
@@ -179,8 +179,8 @@ def read_array(path: Path | Member, *, key: str | None = None, dtype: str | None
     """Return a file's features (frames, dim), float16 or float32.
 
     Args:
-        key: array of an .npz to take; default: ``features``, or the only one.
-        dtype: ``float16`` or ``float32`` to convert to; default: as stored, float32 for any other.
+        key: array of an .npz file to read; default: ``features``, or the only array.
+        dtype: ``float16`` or ``float32`` to convert to; default: as stored, with other types converted to float32.
 
     Raises:
         FeatureError: the file is unreadable, holds Python objects, has another shape, NaN or infinity.
@@ -204,9 +204,9 @@ def read_array(path: Path | Member, *, key: str | None = None, dtype: str | None
 
 
 def parsed(read: Callable[[], Value]) -> Value:
-    """Return ``read()``, which parses a NumPy header, perhaps beside other threads.
+    """Return ``read()``, which parses a NumPy header, repeated after a spurious SystemError.
 
-    Python before 3.11.8 may raise SystemError where two threads parse at once (gh-106905); trying again helps.
+    Python before 3.11.8 may raise SystemError if two threads parse at the same time (gh-106905).
     """
     for _ in range(TRIES):
         with suppress(SystemError):
@@ -219,14 +219,14 @@ def all_finite(array: np.ndarray) -> bool:
     if np.issubdtype(array.dtype, np.integer):
         return True
     if array.dtype == np.float16:
-        # NaN and infinity are the values whose exponent is all ones.
+        # In NaN and infinity, all bits of the exponent are set.
         return bool((np.ascontiguousarray(array).view(np.uint16) & 0x7C00).max(initial=0) < 0x7C00)
     return bool(np.isfinite(array).all())
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a .npy header says of the numbers behind it, which begin at byte ``offset``."""
+    """The header of a .npy file; the numbers begin at byte ``offset``."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -235,7 +235,7 @@ class Header:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the numbers take."""
+        """Size of the numbers in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -243,7 +243,7 @@ def read_header(file: IO[bytes]) -> Header:
     """Return the header of an open .npy file.
 
     Raises:
-        ValueError, or another error of NumPy's parser: it is damaged.
+        ValueError, or another error of NumPy's parser: the header is damaged.
     """
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -269,7 +269,7 @@ def _load(path: Path | Member, key: str | None) -> np.ndarray:
 
 
 def _read_npy(file: IO[bytes], size: int) -> np.ndarray:
-    """Return the array of an open .npy file of ``size`` bytes, after a look at what its header claims."""
+    """Return the array of an open .npy file of ``size`` bytes, after checking its header."""
     header = read_header(file)
     if header.dtype.hasobject:
         raise FeatureError("it holds Python objects, which are never loaded")
@@ -297,7 +297,7 @@ def _squeeze(array: np.ndarray) -> np.ndarray:
 
 
 def _choose(members: dict[str, str], key: str | None) -> str:
-    """Return the archive's member to read; ``members``: their file names by the arrays' names."""
+    """Return the member of an .npz file to read; ``members`` maps array names to file names."""
     names = list(members)
     if key is None:
         key = DEFAULT_KEY if DEFAULT_KEY in names else names[0] if len(names) == 1 else None

@@ -1,4 +1,4 @@
-"""One video's features, from .npy and .npz files."""
+"""Reads the features of one video from .npy and .npz files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DURATION_KEY = "duration"
 
 
 def video_name(paths: Sequence[Path]) -> str | None:
-    """Return the video's name, the stem of the first file, where the files are .npy or .npz; else None.
+    """Return the stem of the first file as the video's name, or None if it is not a .npy or .npz file.
 
     Raises:
         FeatureError: a file is a video or an image.
@@ -32,9 +32,9 @@ def video_name(paths: Sequence[Path]) -> str | None:
 
 
 class OneVideo:
-    """A video's features from one or more .npy and .npz files, to be joined in order; never unpickled.
+    """The features of a video from one or more .npy and .npz files, in the order of concatenation; never unpickles.
 
-    An .npz has its frames under ``features``, or as its only array, and may have the ``duration`` in seconds.
+    An .npz file holds the frames under ``features``, or as its only array, and optionally the ``duration`` in seconds.
 
     Raises:
         FeatureError: a file is missing, damaged or of another kind.
@@ -54,7 +54,7 @@ class OneVideo:
         self._duration = next((d for path in paths if (d := _duration(path)) is not None), None)
 
     def require(self, vids: Iterable[str], *, skippable: bool = True) -> None:
-        """Raise FeatureError where another video is asked for than the files' names say."""
+        """Raise FeatureError if a requested video is not the one that the files are named after."""
         for vid in vids:
             if vid not in self._names:
                 raise FeatureError(
@@ -72,7 +72,7 @@ class OneVideo:
         return self._frames
 
     def duration(self, vid: str) -> float | None:
-        """Return the duration in seconds that an .npz says, or None."""
+        """Return the duration in seconds stored in an .npz file, or None."""
         self.require([vid])
         return self._duration
 
@@ -87,7 +87,7 @@ def _frames(path: Path) -> np.ndarray:
 
 
 def _key(path: Path) -> str | None:
-    """Return the array of an .npz that is the features although ``duration`` stands beside it."""
+    """Return the name of the features in an .npz file that may also hold ``duration``, or None for the default."""
     others = [name for name in _members(path) if name != DURATION_KEY]
     if len(others) > 1 and DEFAULT_KEY not in others:
         raise FeatureError(f"it holds several arrays ({listing(others)}), and none is called '{DEFAULT_KEY}'")

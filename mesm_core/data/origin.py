@@ -1,4 +1,4 @@
-"""What features were made with: attributes of their datasets that `mesm extract` writes and other tools may not."""
+"""Attributes that record how features were extracted; `mesm extract` writes them, other tools may not."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import h5py
 import numpy as np
 
 ORIGIN = ("backbone", "weights", "clip_len", "interpolation")
-"""Attributes in which features must agree with those that a model was trained on."""
+"""Attributes that must agree between a model's training features and the features at inference."""
 MADE_WITH = (*ORIGIN, "precision", "dtype", "version")
-"""Attributes in which all features of one file agree."""
+"""Attributes that must agree between all features of one file."""
 
 Origin = Mapping[str, str | int | float]
 
 
 def read_origin(node: h5py.Dataset, names: Sequence[str] = ORIGIN) -> dict[str, str | int | float]:
-    """Return those of the attributes ``names`` that a dataset has and that are texts or numbers."""
+    """Return the attributes among ``names`` that a dataset has as text or numbers."""
     found: dict[str, str | int | float] = {}
     for name in names:
         try:
             value = node.attrs.get(name)
-        except Exception:  # a damaged or exotic attribute tells as much as none
+        except Exception:  # a damaged or unusual attribute is treated as absent
             continue
         if isinstance(value, np.generic):
             value = value.item()
@@ -33,7 +33,7 @@ def read_origin(node: h5py.Dataset, names: Sequence[str] = ORIGIN) -> dict[str, 
 
 
 def conflicts(ours: Origin, theirs: Origin) -> dict[str, tuple[str | int | float, str | int | float]]:
-    """Return the attributes that both have with different values, as (ours, theirs).
+    """Return the attributes present in both with different values, as (ours, theirs).
 
     >>> conflicts({"backbone": "pixels", "clip_len": 2.0}, {"backbone": "clip-b32", "interpolation": "bicubic"})
     {'backbone': ('pixels', 'clip-b32')}

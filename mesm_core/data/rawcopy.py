@@ -1,4 +1,4 @@
-"""Copy a .npy file's numbers straight into an HDF5 file, checking them on the way."""
+"""Copies the numbers of a .npy file directly into an HDF5 file, and checks that they are finite."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from mesm_core.errors import FeatureError
 
 CHUNK_BYTES = 512 * 1024
 FIRST_READ = 128 * 1024
-"""Bytes read for a header. Opening a file twice takes longer than reading the whole of a small one."""
+"""Bytes read with the header. Opening a file twice takes longer than reading a small file completely."""
 _kept = threading.local()
 
 
 @dataclass(frozen=True)
 class RawArray:
-    """Where the numbers of a .npy file lie: ``shape`` (frames, dim), ``dtype``, and the ``offset`` in bytes.
+    """Location of the numbers in a .npy file: ``shape`` (frames, dim), ``dtype``, and the ``offset`` in bytes.
 
-    ``content``: the whole file where it is small, otherwise None; in a buffer that this thread's next call reuses.
+    ``content``: the whole file if it is small, else None; a view of a buffer that this thread's next call reuses.
     """
 
     path: Path
@@ -43,9 +43,9 @@ class RawArray:
 
 
 def raw_array(path: Path) -> RawArray | None:
-    """Return where a .npy file's numbers lie, or None where they cannot be copied as they are.
+    """Return the location of the numbers in a .npy file, or None if they cannot be copied unchanged.
 
-    They can where they are (frames, dim) in C order, float16 or float32 of this machine's byte order, and all there.
+    Copying requires a complete (frames, dim) array in C order, of float16 or float32 in native byte order.
     """
     if path.suffix != ".npy":
         return None
@@ -61,7 +61,7 @@ def raw_array(path: Path) -> RawArray | None:
 
 
 def _header(path: Path) -> tuple[Header, int, memoryview | None]:
-    """Return what the header says, the file's size, and its content where it is small."""
+    """Return the header, the file's size, and its content if it is small."""
     head = memoryview(_buffer())[:FIRST_READ]
     with _opened(path) as source:
         head = head[: os.readv(source, [head])]
@@ -73,12 +73,12 @@ def _header(path: Path) -> tuple[Header, int, memoryview | None]:
 
 @lru_cache(maxsize=256)
 def _parsed(head: bytes) -> Header:
-    """Return what the first bytes of a .npy file say; equally long videos have the same, and NumPy compiles each."""
+    """Return a parsed header; cached, since NumPy parses slowly and videos of the same length share a header."""
     return read_header(BytesIO(head))
 
 
 def allocate(file: h5py.File, name: str, raw: RawArray) -> tuple[h5py.h5d.DatasetID, int]:
-    """Make room for a dataset, unwritten; return it and its place in the file in bytes."""
+    """Create a dataset without writing it; return it with its byte offset in the file."""
     layout, links = _unwritten()
     kind, space = _kind(raw.dtype), _space(raw.shape)
     node = h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=layout, lcpl=links)
@@ -97,7 +97,7 @@ def _space(shape: tuple[int, int]) -> h5py.h5s.SpaceID:
 
 @cache
 def _unwritten() -> tuple[h5py.h5p.PropDCID, h5py.h5p.PropLCID]:
-    """Return the properties of a dataset that lies in the file in one piece, not filled, and has a UTF-8 name."""
+    """Return the properties of a contiguous dataset that is not filled on creation and has a UTF-8 name."""
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_layout(h5py.h5d.CONTIGUOUS)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -111,7 +111,7 @@ def copy_numbers(raw: RawArray, target: int, place: int) -> None:
     """Copy the numbers to byte ``place`` of the open file descriptor ``target``.
 
     Raises:
-        FeatureError: they hold NaN or infinity, or the file ends before they do.
+        FeatureError: the numbers include NaN or infinity, or the file ends too early.
     """
     if raw.content is not None:
         _write_checked(raw.content[raw.offset : raw.offset + raw.nbytes], raw.dtype, target, place)
@@ -123,7 +123,7 @@ def copy_numbers(raw: RawArray, target: int, place: int) -> None:
             count = os.preadv(source, [view[: min(CHUNK_BYTES, raw.nbytes - done)]], raw.offset + done)
             if not count:
                 raise FeatureError("it cannot be read (it ends too early)")
-            # A read may stop inside a number; what is left of it comes again with the next one.
+            # A read may end inside a number; the next read starts at that number again.
             count -= count % raw.dtype.itemsize
             _write_checked(view[:count], raw.dtype, target, place + done)
             done += count
@@ -139,7 +139,7 @@ def _write_checked(numbers: memoryview, dtype: np.dtype[np.generic], target: int
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """Open a file to read and yield its descriptor: a file object of Python's asks the system three times as much."""
+    """Open a file and yield its descriptor; a Python file object makes three times as many system calls."""
     source = os.open(path, os.O_RDONLY)
     try:
         yield source
@@ -148,7 +148,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _buffer() -> bytearray:
-    """Return this thread's buffer: memory that is new for every file costs as much as reading into it."""
+    """Return this thread's buffer; it is reused, since new memory costs as much as reading the file."""
     if not hasattr(_kept, "buffer"):
         _kept.buffer = bytearray(CHUNK_BYTES)
     buffer: bytearray = _kept.buffer

@@ -1,4 +1,4 @@
-"""Which queries are encoded together, and which groups share a batch (docs/datasets.md, "Rules")."""
+"""Divides queries into groups that are encoded together, and groups into batches (docs/datasets.md, "Rules")."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from mesm_core.errors import DataError
 from mesm_core.types import Query
 
 Group = tuple[int, ...]
-"""Indices of the queries that are encoded together, by rising start."""
+"""Indices of the queries that are encoded together, by increasing start."""
 
 
 def make_groups(queries: Sequence[Query], *, max_size: int, rng: np.random.Generator | None) -> list[Group]:
     """Return every query's index in exactly one group; a group's queries share a source.
 
-    With ``max_size`` > 0 a video's queries are cut into groups of that size: after a shuffle by ``rng``, or, in
-    evaluation, where it is None, in order of start, so that the cut is always the same. In a group, queries are
-    ordered by start.
+    With ``max_size`` > 0, a video's queries are divided into groups of at most that size: in an order shuffled by
+    ``rng``, or by start if ``rng`` is None, as in evaluation, which makes the groups deterministic. The queries of a
+    group are ordered by start.
     """
     by_video: dict[str, list[int]] = {}
     for index, query in enumerate(queries):
@@ -38,17 +38,17 @@ def make_groups(queries: Sequence[Query], *, max_size: int, rng: np.random.Gener
 def train_batches(
     groups: Sequence[Group], videos: Sequence[str], *, batch_size: int, rng: np.random.Generator
 ) -> list[list[Group]]:
-    """Return the groups dealt into batches in which no video comes twice, and no batch has one group only.
+    """Return the groups in batches of at least two groups, with at most one group per video.
 
-    Each video's groups go to the batches that are emptiest, ties drawn at random, so batches differ by one group
-    at most unless one video has more groups than there are batches.
+    Each video's groups go to the smallest batches, with ties drawn at random, so batch sizes differ by at most one
+    group unless one video has more groups than there are batches.
 
     Args:
-        groups: groups to deal; videos: the video of each.
-        batch_size: groups a batch at most.
+        groups: groups to distribute; videos: the video of each group.
+        batch_size: the most groups in a batch.
 
     Raises:
-        DataError: fewer than two videos: negatives come from another video.
+        DataError: there are fewer than two videos, so that no negatives can be drawn from another video.
     """
     by_video: dict[str, list[int]] = {}
     for index, vid in enumerate(videos):

@@ -1,14 +1,14 @@
-"""What becomes of videos that have more frames than the model takes."""
+"""Shortens videos that have more frames than the model accepts, and warns about the consequences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# A frame may stand for this many clips, or for this many seconds where the clip length is not known.
+# An averaged frame may span this many clips, or this many seconds if the clip length is unknown.
 COARSE_CLIPS = 2
 COARSE_SECONDS = 4.0
-# Frame rates differ a little from what clip_len says; a wrong clip_len is off by far more.
+# Frame rates deviate slightly from clip_len; a wrong clip_len deviates far more.
 RATE_TOLERANCE = 0.15
 
 
@@ -16,8 +16,8 @@ RATE_TOLERANCE = 0.15
 class Shortening:
     """How a video of more than ``max_frames`` frames is shortened.
 
-    ``shorten``: ``mean`` averages its frames into bins, ``first`` keeps the first ones; ``clip_len``: seconds a frame
-    stands for, or -1 where the frames spread evenly over the duration.
+    ``shorten``: ``mean`` averages its frames into bins, ``first`` keeps the first ones; ``clip_len``: seconds per
+    frame, or -1 if the frames spread evenly over the duration.
     """
 
     max_frames: int

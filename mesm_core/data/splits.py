@@ -1,4 +1,4 @@
-"""Names of splits: what a dataset of your own calls train and val, and how a split is shown."""
+"""Names of splits: the splits that train and val stand for in a custom dataset, and the labels shown to users."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TRAIN, VALIDATION = "train", "val"
 
 
 def named_split(dataset: DatasetConfig, split: str) -> str:
-    """Return the split that a name stands for: where any file can be a split, train and val are the config's.
+    """Return the split that a name stands for; if any file can be a split, train and val come from the config.
 
     Raises:
         ConfigError: the dataset is unknown.
@@ -24,9 +24,9 @@ def named_split(dataset: DatasetConfig, split: str) -> str:
 
 
 def counted_splits(dataset: DatasetConfig, given: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the splits whose words are counted: those given, else the config's where any file can be a split.
+    """Return the splits whose words are counted: the given ones, else the config's if any file can be a split.
 
-    Empty where the dataset itself says which.
+    Empty if the dataset's reader defines them.
     """
     chosen = tuple(named_split(dataset, split) for split in given)
     if chosen or make_reader(dataset.name).splits:
@@ -35,7 +35,7 @@ def counted_splits(dataset: DatasetConfig, given: Iterable[str] = ()) -> tuple[s
 
 
 def split_labels(splits: Iterable[str]) -> dict[str, str]:
-    """Return how splits are shown: files by their names alone, where these differ.
+    """Return the label of each split: for files the stem, if all labels are then distinct.
 
     >>> split_labels(["val", "/my/videos/hard.jsonl"])
     {'val': 'val', '/my/videos/hard.jsonl': 'hard'}

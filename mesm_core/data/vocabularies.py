@@ -1,4 +1,4 @@
-"""A dataset's vocabulary of word vectors, counted as the published glove.pkl counts."""
+"""Builds a dataset's vocabulary of word vectors, by the rules of the published glove.pkl."""
 
 from __future__ import annotations
 

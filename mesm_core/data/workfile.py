@@ -1,4 +1,4 @@
-"""The file that a conversion writes to while it lasts: OUT.part, which a killed conversion leaves to go on with."""
+"""OUT.part, the temporary file of a conversion; it remains after a kill, so that the conversion can be resumed."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ LOOKED_AT = 8
 
 
 class WorkFile:
-    """``OUT.part``: new, or what an earlier conversion left, or with ``resume`` the finished OUT to add to.
+    """``OUT.part``: a new file, the rest of an earlier conversion, or, with ``resume``, the finished OUT to extend.
 
     Args:
-        out: the HDF5 file to be; inputs: files that are read; needs: about how many bytes it takes, or None.
+        out: the final HDF5 file; inputs: files that are read; needs: approximate size in bytes, or None.
 
     Raises:
-        OutputError: ``out`` is an input, a device, or there while neither ``overwrite`` nor ``resume`` is on; an
-            earlier conversion's rest is there; there is no room. Nothing is changed then.
+        OutputError: ``out`` is an input or a device; ``out`` or the rest of an earlier conversion exists and neither
+            ``overwrite`` nor ``resume`` is on; or the disk is full. Nothing is changed then.
     """
 
     def __init__(self, out: Path, inputs: Sequence[Path], needs: int | None, *, overwrite: bool, resume: bool) -> None:
@@ -74,7 +74,7 @@ class WorkFile:
         """Yield the file to write to.
 
         Raises:
-            OutputError: it could not be written; a new file is removed then, an earlier one is where it was.
+            OutputError: writing failed; a new file is then removed, and an earlier one is restored.
         """
         try:
             with UnfailingFile(self._path, "x+b" if self._fresh else "r+b", undo=not self._fresh) as target:
@@ -86,22 +86,26 @@ class WorkFile:
                     target.restore()
                     raise
         except OSError as error:
-            told = could_not_write(self._out, error, needs=self._needs, temporary=self._path if self._fresh else None)
+            failure = could_not_write(
+                self._out, error, needs=self._needs, temporary=self._path if self._fresh else None
+            )
             self.give_back()
             if self._resume and self._path.exists():
-                told.hint = f"{told.hint or ''} What was written before is in {self._path}: --resume goes on.".strip()
-            raise told from error
+                failure.hint = (
+                    f"{failure.hint or ''} What was written before is in {self._path}: --resume goes on.".strip()
+                )
+            raise failure from error
         except Exception:
             self.give_back()
             raise
 
     def take_place(self) -> None:
-        """Make it the finished file."""
+        """Rename the temporary file to the final one."""
         with explained(self._out):
             self._path.replace(self._real)
 
     def give_back(self) -> None:
-        """Remove a new file; put a finished one that was to be added to back in its place."""
+        """Remove a new temporary file; rename an extended file back to its final name."""
         with explained(self._out):
             if self._adds:
                 self._path.replace(self._real)
@@ -121,12 +125,12 @@ class WorkFile:
 
 
 def about_size(videos: Iterable[Sequence[Path]], dtype: str | None) -> int | None:
-    """Return about how many bytes the datasets of videos take, or None where the files do not tell.
+    """Return the approximate size in bytes of the videos' datasets, or None if it cannot be estimated.
 
-    They are taken to be like the first that can be copied as it is.
+    The estimate assumes that all files have the dtype of the first one that can be copied unchanged.
 
     Args:
-        videos: files of each; dtype: what they are converted to, or None for as they are.
+        videos: files of each video; dtype: type to convert to, or None to keep the stored type.
     """
     paths = [path for files in videos for path in files]
     like = next((raw for raw in map(raw_array, paths[:LOOKED_AT]) if raw is not None), None)

@@ -1,4 +1,4 @@
-"""Features of videos that were asked about, kept for the next question: bounded, and shared by processes."""
+"""A cache of video features on disk, of limited size and shared by processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMIT_VARIABLE = "MESM_CACHE_GB"
 USUAL_GB = 4.0
 DAY = 86_400
 DRAFT_SECONDS = DAY
-"""Age of a draft from which the process that wrote it has certainly ended."""
+"""Age of a temporary file after which its process has certainly ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class Kept:
 
 
 class FeatureCache:
-    """Features by key, a file each; those that were not used for the longest time go where the cache is full.
+    """A least-recently-used cache of features by key, one file each.
 
-    A file is written whole or not at all, and its time of change is that of its last use. Processes need no lock: the
-    same key has the same features, and a file that another process removed is extracted again.
+    Files are written atomically, and the modification time of a file is the time of its last use. Processes need no
+    lock: a key always has the same features, and features that another process removed are extracted again.
 
     Args:
         folder: made where it is not there; limit: bytes that may stay.
@@ -51,7 +51,7 @@ class FeatureCache:
         self._parts = Parts(folder)
 
     def read(self, key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
-        """Return the features (rows, width) of a key and what is known of the video, or None."""
+        """Return the features (rows, width) of a key and the metadata of the video, or None."""
         found = self._parts.read(key)
         if found is None or not _is_sound(*found):
             return None
@@ -60,7 +60,7 @@ class FeatureCache:
         return found
 
     def write(self, key: str, features: np.ndarray, about: dict[str, Any]) -> None:
-        """Keep features, and remove the least recently used where there are too many.
+        """Store features, and remove the least recently used ones if the cache is full.
 
         Raises:
             OutputError: they could not be written.
@@ -122,7 +122,7 @@ def _files(folder: Path, pattern: str) -> Iterator[Kept]:
 
 
 def _is_sound(features: np.ndarray, about: object) -> bool:
-    """Return whether a file holds what this module wrote."""
+    """Return whether a file was written by this module."""
     if features.ndim != 2 or 0 in features.shape or features.dtype.kind != "f" or not isinstance(about, dict):
         return False
     duration = about.get("duration")

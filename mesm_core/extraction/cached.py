@@ -1,4 +1,4 @@
-"""The features of videos: from the cache, without torch, where they are there, else extracted and kept."""
+"""Gets the features of videos from the cache, without torch, or extracts and caches them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Part = tuple[np.ndarray, float, str]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What tells a backbone's features apart, without the backbone."""
+    """The identity of a backbone's features, without the backbone."""
 
     name: str
     weights_hash: str
@@ -49,7 +49,7 @@ class Featured:
 
 
 class CachedExtraction:
-    """Extracts what the cache does not have; networks are built when the first video needs them.
+    """Extracts features that are not in the cache; networks are built when first needed.
 
     Args:
         recipe: of the features; weights: file of each backbone, None for those that have none.
@@ -79,7 +79,7 @@ class CachedExtraction:
         self._identities: dict[str, Identity] = {}
 
     def check_weights(self) -> None:
-        """Refuse weights that are others than the recipe asks for, before a video is opened.
+        """Check that the weights match the recipe, before a video is opened.
 
         Raises:
             FeatureError: they are, or cannot be read, or a backbone has no rows of the recipe's length.
@@ -95,7 +95,7 @@ class CachedExtraction:
                 )
 
     def run(self, videos: Sequence[VideoFile]) -> Iterator[Featured | Failed | Frames]:
-        """Yield the features of each video, in order, or why it has none; and how many frames were decoded meanwhile.
+        """Yield the features of each video, or the reason for their absence, in order; and the progress of decoding.
 
         Raises:
             FeatureError: a backbone cannot be built.
@@ -133,7 +133,7 @@ class CachedExtraction:
         contents: Mapping[int, str],
         done: dict[int, Featured | Failed],
     ) -> Iterator[Frames | None]:
-        """Put what is extracted into ``done``."""
+        """Add extracted features to ``done``."""
         if not missing:
             return
         settings = self._settings()
@@ -189,7 +189,7 @@ class CachedExtraction:
         return parts
 
     def _precisions(self) -> Sequence[Precision]:
-        """Return the precisions whose features will do; what ``auto`` takes is not known without torch."""
+        """Return the acceptable precisions; the default of ``auto`` is not known without torch."""
         if self._precision is not None:
             return [self._precision]
         return ["fp32"] if self._device == "cpu" else ["fp16"] if self._device != "auto" else ["fp16", "fp32"]

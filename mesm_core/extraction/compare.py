@@ -1,4 +1,4 @@
-"""How near extracted features are to published ones: the cosine of each row."""
+"""Compares extracted features with published ones by the cosine similarity of each row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mesm_core.inputs import open_hdf5
 
 @dataclass(frozen=True)
 class VideoCosines:
-    """A video's cosines (rows,) over the rows that both files have, and how many rows each has."""
+    """A video's cosines (rows,) for the rows in both files, and the number of rows in each file."""
 
     name: str
     cosines: np.ndarray
@@ -51,7 +51,7 @@ class VideoCosines:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``videos``: in both files, the least alike first; the others are in one file only."""
+    """``videos``: videos in both files, least similar first; the other fields list videos in one file only."""
 
     ours: Path
     theirs: Path
@@ -71,11 +71,11 @@ class Comparison:
 
     @property
     def other_lengths(self) -> list[VideoCosines]:
-        """The videos that have other numbers of rows in the two files."""
+        """The videos with different numbers of rows in the two files."""
         return [video for video in self.videos if video.ours != video.theirs]
 
     def worst_rows(self, number: int) -> list[tuple[float, str, int]]:
-        """Return (cosine, video, row) of the rows that are least alike."""
+        """Return (cosine, video, row) of the least similar rows."""
         rows = [(float(c), video.name, row) for video in self.videos for row, c in enumerate(video.cosines)]
         return sorted(rows)[:number]
 
@@ -139,9 +139,9 @@ def features_to_compare(
     there = {path: _width(path) for path in candidates if path.is_file()}
     found = [path for path in there if there[path] == width]
     if len(found) != 1:
-        told = listing(f"{path.name} ({wide} wide)" for path, wide in there.items()) or "no feature file"
+        widths = listing(f"{path.name} ({wide} wide)" for path, wide in there.items()) or "no feature file"
         raise FeatureError(
-            f"{published} is {width} wide; {ours} has {told}.",
+            f"{published} is {width} wide; {ours} has {widths}.",
             hint="Say with --backbone which one is meant, or give the file itself.",
         )
     return found[0]

@@ -1,4 +1,4 @@
-"""What an extraction will take, before it is begun: hours of video, rows, bytes, and seconds of work."""
+"""Estimates an extraction before it starts: hours of video, rows, bytes, and seconds of work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mesm_core.backbones.protocol import Backbone, VideoFacts
+from mesm_core.backbones.protocol import Backbone, VideoInfo
 from mesm_core.errors import MesmError
 from mesm_core.extraction.settings import Settings
 from mesm_core.extraction.sources import VideoFile
@@ -20,7 +20,7 @@ from mesm_core.video.rows import Pass, read_rows
 from mesm_core.video.source import Video
 
 TRIED_SECONDS = 3.0
-"""Time for measuring the speed of decoding, and about that of each network."""
+"""Seconds for measuring the speed of decoding, and approximately that of each network."""
 TRIED_SAMPLES = 4
 
 
@@ -90,7 +90,7 @@ def estimate(
 
 
 def expected_frames(videos: Sequence[Path]) -> int:
-    """Return about how many frames videos have, by their headers; those that do not say it count as none."""
+    """Return the approximate number of frames of videos from their headers; a missing number counts as 0."""
     total = 0.0
     for path in videos:
         with suppress(MesmError), Video(path) as opened:
@@ -101,7 +101,7 @@ def expected_frames(videos: Sequence[Path]) -> int:
 def _seconds_a_second(
     video: VideoFile, backbones: Sequence[Backbone], settings: Settings, *, batch_size: int, seconds: float
 ) -> float | None:
-    """Return seconds of work for a second of the video, or None where it cannot be read."""
+    """Return the seconds of work per second of video, or None if the video cannot be read."""
     found = Pass()
     samples: dict[str, list[np.ndarray]] = {backbone.name: [] for backbone in backbones}
     began = time.perf_counter()
@@ -114,7 +114,7 @@ def _seconds_a_second(
     work = (time.perf_counter() - began) / max(float(found.end), 1e-3)
     for backbone in backbones:
         if tried := samples[backbone.name]:
-            backbone.encode(np.stack(tried[:1]))  # the first call also makes ready what the others use
+            backbone.encode(np.stack(tried[:1]))  # the first call includes one-time initialisation
             began = time.perf_counter()
             backbone.encode(np.stack(tried))
             work += (time.perf_counter() - began) / len(tried) / float(settings.clip_len)
@@ -124,11 +124,11 @@ def _seconds_a_second(
 def _samples(
     video: VideoFile, backbones: Sequence[Backbone], settings: Settings, found: Pass, *, ends: float
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the samples of a video's beginning, until the clock says ``ends``."""
+    """Yield samples from the beginning of a video until the time ``ends``."""
     with Video(video.path) as opened:
         rate = opened.average_rate
-    facts = VideoFacts(None if rate is None else float(rate))
-    samplers = [backbone.sampler(settings.clip_len, facts) for backbone in backbones]
+    info = VideoInfo(None if rate is None else float(rate))
+    samplers = [backbone.sampler(settings.clip_len, info) for backbone in backbones]
     clocks = [backbone.picture_seconds(settings.clip_len) for backbone in backbones]
     for picture in read_rows(video.path, clocks, interpolation=settings.interpolation, report=found):
         for sample in samplers[picture.clock].push(picture.pixels):

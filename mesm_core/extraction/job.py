@@ -28,7 +28,7 @@ from mesm_core.places import refuse_existing, refuse_inputs
 
 @dataclass(frozen=True)
 class Options:
-    """How an extraction runs.
+    """Settings of how an extraction runs.
 
     ``device``: auto, cpu, cuda or cuda:N; ``precision``: fp32, fp16 or bf16, None for what the device's default is;
     ``batch_size``: samples a batch; ``decoders``: threads that decode, in each process; ``processes``: of this machine,
@@ -45,7 +45,7 @@ class Options:
 
 @dataclass
 class Report:
-    """What an extraction did.
+    """Result of an extraction.
 
     ``outputs``: feature file of each backbone that has one; ``videos``: newly extracted; ``already``: whose features
     were there; ``rows``: new ones of each backbone; ``frames``: decoded; ``bad``: videos without features, and why;
@@ -62,9 +62,9 @@ class Report:
 
 
 class Extraction:
-    """The features of videos by backbones, to be written to OUTDIR: checked when it is made, carried out by ``run``.
+    """Extracts features of videos with backbones and writes them to OUTDIR; ``run`` starts the work.
 
-    While it lasts, finished features lie in a folder of parts in OUTDIR. After a kill they are still there.
+    Finished features are stored in a folder of parts in OUTDIR until the end, so they survive a kill.
 
     Args:
         videos: of this shard; names: backbones; weights: file of each that has weights.
@@ -102,7 +102,7 @@ class Extraction:
         device = build_device(options.device)
         self.settings = replace(settings, precision=options.precision or default_precision(device))
         self.devices = process_devices(options.device, options.processes)
-        # With several processes this one needs of the networks only what tells their features apart.
+        # With several processes, this one needs only the identities of the networks.
         alone = options.processes == 1 or dry
         self.backbones = [
             build_backbone(
@@ -124,7 +124,7 @@ class Extraction:
         return self._work.path if self._work.left else None
 
     def run(self) -> Generator[Event]:
-        """Extract what is not there yet, yielding what happens; write the files at the end, and fill ``report``.
+        """Extract missing features, yielding events; write the files at the end, and fill ``report``.
 
         Raises:
             OutputError: something could not be written. Finished parts stay, for ``resume``.
@@ -153,7 +153,7 @@ class Extraction:
         self.report.outputs = {o.backbone.name: o.path for o in self._outputs if o.path.exists()}
 
     def _join(self, done: Mapping[str, str], failed: Mapping[str, str | None]) -> dict[str, str]:
-        """Write the files in a thread of its own: a signal's exception would leave HDF5 in the middle of a call."""
+        """Write the files in a separate thread, where a signal cannot interrupt HDF5 in the middle of a call."""
         stop = threading.Event()
         return call_in_thread(
             lambda: join(self._outputs, done, failed, self._work.parts, shard=self.options.shard, stop=stop),
@@ -221,12 +221,12 @@ class Extraction:
 
 
 def notes(names: Sequence[str]) -> list[str]:
-    """Return what must be said wherever these backbones are used."""
+    """Return the notes to show when these backbones are used."""
     return [BACKBONES[name].note for name in dict.fromkeys(names) if BACKBONES[name].note]
 
 
 def _dealt(videos: Sequence[VideoFile], hands: int) -> list[list[VideoFile]]:
-    """Return the videos in shares of about the same size in bytes."""
+    """Return the videos divided into parts of about the same size in bytes."""
 
     def size(video: VideoFile) -> int:
         return video.path.stat().st_size if video.path.is_file() else 0

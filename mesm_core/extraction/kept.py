@@ -1,4 +1,4 @@
-"""What the caches hold, as a person sees it, and how it is removed."""
+"""Lists and empties the caches of features and sentences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mesm_core.text.cache import TextCache, default_cache_path
 
 @dataclass(frozen=True, slots=True)
 class CacheSize:
-    """A cache: its files or sentences, its bytes, and the bytes that it may grow to, None for any."""
+    """A cache: its number of files or sentences, its size, and its limit in bytes, or None for no limit."""
 
     name: str
     path: Path

@@ -1,4 +1,4 @@
-"""The feature files of an extraction: what they hold already, and what is joined into them."""
+"""The feature files of an extraction: their present content, and the merge of new features."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Output:
         return {name: there.content for name, there in self.there.items() if there.same_settings}
 
     def refuse_mixing(self, names: set[str]) -> None:
-        """Raise FeatureError where videos of other settings would stay in the file: all but ``names``."""
+        """Raise FeatureError if videos other than ``names``, which stay in the file, have other settings."""
         others = [name for name, there in self.there.items() if not there.same_settings and name not in names]
         if others:
             raise FeatureError(
@@ -124,7 +124,7 @@ class Output:
                 yield name, None
 
     def bytes(self, new: Mapping[str, str], parts: Parts) -> int:
-        """Return about how many bytes the file will have."""
+        """Return the approximate size of the file in bytes."""
         before = self.path.stat().st_size if self.there else 0
         return before + sum(parts.size(self._settings.key(self.backbone, content)) for content in new.values())
 
@@ -163,7 +163,7 @@ def join(
 ) -> dict[str, str]:
     """Write all feature files, or none; return the videos that are missing from one, with the reason.
 
-    A file that nothing is new for is left as it is.
+    A file without new features is not changed.
 
     Args:
         done, failed: as for ``Output.kept``; shard: an empty file is written where it holds no video.

@@ -1,4 +1,4 @@
-"""Features that are finished, one small file a video and backbone, until they are joined into feature files."""
+"""Stores finished features, one file per video and backbone, until they are merged into feature files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mesm_core.files import library_output
 
 
 class Parts:
-    """A folder of finished features; each is written whole or not at all, so a killed extraction loses no video.
+    """A folder of finished features; each is written atomically, so a killed extraction loses no finished video.
 
     Args:
         folder: made where it is not there.
@@ -22,7 +22,7 @@ class Parts:
         self._folder = folder
 
     def has(self, key: str) -> bool:
-        """Return whether the features of a key are there."""
+        """Return whether the features of a key exist."""
         return self._path(key).is_file()
 
     def write(self, key: str, features: np.ndarray, about: dict[str, Any]) -> None:
@@ -36,7 +36,7 @@ class Parts:
             np.savez(file, features=features, about=text)
 
     def read(self, key: str) -> tuple[np.ndarray, dict[str, Any]] | None:
-        """Return the features of a key and what is known about them, or None where they are absent or damaged."""
+        """Return the features of a key and their metadata, or None if they are absent or damaged."""
         try:
             with self._path(key).open("rb") as file, np.load(file, allow_pickle=False) as content:
                 about: dict[str, Any] = json.loads(content["about"].tobytes())
@@ -45,12 +45,12 @@ class Parts:
             return None
 
     def size(self, key: str) -> int:
-        """Return about how many bytes the features of a key take."""
+        """Return the approximate size in bytes of the features of a key."""
         path = self._path(key)
         return path.stat().st_size if path.is_file() else 0
 
     def remove(self, key: str) -> None:
-        """Let go of the features of a key."""
+        """Remove the features of a key."""
         self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:

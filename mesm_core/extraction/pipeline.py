@@ -1,4 +1,4 @@
-"""Decoding threads beside the networks: samples of many videos share a batch, features go back to their videos."""
+"""Extraction pipeline: threads decode videos while networks encode batches of samples from several videos."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mesm_core.backbones.protocol import Backbone, VideoFacts
+from mesm_core.backbones.protocol import Backbone, VideoInfo
 from mesm_core.errors import MesmError
 from mesm_core.extraction.settings import Settings
 from mesm_core.extraction.sources import VideoFile
@@ -19,13 +19,13 @@ from mesm_core.video.rows import Pass, read_rows
 from mesm_core.video.source import Video
 
 WAITING = 32
-"""Samples that may wait for the networks. One of SlowFast's takes 4.8 MB, one of CLIP's 0.15 MB."""
+"""Limit of samples that wait for the networks. A sample takes 4.8 MB for SlowFast and 0.15 MB for CLIP."""
 POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """A video's features (rows, width) float32 by the backbone's name, and what its decoding found."""
+    """A video's features (rows, width) float32 by backbone name, and the result of decoding it."""
 
     video: VideoFile
     features: dict[str, np.ndarray]
@@ -34,7 +34,7 @@ class Extracted:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A video that has no features, and why; ``content``: the hash of its content, where that is known."""
+    """A video without features, and the reason; ``content``: the hash of its content, if it is known."""
 
     video: VideoFile
     reason: str
@@ -60,7 +60,7 @@ class _Sample:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """A video is decoded: how many rows each backbone has, or why there are none."""
+    """The end of a video: the number of rows of each backbone, or the reason why there are none."""
 
     video: int
     rows: dict[str, int]
@@ -70,7 +70,7 @@ class _End:
 
 @dataclass(slots=True)
 class _Open:
-    """A video whose features are not complete: rows by backbone and number, and its end once it is decoded."""
+    """A video in progress: rows by backbone and number, and its end once it is decoded."""
 
     rows: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
     end: _End | None = None
@@ -89,10 +89,10 @@ def extract(
     decoders: int = 2,
     left: Callable[[VideoFile, Sequence[Backbone]], Sequence[Backbone]] | None = None,
 ) -> Iterator[Extracted | Failed | Frames]:
-    """Yield each video's features as it is done; a video that cannot be read does not end the others.
+    """Yield the features of each video when they are complete; a video that cannot be read does not stop the others.
 
-    Every video is decoded once, whichever backbones want it. Few samples wait for the networks, and no video is held
-    in memory whole.
+    Every video is decoded once for all backbones. The number of waiting samples is limited, and no video is held in
+    memory completely.
 
     Args:
         videos: files; wanted: for each of them the backbones whose features are wanted.
@@ -148,8 +148,8 @@ def _decode(
     try:
         with Video(path) as video:
             rate = video.average_rate
-        facts = VideoFacts(None if rate is None else float(rate))
-        samplers = [backbone.sampler(settings.clip_len, facts) for backbone in backbones]
+        info = VideoInfo(None if rate is None else float(rate))
+        samplers = [backbone.sampler(settings.clip_len, info) for backbone in backbones]
         seconds = [backbone.picture_seconds(settings.clip_len) for backbone in backbones]
         told = 0
         for picture in read_rows(path, seconds, interpolation=settings.interpolation, report=found):
@@ -165,7 +165,7 @@ def _decode(
         ready.put(_End(number, rows, found))
     except MesmError as error:
         ready.put(_End(number, rows, found, str(error)))
-    except Exception as error:  # what FFmpeg makes of one damaged video must not end the others
+    except Exception as error:  # an error in one damaged video must not stop the others
         ready.put(_End(number, rows, found, f"{path} cannot be decoded: {type(error).__name__}: {reason(error)}."))
 
 

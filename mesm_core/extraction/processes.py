@@ -39,7 +39,7 @@ _ERRORS: dict[str, type[MesmError]] = {
 
 @dataclass(frozen=True)
 class Share:
-    """What one process does; ``backbones``: file of weights by name; ``folder``: of the parts."""
+    """The work of one process; ``backbones``: weights file by name; ``folder``: the folder of parts."""
 
     videos: Sequence[VideoFile]
     backbones: Mapping[str, Path | None]
@@ -68,7 +68,7 @@ class Share:
 
     @classmethod
     def from_json(cls, line: str) -> Share:
-        """Return what ``as_json`` wrote."""
+        """Return the share that ``as_json`` wrote."""
         found = json.loads(line)
         clip_len, interpolation, dtype, precision = found["settings"]
         return cls(
@@ -114,7 +114,7 @@ def process_devices(device: str, processes: int) -> list[str]:
 
 
 class _Worker:
-    """A process and the videos that it has not told of yet."""
+    """A process and the videos that it has not reported yet."""
 
     def __init__(self, number: int, share: Share, told: Handover[tuple[_Worker, str | None]], threads: int) -> None:
         self.number = number
@@ -146,7 +146,7 @@ class _Worker:
         self._told.put((self, None))
 
     def ended(self) -> str | None:
-        """Wait for its end; return how it failed, or None."""
+        """Wait for the process to end; return how it failed, or None."""
         code = self._process.wait()
         if code == 0:
             return None
@@ -154,12 +154,12 @@ class _Worker:
         return f"process {self.number} ended with {how}; --resume extracts its videos"
 
     def ask_to_end(self) -> None:
-        """Close its input, with which it ends."""
+        """Close the input of the process, which ends it."""
         with suppress(OSError):
             self._input.close()
 
     def stop(self) -> None:
-        """Wait until it has ended, and end it where it does not."""
+        """Wait for the process to end, and terminate it if it does not."""
         try:
             self._process.wait(SECONDS_TO_END)
         except subprocess.TimeoutExpired:
@@ -171,7 +171,7 @@ class _Worker:
 
 
 def run_processes(shares: Sequence[Share]) -> Iterator[Event]:
-    """Carry out the shares in a process each, yielding what happens in any of them.
+    """Run each share in a process of its own, yielding the events of all processes.
 
     The videos that a process leaves behind when it fails are failed ones; the other processes go on.
 

@@ -16,7 +16,7 @@ from mesm_core.video.scale import Interpolation
 
 CLIP = "clip-b32"
 USUAL_CLIP_LEN = Fraction(1)
-"""Seconds a row where no model asks for another length."""
+"""Seconds per row unless a model requires another length."""
 TOLERANCE = 0.01
 
 
@@ -32,7 +32,7 @@ class Recipe:
 
 
 def recipe_of(config: Config, facts: Mapping[str, Any], *, source: str) -> Recipe:
-    """Return how the features that a checkpoint was trained on were made.
+    """Return how the features that a checkpoint was trained on were extracted.
 
     What the features themselves said at training counts first. Older and published checkpoints do not know it: there
     the names of the feature files count, which are those of the preset.
@@ -69,7 +69,7 @@ def _fitted(names: Sequence[str], count: int) -> Sequence[str]:
 
 
 def _backbone(origin: Origin, file: str, usual: str, *, source: str) -> str:
-    """Return the backbone of a feature file: what it said, else the one whose file has its name or the preset's."""
+    """Return the backbone of a feature file: the recorded one, else the one whose file has its name or the preset's."""
     said = origin.get("backbone")
     if said is not None:
         if said in BACKBONES:
@@ -102,19 +102,19 @@ def _clip_len(config: Config, origins: Sequence[Origin], *, source: str, files: 
 
 
 def _agreed(origins: Sequence[Origin], key: str, source: str) -> str | int | float | None:
-    """Return what all origins that say anything of ``key`` say of it."""
+    """Return the common value of ``key`` in all origins that record it."""
     said = list(dict.fromkeys(origin[key] for origin in origins if key in origin))
     if len(said) > 1:
-        told = " and ".join(f"{key} {value}" for value in said)
+        values = " and ".join(f"{key} {value}" for value in said)
         raise FeatureError(
-            f"{source} was trained on files of features with {told}, which `mesm locate` does not mix.",
+            f"{source} was trained on files of features with {values}, which `mesm locate` does not mix.",
             hint=_use_files("the feature files"),
         )
     return said[0] if said else None
 
 
 def _fraction(seconds: float) -> Fraction:
-    """Return the simple fraction that a length of a row was written from, such as 1/3."""
+    """Return the simple fraction, such as 1/3, that a recorded row length stands for."""
     return Fraction(seconds).limit_denominator(1000)
 
 

@@ -1,4 +1,4 @@
-"""What decides the features of a video, and where features of the same settings are found again."""
+"""The settings that determine the features of a video, and the keys under which features are stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mesm_core.errors import FeatureError
 from mesm_core.video.scale import Interpolation
 
 VERSION = 1
-"""Raised whenever the same video and settings would give other features."""
+"""Incremented whenever the same video and settings would give different features."""
 
 
 @dataclass(frozen=True, slots=True)

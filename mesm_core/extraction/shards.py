@@ -1,4 +1,4 @@
-"""Shares of the videos that are extracted apart, for example by the tasks of a Slurm array."""
+"""Shards of the videos that are extracted separately, for example by the tasks of a Slurm array."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TASK, FIRST, LAST, STEP = (f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", 
 MOST_SHARDS = 100_000
 
 Shard = tuple[int, int]
-"""(i, n): the i-th of n shares, counted from 1."""
+"""(i, n): the i-th of n shards, numbered from 1."""
 
 
 def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
@@ -38,7 +38,7 @@ def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
 
 
 def shard_text(shard: Shard) -> str:
-    """Return a shard as part of a file's name; it sorts as the numbers do.
+    """Return a shard as part of a file name that sorts in numerical order.
 
     >>> shard_text((2, 16))
     '02-of-16'

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from mesm_core.errors import DataError, did_you_mean, listing
 from mesm_core.inputs import read_text, reading, split_lines
-from mesm_core.video.names import ENDINGS
+from mesm_core.video.names import VIDEO_SUFFIXES
 
 TEXTS = frozenset((".txt", ".json", ".jsonl", ".csv"))
 
 
 @dataclass(frozen=True, slots=True)
 class VideoFile:
-    """A video file and the name of its features, which is the file's name without its ending."""
+    """A video file and the name of its features, which is the file name without its suffix."""
 
     name: str
     path: Path
@@ -58,7 +58,7 @@ def video_paths(sources: Sequence[str | Path]) -> list[Path]:
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return which words mean videos, and which are sentences.
+    """Separate arguments that name videos from sentences.
 
     A word is a video if it is a file or folder that is there, ends as videos do, or is a path without spaces; so a
     misspelled name of a video is never taken for a sentence.
@@ -80,7 +80,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
                 f"{word} is a file of text: does it hold queries or paths of videos?",
                 hint=f"Say it: --queries {word}, or --video {word}.",
             )
-        means_video = word.strip() and (there or like_a_path or path.suffix.lower() in ENDINGS)
+        means_video = word.strip() and (there or like_a_path or path.suffix.lower() in VIDEO_SUFFIXES)
         (videos if means_video else sentences).append(word)
     return videos, sentences
 
@@ -96,7 +96,7 @@ def content_hash(path: Path) -> str:
 
 
 def _share(name: str, count: int) -> int:
-    """Return which of ``count`` shares, numbered from 1, a video belongs to."""
+    """Return the number, from 1, of the shard among ``count`` that a video belongs to."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     return 1 + int.from_bytes(digest[:8], "big") % count
 
@@ -104,9 +104,9 @@ def _share(name: str, count: int) -> int:
 def _paths(source: str | Path) -> list[Path]:
     path = Path(source)
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
         if not found:
-            raise DataError(f"{path} holds no video.", hint=f"Endings of videos: {' '.join(sorted(ENDINGS))}.")
+            raise DataError(f"{path} holds no video.", hint=f"Endings of videos: {' '.join(sorted(VIDEO_SUFFIXES))}.")
         return found
     if path.is_file():
         return _listed(path) if path.suffix == ".txt" else [path]
@@ -122,7 +122,7 @@ def _paths(source: str | Path) -> list[Path]:
 def _near(path: Path) -> str:
     """Return which file beside a missing one is called much like it."""
     with suppress(OSError, ValueError):
-        names = [file.name for file in path.parent.iterdir() if file.suffix.lower() in ENDINGS]
+        names = [file.name for file in path.parent.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES]
         return did_you_mean(path.name, names)
     return ""
 

@@ -1,4 +1,4 @@
-"""Which file of weights a backbone is built from."""
+"""Finds the weights file of a backbone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def weights_of(name: str, given: Mapping[str, Path], *, root: Path | None = None
 
 
 def refuse_unused(given: Mapping[str, Path], names: Collection[str]) -> None:
-    """Raise FeatureError where weights are given for what is none of ``names``."""
+    """Raise FeatureError if weights are given for a name that is not in ``names``."""
     unused = [name for name in given if name not in names]
     if unused:
         raise FeatureError(

@@ -1,4 +1,4 @@
-"""The work of an extraction, which ends in parts: files of features, one a video and backbone."""
+"""Extracts features into parts: one file of features per video and backbone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mesm_core.backbones.protocol import Backbone, VideoFacts
+from mesm_core.backbones.protocol import Backbone, VideoInfo
 from mesm_core.data.npy_files import wrong_name
 from mesm_core.errors import FeatureError, OutputError
 from mesm_core.extraction.parts import Parts
@@ -22,12 +22,12 @@ from mesm_core.video.rows import Pass
 
 LOCK = ".lock"
 Known = Mapping[str, Mapping[str, str]]
-"""Backbone -> video -> content hash of features that are there already, made with the same settings."""
+"""Backbone -> video -> content hash of existing features with the same settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A video whose features are kept.
+    """A video whose features are stored.
 
     ``content``: hash of the file; ``rows``: of each backbone that was run, none where all features were there
     already; ``warning``: what is odd about the file, or nothing.
@@ -52,7 +52,7 @@ def extract_parts(
     batch_size: int,
     decoders: int,
 ) -> Iterator[Event]:
-    """Extract the features that are neither known nor among the parts, and keep each video's as a part.
+    """Extract the features that are neither known nor among the parts, and store those of each video as a part.
 
     Args:
         batch_size: samples a batch; decoders: threads that decode.
@@ -109,15 +109,15 @@ def _keep(
 
 
 def check_rows(backbones: Sequence[Backbone], settings: Settings) -> None:
-    """Raise FeatureError where a backbone has no rows of this length."""
+    """Raise FeatureError if a backbone does not support rows of this length."""
     if settings.clip_len <= 0:
         raise FeatureError(f"Rows of {float(settings.clip_len):g} seconds: they must be longer than 0.")
     for backbone in backbones:
-        backbone.sampler(settings.clip_len, VideoFacts(None))
+        backbone.sampler(settings.clip_len, VideoInfo(None))
 
 
 def oddities(found: Pass, clip_len: float) -> str:
-    """Return what was lost of a damaged video, or nothing."""
+    """Return a description of the loss in a damaged video, or an empty text."""
     said, end = found.header_duration, float(found.end)
     short = said is not None and said - end > max(1.0, clip_len)
     if not short and not found.skipped_packets:
@@ -128,7 +128,7 @@ def oddities(found: Pass, clip_len: float) -> str:
 
 
 class WorkFolder:
-    """The folder in which parts lie until they are joined; one process holds it at a time."""
+    """The folder that holds parts until they are merged; one process locks it at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -136,7 +136,7 @@ class WorkFolder:
 
     @property
     def left(self) -> bool:
-        """Whether an earlier extraction left anything here."""
+        """Whether an earlier extraction left parts in the folder."""
         return self.path.is_dir() and any(file.name != LOCK for file in self.path.iterdir())
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""One of several processes that extract: ``python -m mesm_core.extraction.worker``, started by ``processes``."""
+"""A worker process of an extraction: ``python -m mesm_core.extraction.worker``, started by ``processes``."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mesm_core.extraction.processes import Share, event_line
 from mesm_core.extraction.work import extract_parts
 
 
-def work(given: IO[str], told: IO[str]) -> None:
-    """Read a share from ``given``, carry it out, and write what happens to ``told``; end when ``given`` does."""
-    share = Share.from_json(given.readline())
+def work(source: IO[str], target: IO[str]) -> None:
+    """Read a share from ``source``, process it, and write its events to ``target``; end when ``source`` ends."""
+    share = Share.from_json(source.readline())
 
     def end_with_input() -> None:
         # Not by the file's own methods: a thread that waits in them holds a lock that the interpreter's end needs.
-        while os.read(given.fileno(), 4096):
+        while os.read(source.fileno(), 4096):
             pass
         os._exit(1)
 
@@ -43,12 +43,12 @@ def work(given: IO[str], told: IO[str]) -> None:
             decoders=share.decoders,
         )
         for event in events:
-            told.write(event_line(event) + "\n")
-            told.flush()
+            target.write(event_line(event) + "\n")
+            target.flush()
     except MesmError as error:
         line = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
-        told.write(json.dumps(line) + "\n")
-        told.flush()
+        target.write(json.dumps(line) + "\n")
+        target.flush()
 
 
 if __name__ == "__main__":

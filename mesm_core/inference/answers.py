@@ -1,4 +1,4 @@
-"""What is asked about a video, and what the answer to a query holds; the same for every retriever. Imports no torch."""
+"""Queries about a video and their answers, shared by all retrievers. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mesm_core.types import Prediction
 
 MOST_WORDS = 500
 Features = np.ndarray | Sequence[np.ndarray]
-"""A video's frames (L, D), or one array of frames a feature file, in the order they are joined."""
+"""A video's frames (L, D), or one array of frames per feature file, in the order of concatenation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Where a sentence happens: ``start`` and ``end`` in seconds, ``score`` in [0, 1]."""
+    """A moment that matches a query: ``start`` and ``end`` in seconds, ``score`` in [0, 1]."""
 
     start: float
     end: float
@@ -30,13 +30,13 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was found for a query.
+    """The answer to a query.
 
-    ``moments``: by falling score; ``saliency`` (frames,) float32: a ranking score of each frame the model saw;
-    ``seen``: seconds, from the video's start, that these frames cover; ``unknown_words``: words of the query that the
-    text encoder has no vector for; ``all_words_unknown``: it has none for any of them, so the answer means nothing;
-    ``warnings``: what a person should know before trusting the answer, in words; ``window``: seconds of each window of
-    a video that was answered in overlapping windows, or None where it was seen at once.
+    ``moments``: by decreasing score; ``saliency`` (frames,) float32: a ranking score of each frame the model saw;
+    ``seen``: seconds, from the start of the video, that these frames cover; ``unknown_words``: words of the query
+    without a vector in the text encoder; ``all_words_unknown``: True if no word has a vector, which makes the answer
+    meaningless; ``warnings``: texts for the user; ``window``: seconds of each overlapping window of the video, or None
+    if the video was processed at once.
     """
 
     query: str
@@ -54,7 +54,7 @@ class Answer:
         return Prediction(qid, self.query, vid, rows, self.saliency)
 
     def as_json(self, top: int | None = None) -> dict[str, Any]:
-        """Return the ``top`` moments, default all, and the rest as JSON-able values."""
+        """Return the answer as JSON-able values, with the ``top`` moments (default: all)."""
         return {
             "seen": self.seen,
             "window": self.window,
@@ -66,7 +66,7 @@ class Answer:
         }
 
     def suppressed(self, nms: float) -> Answer:
-        """Return the answer without moments that overlap a better one by more than ``nms``; -1 keeps all.
+        """Return the answer after temporal NMS with the IoU threshold ``nms``; -1 keeps all moments.
 
         Raises:
             ConfigError: ``nms`` is neither in (0, 1] nor -1.
@@ -75,7 +75,7 @@ class Answer:
             return self
         windows = np.array([[m.start, m.end, m.score] for m in self.moments]).reshape(-1, 3)
         kept = temporal_nms(windows, threshold=nms).tolist()
-        # NMS finds no overlap of moments without length, though they may be equal.
+        # Moments of zero length have no overlap, so NMS does not remove their duplicates.
         first: dict[tuple[float, float], Moment] = {}
         for start, end, score in kept:
             first.setdefault((start, end), Moment(start, end, score))
@@ -84,7 +84,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asked:
-    """A video and what is asked about it."""
+    """The features of a video and the queries about it."""
 
     features: Features
     queries: Sequence[str]
@@ -92,11 +92,11 @@ class Asked:
 
     @property
     def frames(self) -> int:
-        """How many frames the video has; those of the shortest file where there are several."""
+        """Number of frames of the video, which is that of its shortest feature file."""
         return shortest(parts_of(self.features))
 
 
-def about_one_video(
+def locate_one(
     locate_many: Callable[..., list[list[Answer]]],
     asked: Asked,
     *,
@@ -104,22 +104,22 @@ def about_one_video(
     nms: float,
     window: Window,
 ) -> list[Answer]:
-    """Return the answers about one video, one a query, from a retriever's ``locate_many``.
+    """Return one answer per query about one video, from a retriever's ``locate_many``.
 
     Args:
-        independent: ask each query as if it were the only one.
+        independent: answer each query as if it were the only one.
     """
     groups = [replace(asked, queries=[query]) for query in asked.queries] if independent else [asked]
     return [answer for answers in locate_many(groups, nms=nms, window=window) for answer in answers]
 
 
 def parts_of(features: Features) -> list[np.ndarray]:
-    """Return the frames of each feature file, also where there is one."""
+    """Return the frames as a list with one array per feature file."""
     return [features] if isinstance(features, np.ndarray) else list(features)
 
 
-def refuse_what_cannot_be_asked(asked: Asked) -> None:
-    """Raise TextError where the queries, DataError where the duration cannot be meant."""
+def refuse_invalid_queries(asked: Asked) -> None:
+    """Raise TextError if a query is invalid or there is none, and DataError if the duration is not positive."""
     if not asked.queries:
         raise TextError("No query was given.", hint='Put one in quotes: "a person opens the door".')
     for query in asked.queries:

@@ -1,4 +1,4 @@
-"""A retriever with the features of the videos it is asked about, and its answers as they come."""
+"""Answers a stream of questions with a retriever and the features of the videos."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A question with its answer and the duration that was used."""
+    """A question with its answer and the video duration that was used, in seconds."""
 
     question: Question
     answer: Answer
     duration: float
 
     def suppressed(self, nms: float) -> Reply:
-        """Return the reply without moments that overlap a better one by more than ``nms``; -1 keeps all."""
+        """Return the reply after temporal NMS with the IoU threshold ``nms``; -1 keeps all moments."""
         return replace(self, answer=self.answer.suppressed(nms))
 
     def prediction(self) -> Prediction:
@@ -48,11 +48,12 @@ class Reply:
 
 
 class Asker:
-    """A retriever with the features of the videos it is asked about.
+    """Answers questions with a retriever and the features of the videos.
 
     Args:
-        dataset, annotations: settings and folder of annotations that may say how long videos are, or None.
-        inputs: the files it was read from; warnings: the checkpoint's.
+        dataset, annotations: settings and folder of the annotations that give durations of videos; ``dataset`` may be
+            None.
+        inputs: the files that were read; warnings: those of the checkpoint.
     """
 
     def __init__(
@@ -80,12 +81,12 @@ class Asker:
         independent: bool = False,
         window: Window = AUTO,
     ) -> Iterator[Reply]:
-        """Yield a reply a question, in order; questions are read as they are needed.
+        """Yield one reply per question, in order; questions are read lazily.
 
         Args:
-            nms: threshold of temporal NMS; -1 for none, as in the field's submissions.
+            nms: IoU threshold of temporal NMS; -1 for none, as in submissions to benchmarks.
             independent: do not encode the questions about a video together.
-            window: how long videos are seen, as for ``MomentRetriever.locate``.
+            window: windows of long videos, as for ``MomentRetriever.locate``.
 
         Raises:
             MesmError: a video has no features or no known duration, or a query is unusable.
@@ -137,12 +138,12 @@ def load_asker(
     overrides: Sequence[str] = (),
     device: str = "auto",
 ) -> Asker:
-    """Return a checkpoint, ready to be asked about the videos of its feature files.
+    """Return an asker for a checkpoint and the videos of its feature files.
 
     Args:
-        path: of a checkpoint, or ``zero-shot``; dataset: preset for zero-shot, or None to take given files only.
-        root: data folder; annotations, features, text: given paths, over the data folder's; features may be HDF5
-            files of many videos, or the .npy and .npz files of one.
+        path: a checkpoint, or ``zero-shot``; dataset: preset for zero-shot, or None to use only the given files.
+        root: data folder; annotations, features, text: paths that override those in the data folder. Features are
+            HDF5 files of many videos, or the .npy and .npz files of one video.
         config_file, overrides: settings to change, as for ``changed_config``.
 
     Raises:
@@ -181,21 +182,21 @@ def _zero_shot_asker(
 
 
 def _video_features(files: Sequence[Path], store: Callable[[], VideoFeatures]) -> VideoFeatures:
-    """Return one video's features from .npy and .npz files, else what ``store`` opens."""
+    """Return the features of one video from .npy and .npz files, else the result of ``store()``."""
     for path in files:
         refuse_pictures(path)
     return OneVideo(files) if any(map(is_array_file, files)) else store()
 
 
 def annotated_durations(dataset: DatasetConfig, folder: Path) -> dict[str, float]:
-    """Return the durations in seconds of the videos that the dataset's readable splits have."""
+    """Return the durations in seconds of the videos in all readable splits of a dataset."""
     reader = make_reader(dataset.name)
     durations: dict[str, float] = {}
     for split in reader.splits or (dataset.train, *dataset.eval):
         try:
             queries = reader.read(folder, split).queries
         except DataError:
-            continue  # a split that is not there cannot know a video
+            continue  # a missing split has no durations
         durations |= {query.vid: query.duration for query in queries}
     return durations
 

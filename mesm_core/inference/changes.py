@@ -1,4 +1,4 @@
-"""Which settings the user of a checkpoint may change, and which training has fixed."""
+"""Applies a user's changes to the settings of a checkpoint, and refuses settings that training has fixed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHANGEABLE = ("dataset.max_frames", "dataset.videos", "model.fast", "eval.", "da
 def changed_config(
     stored: Mapping[str, Any], *, source: str, file: Path | None = None, overrides: Sequence[str] = ()
 ) -> Config:
-    """Return a checkpoint's settings with a user's changes, to those that ``CHANGEABLE`` names.
+    """Return a checkpoint's settings with a user's changes, which are limited to ``CHANGEABLE``.
 
     Args:
         stored: the checkpoint's settings; source: its path, for messages.

@@ -1,4 +1,4 @@
-"""Cut the moments that were found into files of their own, named by rank and time."""
+"""Cuts the moments of answers into clips, files named by rank and time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mesm_core.video.cut import CONTAINERS, Clip, container_of, cut
 
 MOST_OF_SLUG, MOST_OF_STEM = 40, 100
 ENDING, COPY_ENDING = ".mp4", ".mkv"
-"""Of a clip that is encoded again, and of a copied one whose own container is none that clips are written in."""
+"""Suffixes of re-encoded clips, and of copied clips whose own container cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedClip:
-    """A moment and the file it will be cut to."""
+    """A moment and the file that its clip will be written to."""
 
     source: Path
     query: str
@@ -34,7 +34,7 @@ class PlannedClip:
 
 @dataclass(frozen=True, slots=True)
 class CutClip:
-    """A moment's clip, or the reason why there is none."""
+    """The clip of a moment, or the reason why it could not be cut."""
 
     planned: PlannedClip
     clip: Clip | None
@@ -59,8 +59,8 @@ class CutClip:
 def plan_clips(found: Sequence[Located], folder: Path, *, top: int, fast: bool = False) -> list[PlannedClip]:
     """Return the clips of the ``top`` moments of each answer: ``VIDEO_01_0012.4-0018.0.mp4`` in ``folder``.
 
-    The number is the rank, and the times are seconds. Where several queries were asked, the query stands in the name,
-    too; where two videos or two queries would have the same name, a number makes them differ.
+    The number is the rank, and the times are in seconds. With several queries, the name contains the query, too. A
+    number is appended if two videos or two queries would have the same name.
     """
     planned = []
     stems = _distinct([_shortened(located.video.stem) for located in found])
@@ -79,10 +79,10 @@ def plan_clips(found: Sequence[Located], folder: Path, *, top: int, fast: bool =
 
 
 def check_clips(folder: Path) -> None:
-    """Refuse a folder that clips cannot be written to, before any work is done.
+    """Check that clips can be written to a folder, before any work is done.
 
     Raises:
-        OutputError: it cannot be made or written, or is a file.
+        OutputError: the folder cannot be created or written, or is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; clips are written to a folder.", hint="Choose another name.")
@@ -90,12 +90,12 @@ def check_clips(folder: Path) -> None:
 
 
 def cut_clips(planned: Sequence[PlannedClip], *, fast: bool = False, overwrite: bool = False) -> Iterator[CutClip]:
-    """Write the clips one by one, each whole or not at all, and yield what became of them.
+    """Write the clips one by one, each atomically, and yield the results.
 
-    Nothing is written where a file is there already and ``overwrite`` is off.
+    Nothing is written if a target exists and ``overwrite`` is off.
 
     Raises:
-        OutputError: a file exists, or one could not be written; those before it stay.
+        OutputError: a target exists, or writing a clip failed; clips written before remain.
     """
     refuse_inputs([clip.target for clip in planned], [clip.source for clip in planned])
     for clip in planned:
@@ -112,7 +112,7 @@ def cut_clips(planned: Sequence[PlannedClip], *, fast: bool = False, overwrite: 
 
 
 def slug(query: str) -> str:
-    """Return a sentence as part of a file's name.
+    """Return a sentence in a form that can be part of a file name.
 
     >>> slug("A person opens the door!"), slug("où est l'été ?"), slug("?!")
     ('a-person-opens-the-door', 'ou-est-l-ete', 'query')
@@ -124,12 +124,12 @@ def slug(query: str) -> str:
 
 
 def _shortened(stem: str) -> str:
-    """Return a name that leaves room for the rest of a file's name, which may have 255 bytes."""
+    """Return a stem shortened so that the whole file name stays below 255 bytes."""
     return stem.encode("utf-8", "surrogateescape")[:MOST_OF_STEM].decode("utf-8", "ignore") or "video"
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Return the names with a number behind each that repeats an earlier one.
+    """Return the names with a number appended to each that repeats an earlier one.
 
     >>> _distinct(["a", "b", "a"])
     ['a', 'b', 'a-2']

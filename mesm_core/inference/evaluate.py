@@ -1,4 +1,4 @@
-"""Run a model over a split and score its answers."""
+"""Runs a model over a split and scores its predictions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A split's predictions, in file order, and its metric tables; None where its truth is not known."""
+    """A split's predictions, in file order, and its metric tables, or None if its ground truth is unknown."""
 
     predictions: list[Prediction]
     metrics: dict[str, Any] | None
@@ -49,13 +49,13 @@ def predict_split(
     progress: Progress | None = None,
     team: Team = ALONE,
 ) -> list[Prediction]:
-    """Return one prediction a query, in file order; the model is left in evaluation mode.
+    """Return one prediction per query, in file order; the model is left in evaluation mode.
 
     Args:
-        shortening: how the features of long videos are shortened; default: no video is cut short.
-        known: predictions made otherwise, by the index of the query; the model is not asked for them.
-        progress: called with the number of queries that each batch answered.
-        team: processes that share the work; all get every prediction.
+        shortening: how the features of long videos were shortened; default: no video was cut.
+        known: predictions made otherwise, by query index; the model does not predict these queries.
+        progress: called with the number of queries of each batch.
+        team: processes that share the work; each process gets all predictions.
     """
     model.eval()
     known = known or {}
@@ -96,10 +96,10 @@ def evaluate(
     """Return the split's predictions and metrics; neither depends on the batch size.
 
     Args:
-        shortening: how the features of long videos are shortened; default: no video is cut short.
-        nms: threshold of temporal NMS; -1 for none.
-        truth: the split's queries with their windows, in the same order; default: the split's own. Without windows
-            there are no metrics.
+        shortening: how the features of long videos were shortened; default: no video was cut.
+        nms: IoU threshold of temporal NMS; -1 for none.
+        truth: the split's queries with ground-truth windows, in the same order; default: those of the dataset. There
+            are no metrics if a query has no windows.
         known: predictions made otherwise, as for ``predict_split``.
     """
     ordered = predict_split(
@@ -132,11 +132,11 @@ def score_predictions(
     ranges: Mapping[str, tuple[float, float]],
     nms: float = -1,
 ) -> Evaluation:
-    """Return predictions of any retriever with their metrics.
+    """Return the predictions of any retriever with their metrics.
 
     Args:
-        predictions: one a query, in the order of ``truth``, which has no metrics where a query has no windows.
-        clip_len: seconds that a saliency score stands for, or -1: highlights are judged by clips of two seconds.
+        predictions: one per query, in the order of ``truth``; there are no metrics if a query has no windows.
+        clip_len: seconds per saliency score, or -1; highlights are scored only for clips of two seconds.
         thresholds, ranges: as for ``metric_tables``; nms: threshold of temporal NMS; -1 for none.
     """
     kept = [replace(p, windows=temporal_nms(p.windows, threshold=nms)) for p in predictions]
@@ -159,7 +159,7 @@ def _seen(dataset: MomentDataset, queries: Sequence[Query], shortening: Shorteni
 
 
 def predictions_name(split: str) -> str:
-    """Return the file name of a split's predictions; a split of JSON lines is a path of its own.
+    """Return the file name of a split's predictions; the split may be the path of a JSON-lines file.
 
     >>> predictions_name("val"), predictions_name("/data/val.jsonl")
     ('val.jsonl', 'val.jsonl')
@@ -168,7 +168,7 @@ def predictions_name(split: str) -> str:
 
 
 def write_predictions(path: Path, lines: Iterable[Prediction], *, overwrite: bool) -> None:
-    """Write one JSON object a prediction, in the field's submission format.
+    """Write one JSON object per prediction, in Moment-DETR's submission format.
 
     Raises:
         OutputError: the file exists and ``overwrite`` is off.

@@ -1,4 +1,4 @@
-"""Moments for other programs: tables (.csv), subtitles (.srt) and edit lists (.edl, CMX3600)."""
+"""Formats moments for other programs: tables (.csv), subtitles (.srt) and edit lists (.edl, CMX3600)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NTSC = 1001
 
 
 def csv_text(found: Sequence[Located], *, top: int) -> str:
-    """Return a table with a row a moment; times in seconds. Names and queries are quoted where they need it."""
+    """Return a CSV table with one row per moment and times in seconds; fields are quoted where necessary."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -37,7 +37,7 @@ def csv_text(found: Sequence[Located], *, top: int) -> str:
 
 
 def srt_text(found: Located, *, top: int) -> str:
-    """Return the moments of a video as subtitles by time: the query, with its rank where it has several moments."""
+    """Return the moments of a video as subtitles by time: the query, with the rank if it has several moments."""
     rows = sorted(
         (moment.start, moment.end, rank, answer.query, min(len(answer.moments), top))
         for answer in found.answers
@@ -51,9 +51,9 @@ def srt_text(found: Located, *, top: int) -> str:
 
 
 def edl_text(found: Sequence[Located], *, top: int, rate: Fraction) -> str:
-    """Return the moments as a CMX3600 edit list, an event each, one after the other.
+    """Return the moments as a CMX3600 edit list of consecutive events.
 
-    Times of day count frames at the video's own rate, the first frame being 00:00:00:00: drop-frame for the rates of
+    Timecodes count frames at the video's own rate, the first frame being 00:00:00:00: drop-frame for the rates of
     NTSC that have it (29.97, 59.94), non-drop for all others; the line ``FCM`` says which.
 
     Args:
@@ -81,27 +81,26 @@ def edl_text(found: Sequence[Located], *, top: int, rate: Fraction) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Timecode:
-    """Hours, minutes, seconds and frames at a frame rate; ``drops``: some numbers are left out, so as to keep up with
-    the clock where the rate is that of NTSC."""
+    """Timecode (hours, minutes, seconds, frames) at a frame rate; drop-frame timecode at NTSC rates."""
 
     rate: Fraction
 
     @property
     def base(self) -> int:
-        """Frames that are counted to a second."""
+        """Frame numbers per second of timecode."""
         return max(round(self.rate), 1)
 
     @property
     def drops(self) -> bool:
-        """Whether numbers are dropped: at 30000/1001 and its multiples."""
+        """Whether frame numbers are dropped: at 30000/1001 frames per second and its multiples."""
         return self.base % 30 == 0 and abs(self.rate - Fraction(self.base * 1000, NTSC)) < Fraction(1, 1000)
 
     def frame(self, seconds: float) -> int:
-        """Return the number of the frame that is nearest to a time."""
+        """Return the number of the frame nearest to a time."""
         return max(int(Fraction(seconds) * self.rate + Fraction(1, 2)), 0)
 
     def text(self, frame: int) -> str:
-        """Return a frame's time of day.
+        """Return the timecode of a frame.
 
         >>> Timecode(Fraction(25)).text(1500), Timecode(Fraction(30000, 1001)).text(1800)
         ('00:01:00:00', '00:01:00;02')
@@ -110,7 +109,7 @@ class Timecode:
         """
         base = self.base
         if self.drops:
-            dropped = base // 15  # of each minute, but for every tenth
+            dropped = base // 15  # in each minute, except every tenth
             ten, rest = divmod(frame, base * 600 - 9 * dropped)
             minutes = max((rest - dropped) // (base * 60 - dropped), 0)
             frame += 9 * dropped * ten + dropped * minutes
@@ -122,21 +121,21 @@ class Timecode:
 
 
 def common_rate(videos: Sequence[Path]) -> Fraction:
-    """Return the frames a second of videos by their headers; 25 where none says it.
+    """Return the frame rate of the videos from their headers; 25 if no header gives one.
 
-    Videos that cannot be opened are left out: they have no moments.
+    Videos that cannot be opened are ignored, since they have no moments.
 
     Raises:
-        DataError: the videos have different rates, which one edit list cannot hold.
+        DataError: the videos have different frame rates, and an edit list can have only one.
     """
     rates: dict[Fraction, Path] = {}
     for path in videos:
         with suppress(DataError), Video(path) as video:
             rates.setdefault(video.average_rate or USUAL_RATE, path)
     if len(rates) > 1:
-        told = listing(f"{path} has {float(rate):.3f}" for rate, path in rates.items())
+        described = listing(f"{path} has {float(rate):.3f}" for rate, path in rates.items())
         raise DataError(
-            f"The videos have different frame rates ({told} frames/s), and an edit list has one.",
+            f"The videos have different frame rates ({described} frames/s), and an edit list has one.",
             hint="Write one a video, or --format csv.",
         )
     return next(iter(rates), USUAL_RATE)

@@ -1,6 +1,6 @@
-"""From a video file and a sentence to the seconds: features, cached, and a retriever's answers about them.
+"""Finds moments in video files: extracts features, with a cache, and answers queries with a retriever.
 
-Imports no torch: zero-shot needs none where the features and the sentences are known already.
+Imports no torch, since zero-shot does not need it if features and sentences are in the cache.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mesm_core.extraction.pipeline import Failed, Frames
 from mesm_core.extraction.recipe import CLIP, USUAL_CLIP_LEN, Recipe, recipe_of
 from mesm_core.extraction.sources import VideoFile
 from mesm_core.extraction.weights import refuse_unused, weights_of
-from mesm_core.inference.answers import Answer, Asked, refuse_what_cannot_be_asked
+from mesm_core.inference.answers import Answer, Asked, refuse_invalid_queries
 from mesm_core.inference.retriever import Retriever
 from mesm_core.inference.windows import AUTO, Window, check_window
 from mesm_core.inference.zero_shot_retriever import UNTRAINED, ZERO_SHOT, ZeroShotRetriever
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """What was found in a video.
+    """The answers about a video.
 
-    ``video``: the file; ``duration``: seconds, of the frames that decode; ``answers``: one a query, in order;
-    ``warnings``: about the file, such as what was recovered of a damaged one; ``cached``: its features were there, and
-    nothing was decoded.
+    ``video``: the file; ``duration``: seconds of the decodable frames; ``answers``: one per query, in order;
+    ``warnings``: about the file, such as how much of a damaged file was recovered; ``cached``: True if the features
+    came from the cache and nothing was decoded.
     """
 
     video: Path
@@ -55,11 +55,11 @@ class Located:
 
 @dataclass(frozen=True)
 class Plan:
-    """What answering takes, known before anything large is read.
+    """The files and settings that answering needs, known before anything large is read.
 
-    ``model``: path of a checkpoint, None for zero-shot; ``recipe``: how features are made; ``weights``: names of the
-    files of weights that are read, in ``mesm weights``' table; ``clip``: the text encoder's file of a checkpoint, None
-    where it has none or reads ``clip-b32``; ``root``: the data folder; ``given``: files of weights by name.
+    ``model``: path of a checkpoint, None for zero-shot; ``recipe``: how features are extracted; ``weights``: names of
+    the required weight files in the table of ``mesm weights``; ``clip``: the text encoder's file of a checkpoint, None
+    if it needs none or reads ``clip-b32``; ``root``: the data folder; ``given``: weight files by name.
     """
 
     model: Path | None
@@ -77,7 +77,7 @@ class Plan:
 
     @property
     def missing(self) -> list[Weights]:
-        """The files of weights that are not here."""
+        """The weight files that were not found."""
         names = [name for name in self.weights if name not in self.given]
         return [known_weights(name) for name in names if find_weights(name, root=self.root or DATA_ROOT) is None]
 
@@ -90,7 +90,7 @@ def plan_location(
     clip_len: Fraction | None = None,
     root: Path | None = None,
 ) -> Plan:
-    """Return what answering with a model will take; arguments and errors are those of ``Locator.load``."""
+    """Return the plan for answering with a model; arguments and errors are those of ``Locator.load``."""
     given = dict(weights or {})
     if model is None or str(model) == ZERO_SHOT:
         refuse_unused(given, [CLIP])
@@ -115,11 +115,11 @@ def plan_location(
 
 
 class Locator:
-    """Answers queries about video files with one model; what was extracted or encoded once is kept in the cache.
+    """Answers queries about video files with one model; features and encoded sentences are cached.
 
     Args:
-        retriever: answers about features; extraction: gets a video's features; plan: what it was made from.
-        warnings: what a person should know of the model before trusting the answers.
+        retriever: answers queries about features; extraction: extracts a video's features; plan: its origin.
+        warnings: warnings about the model, for the user.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Locator:
         precision: Precision | None = None,
         cache: FeatureCache | None = None,
     ) -> Locator:
-        """Return a locator; no network that turns frames into features is built before it is needed.
+        """Return a locator; backbone networks are built when they are first needed.
 
         Args:
             model: path of a checkpoint, ours or a published one, which decides the backbones and the rows' length;
@@ -151,15 +151,15 @@ class Locator:
             weights: files by name, e.g. ``{"clip-b32": Path("ViT-B-32.pt")}``; default: where ``mesm weights`` puts
                 them, or the data folder ``root``, by default ./data. Nothing is fetched.
             clip: the text weights of a checkpoint with CLIP text, if they are not where they were at training.
-            clip_len: seconds a row of features, for zero-shot (default 1); of a checkpoint it is known.
+            clip_len: seconds per row of features, for zero-shot (default 1); a checkpoint determines its own.
             device: auto, cpu, cuda or cuda:N; precision: of the backbones, fp32, fp16 or bf16; default fp16 on CUDA,
                 fp32 on the CPU.
             cache: of features; default: the one in ``$MESM_CACHE``.
 
         Raises:
-            FeatureError: weights are missing or others than at training, or the checkpoint's features cannot be
-                extracted; CheckpointError: it is none; TextError: the text encoder cannot be used; DeviceError: the
-                device is not there.
+            FeatureError: weights are missing or differ from those of training, or the checkpoint's features cannot be
+                extracted; CheckpointError: the file is not a checkpoint; TextError: the text encoder cannot be used;
+                DeviceError: the device is not available.
         """
         plan = plan_location(model, weights=weights, clip=clip, clip_len=clip_len, root=root)
         return cls.from_plan(plan, device=device, precision=precision, cache=cache)
@@ -169,7 +169,7 @@ class Locator:
         cls, plan: Plan, *, device: str = "auto", precision: Precision | None = None, cache: FeatureCache | None = None
     ) -> Locator:
         """Return the locator of a plan; arguments and errors are those of ``load``."""
-        if device not in ("auto", "cpu"):  # those are always there, and need no torch to be known
+        if device not in ("auto", "cpu"):  # always available; checking others needs torch
             from mesm_core.build import build_device
 
             build_device(device)
@@ -203,7 +203,7 @@ class Locator:
         independent: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[Located | Failed]:
-        """Yield what was found in each video, in order; a video that cannot be read does not end the others.
+        """Yield the result for each video, in order; a video that cannot be read does not stop the others.
 
         Args:
             asked: the queries about each video file.
@@ -211,8 +211,8 @@ class Locator:
             progress: called with the number of frames that were decoded.
 
         Raises:
-            TextError: a query is empty or as long as a book, or there is none; ConfigError: ``nms`` or ``window`` is
-                none; FeatureError: a backbone's weights cannot be used.
+            TextError: a query is empty or too long, or there is none; ConfigError: ``nms`` or ``window`` is
+                invalid; FeatureError: a backbone's weights cannot be used.
         """
         check_nms(nms)
         window = check_window(window)
@@ -257,10 +257,10 @@ def locate(
     nms: float = PEOPLE_NMS,
     window: Window = AUTO,
 ) -> Located:
-    """Return the moments of a video file in which sentences happen.
+    """Return the moments of a video file that match sentences.
 
-    The video is decoded and its features are kept in ``$MESM_CACHE``, so that the next question about it is answered
-    at once. For several videos make a ``Locator`` and call ``locate_many``.
+    The features of the video are cached in ``$MESM_CACHE``, so that further queries about it need no decoding. For
+    several videos, make a ``Locator`` and call ``locate_many``.
 
     Args:
         video: path of a video file; queries: a sentence or several.
@@ -284,18 +284,18 @@ def locate(
 
 
 def refuse_queries(queries: Sequence[str]) -> None:
-    """Refuse queries that cannot be asked, before a video is decoded for them.
+    """Check queries before a video is decoded for them.
 
     Raises:
-        TextError: one is empty or as long as a book, or there is none.
+        TextError: a query is empty or too long, or there is none.
     """
-    refuse_what_cannot_be_asked(Asked([], queries, 1.0))
+    refuse_invalid_queries(Asked([], queries, 1.0))
     for query in queries:
         refuse_empty(query)
 
 
 def _zero_shot(archive: Path, device: str) -> ZeroShotRetriever:
-    """Return CLIP as a retriever whose text tower is built when a sentence is not in the cache."""
+    """Return the zero-shot retriever; its text tower is built only for sentences that are not in the cache."""
     notes, what = default_notes(), "weights of the joint text encoder"
     noted, seen = notes.get(archive, what), identity_of(archive)
     known = (str(noted[0]), int(noted[1])) if _is_about(noted) else None

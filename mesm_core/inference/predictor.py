@@ -1,4 +1,4 @@
-"""A trained model that answers queries about videos: the library's front door, and what the command line stands on."""
+"""MomentRetriever, a trained model that answers queries about videos: the main entry point of the library."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from mesm_core.inference.answers import (
     Asked,
     Features,
     Moment,
-    about_one_video,
+    locate_one,
     parts_of,
-    refuse_what_cannot_be_asked,
+    refuse_invalid_queries,
 )
 from mesm_core.inference.changes import changed_config
 from mesm_core.inference.windows import (
@@ -55,15 +55,15 @@ from mesm_core.text.encoder import TextEncoder
 from mesm_core.types import Prediction, Query, TextFeatures
 
 MOST_PAIRS = 64
-"""Of a query and a window that a batch holds, unless the queries of one video are more: this bounds the memory."""
+"""The most (query, window) pairs in a batch, which bounds memory; the queries of one video are never divided."""
 
 
 class MomentRetriever:
-    """Answers queries with a trained model; may be used from several threads.
+    """Answers queries with a trained model; thread-safe.
 
     Args:
-        config: the run's settings; model: trained, in evaluation mode; text: its text encoder; device: where to run.
-        lengths: of the training videos; default: as for a checkpoint that does not say them.
+        config: the run's settings; model: the trained model; text: its text encoder; device: where to run.
+        lengths: durations of the training videos; default: those of a checkpoint without statistics.
 
     >>> from mesm_core.config.load import load_config
     >>> from mesm_core.build import build_model
@@ -101,12 +101,12 @@ class MomentRetriever:
         """Return the retriever of a checkpoint that ``mesm train`` wrote.
 
         Args:
-            config_file, overrides: settings to change, from a file and as ``section.key=value``:
-                ``dataset.max_frames``, ``eval.…`` and ``data.…``.
+            config_file, overrides: settings to change, from a file and as ``section.key=value``; see ``CHANGEABLE`` in
+                ``mesm_core.inference.changes``.
 
         Raises:
-            CheckpointError: the file is not a checkpoint; DeviceError: the device is not there;
-            ConfigError: a setting is none of those that may be changed.
+            CheckpointError: the file is not a checkpoint; DeviceError: the device is not available;
+            ConfigError: a setting may not be changed.
         """
         checkpoint = load_any_checkpoint(Path(path))
         file = None if config_file is None else Path(config_file)
@@ -126,8 +126,8 @@ class MomentRetriever:
         """Return the retriever of a loaded checkpoint.
 
         Args:
-            config: settings to use instead of its own; text: where CLIP's weights lie, if they were moved.
-            paths: where the text encoder's files lie, for a published checkpoint, which does not hold it.
+            config: settings to use instead of the checkpoint's; text: path of CLIP's weights, if they were moved.
+            paths: paths of the text encoder's files, for a published checkpoint, which does not contain them.
 
         Raises:
             TextError: the text encoder's files are missing or do not fit.
@@ -152,32 +152,32 @@ class MomentRetriever:
         nms: float = PEOPLE_NMS,
         window: Window = AUTO,
     ) -> list[Answer]:
-        """Return one answer a query, in order; the video is encoded once for all of them.
+        """Return one answer per query, in order; the video is encoded once for all queries.
 
         Args:
-            features: raw frames, as wide as the model's features; they are scaled and shortened as in training.
-            queries: sentences; together they form one group unless ``independent``.
+            features: raw (L, D) frames of the model's feature width; they are scaled and shortened as in training.
+            queries: sentences; they form one group unless ``independent``.
             duration: the video's length in seconds; no moment ends after it.
-            nms: moments that overlap a better one by more are left out; -1 keeps one moment a slot of the model.
-            window: ``auto`` answers about a video longer than all of training's in overlapping windows of these
-                videos' median length, so that no frames are averaged or left out; seconds give the length and cut
-                shorter videos, too; ``off`` shortens the video to ``dataset.max_frames`` frames, as in training. Of
-                windows the best 100 moments are kept, and of two that overlap by more than 0.7 the better one; their
-                scores are shares of those in the likeliest window (``windows.relevance``).
+            nms: IoU threshold of temporal NMS; -1 keeps one moment per slot of the model.
+            window: ``auto`` divides a video longer than all training videos into overlapping windows of their median
+                length, so that no frames are averaged or dropped. A number of seconds sets the length of the windows,
+                for shorter videos, too. ``off`` shortens the video to ``dataset.max_frames`` frames, as in training.
+                With windows, NMS with a threshold of 0.7 keeps at most 100 moments, and each score is weighted by
+                the relevance of its window (``windows.relevance``).
 
         Raises:
-            TextError: a query is empty or as long as a book, or there is none;
+            TextError: a query is empty or has more than 500 words, or there is none;
             FeatureError: the features do not fit the model;
             DataError: the duration is not positive;
             ConfigError: ``nms`` is neither in (0, 1] nor -1, or ``window`` is no window.
         """
         asked = Asked(features, queries, duration)
-        return about_one_video(self.locate_many, asked, independent=independent, nms=nms, window=window)
+        return locate_one(self.locate_many, asked, independent=independent, nms=nms, window=window)
 
     def locate_many(
         self, asked: Sequence[Asked], *, nms: float = PEOPLE_NMS, window: Window = AUTO
     ) -> list[list[Answer]]:
-        """Return the answers about many videos, a list a video, in order; batched as in evaluation.
+        """Return one list of answers per video, in order; batched as in evaluation.
 
         Args:
             nms, window: as for ``locate``.
@@ -188,7 +188,7 @@ class MomentRetriever:
         check_nms(nms)
         window = check_window(window)
         for video in asked:
-            refuse_what_cannot_be_asked(video)
+            refuse_invalid_queries(video)
         self.text.prepare(query for video in asked for query in video.queries)
         texts = {query: self.text.features(query) for video in asked for query in video.queries}
         cuts = [self._cut(video, window) for video in asked]
@@ -219,7 +219,7 @@ class MomentRetriever:
     def _predict(
         self, pieces: Sequence[tuple[Asked, Piece]], texts: Mapping[str, TextFeatures]
     ) -> list[list[Prediction]]:
-        """Return the predictions about each piece of a video, one a query, in seconds of the video."""
+        """Return one prediction per query for each piece of a video, in seconds of the video."""
         videos: dict[str, np.ndarray] = {}
         groups: list[list[Item]] = []
         seen: list[float] = []

@@ -1,4 +1,4 @@
-"""Queries about videos, from files or pipes: sentences or JSON, one a line. Imports no torch."""
+"""Reads queries about videos from files or pipes: one sentence or JSON object per line. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mesm_core.errors import DataError, did_you_mean
 from mesm_core.inputs import has_surrogates, parse_json, shown, text_lines
 
 EVERY = "\0"
-"""Stands for the name of a video where a question is about all of them; no file can be called so."""
+"""Video id of a question about all videos; no file can have this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,13 @@ class Question:
 
 
 def questions_of_file(path: Path, *, video: str | None, duration: float | None) -> Iterator[Question]:
-    """Return the questions of a file, read as they are needed; a file that can be read twice is checked before.
+    """Return the questions of a file, read lazily; a regular file is checked completely first.
 
     Args:
-        video, duration: of lines that do not have their own.
+        video, duration: defaults for lines that have none.
 
     Raises:
-        DataError: the file cannot be read, or a line is malformed or has another's id; the message names it.
+        DataError: the file cannot be read, or a line is malformed or repeats an id; the message names the line.
     """
 
     def read() -> Iterator[Question]:
@@ -49,13 +49,13 @@ def read_questions(
 ) -> Iterator[Question]:
     """Yield the question of each line: a sentence, or a JSON object with ``query``, and ``vid``, ``qid``, ``duration``.
 
-    A question without ``qid`` has the number of its line.
+    The line number is the id of a question without ``qid``.
 
     Args:
-        source: where the lines come from, for messages; video, duration: of lines that do not have their own.
+        source: name of the source in messages; video, duration: defaults for lines that have none.
 
     Raises:
-        DataError: a line is malformed, has no video, or has the id of an earlier one; the message names it.
+        DataError: a line is malformed, has no video, or repeats an id; the message names the line.
     """
     lines_of: dict[int | str, int] = {}
     for number, line in _numbered(lines, source):
@@ -77,10 +77,10 @@ def read_questions(
 def queries_about(
     videos: Sequence[Path], for_all: Sequence[str], lines: Path | Iterable[str] | None
 ) -> dict[Path, list[str]]:
-    """Return the queries about each video file: those for all, and those of the lines of a file.
+    """Return the queries about each video file: ``for_all``, and those read from lines.
 
     Args:
-        lines: of a file or pipe as for ``read_questions``; a line with ``vid`` is about the video of that name.
+        lines: a file, or lines as for ``read_questions``; a line with ``vid`` is about the video of that name only.
 
     Raises:
         DataError: the file cannot be read, a line is malformed, or names none of the videos.

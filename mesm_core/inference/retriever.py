@@ -1,4 +1,4 @@
-"""What evaluation and prediction ask of anything that finds moments, trained or not."""
+"""The interface of retrievers, trained or zero-shot, that evaluation and prediction use."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ class Retriever(Protocol):
         nms: float = ...,
         window: Window = ...,
     ) -> list[Answer]:
-        """Return one answer a query, in order, about a video of ``duration`` seconds."""
+        """Return one answer per query, in order, about a video of ``duration`` seconds."""
         ...
 
     def locate_many(self, asked: Sequence[Asked], *, nms: float = ..., window: Window = ...) -> list[list[Answer]]:
-        """Return the answers about many videos, a list a video, in order; ``nms`` -1 keeps every moment."""
+        """Return one list of answers per video, in order; ``nms`` = -1 keeps all moments."""
         ...
 
 
 class VideoFeatures(Protocol):
-    """Where the frames of videos come from."""
+    """Source of the frames of videos."""
 
     def require(self, vids: Iterable[str], *, skippable: bool = True) -> None:
-        """Raise FeatureError where a video is not there."""
+        """Raise FeatureError if a video is missing."""
         ...
 
     def raw(self, vid: str) -> list[np.ndarray]:
-        """Return a video's frames as they are stored, one (L, D) array a file."""
+        """Return a video's frames as stored, one (L, D) array per file."""
         ...
 
     def duration(self, vid: str) -> float | None:
@@ -57,10 +57,10 @@ def predict_queries(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> list[Prediction]:
-    """Return one prediction a query, in order; each video's frames are read once.
+    """Return one prediction per query, in order; each video's frames are read once.
 
     Args:
-        progress: called with the number of queries that were answered, video by video.
+        progress: called with the number of queries answered, after each video.
     """
     by_video: dict[tuple[str, float], list[int]] = {}
     for number, query in enumerate(queries):

@@ -1,4 +1,4 @@
-"""What a checkpoint is asked to do with files: score a split, answer queries about a video."""
+"""Loads a checkpoint, or zero-shot, with the data of a split, and scores it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import DATA_ROOT, load_config
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
-from mesm_core.data.facts import data_facts, differences
 from mesm_core.data.readers import make_reader
 from mesm_core.data.readers.json_lines import read_lines
 from mesm_core.data.shortening import Shortening
+from mesm_core.data.statistics import data_statistics, differences
 from mesm_core.errors import DataError, listing
 from mesm_core.files import together, write_atomically
 from mesm_core.inference.answers import Asked
@@ -63,13 +63,13 @@ class Queries(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """A retriever and the split it is to be scored on.
+    """A retriever and the split to score it on.
 
-    ``predict``: answers the split, one prediction a query in file order; ``epoch``: of the checkpoint, None for what
-    was not trained; ``home``: stands for the retriever in the names of outputs, a checkpoint's own path;
-    ``warnings``: flags of a published checkpoint that are not carried out, how its data differs from that of training,
-    and which videos are too long for the model; ``inputs``: the files it was read from; ``window``: how long videos are
-    seen, as for ``MomentRetriever.locate``; ``windowed``: indices of the queries about videos seen in windows.
+    ``predict``: returns one prediction per query, in file order; ``epoch``: of the checkpoint, None for zero-shot;
+    ``home``: path from which the names of outputs are derived, that of the checkpoint; ``warnings``: unsupported flags
+    of a published checkpoint, differences of the data from that of training, and videos that are too long for the
+    model; ``inputs``: the files that were read; ``window``: windows of long videos, as for
+    ``MomentRetriever.locate``; ``windowed``: indices of the queries about videos that are divided into windows.
     """
 
     config: Config
@@ -89,7 +89,7 @@ class Job:
 
 
 class Changes(TypedDict):
-    """What is given over a checkpoint's own settings and paths; as for ``settings_of_checkpoint``."""
+    """Arguments that override a checkpoint's settings and paths; see ``settings_of_checkpoint``."""
 
     root: Path | None
     annotations: Path | None
@@ -117,11 +117,11 @@ def load_for_scoring(
     """Return a checkpoint's model and a split's data; ``split`` defaults to the first validation split.
 
     Args:
-        path: of a checkpoint, or ``zero-shot``; dataset: preset for zero-shot, which has no settings of its own.
-        root: data folder; annotations, features: given paths, over the data folder's.
+        path: a checkpoint, or ``zero-shot``; dataset: preset for zero-shot, which has no settings of its own.
+        root: data folder; annotations, features, text: paths that override those in the data folder.
         config_file, overrides: settings to change, as for ``changed_config``.
-        truth: ground truth of a split whose own file has none; default: the dataset's, where it is there.
-        window: how long videos are seen; the published protocol sees each at once.
+        truth: ground truth of a split whose own file has none; default: the dataset's file, if it exists.
+        window: windows of long videos; the published protocol uses none.
 
     Raises:
         MesmError: a file is missing or does not fit.
@@ -139,7 +139,7 @@ def load_for_scoring(
     retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
     chosen = split or config.dataset.eval[0]
     built = build_split(config, paths, chosen, retriever.text, build_features(config, paths), skip_missing=skip_missing)
-    differing = differences(checkpoint.facts, data_facts(built.dataset)) if checkpoint.facts else []
+    differing = differences(checkpoint.facts, data_statistics(built.dataset)) if checkpoint.facts else []
     known, truths = _known_truth(config, paths, chosen, built.dataset.queries, truth)
     window = check_window(window)
     windowed = _windowed(retriever, built.dataset, window)
@@ -191,7 +191,7 @@ def _zero_shot_job(
 
 
 def _windowed(retriever: MomentRetriever, dataset: MomentDataset, window: Window) -> tuple[int, ...]:
-    """Return the indices of the queries about videos that are seen in windows."""
+    """Return the indices of the queries about videos that are divided into windows."""
     if window == OFF:
         return ()
     stored_length, max_frames = dataset.features.stored_length, retriever.config.dataset.max_frames
@@ -232,7 +232,7 @@ def _predict_trained(
 def _known_truth(
     config: Config, paths: Paths, split: str, queries: Sequence[Query], truth: Path | None
 ) -> tuple[tuple[Query, ...] | None, list[Path]]:
-    """Return the truth of a split whose own file has none, where it is known, and the files it may be read from."""
+    """Return the ground truth of a split whose own file has none, or None, and the files that may contain it."""
     published = truth or make_reader(config.dataset.name).truths.get(split)
     if published is None:
         return None, []
@@ -242,10 +242,10 @@ def _known_truth(
 
 
 def match_truth(queries: Sequence[Query], path: Path) -> tuple[Query, ...]:
-    """Return the queries of a ground-truth file (Moment-DETR's format) that belong to ``queries``, in their order.
+    """Return the queries of a ground-truth file (Moment-DETR's format) with the ids of ``queries``, in their order.
 
     Raises:
-        DataError: the file is missing or malformed, or lacks some of them.
+        DataError: the file is missing or malformed, or lacks some of the queries.
     """
     known = {query.qid: query for query in read_lines(path).queries}
     missing = [query.qid for query in queries if query.qid not in known]
@@ -264,14 +264,14 @@ def settings_of_checkpoint(
     config_file: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> tuple[Config, Paths, dict[str, Any]]:
-    """Return a checkpoint's settings with changes, where its data lies, and the facts of its training data.
+    """Return a checkpoint's changed settings, the paths of its data, and the statistics of its training data.
 
     Args:
         root, annotations, features, text: as for ``checkpoint_paths``; config_file, overrides: as for
             ``changed_config``.
 
     Raises:
-        MesmError: it cannot be read, or a setting may not be changed.
+        MesmError: the checkpoint cannot be read, or a setting may not be changed.
     """
     checkpoint = load_any_checkpoint(path)
     config = changed_config(checkpoint.config, source=str(path), file=config_file, overrides=overrides)
@@ -288,9 +288,9 @@ def checkpoint_paths(
     features: Sequence[Path] = (),
     text: Path | None = None,
 ) -> Paths:
-    """Return given paths, else those under the data folder ``root``, else where the data lay at training.
+    """Return the given paths, else those in the data folder ``root``, else those of training.
 
-    A published checkpoint does not say where its data lay: they are looked for in ./data then.
+    Published checkpoints do not record the paths of training; ./data is used for them.
     """
     recorded = checkpoint.paths
     if root is not None or not recorded:
@@ -312,7 +312,7 @@ def _shortened(dataset: MomentDataset, windowed: Sequence[int], shortening: Shor
 
 
 def score_checkpoint(job: Job, *, nms: float = -1, progress: Progress | None = None) -> Evaluation:
-    """Return the predictions of a job, and metrics where the truth is known."""
+    """Return the predictions of a job, and metrics if the ground truth is known."""
     return score_predictions(
         job.predict(progress),
         job.dataset.queries if job.truth is None else job.truth,
@@ -329,7 +329,7 @@ def _answers_in_windows(
     windowed: Sequence[int],
     progress: Progress | None,
 ) -> dict[int, Prediction]:
-    """Return the predictions about videos that are seen in windows, by the index of the query."""
+    """Return the predictions about videos that are divided into windows, by query index."""
     inside, queries = set(windowed), dataset.queries
     asked_together: dict[tuple[int, str, float], list[int]] = {}
     groups = [group for batch in dataset.eval_plan(batch_size=1) for group in batch] if inside else []
@@ -351,12 +351,12 @@ def _answers_in_windows(
 def write_evaluation(
     evaluation: Evaluation, job: Job, checkpoint: Path, path: Path, *, overwrite: bool
 ) -> dict[str, Any]:
-    """Write predictions to ``path`` and metrics beside it; return the tables with what they were made from.
+    """Write predictions to ``path`` and metrics beside it; return the tables with their provenance.
 
-    Predictions that go to a device or a pipe have no metrics beside them.
+    If ``path`` is a device or a pipe, the metrics are not written.
 
     Raises:
-        OutputError: a file exists and ``overwrite`` is off, or one cannot be written; none is written then.
+        OutputError: a file exists and ``overwrite`` is off, or writing fails; no file is written then.
     """
     tables = {
         "checkpoint": str(checkpoint),
@@ -377,5 +377,5 @@ def write_evaluation(
 
 
 def evaluation_files(path: Path) -> list[Path]:
-    """Return the files that ``write_evaluation`` writes: ``path``, and the metrics beside it where it is a file."""
+    """Return the files that ``write_evaluation`` writes: ``path``, and the metrics beside it unless it is a stream."""
     return [path] if is_stream(path) else [path, path.with_suffix(".metrics.json")]

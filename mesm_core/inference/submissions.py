@@ -1,4 +1,4 @@
-"""Score submission files of any system against ground truth, without a model."""
+"""Scores submission files of any system against ground truth, without a model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mesm_core.metrics.nms import temporal_nms
 from mesm_core.metrics.report import LENGTH_RANGES
 from mesm_core.types import CLIP_SECONDS, Query
 
-# Saliency may be a few clips longer or shorter than the truth: features end a little before or after the video.
+# Features end slightly before or after the video, so saliency may have a few clips more or fewer than the truth.
 FEW_CLIPS = 2
 SHARE_OF_CLIPS = 0.25
 
@@ -40,7 +40,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Scored:
-    """A submission's tables, the queries in their order, the windows that were scored, and what a user should know."""
+    """A scored submission: its tables, the queries in order, their predicted windows after NMS, and warnings."""
 
     submission: Submission
     tables: dict[str, Any]
@@ -50,7 +50,7 @@ class Scored:
 
     @cached_property
     def answers(self) -> Answers:
-        """What metrics are computed from; per-query scores are computed when they are asked for."""
+        """Predicted and true windows; per-query scores are computed lazily."""
         return Answers(self.predicted, [np.array(query.windows) for query in self.queries])
 
 
@@ -84,7 +84,7 @@ def read_truth(
     """Return the ground truth: a Moment-DETR-style file, or a dataset's split.
 
     Raises:
-        DataError: it is missing, malformed, or has queries without windows.
+        DataError: the ground truth is missing, malformed, or has queries without windows or ids.
     """
     truth = read_lines(path) if path is not None else read_split(dataset or "", folder or Path(), split)
     bare = [query.qid for query in truth.queries if not query.windows]
@@ -123,7 +123,7 @@ def score_submission(
 
 
 def _saliency_warnings(path: Path, queries: Sequence[Query], answers: Sequence[np.ndarray | None]) -> list[str]:
-    """Return what is said of saliency that is missing, or has not one score a clip of the truth.
+    """Return warnings about saliency that is missing or does not have one score per clip of the truth.
 
     Raises:
         DataError: there are far too many or too few scores.
@@ -138,7 +138,7 @@ def _saliency_warnings(path: Path, queries: Sequence[Query], answers: Sequence[n
     padded = cut = 0
     for query, answer in given:
         clips, scores = int(query.duration / CLIP_SECONDS), len(answer)
-        # One score, or none, ranks nothing.
+        # A single score gives no ranking.
         too_few = scores < FEW_CLIPS and clips > scores + 1
         if too_few or abs(clips - scores) > max(FEW_CLIPS, SHARE_OF_CLIPS * clips):
             raise DataError(
@@ -203,7 +203,7 @@ def _saliency(scores: Any, where: str) -> np.ndarray | None:
 
 
 def _numbers(values: Any) -> list[float] | None:
-    """Return a JSON list's numbers, or None where it is no list or holds anything else, such as true or text."""
+    """Return the numbers of a JSON list, or None if it is not a list of numbers (true is not a number)."""
     if not isinstance(values, list) or not set(map(type, values)) <= {int, float}:
         return None
     try:

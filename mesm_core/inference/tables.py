@@ -1,4 +1,4 @@
-"""Metric tables of answers against the truth of their queries: moments, and highlights where both have them."""
+"""Metric tables of predictions against ground truth: moments, and highlights if both have saliency."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def metric_tables(
     """Return the tables of docs/evaluation.md.
 
     Args:
-        queries: with their windows, and highlights where they are known.
-        windows: (n, 3) rows [start, end, score] a query; saliency: one score a clip of two seconds, or None.
+        queries: with ground-truth windows, and highlights if they are known.
+        windows: (n, 3) rows [start, end, score] per query; saliency: one score per clip of two seconds, or None.
         thresholds, ranges: as for ``moment_tables``.
     """
     truth = [np.array(query.windows) for query in queries]

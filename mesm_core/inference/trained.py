@@ -1,4 +1,4 @@
-"""A checkpoint's retriever for videos that were never part of its dataset: where its text encoder comes from."""
+"""Loads a checkpoint's retriever and its text encoder, for videos outside its dataset."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def settings_of(checkpoint: Checkpoint) -> Config:
     """Return a checkpoint's settings.
 
     Raises:
-        ConfigError: they are not valid.
+        ConfigError: the settings are not valid.
     """
     return resolve([Layer("checkpoint", checkpoint.config)])
 
 
 def text_file(checkpoint: Checkpoint, given: Path | None, root: Path | None) -> tuple[Path | None, bool]:
-    """Return the file of CLIP text weights that a checkpoint reads, and whether CLIP's own archive must stand for it.
+    """Return the file of CLIP text weights that a checkpoint needs, and whether CLIP's own archive replaces it.
 
-    Checkpoints with word vectors hold them, and read no file. For the others it is the file that is given, else the one
-    of training, else the one in the data folder.
+    Checkpoints with word vectors contain them and need no file. Others use the given file, else the file used in
+    training, else the one in the data folder.
 
     Args:
         root: the data folder; default: ./data.
@@ -47,11 +47,11 @@ def load_trained(checkpoint: Checkpoint, text: Path | None, root: Path | None, *
     """Return the retriever of a checkpoint.
 
     Args:
-        text: file of the text encoder's weights, for a checkpoint that does not hold them; root: the data folder.
+        text: file of the text encoder's weights, for a checkpoint that does not contain them; root: the data folder.
 
     Raises:
-        TextError: the text encoder's files are missing or do not fit; CheckpointError: they are others than at
-            training; DeviceError: the device is not there.
+        TextError: the text encoder's files are missing or do not fit; CheckpointError: they differ from those of
+            training; DeviceError: the device is not available.
     """
     paths = data_paths(settings_of(checkpoint), root or DATA_ROOT)
     paths = paths if text is None else replace(paths, text=text)

@@ -1,4 +1,4 @@
-"""Videos longer than those of training: the overlapping windows they are seen through, and how answers are joined."""
+"""Divides videos longer than those of training into overlapping windows, and merges the predictions of the windows."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Window = str | float
 
 OVERLAP = 0.5
 FEWEST_FRAMES = 4
-"""Of a window: with fewer there is no course of events to look at."""
+"""Fewest frames of a window; fewer give the model no temporal context."""
 MERGE_NMS = 0.7
-"""Overlapping windows find the same moment twice: above this overlap the better one stands for both."""
+"""NMS threshold for moments of different windows, since overlapping windows find the same moment twice."""
 DECIMALS = 4
 MOST_WINDOWS = 6000
-"""Of a video: a day in windows of half a minute. More come of a wrong duration, and would take hours."""
+"""Most windows of a video, enough for a day in windows of half a minute; more indicate a wrong duration."""
 MOST_MOMENTS = 100
-"""Kept of a video that was answered in windows, which have thousands in a day of video."""
+"""Most moments of a video that is divided into windows."""
 MEDIANS = {"tacos": 159.0, "charades": 30.7, "charades-cd": 30.8, "charades-cg": 30.6, "qvhighlights": 150.0}
-"""Median seconds of the published training videos, by dataset, for checkpoints that do not say it."""
+"""Median seconds of the published training videos, by dataset, for checkpoints without statistics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class Lengths:
     median: float
 
 
-def training_lengths(facts: Mapping[str, Any], config: Config) -> Lengths:
-    """Return what a checkpoint's ``facts`` say of its training videos' durations; older checkpoints do not.
+def training_lengths(statistics: Mapping[str, Any], config: Config) -> Lengths:
+    """Return the durations of the training videos from data statistics, or a guess for older checkpoints.
 
-    For those the longest video is the longest that fits into ``dataset.max_frames``, or ``eval.max_time`` where the
-    clip length is not known, and the median is the published training split's, or half of the longest.
+    The guess for the longest video is the longest that fits into ``dataset.max_frames``, or ``eval.max_time`` if the
+    clip length is unknown; for the median, that of the published training split, or half of the longest.
 
     >>> from mesm_core.config.load import load_config
     >>> training_lengths({"longest": 80.5, "median": 31.0}, load_config("charades"))
@@ -54,8 +54,8 @@ def training_lengths(facts: Mapping[str, Any], config: Config) -> Lengths:
     >>> training_lengths({}, load_config("tacos"))
     Lengths(longest=1000.0, median=159.0)
     """
-    if "longest" in facts and "median" in facts:
-        return Lengths(float(facts["longest"]), float(facts["median"]))
+    if "longest" in statistics and "median" in statistics:
+        return Lengths(float(statistics["longest"]), float(statistics["median"]))
     data = config.dataset
     longest = data.max_frames * data.clip_len if data.clip_len > 0 else config.eval.max_time
     return Lengths(longest, min(MEDIANS.get(data.name, longest / 2), longest))
@@ -65,7 +65,7 @@ def check_window(window: Window) -> Window:
     """Return ``auto``, ``off``, or a positive number of seconds as a float.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: the value is none of these.
 
     >>> check_window("auto"), check_window("30"), check_window(2.5)
     ('auto', 30.0, 2.5)
@@ -82,7 +82,7 @@ def check_window(window: Window) -> Window:
 
 
 def window_frames(window: Window, *, frames: int, duration: float, lengths: Lengths, max_frames: int) -> int | None:
-    """Return how many frames each window of a video has, or None where the video is seen whole.
+    """Return the number of frames of each window of a video, or None if the video is not divided.
 
     A window has at least ``FEWEST_FRAMES`` frames and at most ``max_frames``, so that none are averaged.
 
@@ -106,10 +106,10 @@ def window_frames(window: Window, *, frames: int, duration: float, lengths: Leng
 
 
 def window_ranges(frames: int, length: int, *, overlap: float = OVERLAP) -> list[tuple[int, int]]:
-    """Return the first frame of each window and the frame behind its last; together they cover the video.
+    """Return the [first, stop) frames of overlapping windows that cover the video.
 
-    All windows are ``length`` frames long, or as long as the video where that is shorter. The last one ends with the
-    video, so it may overlap the one before by more than ``overlap``.
+    All windows have ``length`` frames, or those of the video if it is shorter. The last window ends with the video, so
+    it may overlap the previous one by more than ``overlap``.
 
     >>> window_ranges(10, 4), window_ranges(9, 4), window_ranges(3, 4)
     ([(0, 4), (2, 6), (4, 8), (6, 10)], [(0, 4), (2, 6), (4, 8), (5, 9)], [(0, 3)])
@@ -122,10 +122,10 @@ def window_ranges(frames: int, length: int, *, overlap: float = OVERLAP) -> list
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What the model sees of a video at once: a window, or all of it.
+    """The part of a video that the model processes at once: a window, or the whole video.
 
-    ``parts``: its (L, D) frames, one array a feature file; ``first``, ``stop``: its first frame and the one behind its
-    last; ``start``, ``seconds``: where it begins in the video and how long it lasts.
+    ``parts``: (L, D) frames, one array per feature file; ``first``, ``stop``: its first frame, and the frame after its
+    last; ``start``, ``seconds``: its start in the video and its duration, in seconds.
     """
 
     parts: Sequence[np.ndarray]
@@ -138,10 +138,10 @@ class Piece:
 def cut_video(
     parts: Sequence[np.ndarray], *, window: Window, duration: float, lengths: Lengths, max_frames: int
 ) -> list[Piece]:
-    """Return the windows of a video in order, or one piece where it is seen whole; frames are not copied.
+    """Return the windows of a video in order, or the whole video as one piece; frames are not copied.
 
     Args:
-        parts: raw (L, D) frames, one array a feature file; the shortest file counts.
+        parts: raw (L, D) frames, one array per feature file, cut to the shortest.
         window, duration, lengths, max_frames: as for ``window_frames``.
 
     Raises:
@@ -158,20 +158,20 @@ def cut_video(
             f"{MOST_WINDOWS:,}.",
             hint="Is the duration right? Give longer windows (--window), or --window off to see it at once.",
         )
-    a_frame = duration / frames
+    seconds_per_frame = duration / frames
     return [
-        Piece([part[first:stop] for part in parts], first, stop, first * a_frame, length * a_frame)
+        Piece([part[first:stop] for part in parts], first, stop, first * seconds_per_frame, length * seconds_per_frame)
         for first, stop in ranges
     ]
 
 
 def shortest(parts: Sequence[np.ndarray]) -> int:
-    """Return the number of frames of the shortest of a video's feature arrays; 0 for what is no array of frames."""
+    """Return the number of frames of the shortest of a video's feature arrays; a scalar array counts as 0 frames."""
     return min((part.shape[0] if part.ndim else 0 for part in parts), default=0)
 
 
 def window_warnings(pieces: Sequence[Piece], window: Window, *, max_frames: int) -> tuple[str, ...]:
-    """Return a warning where a video's windows are not as long as was asked for, by more than a frame."""
+    """Return a warning if the length of a video's windows differs from the requested one by more than a frame."""
     used, frames = pieces[0].seconds, pieces[0].stop
     if isinstance(window, str) or abs(used - window) <= used / frames:
         return ()
@@ -182,14 +182,14 @@ def window_warnings(pieces: Sequence[Piece], window: Window, *, max_frames: int)
 
 
 def relevance(saliency: Sequence[np.ndarray]) -> np.ndarray:
-    """Return how likely each window holds what is asked for, as a share of the likeliest window's, float64.
+    """Return the relevance of each window to the query, relative to the most relevant window, float64.
 
-    A slot's score tells moments of one window apart: training never shows the model a video without the moment, so it
-    is as high in windows that have none. Saliency is trained to be low under the queries of other videos, by
-    -log(1 - sigmoid(score)), so the sigmoid of a window's highest score tells windows apart.
+    A slot's score ranks moments within a window only: in training every video contains the moment, so the score is as
+    high in windows without it. Saliency is trained to be low for queries of other videos, by
+    -log(1 - sigmoid(score)), so the sigmoid of a window's highest saliency ranks windows.
 
     Args:
-        saliency: one score a frame, a window.
+        saliency: for each window, one score per frame.
 
     >>> relevance([np.array([-3.0, 0.0]), np.array([-9.0, -9.0]), np.array([0.0])]).round(4).tolist()
     [1.0, 0.0002, 1.0]
@@ -200,12 +200,13 @@ def relevance(saliency: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def merge_moments(parts: Sequence[np.ndarray], saliency: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the moments of all windows by falling score, without those that a better one overlaps too much.
+    """Return the moments of all windows by decreasing score, after temporal NMS.
 
     A moment's score is multiplied by the ``relevance`` of its window.
 
     Args:
-        parts: (n, 3) rows [start, end, score] a window, in seconds of the video; saliency: one score a frame, a window.
+        parts: (n, 3) rows [start, end, score] per window, in seconds of the video; saliency: for each window, one
+            score per frame.
 
     Returns:
         (m, 3) rows, at most ``MOST_MOMENTS``.
@@ -218,12 +219,12 @@ def merge_moments(parts: Sequence[np.ndarray], saliency: Sequence[np.ndarray]) -
 
 
 def join_saliency(parts: Sequence[np.ndarray], ranges: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Return one saliency score a frame of the video, float32: the weighted mean of the windows that have the frame.
+    """Return the saliency (L,) float32 of a video: for each frame the weighted mean over the windows that contain it.
 
-    A window's scores weigh less towards its ends, where the model sees one side of a frame only (triangular weights).
+    The weights of a window are triangular: at its ends, the model sees the context on one side only.
 
     Args:
-        parts: one score a frame, a window; ranges: the windows' frames, which cover the video.
+        parts: for each window, one score per frame; ranges: [first, stop) frames of the windows, which cover the video.
 
     >>> join_saliency([np.array([1.0, 1, 1, 1]), np.array([4.0, 4, 4, 4])], [(0, 4), (2, 6)]).tolist()
     [1.0, 1.0, 2.0, 3.0, 4.0, 4.0]
@@ -239,10 +240,10 @@ def join_saliency(parts: Sequence[np.ndarray], ranges: Sequence[tuple[int, int]]
 
 
 def join_predictions(answers: Sequence[Prediction], pieces: Sequence[Piece]) -> Prediction:
-    """Return the answer to a query about a video from the answers in its pieces; one answer is returned as it is.
+    """Merge the predictions about the pieces of a video into one; a single prediction is returned unchanged.
 
     Args:
-        answers: one a piece, their moments in seconds of the video.
+        answers: one prediction per piece, with moments in seconds of the video.
     """
     if len(answers) == 1:
         return answers[0]
@@ -255,9 +256,9 @@ def join_predictions(answers: Sequence[Prediction], pieces: Sequence[Piece]) -> 
 
 
 def bounded(sizes: Sequence[int], *, most: int, total: int) -> Iterator[slice]:
-    """Yield slices of consecutive items: at most ``most`` items each, and of a summed size of at most ``total``.
+    """Yield slices of consecutive items with at most ``most`` items and a summed size of at most ``total``.
 
-    An item larger than ``total`` is alone.
+    An item larger than ``total`` forms a slice of its own.
 
     >>> list(bounded([2, 2, 9, 1, 1, 1], most=2, total=4))
     [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None), slice(5, 6, None)]

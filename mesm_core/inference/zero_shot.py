@@ -1,9 +1,9 @@
 """Moments without a trained model, from the similarity of frames and a sentence in one space, such as CLIP's.
 
 Frames that look alike and follow each other are grouped into segments, and runs of segments are ranked by how much the
-similarity inside exceeds that outside. After the training-free methods TFVTG (Zheng et al., ECCV 2024: inside against
-outside) and TAG (Lee et al., 2025: pooling in time, coherent segments, adjusted similarities); the formulas are our
-own. NumPy only; frames are (L, D), evenly spread over the video.
+similarity inside exceeds that outside. Based on the training-free methods TFVTG (Zheng et al., ECCV 2024: inside
+against outside) and TAG (Lee et al., 2025: pooling in time, coherent segments, adjusted similarities); the formulas
+are our own. NumPy only; frames are (L, D), evenly spread over the video.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LONGEST_RUN = 64
 MOST_MOMENTS = 10
 """Moments of a query, as many as the trained model has slots."""
 FLAT = 1e-6
-"""Standard deviation of a video's similarities below which all its frames are alike to the sentence."""
+"""Standard deviation of a video's similarities below which they are treated as constant."""
 DECIMALS = 4
 
 
@@ -40,8 +40,8 @@ def similarities(frames: np.ndarray, sentences: np.ndarray) -> np.ndarray:
 def standardised(similarity: np.ndarray) -> np.ndarray:
     """Return (L, n) similarities with mean 0 and standard deviation 1 over each video's frames; zeros where all agree.
 
-    CLIP's cosines lie in a narrow band whose place and width depend on the video and the sentence, so only their
-    differences within a video say anything. Unlike the minimum and maximum, the mean and the deviation do not hang on
+    CLIP's cosines lie in a narrow band whose centre and width depend on the video and the sentence, so only their
+    differences within a video are meaningful. Unlike the minimum and maximum, the mean and the deviation are robust to
     single frames, such as a black one.
 
     >>> standardised(np.array([[0.1], [0.3]])).round(6).tolist(), standardised(np.full((2, 1), 0.2)).tolist()
@@ -54,7 +54,7 @@ def standardised(similarity: np.ndarray) -> np.ndarray:
 
 
 def smoothed(values: np.ndarray, deviation: float) -> np.ndarray:
-    """Return (L, n) values smoothed over the first axis by a Gaussian; at the ends by the part of it that is there.
+    """Return (L, n) values smoothed over the first axis by a Gaussian, which is truncated and renormalised at the ends.
 
     Args:
         deviation: standard deviation of the Gaussian, in frames.
@@ -77,7 +77,7 @@ def smoothed(values: np.ndarray, deviation: float) -> np.ndarray:
 
 
 def merging_order(frames: np.ndarray) -> np.ndarray:
-    """Return the (L - 1,) boundaries between (L, D) frames, the one that matters least first.
+    """Return the (L - 1,) boundaries between (L, D) frames, from the least to the most significant.
 
     Boundary b lies before frame b. Neighbouring segments are merged one pair at a time, always the pair whose merging
     adds least to the squared distances of frames from their segment's mean (Ward's criterion, neighbours only). The
@@ -94,7 +94,7 @@ def merging_order(frames: np.ndarray) -> np.ndarray:
     heap = [(cost, boundary, 0) for boundary, cost in enumerate(first_costs.tolist(), start=1)]
     heapq.heapify(heap)
 
-    def renew(boundary: int) -> None:
+    def push_cost(boundary: int) -> None:
         left = before[boundary]
         apart = sums[left] / counts[left] - sums[boundary] / counts[boundary]
         weight = counts[left] * counts[boundary] / (counts[left] + counts[boundary])
@@ -105,7 +105,7 @@ def merging_order(frames: np.ndarray) -> np.ndarray:
     while heap:
         _, boundary, when = heapq.heappop(heap)
         if when != version[boundary]:
-            continue  # its cost has changed since
+            continue  # outdated: its cost has changed
         left, right = int(before[boundary]), int(after[boundary])
         sums[left] += sums[boundary]
         counts[left] += counts[boundary]
@@ -113,10 +113,10 @@ def merging_order(frames: np.ndarray) -> np.ndarray:
         version[boundary] = -1
         order.append(boundary)
         if left > 0:
-            renew(left)
+            push_cost(left)
         if right < length:
             before[right] = left
-            renew(right)
+            push_cost(right)
     return np.array(order, np.int64)
 
 
@@ -178,10 +178,10 @@ def contrast(series: np.ndarray, spans: np.ndarray) -> np.ndarray:
 
 
 def rank_moments(series: np.ndarray, spans: np.ndarray, duration: float) -> np.ndarray:
-    """Return (n, 3) rows [start s, end s, score in [0, 1]] by falling score, without near-duplicates.
+    """Return (n, 3) rows [start s, end s, score in [0, 1]] by decreasing score, without near-duplicates.
 
-    Only spans with more inside than outside are moments, ``MOST_MOMENTS`` at most; where there is none, the whole
-    video is one, of score 0.
+    Only spans with a higher mean inside than outside are moments, at most ``MOST_MOMENTS``. If there is none, the
+    whole video is returned with score 0.
 
     >>> rank_moments(np.array([0.0, 1.0, 1.0, 0.0]), np.array([[0, 1], [1, 3], [3, 4]]), 8.0).tolist()
     [[2.0, 6.0, 1.0]]

@@ -1,4 +1,4 @@
-"""Which files zero-shot reads: CLIP's text weights, and of a dataset's feature files the one with CLIP's images."""
+"""Finds the files that zero-shot reads: CLIP's text weights, and the feature file with CLIP's image embeddings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RUNS = Path("runs")
 
 
 def names_zero_shot(path: Path) -> bool:
-    """Return whether a word in a checkpoint's place means zero-shot; a checkpoint of that name comes first."""
+    """Return whether an argument in place of a checkpoint means zero-shot; a checkpoint of that name has priority."""
     return str(path) == ZERO_SHOT and not path.is_file() and not (path / WEIGHTS).is_file()
 
 
 def refuse_dataset(dataset: str | None, path: Path) -> None:
-    """Raise ConfigError where a dataset is chosen for a checkpoint, which has its own."""
+    """Raise ConfigError if a dataset is chosen for a checkpoint, which has its own."""
     if dataset is not None:
         raise ConfigError(
             f"--dataset chooses the settings of {ZERO_SHOT}; {path} has its own.",
@@ -31,7 +31,7 @@ def refuse_dataset(dataset: str | None, path: Path) -> None:
 
 
 def zero_shot_home(config: Config) -> Path:
-    """Return a path beside which outputs are written, in the place of a run's checkpoint."""
+    """Return the path that replaces a run's checkpoint path in the names of outputs."""
     return RUNS / f"{config.dataset.name}-{ZERO_SHOT}" / ZERO_SHOT
 
 
@@ -43,7 +43,7 @@ def zero_shot_paths(
     features: Sequence[Path] = (),
     clip: Path | None = None,
 ) -> Paths:
-    """Return the given paths, and for the others the config's below the data folder.
+    """Return the given paths; the others are those of the config in the data folder.
 
     Args:
         config: settings of a dataset, or None for given features alone.
@@ -67,21 +67,20 @@ def zero_shot_paths(
 
 
 def clip_features(config: Config | None, paths: Paths, *, given: bool, width: int) -> FeatureStore:
-    """Return the features of the first file that is as wide as the joint space; those after it need not be there.
+    """Return the features of the first file with the width of the joint space; the files after it may be missing.
 
     Args:
-        given: the files are the user's, so that all must be there; of a preset's files that are not, the preset says
-            the width.
+        given: the user chose the files, so each must exist; the preset gives the widths of missing preset files.
 
     Raises:
-        FeatureError: there is none, or a file is missing or damaged.
+        FeatureError: no file has that width, or a file is missing or damaged.
     """
     usual: Sequence[int | None] = () if config is None or given else config.dataset.feature_dims
     if len(usual) != len(paths.features):
         usual = [None] * len(paths.features)
     widths = []
-    for path, told in zip(paths.features, usual, strict=True):
-        own = _width(path) if told is None or path.is_file() else told
+    for path, preset_width in zip(paths.features, usual, strict=True):
+        own = _width(path) if preset_width is None or path.is_file() else preset_width
         if own == width:
             return FeatureStore([path], dim=width, max_frames=MOST)
         widths.append(str(own))

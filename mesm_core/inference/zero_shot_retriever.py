@@ -1,6 +1,6 @@
-"""CLIP as a retriever: the moments that ``zero_shot`` finds in image features, behind the trained model's interface.
+"""CLIP as a zero-shot retriever, with the interface of the trained model.
 
-It imports no torch: only encoding a sentence needs the network.
+Imports no torch: only encoding a sentence needs the network.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from mesm_core.inference.answers import (
     Asked,
     Features,
     Moment,
-    about_one_video,
+    locate_one,
     parts_of,
-    refuse_what_cannot_be_asked,
+    refuse_invalid_queries,
 )
 from mesm_core.inference.windows import AUTO, Window
 from mesm_core.inference.zero_shot import find_moments
 from mesm_core.metrics.nms import PEOPLE_NMS, check_nms
 
 ZERO_SHOT = "zero-shot"
-"""What stands for this retriever where a checkpoint is expected."""
+"""Name of this retriever in place of the path of a checkpoint."""
 UNTRAINED = (
     "Zero-shot: CLIP alone, never trained on moments; a score says how far a moment stands out in its own video."
 )
@@ -52,13 +52,12 @@ class Sentences(Protocol):
 
 
 class ZeroShotRetriever:
-    """Answers queries with CLIP alone, never trained on moments; a baseline, and a first look at one's own videos.
+    """Answers queries with CLIP, without training on moments; a baseline.
 
-    Of a video's feature files it takes the first that is as wide as CLIP's joint space (512 for ViT-B/32) and leaves
-    out the others, which no sentence can be compared with. The features must be projected image embeddings of the same
-    CLIP model as the text weights, as ``--backbone clip-b32`` extracts; the width is all that can be checked. A
-    video's frames are taken as evenly spread over it; long videos are neither shortened nor cut. The answer to a query
-    does not depend on the others.
+    Uses a video's first feature file with the width of CLIP's joint space (512 for ViT-B/32) and ignores the others.
+    The features must be projected image embeddings of the same CLIP model as the text weights, as extracted by
+    ``--backbone clip-b32``; only the width can be checked. The frames are assumed to be evenly spread over the video;
+    long videos are neither shortened nor divided. Queries are answered independently.
 
     Args:
         sentences: encodes queries into the joint space.
@@ -72,10 +71,10 @@ class ZeroShotRetriever:
         """Return the retriever of CLIP's text weights.
 
         Args:
-            clip: a whole CLIP model, or what ``mesm prepare clip-text`` wrote of one.
+            clip: a whole CLIP model, or the output of ``mesm prepare clip-text``.
 
         Raises:
-            TextError: the weights cannot be used, or have no text projection; DeviceError: the device is not there.
+            TextError: the weights cannot be used, or have no text projection; DeviceError: the device is not available.
         """
         from mesm_core.build import build_device, build_sentences
 
@@ -91,27 +90,26 @@ class ZeroShotRetriever:
         nms: float = PEOPLE_NMS,
         window: Window = AUTO,
     ) -> list[Answer]:
-        """Return one answer a query, in order.
+        """Return one answer per query, in order.
 
         Args:
-            features: frames (L, D) of one feature file, or a list of several files'.
+            features: frames (L, D) of one feature file, or a list of those of several files.
             queries: sentences; duration: the video's length in seconds.
-            independent, window: change nothing: queries are answered independently, and all of a video is seen.
-            nms: moments that overlap a better one by more are left out. Near-duplicates never occur, so values above
-                0.7 and -1 keep all.
+            independent, window: no effect; queries are always independent, and videos are never divided.
+            nms: IoU threshold of temporal NMS. Moments never overlap by more than 0.7, so larger values keep all.
 
         Raises:
-            TextError: a query is empty or as long as a book, or there is none; FeatureError: no features are as wide
+            TextError: a query is empty or too long, or there is none; FeatureError: no features are as wide
             as the joint space, or they are damaged; DataError: the duration is not positive; ConfigError: ``nms`` is
             neither in (0, 1] nor -1.
         """
         asked = Asked(features, queries, duration)
-        return about_one_video(self.locate_many, asked, independent=independent, nms=nms, window=window)
+        return locate_one(self.locate_many, asked, independent=independent, nms=nms, window=window)
 
     def locate_many(
         self, asked: Sequence[Asked], *, nms: float = PEOPLE_NMS, window: Window = AUTO
     ) -> list[list[Answer]]:
-        """Return the answers about many videos, a list a video, in order.
+        """Return one list of answers per video, in order.
 
         Raises:
             The same as ``locate``.
@@ -120,7 +118,7 @@ class ZeroShotRetriever:
         return [[answer.suppressed(nms) for answer in self._about(video)] for video in asked]
 
     def _about(self, video: Asked) -> list[Answer]:
-        refuse_what_cannot_be_asked(video)
+        refuse_invalid_queries(video)
         frames = self._frames(video.features)
         windows, saliency = find_moments(frames, self.sentences.embed(video.queries), video.duration)
         return [
@@ -135,7 +133,7 @@ class ZeroShotRetriever:
         ]
 
     def _frames(self, features: Features) -> np.ndarray:
-        """Return the frames (L, D) float32 of length 1 that sentences can be compared with."""
+        """Return the frames (L, D) float32 of unit norm from the feature file in the joint space."""
         parts, width = parts_of(features), self.sentences.width
         fitting = [part for part in parts if part.ndim == 2 and part.shape[1] == width]
         if not fitting:
@@ -147,7 +145,7 @@ class ZeroShotRetriever:
 
 
 def no_clip_features(widths: str, width: int) -> FeatureError:
-    """Return what to tell where no features are as wide as the joint space."""
+    """Return the error for features that do not have the width of the joint space."""
     return FeatureError(
         f"The features are {widths} wide; zero-shot needs CLIP image features, {width} wide as the text projection.",
         hint="Give them with --features FILE, and with --clip FILE the text weights of the same CLIP model.",

@@ -1,24 +1,28 @@
-"""Answers drawn on a time axis: as a page, or by matplotlib as a picture."""
+"""Draws answers on a time axis, as a page or, with matplotlib, as a picture."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mesm_core.errors import OutputError, count
 from mesm_core.files import write_atomically
 from mesm_core.inference.asking import Reply
 from mesm_core.pages.page import axis, clock, lane, page, saliency_lane, section
 
+if TYPE_CHECKING:  # Jinja2 is loaded when a page is written
+    from markupsafe import Markup
+
 FORMATS = (".html", ".png", ".svg")
 
 
 def check_plot(path: Path) -> None:
-    """Refuse a plot that cannot be drawn, before any work is done.
+    """Check that a plot can be drawn, before any work is done.
 
     Raises:
-        OutputError: the ending is unknown, or matplotlib is needed and not installed.
+        OutputError: the suffix is unknown, or matplotlib is needed and not installed.
     """
     if path.suffix.lower() not in FORMATS:
         raise OutputError(f"{path}: a plot ends in {', '.join(FORMATS)}.")
@@ -33,7 +37,7 @@ def check_plot(path: Path) -> None:
 
 
 def write_plot(path: Path, replies: Sequence[Reply], *, top: int, overwrite: bool = False) -> None:
-    """Write a page or a picture with a timeline a reply: its ``top`` moments and the saliency curve.
+    """Write a page or a picture with a timeline for each reply: its ``top`` moments and the saliency curve.
 
     Raises:
         OutputError: the file exists and ``overwrite`` is off.
@@ -51,7 +55,7 @@ def _page(replies: Sequence[Reply], top: int) -> str:
     return page("Moments", f"{count(len(replies), 'query')} about {shown}", (_answer(reply, top) for reply in replies))
 
 
-def _answer(reply: Reply, top: int) -> str:
+def _answer(reply: Reply, top: int) -> Markup:
     lanes = []
     for rank, moment in enumerate(reply.answer.moments[:top], start=1):
         what = f"{clock(moment.start)} – {clock(moment.end)}, score {moment.score:.2f}"

@@ -1,11 +1,11 @@
-"""An evaluation as one page: tables, where it is right and wrong, its best and worst answers."""
+"""Writes an evaluation as a page: tables, charts of recall, and the best and worst predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from mesm_core.inference.evaluate import Evaluation
 from mesm_core.metrics.moments import score_moments
 from mesm_core.pages.page import axis, bars, cards, clock, lane, page, paragraph, saliency_lane, section, stats, table
 from mesm_core.types import Query
+
+if TYPE_CHECKING:  # Jinja2 is loaded when a page is written
+    from markupsafe import Markup
 
 SHOWN = 8
 THRESHOLD = 0.5
@@ -45,13 +48,13 @@ def write_report(
         cards([_histogram(iou), _by_length(iou, queries), _by_position(iou, queries)]),
         section(f"Worst {min(SHOWN, len(queries))}", *_answers(evaluation, queries, iou, order[:SHOWN])),
         section(f"Best {min(SHOWN, len(queries))}", *_answers(evaluation, queries, iou, order[::-1][:SHOWN])),
-        section("All thresholds", _thresholds(tables)),
+        section("All thresholds", *_thresholds(tables)),
     ]
     content = page(f"{tables['dataset']} {label}", subtitle, body)
     write_atomically(path, content.encode(), overwrite=overwrite)
 
 
-def _summary(brief: dict[str, float | None]) -> list[str]:
+def _summary(brief: dict[str, float | None]) -> list[Markup]:
     moments = [(key.removeprefix("MR-full-"), value) for key, value in brief.items() if key.startswith("MR-full")]
     highlights = [(key, value) for key, value in brief.items() if key.startswith("HL-")]
     return [stats(moments), *([paragraph("Highlights"), stats(highlights)] if highlights else [])]
@@ -61,7 +64,7 @@ def _scores(tables: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in tables.items() if isinstance(value, dict) and "MR-R1" in value}
 
 
-def _lengths(tables: dict[str, Any]) -> str:
+def _lengths(tables: dict[str, Any]) -> Markup:
     scored = _scores(tables)
     shown = [t for t in ("0.1", "0.3", "0.5", "0.7") if t in scored["full"]["MR-R1"]]
     rows = [
@@ -71,7 +74,7 @@ def _lengths(tables: dict[str, Any]) -> str:
     return table(["moments", "queries", *(f"R1@{t}" for t in shown), "mIoU", "mAP"], rows)
 
 
-def _thresholds(tables: dict[str, Any]) -> str:
+def _thresholds(tables: dict[str, Any]) -> list[Markup]:
     rows: list[list[object]] = []
     for name, scores in _scores(tables).items():
         for metric in ("MR-R1", "MR-mAP"):
@@ -80,20 +83,20 @@ def _thresholds(tables: dict[str, Any]) -> str:
     columns = max((list(full[metric]) for metric in ("MR-R1", "MR-mAP")), key=len)
     widest = len(columns)
     if any(len(row) != widest + 1 for row in rows):
-        return "\n".join(
+        return [
             table([metric, *full[metric]], [[n, *s[metric].values()] for n, s in _scores(tables).items()])
             for metric in ("MR-R1", "MR-mAP")
-        )
-    return table(["", *columns], rows)
+        ]
+    return [table(["", *columns], rows)]
 
 
-def _histogram(iou: np.ndarray) -> str:
+def _histogram(iou: np.ndarray) -> Markup:
     counts = np.histogram(iou, bins=np.linspace(0, 1, 11))[0]
     rows = [(f".{i}" if i else "0", float(count), str(count)) for i, count in enumerate(counts)]
     return section("IoU of the first answer", bars(rows), paragraph("Queries by IoU, in steps of 0.1."), level=3)
 
 
-def _recall(iou: np.ndarray, groups: Sequence[tuple[str, np.ndarray]]) -> str:
+def _recall(iou: np.ndarray, groups: Sequence[tuple[str, np.ndarray]]) -> Markup:
     rows: list[tuple[str, float | None, str]] = []
     for label, member in groups:
         share = 100 * float((iou[member] >= THRESHOLD).mean()) if member.any() else None
@@ -101,7 +104,7 @@ def _recall(iou: np.ndarray, groups: Sequence[tuple[str, np.ndarray]]) -> str:
     return bars(rows, top=100)
 
 
-def _by_length(iou: np.ndarray, queries: Sequence[Query]) -> str:
+def _by_length(iou: np.ndarray, queries: Sequence[Query]) -> Markup:
     lengths = np.array([query.windows[0][1] - query.windows[0][0] for query in queries])
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, PARTS + 1)))
     part = np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, max(len(edges) - 2, 0))
@@ -110,7 +113,7 @@ def _by_length(iou: np.ndarray, queries: Sequence[Query]) -> str:
     return section(f"R1@{THRESHOLD} by length", chart, paragraph("Equal shares of the queries."), level=3)
 
 
-def _by_position(iou: np.ndarray, queries: Sequence[Query]) -> str:
+def _by_position(iou: np.ndarray, queries: Sequence[Query]) -> Markup:
     middles = np.array([sum(query.windows[0]) / 2 / query.duration for query in queries])
     part = np.clip((middles * PARTS).astype(int), 0, PARTS - 1)
     groups = [(f"{100 * n // PARTS}–{100 * (n + 1) // PARTS}%", part == n) for n in range(PARTS)]
@@ -118,7 +121,7 @@ def _by_position(iou: np.ndarray, queries: Sequence[Query]) -> str:
     return section(f"R1@{THRESHOLD} by position", _recall(iou, groups), text, level=3)
 
 
-def _answers(evaluation: Evaluation, queries: Sequence[Query], iou: np.ndarray, rows: np.ndarray) -> list[str]:
+def _answers(evaluation: Evaluation, queries: Sequence[Query], iou: np.ndarray, rows: np.ndarray) -> list[Markup]:
     parts = []
     for row in rows.tolist():
         query, prediction = queries[row], evaluation.predictions[row]

@@ -1,9 +1,9 @@
-"""A run as a page: its curves, its best epoch, what it ran on, its settings."""
+"""Writes a run as a page: its curves, best epoch, sessions and settings."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mesm_core.config.load import flatten
 from mesm_core.data.splits import split_labels
@@ -12,6 +12,9 @@ from mesm_core.files import write_atomically
 from mesm_core.metrics.table import curve_names, full_key
 from mesm_core.pages.page import cards, curves, page, section, stats, table
 from mesm_core.training.record import RunSummary
+
+if TYPE_CHECKING:  # Jinja2 is loaded when a page is written
+    from markupsafe import Markup
 
 
 def run_curves(run: RunSummary) -> dict[str, dict[str, list[tuple[float, float]]]]:
@@ -61,11 +64,11 @@ def _best(run: RunSummary) -> list[tuple[str, float | None]]:
     return rows
 
 
-def _settings(config: dict[str, Any]) -> str:
+def _settings(config: dict[str, Any]) -> Markup:
     return table(["setting", "value"], [[key, str(value)] for key, value in flatten(config)], fold=True)
 
 
-def _sessions(sessions: list[dict[str, Any]]) -> str:
+def _sessions(sessions: list[dict[str, Any]]) -> Markup:
     rows = [
         [s["started"], s["first_epoch"], f"{s['seconds']:.0f} s", s["end"], s["device"], s["processes"],
          s["host"]["processor"], s["versions"].get("torch"), (s["git"] or "–")[:12]]

@@ -1,4 +1,4 @@
-"""Cut a moment out of a video: exactly, by encoding it again, or quickly, at keyframes."""
+"""Cuts a clip out of a video: exactly, by re-encoding, or quickly, by copying packets from a keyframe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEAD_SECONDS = 1
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A clip that was written: its bounds in the source, in seconds, and how many frames and audio frames it has."""
+    """A written clip: its bounds in the source in seconds, and its numbers of frames and audio frames."""
 
     start: float
     end: float
@@ -32,7 +32,7 @@ class Clip:
 
 
 def container_of(path: Path) -> str:
-    """Return FFmpeg's name of the container that a file's ending asks for.
+    """Return FFmpeg's name of the container for a file's suffix.
 
     Raises:
         OutputError: a clip cannot be written so.
@@ -70,7 +70,7 @@ def cut(
 
 
 def _seek(video: Video, start: Fraction) -> None:
-    """Go to the last keyframe before ``start``; where the file has no index, stay at its beginning."""
+    """Seek to the last keyframe before ``start``; without an index, stay at the beginning of the file."""
     base = Fraction(video.stream.time_base or Fraction(1, 1))
     try:
         video.container.seek(max(int((start + video.start) / base), 0), stream=video.stream, backward=True)
@@ -92,14 +92,14 @@ def _encode(video: Video, audio: Any, output: Any, start: Fraction, end: Fractio
         last = decoded.time + decoded.duration
         encoder.add(decoded.frame, decoded.time - first, decoded.duration)
         if encoder.frames == 1 and audio is not None:
-            sound = _AudioEncoder(output, audio)  # a muxer takes no stream after its first packet
+            sound = _AudioEncoder(output, audio)  # streams cannot be added after the first packet
     encoder.finish()
     heard = 0 if first is None or sound is None else sound.copy(video, first, end)
     return Clip(float(first or start), float(last or start), encoder.frames, heard)
 
 
 class _VideoEncoder:
-    """Encodes frames as H.264 at their own times; a stream whose frames change in size keeps the first frame's."""
+    """Encodes frames as H.264 with their original timing; all frames are scaled to the size of the first."""
 
     CLOCK = 90_000
 
@@ -123,7 +123,7 @@ class _VideoEncoder:
             self._stream.codec_context.time_base = Fraction(1, self.CLOCK)
         upright.pts, upright.time_base = round(time * self.CLOCK), Fraction(1, self.CLOCK)
         upright.duration = round(duration * self.CLOCK)
-        upright.pict_type = 0  # the source's keyframes are not ours
+        upright.pict_type = 0  # the encoder chooses its own keyframes
         for packet in self._stream.encode(upright):
             self._output.mux(packet)
         self.frames += 1
@@ -214,7 +214,7 @@ def _copy(video: Video, audio: Any, output: Any, start: Fraction, end: Fraction)
             continue
         reached[number] = max(reached[number], time)
         if first is None and not (number == video.stream.index and packet.is_keyframe):
-            held.append(packet)  # audio that may lie behind the keyframe
+            held.append(packet)  # audio that may come after the keyframe
             continue
         first = time if first is None else first
         for ready in (*held, packet):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-ENDINGS = frozenset(
+VIDEO_SUFFIXES = frozenset(
     (
         ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".wmv",
         ".asf", ".3gp", ".ogv", ".gif", ".mxf", ".vob",
@@ -19,4 +19,4 @@ def without_ending(name: str) -> str:
     ('v1', 's30-d52', 'take.1')
     """
     ending = PurePosixPath(name).suffix
-    return name.removesuffix(ending) if ending.lower() in ENDINGS else name
+    return name.removesuffix(ending) if ending.lower() in VIDEO_SUFFIXES else name

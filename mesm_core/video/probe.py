@@ -1,4 +1,4 @@
-"""What the decoder sees in a video file, beside what its header says."""
+"""Decodes a video file and compares its frames with its header."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JITTER = Fraction(2, 1000)
 
 @dataclass(frozen=True, slots=True)
 class RowTime:
-    """A row of features, and the time in seconds and index of the frame that it is made of."""
+    """A row of features, and the time in seconds and index of its frame."""
 
     row: int
     time_s: float
@@ -27,7 +27,7 @@ class RowTime:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a video holds, found by decoding all of it.
+    """Properties of a video, found by decoding all of it.
 
     ``duration_s``: the last frame's time plus its duration, in seconds; ``frame_rate``: frames a second on average;
     ``variable``: whether the intervals between frames differ; ``rotation``: degrees counter-clockwise by which a player
@@ -59,7 +59,7 @@ def probe(
     threads: int = 1,
     progress: Callable[[float], None] | None = None,
 ) -> Probe:
-    """Decode a video and return what it holds, with the rows of ``clip_len`` seconds where that is given.
+    """Decode a video and return its properties, with its rows of ``clip_len`` seconds if that is given.
 
     Args:
         progress: called with the time in seconds of each frame.
@@ -105,7 +105,7 @@ def probe(
 
 
 def _rate(video: Video, first: Fraction) -> float:
-    """Return frames a second: the header's where it agrees with the frames, else what was counted."""
+    """Return the frame rate: that of the header if it agrees with the frames, else the measured one."""
     span = video.end - first
     counted = video.decoded / span if span > 0 else Fraction(0)
     said = video.average_rate

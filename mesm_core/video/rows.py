@@ -1,4 +1,4 @@
-"""Pictures of a video, row by row, for one or several backbones in one pass of the decoder."""
+"""Reads the pictures of a video row by row, for several backbones in one pass of the decoder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mesm_core.video.times import Chosen, RowClock
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A row's picture: which clock it belongs to, its row, its frame's index and time in seconds, and (S, S, 3) RGB."""
+    """The picture of a row: its clock and row, the index and time in seconds of its frame, and (S, S, 3) RGB pixels."""
 
     clock: int
     row: int
@@ -29,9 +29,9 @@ class Picture:
 
 @dataclass(slots=True)
 class Pass:
-    """What a pass through a video found: frames that decoded, damaged packets, and its end in seconds.
+    """Result of a pass through a video: decoded frames, damaged packets, and the end in seconds.
 
-    ``header_duration``: seconds by the file's header, or None; ``complete`` is True once the last row was yielded.
+    ``header_duration``: seconds in the header, or None; ``complete``: True after the last row was yielded.
     """
 
     frames: int = 0
@@ -69,7 +69,7 @@ def read_rows(
 ) -> Iterator[Picture]:
     """Yield the pictures of every clock's rows as the video is decoded, once for all clocks; rows rise in each clock.
 
-    Memory does not grow with the video's length: the frames that no row needs any more are let go.
+    Memory does not grow with the length of the video, since frames are released when no row needs them.
 
     Args:
         clip_lens: seconds a row, one for each clock.

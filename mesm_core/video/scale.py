@@ -1,4 +1,4 @@
-"""Frames as the networks see them: the short side scaled to a size, the middle cropped, RGB.
+"""Prepares frames for networks: scales the short side, crops the centre, converts to RGB.
 
 The arithmetic is that of the published extractors, and the pixels are those of FFmpeg's filter graph with an explicit
 interpolation. ``VideoFrame.reformat`` gives other pixels (up to 6 levels), so it is not used.
@@ -20,7 +20,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 Filter = tuple[str, str | None]
 """A filter of FFmpeg and its arguments."""
 LONGEST_SIDE = 16384
-"""Pixels of a scaled frame's long side. Frames more elongated than that are refused: FFmpeg cannot scale them."""
+"""Limit in pixels of the long side of a scaled frame; FFmpeg cannot scale more elongated frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def geometry(width: int, height: int, *, size: int = 224) -> Geometry:
 class Scaler:
     """Turns decoded frames into (size, size, 3) uint8 RGB pictures; upright, as a player shows them.
 
-    The filter graph is built again where a frame's size, format or rotation is another than that of the frame before.
+    The filter graph is rebuilt when the size, format or rotation of the frames changes.
 
     Args:
         size: side of the picture in pixels; interpolation: of the scaling, ``bilinear`` as in FFmpeg up to 4.2, with
@@ -102,7 +102,7 @@ class Scaler:
 def filter_graph(frame: av.VideoFrame, steps: Sequence[Filter]) -> Graph:
     """Return a graph that turns frames like ``frame`` upright and then applies the filters ``steps`` in order."""
     graph = Graph()
-    # With its colours named, a graph needs no rebuilding at the first frame.
+    # Colour properties are set here; otherwise FFmpeg rebuilds the graph at the first frame.
     last = graph.add(
         "buffer",
         f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={frame.time_base}:"

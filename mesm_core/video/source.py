@@ -16,13 +16,13 @@ import av.video
 
 from mesm_core.errors import DataError
 
-# Containers of video. Playlists, image sequences and scripts, which may open other files or addresses, are not here.
+# Video containers. Playlists, image sequences and scripts are excluded, since they may open other files or addresses.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,m4v,flv,asf,ogg,mxf,gif,nut,rm,dv,"
     "ivf,wtv,vob,av1,obu,mp3,wav,aac,flac"
 )
 LONGEST_GAP = 3600
-"""Seconds between two frames. A longer gap is taken for a damaged timestamp: its rows would be millions of copies."""
+"""Longest gap between frames in seconds. A longer one is a damaged timestamp, and would repeat millions of rows."""
 # Metadata may be other than UTF-8. From version 19 on, PyAV escapes such bytes and has no such option.
 _METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 CLOCK_UNITS = 1_000_000
@@ -31,7 +31,7 @@ CLOCK_UNITS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A frame: its index among those that decode, its time and duration in seconds, and the picture."""
+    """A frame: its index among the decodable frames, its time and duration in seconds, and the picture."""
 
     index: int
     time: Fraction
@@ -77,7 +77,7 @@ class Video:
 
     @property
     def container(self) -> av.container.InputContainer:
-        """The open container, for what this class does not do."""
+        """The open PyAV container."""
         return self._container
 
     @property
@@ -92,13 +92,13 @@ class Video:
 
     @property
     def average_rate(self) -> Fraction | None:
-        """Frames a second by the header, or None where it does not say."""
+        """Frame rate in the header, or None if the header has none."""
         rate = self.stream.average_rate or self.stream.guessed_rate
         return Fraction(rate) if rate else None
 
     @property
     def header_duration(self) -> float | None:
-        """Seconds by the header: the stream's, else the container's, else None. It may be wrong or include audio."""
+        """Seconds in the header: of the stream, else of the container, else None. It may be wrong or include audio."""
         if self.stream.duration and self.stream.time_base:
             return float(self.stream.duration * self.stream.time_base)
         return self._container.duration / CLOCK_UNITS if self._container.duration else None
@@ -146,7 +146,7 @@ class Video:
         self.close()
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """Yield frames packet by packet: one damaged packet does not end the video."""
+        """Yield frames packet by packet, so that decoding continues after a damaged packet."""
         packets = self._container.demux(self.stream)
         while True:
             try:
@@ -178,7 +178,7 @@ def _open(path: Path) -> av.container.InputContainer:
         raise DataError(f"{path} is a folder, not a video file.")
     if path.is_file() and size == 0:
         raise DataError(f"{path} is empty (0 bytes).", hint="Copy or download the video again.")
-    # "file:" keeps a name with a colon from being read as an address; nothing but files is opened.
+    # "file:" prevents a name with a colon from being read as an address; only files are opened.
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
         opened: av.container.InputContainer = av.open(f"file:{os.path.abspath(path)}", options=options, **_METADATA)  # noqa: PTH100

@@ -1,4 +1,4 @@
-"""Which frame stands for which row of features: exact arithmetic on presentation times (no video needed)."""
+"""Chooses a frame for each row of features, by exact arithmetic on presentation times."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def round_half_away(value: Fraction) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Chosen(Generic[Held]):
-    """A row of features: its number, the frame's index among those that decode, its time in seconds, and the frame."""
+    """A row of features: its number, its frame's index among the decodable frames, the time in seconds, the frame."""
 
     row: int
     frame: int
@@ -53,14 +53,14 @@ class RowClock(Generic[Held]):
         self._place = 0
 
     def push(self, index: int, time: Fraction, held: Held) -> Iterator[Chosen[Held]]:
-        """Take the next frame, and yield the rows that are decided by it."""
+        """Take the next frame, and yield the rows that are determined by it."""
         place = round_half_away(time / self.clip_len)
         if self._last is not None and place > self._place:
             yield from self._rows(place)
         self._last, self._place = (index, time, held), max(place, self._place)
 
     def finish(self, end: Fraction) -> Iterator[Chosen[Held]]:
-        """Yield the rows that are left; ``end`` is the last frame's time plus its duration, in seconds."""
+        """Yield the remaining rows; ``end`` is the last frame's time plus its duration, in seconds."""
         if self._last is None:
             return
         count = round_half_away(end / self.clip_len)

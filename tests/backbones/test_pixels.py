@@ -7,12 +7,12 @@ from fractions import Fraction
 import numpy as np
 
 from mesm_core.backbones.pixels import Pixels
-from mesm_core.backbones.protocol import VideoFacts
+from mesm_core.backbones.protocol import VideoInfo
 
 
 def _features(pictures: list[np.ndarray]) -> np.ndarray:
     pixels = Pixels()
-    sampler = pixels.sampler(Fraction(1), VideoFacts(25.0))
+    sampler = pixels.sampler(Fraction(1), VideoInfo(25.0))
     return pixels.encode(np.stack([sample for picture in pictures for sample in sampler.push(picture)]))
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mesm_core.backbones.slowfast import SlowFast, pathways
-from mesm_core.backbones.slowfast_folded import folded
+from mesm_core.backbones.slowfast_fused import fuse_batch_norm
 from mesm_core.backbones.slowfast_sampling import SLOW_INDEX, WindowSampler, sample_index
 from mesm_core.errors import FeatureError
 from tests.video.test_decoding import GOLDEN, golden_json, needs_shared
@@ -60,10 +60,10 @@ def test_folded_gives_the_same_features(tiny: SlowFast, frames: slice) -> None:
     samples = torch.from_numpy(np.load(GOLDEN / "slowfast_tiny.npz")["frames_u8"])[frames]
     slow, fast = (pathway.double() for pathway in pathways(samples))
     double = copy.deepcopy(tiny).double()
-    fast_model = folded(double)
+    fast_model = fuse_batch_norm(double)
     assert not [module for module in fast_model.modules() if isinstance(module, torch.nn.BatchNorm3d)]
     assert torch.allclose(fast_model(slow, fast), double(slow, fast), rtol=0, atol=1e-10)
-    single = folded(tiny)(slow.float(), fast.float())
+    single = fuse_batch_norm(tiny)(slow.float(), fast.float())
     assert torch.allclose(single, tiny(slow.float(), fast.float()), rtol=0, atol=1e-5)
 
 

@@ -16,7 +16,7 @@ from mesm_core.build.check import check_data
 from mesm_core.build.origins import origin_problems
 from mesm_core.build.text import build_text
 from mesm_core.checkpoint import load_checkpoint, save_checkpoint
-from mesm_core.data.facts import data_facts, differences
+from mesm_core.data.statistics import data_statistics, differences
 from tests.conftest import Trained, small_config
 
 MADE = {"backbone": "clip-b32", "weights": "a" * 32, "clip_len": 1.0, "interpolation": "bilinear"}
@@ -43,7 +43,7 @@ def facts_of(paths: Paths) -> dict[str, Any]:
 
     config = small_config()
     text = build_text(config, paths, device=torch.device("cpu"))
-    return data_facts(build_split(config, paths, "train", text, build_features(config, paths)).dataset)
+    return data_statistics(build_split(config, paths, "train", text, build_features(config, paths)).dataset)
 
 
 def test_facts_tell_what_features_were_made_with(label: Label, trained: Trained) -> None:

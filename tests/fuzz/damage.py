@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from mesm_core.video.names import ENDINGS
+from mesm_core.video.names import VIDEO_SUFFIXES
 
 Mutator = Callable[[Random, Path], str]
 
@@ -80,7 +80,7 @@ def noise(rng: Random, path: Path) -> str:
 
 def grow(rng: Random, path: Path) -> str:
     """Add a hole of several GB at the end; to a video a smaller one: FFmpeg looks through it, and it is hashed."""
-    size = HUGE_VIDEO if path.suffix in ENDINGS else HUGE
+    size = HUGE_VIDEO if path.suffix in VIDEO_SUFFIXES else HUGE
     os.truncate(path, size)
     return f"a hole of {size >> 20} MB at the end"
 

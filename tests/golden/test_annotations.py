@@ -15,8 +15,8 @@ import torch
 
 from mesm_core.build import Paths, build_text
 from mesm_core.config.load import load_config
-from mesm_core.data.counting import count_dataset
-from mesm_core.data.counts import label_words, read_clip_counts
+from mesm_core.data.count_dataset import count_dataset
+from mesm_core.data.count_files import label_words, read_clip_counts
 from mesm_core.data.readers import read_split
 from mesm_core.inputs import follow
 from mesm_core.text.clip import ClipText, ClipTextTransformer

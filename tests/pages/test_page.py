@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-from mesm_core.pages.page import STYLE, cards, section, table
+from mesm_core.pages.page import cards, page, paragraph, section, table
+from mesm_core.pages.templating import source
+
+STYLE = source("page.css")
 
 
 class Frames(HTMLParser):
@@ -26,8 +29,8 @@ class Frames(HTMLParser):
 
 
 def test_every_table_has_a_frame_that_scrolls() -> None:
-    page = cards([section("a", table(["x"], [[1]])), section("b", table(["key", "value"], [["a", "b"]], fold=True))])
-    assert Frames(page).around == ["wide", "wide fold"]
+    text = cards([section("a", table(["x"], [[1]])), section("b", table(["key", "value"], [["a", "b"]], fold=True))])
+    assert Frames(text).around == ["wide", "wide fold"]
     assert ".wide { overflow-x: auto; }" in STYLE
     assert ".fold th, .fold td { text-align: left; white-space: normal; overflow-wrap: anywhere; }" in STYLE
 
@@ -37,3 +40,12 @@ def test_nothing_else_is_wider_than_a_narrow_screen() -> None:
     assert "5.5rem minmax(0, 1fr)" in STYLE
     assert ".cards { grid-template-columns: minmax(0, 1fr); }" in STYLE
     assert "h1, h2, h3, .stats span, .key span { overflow-wrap: anywhere; }" in STYLE
+
+
+def test_text_is_escaped_once_wherever_it_stands() -> None:
+    text = """<i> & "q" 'a'"""
+    parts = [paragraph(text), table([text], [[text]]), section(text, paragraph(text))]
+    written = page(text, text, parts)
+    assert "<i>" not in written
+    assert written.count("&lt;i&gt; &amp; &#34;q&#34; &#39;a&#39;") == 8
+    assert "&amp;amp;" not in written

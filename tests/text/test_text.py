@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesm_core.arrays import normalise
-from mesm_core.data.counts import counts_text, glove_counts, label_words, read_glove_counts
+from mesm_core.data.count_files import counts_text, glove_counts, label_words, read_glove_counts
 from mesm_core.errors import ConfigError, DataError, TextError
 from mesm_core.text import words
 from mesm_core.text.clip_bpe import ClipTokenizer, find_merges

@@ -14,7 +14,7 @@ from mesm_core.build.encoders.state import listed
 from mesm_core.build.paths import Paths
 from mesm_core.caches import default_notes, identity_of
 from mesm_core.config.schema import Config
-from mesm_core.data.counts import label_words, read_clip_counts
+from mesm_core.data.count_files import label_words, read_clip_counts
 from mesm_core.errors import CheckpointError, TextError
 from mesm_core.model.weights import hash_weights
 from mesm_core.text.cache import TextCache, default_cache_path

@@ -12,7 +12,7 @@ from mesm_core.build.encoders.entry import Check, Encoder, counted
 from mesm_core.build.encoders.state import listed, vectors_of
 from mesm_core.build.paths import Paths
 from mesm_core.config.schema import Config
-from mesm_core.data.counts import label_words, read_glove_counts
+from mesm_core.data.count_files import label_words, read_glove_counts
 from mesm_core.text.glove import FIRST_WORD, GloveTable, GloveText, check_glove, find_glove, read_glove
 from mesm_core.text.words import make_tagger
 

@@ -1,4 +1,4 @@
-"""The table of annotation readers, one line a dataset, and reading by it."""
+"""The table of annotation readers, one line per dataset, and functions that read splits with it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ READERS: dict[str, Callable[[], Reader]] = {
     "qvhighlights": QVHighlights,
     "tacos": Tacos,
 }
-"""``dataset.name`` -> what makes the reader."""
+"""Maps ``dataset.name`` to a function that makes the reader."""
 
 
 def make_reader(name: str) -> Reader:
-    """Return the reader of that dataset.
+    """Return the reader of a dataset.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the dataset is unknown.
     """
     if name not in READERS:
         raise ConfigError(
@@ -58,7 +58,7 @@ def read_split(name: str, folder: Path, split: str) -> Annotations:
 
 
 def annotation_files(name: str, folder: Path, splits: Iterable[str]) -> list[Path]:
-    """Return the files that hold a dataset's splits, and their ground truth; splits it does not have are left out."""
+    """Return the annotation and ground-truth files of a dataset's splits; unknown splits are ignored."""
     reader = make_reader(name)
     chosen = [split for split in splits if not reader.splits or split in reader.splits]
     own = [path for split in chosen for path in reader.files(folder, split)]

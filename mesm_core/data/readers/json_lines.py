@@ -1,4 +1,4 @@
-"""JSON lines, one query each, in Moment-DETR's format: any data of your own."""
+"""Reader of JSON lines in Moment-DETR's format, one query per line, for custom datasets."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def read_lines(path: Path, *, strict: bool = False, source_of: bool = False) -> 
         source_of: group by the YouTube id of a ``vid`` that reads ``YOUTUBEID_start_end``.
 
     Raises:
-        DataError: a line is malformed or contradicts an earlier one (an id that comes twice, two durations of a
-            video, another number of annotators); the message names the line.
+        DataError: a line is malformed or contradicts an earlier one (a repeated id, two durations of a video,
+            different numbers of annotators); the message names the line.
     """
     repairs: Counter[str] = Counter()
     queries: list[Query] = []

@@ -206,6 +206,6 @@ def test_eval_warns_of_other_data_than_at_training(mesm, trained: Trained, tmp_p
     assert result.code == 0
     shown = " ".join(result.err.split())
     assert "The feature files are other.hdf5, c3d.hdf5 at training" in shown
-    assert "frames are of length" in shown
+    assert "frames have norms of" in shown
     assert "frames a second" in shown
     assert "Warning" not in mesm("eval", trained.best, "--split", "test").err

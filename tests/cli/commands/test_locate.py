@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mesm_core.config.load import load_config
-from mesm_core.data.counting import count_dataset
+from mesm_core.data.count_dataset import count_dataset
 from mesm_core.extraction.pipeline import extract
 from mesm_core.training.directory import prepare_directory
 from mesm_core.training.run import Run

@@ -1,4 +1,4 @@
-"""Count files: how often each word is said, the vocabulary of masked-word reconstruction."""
+"""Count files: word frequencies, which define the vocabulary of masked-word reconstruction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Label = TypeVar("Label", str, int)
 def glove_counts(sentences: Iterable[str]) -> list[tuple[str, int, int]]:
     """Return (word, id, count) rows, most frequent first, ties in order of first appearance.
 
-    The id is the word's place in the sorted vocabulary, plus 2 for ``<PAD>`` and ``<UNK>``.
+    The id is the word's index in the sorted vocabulary, plus 2 for ``<PAD>`` and ``<UNK>``.
 
     >>> glove_counts(["He cuts.", "He rinses"])
     [('he', 3, 2), ('cuts', 2, 1), ('rinses', 4, 1)]

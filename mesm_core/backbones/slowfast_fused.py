@@ -1,4 +1,4 @@
-"""SlowFast for speed: the same network with each BatchNorm folded into the convolution before it."""
+"""SlowFast for fast inference: each BatchNorm is fused with the convolution before it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mesm_core.backbones.slowfast import SlowFast
 PAIRS = {"conv": "bn", "conv_f2s": "bn", "a": "a_bn", "b": "b_bn", "c": "c_bn", "branch1": "branch1_bn"}
 
 
-def folded(model: SlowFast) -> SlowFast:
-    """Return a copy of a network in evaluation mode that gives the same features up to rounding, in less time.
+def fuse_batch_norm(model: SlowFast) -> SlowFast:
+    """Return a faster copy of a network in evaluation mode, with the same features up to rounding.
 
     BatchNorm(conv(x)) = γ·(w∗x − μ)/√(σ² + ε) + β is one convolution with the weights γ/√(σ² + ε)·w and the bias
-    β − γ·μ/√(σ² + ε). Channels lie last in memory, the order in which oneDNN and cuDNN multiply.
+    β − γ·μ/√(σ² + ε). Memory format: channels last, as oneDNN and cuDNN prefer.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     for module in model.modules():

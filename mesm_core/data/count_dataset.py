@@ -1,4 +1,4 @@
-"""Count a dataset's tokens into its count files."""
+"""Counts the words and tokens of a dataset and writes its count files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesm_core.data.counts import CLIP_COUNTS, GLOVE_COUNTS, clip_counts, counts_text, glove_counts
+from mesm_core.data.count_files import CLIP_COUNTS, GLOVE_COUNTS, clip_counts, counts_text, glove_counts
 from mesm_core.data.readers import annotation_files, make_reader, read_split
 from mesm_core.errors import DataError, listing
 from mesm_core.files import together, write_atomically, write_links
@@ -21,7 +21,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Written:
-    """A count file: how many different tokens it has, how many were counted, whether it is new or a link."""
+    """A count file: its distinct tokens (``rows``), total count, whether it changed, and the target of a link."""
 
     path: Path
     rows: int
@@ -41,7 +41,7 @@ def count_dataset(
     splits: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> list[Written]:
-    """Write the count files of a dataset; a file that would not change is left alone.
+    """Write the count files of a dataset; files whose content would not change are not written.
 
     Args:
         dataset: reader's name; folder: its annotations; out: folder to write to.
@@ -61,11 +61,11 @@ def count_dataset(
     sentences = [query.sentence for split in chosen for query in read_split(dataset, folder, split).queries]
     contents: dict[Path, list[tuple[object, ...]]] = {}
     if "glove" in kinds:
-        contents[out / GLOVE_COUNTS] = list(glove_counts(_told(sentences, progress)))
+        contents[out / GLOVE_COUNTS] = list(glove_counts(_with_progress(sentences, progress)))
     if "clip" in kinds:
         tokenizer = ClipTokenizer()
         limit = max_words - SPECIALS
-        tokens = (tokenizer.encode(sentence)[:limit] for sentence in _told(sentences, progress))
+        tokens = (tokenizer.encode(sentence)[:limit] for sentence in _with_progress(sentences, progress))
         contents[out / CLIP_COUNTS] = list(clip_counts(tokens))
     texts = {path: counts_text(rows) for path, rows in contents.items()}
     changed = {path: not path.is_file() or path.read_bytes() != text for path, text in texts.items()}
@@ -125,7 +125,7 @@ def _total(rows: Sequence[str], path: Path) -> int:
         raise DataError(f"{path}: every line ends with a count, but one does not.") from None
 
 
-def _told(sentences: Sequence[str], progress: Progress | None) -> Iterator[str]:
+def _with_progress(sentences: Sequence[str], progress: Progress | None) -> Iterator[str]:
     for number, sentence in enumerate(sentences, start=1):
         yield sentence
         if progress is not None and number % STEP == 0:

@@ -1,4 +1,4 @@
-"""What a split's data looks like, kept with a checkpoint: other features than at training fail silently."""
+"""Statistics of the training data, stored in a checkpoint (key ``facts``) to detect other features at inference."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SAMPLED_VIDEOS, SAMPLED_SENTENCES = 8, 500
 RATE_TOLERANCE, LENGTH_TOLERANCE, UNKNOWN_TOLERANCE = 0.15, 0.25, 0.1
 
 
-def data_facts(dataset: MomentDataset) -> dict[str, Any]:
-    """Return names and widths of the feature files, frames a second, frame lengths, and the share of unknown words.
+def data_statistics(dataset: MomentDataset) -> dict[str, Any]:
+    """Return file names, feature widths, frame rate, frame norms, and the share of unknown words of a dataset.
 
-    ``origins`` are the attributes that tell what each file's features were made with, as far as it has them.
-    Taken from the first videos and sentences; ``norms`` are medians of the raw frames' lengths, one a file.
-    ``longest`` and ``median`` are durations in seconds, of all videos.
+    Computed from the first videos and sentences, except ``longest`` and ``median``: the durations in seconds of all
+    videos. ``norms`` holds the median norm of the raw frames of each file; ``origins`` the attributes that record how
+    each file's features were extracted, as far as the file has them.
     """
     durations = {query.vid: query.duration for query in dataset.queries}
     sample = {vid: dataset.features.raw(vid) for vid in list(durations)[:SAMPLED_VIDEOS]}
@@ -41,20 +41,20 @@ def data_facts(dataset: MomentDataset) -> dict[str, Any]:
 
 
 def _shared(origins: Sequence[Origin]) -> Origin:
-    """Return the attributes that are the same for all videos."""
+    """Return the attributes that have the same value for all videos."""
     first = origins[0]
     return {name: first[name] for name in first if all(other.get(name) == first[name] for other in origins)}
 
 
 def other_origins(then: Mapping[str, Any], files: Sequence[str], origins: Sequence[Origin]) -> Iterator[str]:
-    """Yield for each feature file what its features were made with, where it is not what training's were.
+    """Yield a message for each feature file that was extracted differently from the features of training.
 
     Args:
-        then: facts of the training data; without ``origins``, as in older checkpoints, nothing is known.
-        files, origins: names of the files now, and what each says.
+        then: statistics of the training data; older checkpoints have no ``origins``, and yield nothing.
+        files, origins: names of the current files, and the attributes of each.
 
-    >>> facts = {"origins": [{"backbone": "clip-b32", "clip_len": 2.0}]}
-    >>> list(other_origins(facts, ["a.h5"], [{"backbone": "pixels", "clip_len": 2.0}]))
+    >>> statistics = {"origins": [{"backbone": "clip-b32", "clip_len": 2.0}]}
+    >>> list(other_origins(statistics, ["a.h5"], [{"backbone": "pixels", "clip_len": 2.0}]))
     ['a.h5 was made with pixels, the features of training with clip-b32.']
     """
     for file, before, now in zip(files, then.get("origins", ()), origins, strict=False):
@@ -65,7 +65,7 @@ def other_origins(then: Mapping[str, Any], files: Sequence[str], origins: Sequen
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a warning for each fact that is another than at training; nothing where that is not known.
+    """Yield a warning for each statistic that differs from training; nothing if those of training are unknown.
 
     >>> before = {"files": ["a.h5"], "widths": [4], "norms": [1.0], "rate": 1.0, "unknown": 0.1}
     >>> list(differences(before, before | {"rate": 2.0}))
@@ -77,10 +77,11 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str
         yield f"The feature files are {' + '.join(now['files'])}, {' + '.join(then['files'])} at training."
     yield from other_origins(then, now["files"], now.get("origins", ()))
     if then["widths"] != now["widths"]:
-        yield f"The feature files are {now['widths']} wide, {then['widths']} at training: are they in another order?"
+        yield f"The feature files are {now['widths']} wide, {then['widths']} at training: is their order different?"
     elif any(abs(a - b) > LENGTH_TOLERANCE * b for a, b in zip(now["norms"], then["norms"], strict=True)):
-        lengths = [", ".join(f"{x:.3g}" for x in facts["norms"]) for facts in (now, then)]
-        yield f"The features' frames are of length {lengths[0]}, {lengths[1]} at training: are they others?"
+        lengths = [", ".join(f"{x:.3g}" for x in statistics["norms"]) for statistics in (now, then)]
+        norms = f"norms of {lengths[0]}, {lengths[1]} at training"
+        yield f"The features' frames have {norms}: were they extracted differently?"
     if abs(now["rate"] - then["rate"]) > RATE_TOLERANCE * then["rate"]:
         rates = f"{now['rate']:.2g} frames a second, {then['rate']:.2g} at training"
         yield f"The features have {rates}: clip_len does not fit them."
