@@ -163,7 +163,7 @@ class ModelOutput:
     ``logits``: (Q, N, 2) each, index 0 = foreground; ``spans``: (Q, N, 2) each, center and width in [0, 1];
     ``saliency`` (Q, T); in training also ``negative_saliency`` (Q, T) and ``word_logits`` (Q, W, classes);
     ``video`` (Q, T, d) the projected video, ``text`` (Q, W', d) the words with the reconstruction in front
-    (where SS-MESM is on), ``text_mask`` (Q, W'), ``enhanced_video`` (Q, T, d), ``reconstruction`` (Q, d).
+    (where SS-MESM is on), ``text_mask`` (Q, W').
     Values at padding have no meaning.
     """
 
@@ -173,8 +173,6 @@ class ModelOutput:
     video: Tensor
     text: Tensor
     text_mask: Tensor
-    enhanced_video: Tensor
-    reconstruction: Tensor | None
     negative_saliency: Tensor | None = None
     word_logits: Tensor | None = None
 
