@@ -28,7 +28,7 @@ from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
 from mesm_core.training.optim import make_optimizer
 from mesm_core.training.precision import compiled, float32_products
-from mesm_core.training.record import host_facts, versions
+from mesm_core.training.record import describe_host, versions
 from mesm_core.types import Batch
 
 GEMM = 2048
@@ -99,7 +99,7 @@ def bench(config: Config, *, device: torch.device, steps: int) -> Iterator[Stage
         "evaluation": evaluation,
         "prediction": prediction,
         "peak_memory_mb": round(peak_memory(device) / 2**20),
-        "host": host_facts(),
+        "host": describe_host(),
         "versions": versions(),
         "command": sys.argv,
         "date": time.strftime("%Y-%m-%d"),

@@ -28,8 +28,8 @@ def plus_dropped(onto: Tensor, x: Tensor, p: float) -> Tensor:
 def drop_mask(shape: Sequence[int], p: float) -> Tensor:
     """Return a uint8 mask on the CPU, 0 with probability ``p`` (255/256 at most), else 1; seeded by torch's generator.
 
-    Random bytes are compared with 256·p, which is 30 times faster than drawing Bernoulli numbers. 256·p is rounded up or
-    down at random for every ``ROW`` values, so that each value is dropped with probability p.
+    Random bytes are compared with 256·p, which is 30 times faster than drawing Bernoulli numbers. For every ``ROW``
+    values 256·p is rounded up or down at random, so that each value is dropped with probability p.
     """
     count = prod(shape)
     mask = np.empty((-(-count // ROW), ROW), np.bool_)
@@ -43,7 +43,7 @@ def drop_mask(shape: Sequence[int], p: float) -> Tensor:
 
 
 class _Drop(torch.autograd.Function):
-    """``onto + x * mask * scale`` in one pass, in pieces that fit in the cache. Saves only the mask for the backward pass."""
+    """``onto + x * mask * scale`` in one pass, in pieces that fit in the cache. Saves only the mask."""
 
     @staticmethod
     def forward(ctx: Any, onto: Tensor | None, x: Tensor, mask: Tensor, scale: float) -> Tensor:

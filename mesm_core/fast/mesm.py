@@ -31,7 +31,7 @@ DEVICES: dict[str, Callable[..., Kernels]] = {"cpu": cpu_kernels, "cuda": cuda_k
 
 
 def accelerate(model: Mesm) -> Mesm:
-    """Return a ``FastMesm`` that shares the model's parameters, or the model itself if ``fast.table`` lacks a part of it."""
+    """Return a ``FastMesm`` that shares the model's parameters, or the model itself if ``fast.table`` lacks a part."""
     return FastMesm(model) if is_known(model, Mesm) else model
 
 

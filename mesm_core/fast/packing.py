@@ -89,7 +89,7 @@ class Packing:
         return Packing(index, 2 * self.batch, self.length, self.rising, self.runs * 2)
 
     def with_token(self) -> Packing:
-        """Return the packing of (B, 1 + L), with a token before each item. Its rows are the B tokens, then the N rows."""
+        """Return the packing of (B, 1 + L), with a token before each item; rows: the B tokens, then the N rows."""
         tokens = torch.arange(self.batch, device=self.index.device) * (self.length + 1)
         index = torch.cat([tokens, self.index + self.owner + 1])
         return Packing(index, self.batch, self.length + 1, rising=False, runs=self.runs)

@@ -45,7 +45,7 @@ class Criterion:
         self._aux = aux
 
     def __call__(self, output: ModelOutput, inputs: Inputs, targets: Targets) -> dict[str, Tensor]:
-        """Return every loss by name, unweighted; names of losses on an earlier decoder layer end with ``_`` and its number."""
+        """Return every loss by name, unweighted; names of losses on an earlier layer end with ``_`` and its number."""
         last = self._inputs(output, inputs, targets, layer=-1)
         losses = {term.name: term.function(last) for term in self.terms}
         for layer in range(len(output.logits) - 1) if self._aux else ():

@@ -61,7 +61,7 @@ def label_loss(logits: Tensor, slots: Tensor, mask: Tensor, *, eos_coef: float) 
     matched = F.one_hot(slots, logits.shape[1]).bool() & mask.unsqueeze(-1)  # (Q, M, N)
     labels = (~matched.any(dim=1)).long()  # (Q, N): FOREGROUND or BACKGROUND
     weight = logits.new_ones(2)
-    weight[BACKGROUND] = eos_coef
+    weight[BACKGROUND].fill_(eos_coef)  # assignment would copy from the host
     # The mean is over slots, not over weights as with reduction="mean".
     return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), weight=weight, reduction="none").mean()
 
