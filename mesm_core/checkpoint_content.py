@@ -64,8 +64,8 @@ def check_weights(weights: object, path: Path, *, what: str = "weights") -> None
             wrong.append(name)
     if wrong:
         raise CheckpointError(
-            f"{path} cannot be used: {len(wrong)} of its {len(weights)} {what} contain NaN or infinity, first {wrong[0]}.",
-            hint="The training that wrote it diverged: use an earlier checkpoint, or train with a smaller train.lr.",
+            f"{path} is unusable: {len(wrong)} of its {len(weights)} {what} contain NaN or infinity, first {wrong[0]}.",
+            hint="Its training diverged: use an earlier checkpoint, or train with a smaller train.lr.",
         )
 
 

@@ -302,7 +302,7 @@ def open_zip(path: Path, *, error: type[MesmError], stored: bool = False) -> Ite
         yield archive
 
 
-def follow(path: Path) -> Path:
+def link_target(path: Path) -> Path:
     """Return where a file really lies: git and zip may leave a link as a small text that names its target."""
     if path.is_file() and path.stat().st_size < LONGEST_LINK:
         try:

@@ -141,7 +141,7 @@ def refuse_absent(config: Config, found: OwnVideos) -> None:
         raise DataError(
             f"{len(found.absent)} of {count(len(found.names), 'video')} that the annotations name are not in "
             f"{config.dataset.videos}: {listing(found.absent)}.",
-            hint="A video has the name of its file, with or without the ending. --skip-missing leaves these videos out.",
+            hint="Videos are named like their files, with or without the ending. --skip-missing leaves them out.",
         )
 
 

@@ -69,7 +69,7 @@ def test_facts_tell_what_features_were_made_with(label: Label, trained: Trained)
             ["dataset.features=['x/slowfast.hdf5']"],
             {},
             {},
-            ["made with clip-b32, but slowfast.hdf5 of the preset is of slowfast-r50"],
+            ["made with clip-b32, but the preset's slowfast.hdf5 is made with slowfast-r50"],
         ),
         ([], {}, {"origins": [MADE]}, []),
         (
