@@ -200,7 +200,7 @@ def parse_json(text: str, where: object, *, error: type[MesmError] = DataError, 
             raise error(f"{where}, line {wrong.lineno}, column {wrong.colno}: {message}.") from wrong
         raise error(f"{where}: {message} (column {wrong.colno}).") from wrong
     except UnicodeEncodeError as wrong:
-        raise error(f"{where}: a string holds half a surrogate pair, which is no character.") from wrong
+        raise error(f"{where}: a string has a lone surrogate, which is not a character.") from wrong
     except (ValueError, RecursionError, MemoryError) as wrong:
         raise error(f"{where}: {reason(wrong)}.") from wrong
     return value

@@ -64,7 +64,7 @@ def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None])
             )
         if key in written:
             raise OutputError(
-                f"{written[key]} and {path} would be the same file.", hint="Give each output a name of its own."
+                f"{written[key]} and {path} would be the same file.", hint="Give each output a different name."
             )
         written[key] = path
 

@@ -65,11 +65,11 @@ def check_data(
         findings.append(finding)
         if read:
             queries[split] = read
-    later: set[str] = set()
+    to_extract: set[str] = set()
     if config.dataset.videos:
-        finding, later = _own_videos(config, paths, queries)
+        finding, to_extract = _own_videos(config, paths, queries)
         findings.append(finding)
-    findings += _features(config, paths, queries, progress, statistics, later=later)
+    findings += _features(config, paths, queries, progress, statistics, to_extract=to_extract)
     findings += _text(config, paths, queries)
     return findings
 
@@ -109,12 +109,12 @@ def _own_videos(config: Config, paths: Paths, queries: Mapping[str, tuple[Query,
     except MesmError as error:
         return Finding("error", subject, error.message), set()
     missing = set(found.missing)
-    later = {q.vid for split in queries.values() for q in split if without_ending(q.vid) in missing}
+    to_extract = {q.vid for split in queries.values() for q in split if without_ending(q.vid) in missing}
     if missing:
         names = " + ".join(config.dataset.backbones)
         message = f"{len(missing)} of {count(len(found.names), 'video')} have no features yet"
-        return Finding("warning", subject, f"{message}: `mesm train` extracts them with {names}"), later
-    return Finding("ok", subject, f"all {count(len(found.names), 'video')} have features"), later
+        return Finding("warning", subject, f"{message}: `mesm train` extracts them with {names}"), to_extract
+    return Finding("ok", subject, f"all {count(len(found.names), 'video')} have features"), to_extract
 
 
 def _features(
@@ -124,15 +124,17 @@ def _features(
     progress: Callable[[int], None] | None,
     statistics: Mapping[str, Any],
     *,
-    later: set[str],
+    to_extract: set[str],
 ) -> Iterator[Finding]:
     durations = {query.vid: query.duration for split in queries.values() for query in split}
-    needed = {q.vid for split in (config.dataset.train, *config.select_splits) for q in queries.get(split, ())} - later
+    needed = {
+        q.vid for split in (config.dataset.train, *config.select_splits) for q in queries.get(split, ())
+    } - to_extract
     lengths: list[dict[str, int]] = []
     widths: list[int] = []
     for place, path in enumerate(paths.features):
         subject = path.name
-        if later and not path.exists():
+        if to_extract and not path.exists():
             continue
         try:
             shapes, sample = _shapes_and_sample(path, durations)
@@ -164,7 +166,7 @@ def _features(
             yield Finding("ok", f"{subject} origin", f"made with {made}")
     if len(widths) == len(paths.features) and widths:
         yield _width(config, paths, widths)
-    yield from _together(config, paths, lengths)
+    yield from _consistency(config, paths, lengths)
 
 
 def _shapes_and_sample(path: Path, vids: Iterable[str]) -> tuple[dict[str, tuple[int, ...]], list[np.ndarray]]:
@@ -287,7 +289,7 @@ def _width(config: Config, paths: Paths, widths: Sequence[int]) -> Finding:
     return Finding("ok", "feature width", f"{shown}, as model.video_dim says")
 
 
-def _together(config: Config, paths: Paths, lengths: Sequence[dict[str, int]]) -> Iterator[Finding]:
+def _consistency(config: Config, paths: Paths, lengths: Sequence[dict[str, int]]) -> Iterator[Finding]:
     """Check that the files belong together and are in the order of the preset."""
     for path, other in zip(paths.features[1:], lengths[1:], strict=False):
         shared = [vid for vid in other if vid in lengths[0]]

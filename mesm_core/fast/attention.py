@@ -79,19 +79,25 @@ def frames_to_frames(
 
 
 def token_to_frames(
-    kernels: Kernels, module: MultiHeadAttention, query: Tensor, seen: Tensor, *, key_mask: Tensor, pick: Tensor | None
+    kernels: Kernels,
+    module: MultiHeadAttention,
+    query: Tensor,
+    frames: Tensor,
+    *,
+    key_mask: Tensor,
+    pick: Tensor | None,
 ) -> Tensor:
-    """Return (B, 1, D) of one query per item, without projecting all of ``seen``.
+    """Return (B, 1, D) of one query per item, without projecting all of ``frames``.
 
     Reassociated, for each head: q·(Wk x) = (Wkᵀq)·x and Σ a (Wv x) = Wv (Σ a x). The keys' bias cancels in the softmax.
-    Equals ``module(query, x, x, key_mask=key_mask)`` with x = ``seen[pick]``.
+    Equals ``module(query, x, x, key_mask=key_mask)`` with x = ``frames[pick]``.
 
     Args:
-        query: (B, 1, D); seen: (B, S, D), or (C, S, D) with ``pick`` (B,) int64; key_mask: (B, S) bool.
+        query: (B, 1, D); frames: (B, S, D), or (C, S, D) with ``pick`` (B,) int64; key_mask: (B, S) bool.
     """
     dim = query.shape[2]
     (wq, wk, wv), (bq, _, bv) = module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3)
     q = split_heads(F.linear(query, wq, bq), module.heads) * (dim // module.heads) ** -0.5
-    found = kernels.weighted_sum(fold(q, wk).squeeze(2), seen, all_where_none(key_mask), pick)
+    found = kernels.weighted_sum(fold(q, wk).squeeze(2), frames, all_where_none(key_mask), pick)
     out: Tensor = module.out_proj(unfold(found.unsqueeze(2), wv) + bv)
     return out

@@ -37,14 +37,14 @@ class Kernels:
         """Return ``model.attention.attend(...)``."""
         return attend(query, key, value, heads=heads, key_mask=key_mask)
 
-    def weighted_sum(self, queries: Tensor, seen: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
+    def weighted_sum(self, queries: Tensor, frames: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
         """Return softmax(q xᵀ) x (B, A, D) of queries q (B, A, D) and x (B, S, D).
 
         Args:
-            seen: x; with ``pick`` (B,) int64, a tensor (C, S, D) of which item b attends to ``seen[pick[b]]``.
+            frames: x; with ``pick`` (B,) int64, a tensor (C, S, D) of which item b attends to ``frames[pick[b]]``.
             mask: (B, S) bool, True where valid; each item has a valid position.
         """
-        return _weighted_sum(queries, seen if pick is None else seen.index_select(0, pick), mask)
+        return _weighted_sum(queries, frames if pick is None else frames.index_select(0, pick), mask)
 
 
 class AutocastCpuKernels(Kernels):
@@ -96,21 +96,21 @@ class CpuKernels(AutocastCpuKernels):
         """Return ``model.attention.attend(...)``."""
         return attend(query, key, value, heads=heads, key_mask=key_mask)
 
-    def weighted_sum(self, queries: Tensor, seen: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
-        """Return the same as ``Kernels.weighted_sum``, without a copy of ``seen`` for each item."""
+    def weighted_sum(self, queries: Tensor, frames: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
+        """Return the same as ``Kernels.weighted_sum``, without a copy of ``frames`` for each item."""
         if pick is None:
-            return _weighted_sum(queries, seen, mask)
+            return _weighted_sum(queries, frames, mask)
         # Consecutive items that attend to the same x share one product.
         shared, counts = (x.tolist() for x in torch.unique_consecutive(pick, return_counts=True))
-        items = seen.unbind()
+        items = frames.unbind()
         parts = zip(torch.split(queries, counts), torch.split(mask, counts), shared, strict=True)
         return torch.cat([_weighted_sum(q, items[item], m) for q, m, item in parts])
 
 
-def _weighted_sum(queries: Tensor, seen: Tensor, mask: Tensor) -> Tensor:
-    """Return softmax(q xᵀ) x (B, A, D); seen: x (B, S, D), or (S, D) for all items."""
-    scores = (queries @ seen.transpose(-2, -1)).masked_fill(~mask.unsqueeze(1), -torch.inf)
-    return scores.softmax(dim=-1) @ seen
+def _weighted_sum(queries: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+    """Return softmax(q xᵀ) x (B, A, D); frames: x (B, S, D), or (S, D) for all items."""
+    scores = (queries @ frames.transpose(-2, -1)).masked_fill(~mask.unsqueeze(1), -torch.inf)
+    return scores.softmax(dim=-1) @ frames
 
 
 TORCH, AUTOCAST_CPU, CPU, CPU_BFLOAT16 = Kernels(), AutocastCpuKernels(), CpuKernels(), CpuKernels(bfloat16=True)
