@@ -130,12 +130,12 @@ def _walk(
             raise FeatureError(f"'{printable(path)}' in {file.filename} is a name that is not UTF-8.")
         node = find(file, path)
         if node is None:
-            raise FeatureError(f"'{path}' in {file.filename} is a link that leads nowhere.")
+            raise FeatureError(f"'{path}' in {file.filename} is a broken link.")
         if isinstance(node, h5py.Dataset):
             yield path, node
         elif isinstance(node, h5py.Group):
             if node == group or node in above:
-                raise FeatureError(f"'{path}' in {file.filename} is a link that leads in a circle.")
+                raise FeatureError(f"'{path}' in {file.filename} is a link in a cycle of links.")
             yield from _walk(file, node, f"{path}/", (*above, group))
 
 
@@ -146,11 +146,11 @@ def _check_virtual(node: h5py.Dataset, where: str) -> None:
         own = source.file_name == "."
         path = next((p for p in (folder / source.file_name, Path(source.file_name)) if p.is_file()), None)
         if not own and path is None:
-            raise FeatureError(f"{where} takes its numbers from {source.file_name}, which is not there.")
+            raise FeatureError(f"{where} refers to the file {source.file_name}, which does not exist.")
         if own or path is None:
             there = has(node.file, source.dset_name)
         else:
             with open_hdf5(path) as other:
                 there = has(other, source.dset_name)
         if not there:
-            raise FeatureError(f"{where} takes its numbers from '{source.dset_name}', which is not there.")
+            raise FeatureError(f"{where} refers to the dataset '{source.dset_name}', which does not exist.")

@@ -75,10 +75,10 @@ def reason(error: BaseException) -> str:
     """Return a short form of an exception's message, without a full stop.
 
     >>> reason(KeyError("w2id")), reason(MemoryError())
-    ("it lacks 'w2id'", 'it asks for more memory than there is')
+    ("it lacks 'w2id'", 'it needs more memory than available')
     """
     if isinstance(error, MemoryError):
-        return "it asks for more memory than there is"
+        return "it needs more memory than available"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, KeyError) and error.args:
@@ -298,7 +298,9 @@ def open_zip(path: Path, *, error: type[MesmError], stored: bool = False) -> Ite
     with reading(path, error), zipfile.ZipFile(path) as archive:
         claimed = sum(member.file_size for member in archive.infolist())
         if stored and claimed > path.stat().st_size:
-            raise error(f"{path} claims to hold {claimed:,} bytes, more than the file has.", hint="Do not trust it.")
+            raise error(
+                f"The members of {path} have {claimed:,} bytes, more than the file itself.", hint="Do not trust it."
+            )
         yield archive
 
 

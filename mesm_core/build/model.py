@@ -57,8 +57,8 @@ def refuse_larger(config: Config, weights: Mapping[str, torch.Tensor], *, classe
     given = sum(value.numel() for value in weights.values())
     if asked > MAX_SIZE_RATIO * given:
         raise CheckpointError(
-            f"The checkpoint's weights do not fit its own config, which asks for about {asked:,} numbers: "
-            f"it holds {given:,}."
+            f"The checkpoint's weights do not fit its own config, which needs about {asked:,} values; "
+            f"the checkpoint has {given:,}."
         )
 
 
