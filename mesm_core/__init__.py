@@ -1,4 +1,4 @@
-"""mesm: video moment retrieval. Public names load on first use, so importing the package is instant."""
+"""mesm: video moment retrieval. Public names are loaded on first use, so that importing the package is fast."""
 
 from __future__ import annotations
 

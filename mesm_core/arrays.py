@@ -1,4 +1,4 @@
-"""Arrays: vectors of length 1, padding, masks. NumPy only."""
+"""Array functions: normalisation, padding and masks. NumPy only."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 EPS = 1e-5
-"""Shorter vectors are divided by it, not by their length."""
+"""Vectors shorter than this are divided by it instead of by their length."""
 
 
 def normalise(vectors: np.ndarray, *, eps: float = EPS) -> np.ndarray:
-    """Return (..., D) vectors scaled to length 1 over the last axis; shorter than ``eps`` are divided by it.
+    """Normalise (..., D) vectors to unit length over the last axis; those shorter than ``eps`` are divided by ``eps``.
 
     >>> normalise(np.array([[3.0, 4.0], [0.0, 0.0]]))
     array([[0.6, 0.8],
@@ -23,7 +23,7 @@ def normalise(vectors: np.ndarray, *, eps: float = EPS) -> np.ndarray:
 
 
 def pad(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the arrays stacked, zero-padded on their first axis, and a mask that is True where they are.
+    """Stack arrays, zero-padded on their first axis; return them and a mask that is True at valid positions.
 
     >>> pad([np.array([1, 2]), np.array([3])])[0].tolist()
     [[1, 2], [3, 0]]

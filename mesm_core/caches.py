@@ -1,4 +1,4 @@
-"""Where caches lie, and notes about files that take long to read, found again without reading them."""
+"""The cache folder, and notes about large files that save reading them again."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mesm_core.files import write_atomically
 VARIABLE = "MESM_CACHE"
 NOTES = "files"
 SETTLED_SECONDS = 2.0
-"""Age of a file from which its time tells a later change: file systems keep times in steps, of up to 2 seconds."""
+"""Minimum age of a file for which a later change shows in its time: file systems round times to up to 2 seconds."""
 
 
 def cache_folder() -> Path:
-    """Return ``$MESM_CACHE``, else ``mesm`` in the user's cache folder.
+    """Return ``$MESM_CACHE``, or ``mesm`` in the user's cache folder.
 
     Raises:
         OutputError: the user has no home folder.
@@ -48,22 +48,22 @@ def default_notes() -> FileNotes:
 
 @dataclass(frozen=True, slots=True)
 class FileNotes:
-    """Keeps what was found out by reading a whole file, such as its hash, for as long as the file is not changed.
+    """Stores values computed from whole files, such as hashes, until the files change.
 
-    A file is known by its path, size, time of change and inode. Several processes may share the folder; a note that is
-    damaged or cannot be written is as good as none.
+    A file is identified by its path, size, modification time and inode. Several processes may share the folder. Notes
+    that are damaged or cannot be written are ignored.
 
     Args:
-        folder: where the notes lie, a small file each.
+        folder: folder of the notes, with one small file for each.
     """
 
     folder: Path
 
     def get(self, path: Path, what: str) -> Any:
-        """Return the value that was noted, or None.
+        """Return the stored value, or None.
 
         Args:
-            what: is known of the file, e.g. ``sha256``.
+            what: kind of the value, e.g. ``sha256``.
         """
         identity = _identity(path)
         if identity is None:
@@ -75,15 +75,15 @@ class FileNotes:
         return None
 
     def put(self, path: Path, what: str, value: Any, *, seen: list[Any] | None) -> None:
-        """Note a JSON-able value, unless the file may have changed while it was read.
+        """Store a JSON-compatible value, unless the file may have changed while it was read.
 
         Args:
-            seen: ``identity`` of the file from before it was read.
+            seen: ``identity_of`` the file before it was read.
         """
         if seen is None or identity_of(path) != seen:
             return
         content = json.dumps({"file": seen, "value": value}).encode()
-        with suppress(MesmError):  # reading the file again takes longer, and is right
+        with suppress(MesmError):  # without the note the file is read again
             write_atomically(self._note(path, what), content)
 
     def clear(self, *, older_than: float = 0) -> None:
@@ -99,7 +99,7 @@ class FileNotes:
 
 
 def identity_of(path: Path) -> list[Any] | None:
-    """Return what tells a file's content apart without reading it; None for one that was changed just now."""
+    """Return values that identify the content of a file without reading it, or None if it changed just now."""
     found = _identity(path)
     if found is None or time.time() - found[1] / 1e9 < SETTLED_SECONDS:
         return None

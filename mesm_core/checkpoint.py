@@ -1,4 +1,4 @@
-"""One ``.pt`` a checkpoint: tensors and JSON-able values, read with ``weights_only=True``."""
+"""Checkpoint files (``.pt``): tensors and JSON-compatible values, loaded with ``weights_only=True``."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ from mesm_core.version import __version__
 WEIGHTS, SETTINGS, REST = "model.safetensors", "config.json", "checkpoint.json"
 FORMAT = "mesm-checkpoint"
 VERSION = 1
+DATA_STATISTICS, OLD_DATA_STATISTICS = "data_statistics", "facts"
+"""Key of the data statistics, and its name in older checkpoints."""
 _GLOBAL = re.compile(r"nsupported (?:global: )?GLOBAL (\S+)")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that prediction needs, and in ``training`` all that resuming needs.
+    """Everything that prediction needs and, in ``training``, everything that resuming needs.
 
-    ``config``: the resolved settings; ``model``: weights by name; ``text``: the text encoder's state;
-    ``paths``: where the data lay at training; ``epoch``: epochs done; ``metrics``: summary by split;
-    ``training``: optimiser state and bookkeeping, empty in ``best.pt``; ``facts``: what the training data looked like;
-    ``warnings``: what a user should know of how it was read, which is not stored.
+    ``config``: the resolved settings; ``model``: weights by name; ``text``: the state of the text encoder;
+    ``paths``: paths of the data at training; ``epoch``: number of completed epochs; ``metrics``: summary by split;
+    ``training``: optimiser state and progress, empty in ``best.pt``; ``data_statistics``: statistics of the training
+    data; ``warnings``: messages for the user about how the file was read, not stored.
     """
 
     config: dict[str, Any]
@@ -43,15 +45,15 @@ class Checkpoint:
     epoch: int
     metrics: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    data_statistics: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint, whole or not at all.
+    """Write a checkpoint atomically.
 
     Raises:
-        OutputError: it could not be written; what was there before is as it was.
+        OutputError: the file could not be written; an earlier file is unchanged.
     """
     stored = {name: getattr(checkpoint, name) for name in _stored()}
     content = {"format": FORMAT, "version": VERSION, "mesm": __version__, **stored}
@@ -64,10 +66,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def write_export(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write a checkpoint as ``model.safetensors``, ``config.json`` and ``checkpoint.json``; return them.
+    """Write a checkpoint as ``model.safetensors``, ``config.json`` and ``checkpoint.json``; return their paths.
 
-    The first holds the weights and, under ``text.…``, the text encoder's tensors; the last the rest of it. mesm reads
-    the folder wherever it reads a checkpoint.
+    The first file contains the weights and, under ``text.…``, the tensors of the text encoder; the last file contains
+    the rest. The folder can be used wherever mesm reads a checkpoint.
 
     Raises:
         OutputError: a file exists and ``overwrite`` is off, or one cannot be written; none is written then.
@@ -86,7 +88,7 @@ def write_export(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = Fals
         "paths": checkpoint.paths,
         "epoch": checkpoint.epoch,
         "metrics": checkpoint.metrics,
-        "facts": checkpoint.facts,
+        "data_statistics": checkpoint.data_statistics,
     }
     with together():
         write_atomically(paths[0], safetensors.torch.save(tensors))
@@ -101,15 +103,15 @@ def export_files(folder: Path) -> list[Path]:
 
 
 def read_export(folder: Path) -> Checkpoint:
-    """Return the checkpoint that ``write_export`` wrote.
+    """Read a checkpoint that ``write_export`` wrote.
 
     Raises:
-        CheckpointError: a file is missing, damaged, or does not belong to it.
+        CheckpointError: a file is missing, damaged, or not part of an exported checkpoint.
     """
-    hint = f"It has {WEIGHTS}, {SETTINGS} and {REST}; `mesm export` writes them."
+    hint = f"Such a folder has {WEIGHTS}, {SETTINGS} and {REST}; `mesm export` writes them."
     try:
         tensors = safetensors.torch.load_file(folder / WEIGHTS)
-    except Exception as error:  # besides its own error it raises what its reader and torch do
+    except Exception as error:  # raises errors of its reader and of torch besides its own
         raise CheckpointError(
             f"{folder} is not an exported checkpoint that mesm can read: {reason(error)}.", hint=hint
         ) from error
@@ -124,7 +126,7 @@ def read_export(folder: Path) -> Checkpoint:
     )
     if not isinstance(rest, dict) or not isinstance(rest.get("text", {}), dict):
         raise CheckpointError(
-            f"{folder} is not an exported checkpoint that mesm can read: its {REST} is odd.", hint=hint
+            f"{folder} is not an exported checkpoint that mesm can read: its {REST} is malformed.", hint=hint
         )
     parts: dict[str, dict[str, Any]] = {"model": {}, "text": dict(rest.get("text", {}))}
     for name, value in tensors.items():
@@ -135,16 +137,16 @@ def read_export(folder: Path) -> Checkpoint:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Return a checkpoint of ours, its tensors on the CPU; no code from the file is run.
+    """Load a checkpoint of mesm, with tensors on the CPU. No code from the file is run.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or not ours.
+        CheckpointError: the file is missing, damaged, or not a checkpoint of mesm.
     """
     return checkpoint_from(load_content(path), path)
 
 
 def load_content(path: Path) -> Any:
-    """Return what a checkpoint file holds: tensors and plain values only.
+    """Load the content of a checkpoint file: tensors and plain values only.
 
     Raises:
         CheckpointError: the file is missing, damaged, or asks for code to be run.
@@ -160,28 +162,28 @@ def load_content(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
-    except Exception as error:  # torch's reader raises anything for a damaged file
+    except Exception as error:  # torch's reader may raise any exception for a damaged file
         refused = _GLOBAL.search(str(error))
         if refused:
             raise CheckpointError(
-                f"{path} asks for {refused[1]}, which no checkpoint needs: it was not loaded.",
+                f"{path} refers to {refused[1]}, which no checkpoint needs: it was not loaded.",
                 hint="Do not trust this file: loading it the usual way could run its code.",
             ) from error
-        # torch's own messages speak of its reader's insides, and advise to load without weights_only.
+        # torch's messages describe its reader's internals, and suggest loading without weights_only.
         known = isinstance(error, MemoryError | RecursionError) or getattr(error, "strerror", None)
-        why = reason(error) if known else "it is damaged, cut short, or no checkpoint at all"
+        why = reason(error) if known else "it is damaged, cut short, or not a checkpoint"
         raise CheckpointError(
             f"{path} is not a checkpoint that mesm can read: {why}.",
-            hint="Give a best.pt or last.pt that `mesm train` wrote; a file that was cut short must be copied again.",
+            hint="Give a best.pt or last.pt that `mesm train` wrote; copy a truncated file again.",
         ) from error
 
 
 def checkpoint_from(content: Any, path: Path) -> Checkpoint:
-    """Return the checkpoint that a file's content is.
+    """Check the content of a file, and return it as a checkpoint.
 
     Raises:
-        CheckpointError: it is none of ours, of a newer version, incomplete, a part is of the wrong kind, or weights
-            are NaN or infinite.
+        CheckpointError: the content is not a checkpoint of mesm, has a newer version, is incomplete, has a part of the
+            wrong type, or has weights that are NaN or infinite.
     """
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
@@ -193,8 +195,10 @@ def checkpoint_from(content: Any, path: Path) -> Checkpoint:
             f"{path} was written by a newer mesm ({shown(content.get('mesm'))}).",
             hint="Install that version, or a later one.",
         )
+    if OLD_DATA_STATISTICS in content:
+        content = {DATA_STATISTICS: content[OLD_DATA_STATISTICS]} | content
     names = _stored()
-    absent = [name for name in ("version", *names) if name not in content and name != "facts"]
+    absent = [name for name in ("version", *names) if name not in content and name != DATA_STATISTICS]
     if absent:
         raise CheckpointError(f"{path} is a mesm checkpoint without {', '.join(absent)}: it is damaged.")
     check_content(content, path)

@@ -1,4 +1,4 @@
-"""From the model's outputs to moments in seconds (docs/model.md, "From outputs to moments")."""
+"""Decoding of the model's outputs to moments in seconds (docs/model.md, "From outputs to moments")."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ DECIMALS = 4
 class Decoding:
     """How windows are clamped and rounded.
 
-    ``max_time``: as published, windows are clamped to [0, max_time] seconds, and to the duration of a video that is
-    longer; None clamps them to what is seen of each video. ``clip_len``: where positive, start and end are rounded to
-    its multiples.
+    ``max_time``: as in the published code, windows are clamped to [0, max_time] seconds, or to [0, duration] if the
+    video is longer; None clamps them to the part of the video that the frames cover.
+    ``clip_len``: if positive, start and end are rounded to multiples of it.
     """
 
     max_time: float | None
@@ -35,11 +35,11 @@ def decode(
     seen: Sequence[float] | None = None,
     starts: Sequence[float] | None = None,
 ) -> list[Prediction]:
-    """Return one prediction a query, in the batch's order: every slot's window, by falling score.
+    """Return one prediction per query, in the order of the batch, with the windows of all slots by falling score.
 
     Args:
-        seen: seconds of each query's video that its frames cover; default: its duration.
-        starts: second of the video at which each query's frames begin; default: 0.
+        seen: seconds of video that the frames of each query cover; default: the duration.
+        starts: second of the video at which the frames of each query start; default: 0.
     """
     scores = output.logits[-1].softmax(dim=-1)[..., 0].float().cpu().numpy()
     spans = to_windows(output.spans[-1].float()).cpu().numpy().astype(np.float64)
@@ -72,8 +72,8 @@ def _ranked(
     order = np.argsort(-scores, kind="stable")
     windows = np.clip(np.round(windows[order], DECIMALS), first, last)
     if decoding.clip_len > 0:
-        # Rounding again: 3 · 0.17 is 0.51000000000000001 in floating point.
+        # Round again, because 3 · 0.17 is 0.51000000000000001 in floating point.
         windows = np.round(np.round(windows / decoding.clip_len) * decoding.clip_len, DECIMALS)
-        if last <= duration:  # as published, rounding may pass a max_time that lies behind the video's end
+        if last <= duration:  # as published, rounding may exceed a max_time that is after the end of the video
             windows = np.minimum(windows, last)
     return np.concatenate([windows, np.round(scores[order].astype(np.float64), DECIMALS)[:, None]], axis=1)

@@ -1,4 +1,4 @@
-"""Devices by name."""
+"""Choice of devices by name."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from mesm_core.errors import DeviceError
 
 
 def build_device(name: str) -> torch.device:
-    """Return the device: ``auto`` takes CUDA where there is one, else the CPU.
+    """Return the device of a name; ``auto`` is CUDA if available, else the CPU.
 
     Raises:
-        DeviceError: the name is none of auto, cpu, cuda, cuda:N, or the device is not there.
+        DeviceError: the name is not auto, cpu, cuda or cuda:N, or the device does not exist.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -28,5 +28,5 @@ def build_device(name: str) -> torch.device:
                 "No CUDA device is available.", hint="Use --device cpu, or install a CUDA build of torch."
             )
         if (device.index or 0) >= count:
-            raise DeviceError(f"{name} is not there: this machine has {count} CUDA device(s), from cuda:0.")
+            raise DeviceError(f"{name} does not exist: this machine has {count} CUDA device(s), from cuda:0.")
     return device

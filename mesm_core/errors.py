@@ -1,4 +1,4 @@
-"""One exception tree: everything a user can cause is a MesmError with a message that says what to do."""
+"""Exceptions: every error that a user can cause is a MesmError, with a message that says what to do."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 class MesmError(Exception):
-    """A user's mistake, told in one message; the command line exits with code 2.
+    """An error caused by the user or by input data; the command line exits with code 2.
 
     Args:
-        message: what is wrong and where (file, line, key, video).
-        hint: what to do about it; shown on a line of its own.
+        message: what is wrong, and where (file, line, key, video).
+        hint: how to fix it; shown on a separate line.
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -44,7 +44,7 @@ class CheckpointError(MesmError):
 
 
 class DeviceError(MesmError):
-    """A device that was asked for and is not there."""
+    """A requested device that does not exist."""
 
 
 class OutputError(MesmError):
@@ -67,7 +67,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """Return a number of things in words.
+    """Return a number with its noun in singular or plural.
 
     >>> count(1, "query"), count(2, "query"), count(0, "video"), count(1200, "day")
     ('1 query', '2 queries', '0 videos', '1200 days')

@@ -1,7 +1,7 @@
-"""Outputs are written beside their place and renamed, so that no reader ever sees half of one.
+"""Writing of output files. Files are written to a temporary file in the same folder and renamed.
 
-Links are followed: a link stays what it is, and the file it names is replaced. Devices, pipes and /dev/stdout are
-written to as they are, never replaced. Nothing else in the package opens a file to write.
+Readers therefore never see a partly written file. Links are followed: the link is kept, and its target is replaced.
+Devices, pipes and /dev/stdout are written directly. No other module opens files for writing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_OF_NAME = 60
 
 
 class _Draft:
-    """A file on its way: written to ``temporary``, then put in the place of the output ``path``."""
+    """An output ``path`` that is written to the file ``temporary`` first."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,7 +38,7 @@ class _Draft:
         self.made = _made_folder(folder)
         self.new = not self.real.exists()
         try:
-            # A part of the name is enough: the whole of a long one would leave no room for the rest.
+            # Use only a part of the name, because names have a maximum length.
             start = f".{os.fsencode(self.real.name)[:MOST_OF_NAME].decode(errors='ignore')}."
             self.temporary, self._lock = _claimed(folder, start)
         except OSError:
@@ -46,14 +46,14 @@ class _Draft:
             raise
 
     def finish(self) -> None:
-        """Make sure that all of the file is on the disk, with the permissions that the output has or a new one gets."""
+        """Flush the temporary file to disk, and set the permissions of the existing output, or those of a new file."""
         if self.temporary is not None and not self.stream:
             self.temporary.chmod(0o666 & ~_umask() if self.new else stat.S_IMODE(self.real.stat().st_mode))
             with self.temporary.open("rb") as file:
                 os.fsync(file.fileno())
 
     def take_place(self) -> None:
-        """Put the file where it belongs."""
+        """Move the temporary file to the output, or copy it to a stream."""
         assert self.temporary is not None
         if self.stream:
             with self.temporary.open("rb") as source, _open_stream(self.path) as target:
@@ -66,13 +66,13 @@ class _Draft:
         self.temporary = None
 
     def take_back(self) -> None:
-        """Remove a file that is in its place and was not there before."""
+        """Remove an output that was placed and did not exist before."""
         if self.new and not self.stream:
             self.real.unlink(missing_ok=True)
             self._remove_folders()
 
     def discard(self) -> None:
-        """Leave no trace of a file that did not take its place."""
+        """Remove the temporary file and the folders that were made for it."""
         if self.temporary is not None:
             self.temporary.unlink(missing_ok=True)
             self._unlock()
@@ -95,12 +95,12 @@ _together: ContextVar[list[_Draft] | None] = ContextVar("together", default=None
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Let all files that are written inside take their places when it ends, or none where it fails.
+    """Place all files that are written inside the context when it ends, or none of them if it fails.
 
     Raises:
-        OutputError: one could not take its place.
+        OutputError: a file could not be placed.
     """
-    if _together.get() is not None:  # the outer one decides
+    if _together.get() is not None:  # the outer context places the files
         yield
         return
     drafts: list[_Draft] = []
@@ -125,12 +125,12 @@ def together() -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path, *, overwrite: bool = True, needs: int | None = None) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it takes its place, on failure it is removed.
+    """Yield a temporary path, which replaces ``path`` on success and is removed on failure.
 
-    What is meant for a device or a pipe is written to a temporary file first, too, and then copied.
+    Output to a device or a pipe is also written to a temporary file first, and then copied.
 
     Args:
-        needs: size in bytes, where it is known, for the message of a full disk.
+        needs: size in bytes, if known, for the message about a full disk.
 
     Raises:
         OutputError: the target exists and ``overwrite`` is off, or it cannot be written.
@@ -158,7 +158,7 @@ def replacing(path: Path, *, overwrite: bool = True, needs: int | None = None) -
 
 
 def write_atomically(path: Path, content: bytes, *, overwrite: bool = True) -> None:
-    """Write ``content`` to ``path``, whole or not at all.
+    """Write ``content`` to ``path`` atomically.
 
     Raises:
         OutputError: the target exists and ``overwrite`` is off, or it cannot be written.
@@ -174,7 +174,7 @@ def write_atomically(path: Path, content: bytes, *, overwrite: bool = True) -> N
 
 @contextmanager
 def text_output(path: Path, *, overwrite: bool = True) -> Iterator[TextIO]:
-    """Yield a UTF-8 text file to write lines to; a device or a pipe gets every line as it is written.
+    """Yield a UTF-8 text file for writing. Lines for a device or a pipe are written immediately.
 
     Raises:
         OutputError: the target exists and ``overwrite`` is off, or it cannot be written.
@@ -190,7 +190,7 @@ def text_output(path: Path, *, overwrite: bool = True) -> Iterator[TextIO]:
 
 @contextmanager
 def library_output(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
-    """Yield a binary file for a library to write to, one that turns a full disk into an error of its own, or crashes.
+    """Yield a binary file for libraries that do not report a full disk properly, or crash.
 
     Raises:
         OutputError: the target exists and ``overwrite`` is off, or it cannot be written.
@@ -203,10 +203,10 @@ def library_output(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]
 
 
 def write_links(links: Mapping[Path, Path]) -> None:
-    """Make relative links, path -> target; one that is there already is replaced. All are made, or none.
+    """Create relative links, path -> target, replacing existing ones. Creates all of them, or none.
 
     Raises:
-        OutputError: one could not be made.
+        OutputError: a link could not be created.
     """
     ready: dict[Path, Path] = {}
     made: list[Path] = []
@@ -232,9 +232,9 @@ def write_links(links: Mapping[Path, Path]) -> None:
 
 @contextmanager
 def continued(path: Path, *, at: int) -> Iterator[IO[bytes]]:
-    """Yield a file that is written from byte ``at`` on; where that fails, it stays as far as it came.
+    """Open a file for writing from byte ``at`` on. If writing fails, the bytes written so far are kept.
 
-    For what takes long and is taken up again; the system's errors pass as they are.
+    For long writes that can be resumed. System errors pass unchanged.
     """
     with path.open("r+b" if at else "wb", buffering=0) as file:
         file.seek(at)
@@ -243,10 +243,10 @@ def continued(path: Path, *, at: int) -> Iterator[IO[bytes]]:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a text file, whole or not at all.
+    """Append a line to a text file, completely or not at all.
 
     Raises:
-        OutputError: it could not be written.
+        OutputError: the line could not be written.
     """
     with explained(path), path.open("ab", buffering=0) as file:
         before = file.tell()
@@ -261,10 +261,10 @@ def append_line(path: Path, line: str) -> None:
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Make a folder with those above it and return the ones that are new, the deepest first.
+    """Create a folder and its parents; return the new folders, deepest first.
 
     Raises:
-        OutputError: it cannot be made; none is left then.
+        OutputError: the folder cannot be created; no new folder remains.
     """
     with explained(folder):
         return _made_folder(folder)
@@ -278,7 +278,7 @@ def _made_folder(folder: Path) -> list[Path]:
             path.mkdir(exist_ok=True)
             made.insert(0, path)
         if not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "it is no folder", str(folder))
+            raise NotADirectoryError(errno.ENOTDIR, "it is not a folder", str(folder))
     except OSError:
         for path in made:
             with suppress(OSError):
@@ -288,10 +288,10 @@ def _made_folder(folder: Path) -> list[Path]:
 
 
 def _claimed(folder: Path, start: str) -> tuple[Path, int]:
-    """Return an empty file in ``folder`` whose name begins with ``start``, and the descriptor that locks it.
+    """Return an empty file in ``folder`` whose name starts with ``start``, and the descriptor that locks it.
 
-    The name is the same each time, so that what a killed process left is used again. Another process that writes the
-    same output at this moment holds the lock; a name of its own is chosen then.
+    The name is always the same, so that a file left by a killed process is reused. If another process is writing the
+    same output and holds the lock, another name is chosen.
     """
     path = folder / f"{start}part"
     with suppress(OSError):
@@ -305,7 +305,7 @@ def _claimed(folder: Path, start: str) -> tuple[Path, int]:
 
 
 def _lock(handle: int, path: Path) -> bool:
-    """Lock an open file for this process; return whether it did and the file is this user's alone and still there."""
+    """Lock an open file; return whether this worked and it is still at ``path``, owned by this user, with one link."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         ours, there = os.fstat(handle), path.lstat()
@@ -315,7 +315,7 @@ def _lock(handle: int, path: Path) -> bool:
 
 
 def _open_stream(path: Path) -> IO[bytes]:
-    """Open a device, a pipe or an open file as it is: an open file is written to where it stands."""
+    """Open a device, a pipe, or an open file of this process at its current position."""
     number = descriptor(path)
     if number is not None:
         return cast("IO[bytes]", open(os.dup(number), "wb"))  # noqa: PTH123
@@ -323,7 +323,7 @@ def _open_stream(path: Path) -> IO[bytes]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a renaming last through a power cut, where the system can."""
+    """Flush the renaming of a file to disk, if the system supports it."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Values on their way from other threads to the main thread, which a signal may interrupt anywhere."""
+"""Passing values from threads to the main thread, which a signal may interrupt at any point."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ _PAUSE_SECONDS = 0.005
 
 
 class Handover(Generic[Value]):
-    """A queue whose threads always come to their end after ``close``, also where Ctrl-C interrupted ``get``.
+    """A queue whose threads always end after ``close``, even if Ctrl-C interrupted ``get``.
 
-    ``queue.Queue`` and futures guard themselves with locks taken in Python code. An exception that a signal's handler
-    raises there can leave such a lock held, and the threads that put values then wait for ever. ``SimpleQueue`` has no
-    such lock.
+    ``queue.Queue`` and futures use locks in Python code. If a signal handler raises there, a lock may stay held, and
+    threads that put values wait forever. ``SimpleQueue`` has no such lock.
 
     Args:
-        most: values that wait, before ``put`` waits too; by default any number. Each thread may add one more.
+        most: number of waiting values from which ``put`` blocks; default: no limit. Each thread may exceed it by one.
 
     >>> numbers = Handover[int]()
     >>> numbers.put(3), numbers.get()
@@ -37,7 +36,7 @@ class Handover(Generic[Value]):
         self.closed = False
 
     def put(self, value: Value) -> bool:
-        """Hand a value over, as soon as there is room for it; return False, without it, where nobody wants any more."""
+        """Add a value once there is room. Return False, without adding it, if the queue is closed."""
         while not self.closed and self._most is not None and self._values.qsize() >= self._most:
             time.sleep(_PAUSE_SECONDS)
         if not self.closed:
@@ -45,24 +44,24 @@ class Handover(Generic[Value]):
         return not self.closed
 
     def get(self, timeout: float | None = None) -> Value:
-        """Return the next value; wait for it.
+        """Wait for the next value and return it.
 
         Args:
-            timeout: seconds to wait at most.
+            timeout: maximum number of seconds to wait.
 
         Raises:
-            queue.Empty: there was none in time.
+            queue.Empty: no value arrived in time.
         """
         return self._values.get(timeout=timeout)
 
     def close(self) -> None:
-        """Want no more values: the threads that put some may end."""
+        """Accept no more values, so that the threads can end."""
         self.closed = True
 
 
 @contextmanager
 def running(works: Iterable[Callable[[], None]], ready: Handover[Any]) -> Iterator[None]:
-    """Run functions that put values into ``ready``, each in a thread; at the end, close it and wait for them."""
+    """Run functions that put values into ``ready``, each in a thread. At the end, close ``ready`` and join them."""
     threads = [Thread(target=work, daemon=True) for work in works]
     try:
         for thread in threads:
@@ -71,25 +70,25 @@ def running(works: Iterable[Callable[[], None]], ready: Handover[Any]) -> Iterat
     finally:
         ready.close()
         for thread in threads:
-            if thread.is_alive():  # an interruption may have come before it was started
+            if thread.is_alive():  # it may not have been started when an interruption came
                 thread.join()
 
 
 def call_in_thread(function: Callable[[], Value], *, stop: Callable[[], None]) -> Value:
-    """Return what a function returns that runs in a thread of its own, where no signal interrupts it.
+    """Run a function in a separate thread, where no signal interrupts it, and return its result.
 
     Args:
-        stop: called where the waiting is interrupted; lets the function end soon, and its end is waited for.
+        stop: called if the wait is interrupted; makes the function end soon. Its end is awaited.
 
     Raises:
-        What the function raises.
+        Any exception of the function.
     """
     result: Handover[tuple[Value | None, BaseException | None]] = Handover()
 
     def call() -> None:
         try:
             result.put((function(), None))
-        except BaseException as error:  # handed to the caller's thread, which raises it
+        except BaseException as error:  # raised in the caller's thread
             result.put((None, error))
 
     with running([call], result):

@@ -1,4 +1,4 @@
-"""Datasets of numbers inside HDF5 files, found and read so that no damage goes unnoticed or escapes as h5py's error."""
+"""Reading of numeric datasets in HDF5 files. All damage is reported as FeatureError."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mesm_core.inputs import has_surrogates, open_hdf5, printable, reading, reas
 from mesm_core.video.names import without_ending
 
 MOST_VALUES = 2**30
-"""Values of one array, far above any video's: a day at 25 frames a second, 500 wide."""
+"""Maximum number of values of an array: those of a day at 25 frames per second and a width of 500."""
 NUMBERS = "biuf"
 
 
 def find(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group | None:
-    """Return what a file has under a name, also one with ``/`` in it, or None.
+    """Return the object with a name in a file, or None. The name may contain ``/``.
 
     Raises:
-        FeatureError: the name is there, but what it stands for cannot be opened.
+        FeatureError: the object exists but cannot be opened.
     """
     try:
         return file[name] if name and name in file else None
@@ -35,7 +35,7 @@ def find(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group | None:
 
 
 def find_video(file: h5py.File, vid: str) -> h5py.Dataset | h5py.Group | None:
-    """Return what a file has under a video's name, or under it without the ending of a video file, or None.
+    """Return the object with a video's name, or with that name without the ending of a video file, or None.
 
     Raises:
         FeatureError: as for ``find``.
@@ -44,7 +44,7 @@ def find_video(file: h5py.File, vid: str) -> h5py.Dataset | h5py.Group | None:
 
 
 def has_video(file: h5py.File, vid: str) -> bool:
-    """Return whether a file has anything that ``find_video`` would open."""
+    """Return whether a file has an object for ``find_video``."""
     return has(file, _video_name(file, vid))
 
 
@@ -53,33 +53,33 @@ def _video_name(file: h5py.File, vid: str) -> str:
 
 
 def has(file: h5py.File, name: str) -> bool:
-    """Return whether a file has anything under a name; what is damaged counts, so that reading it says so."""
+    """Return whether a file has an object with a name. Damaged objects count, so that reading reports them."""
     try:
         return bool(name) and name in file
     except ValueError:
         return False
-    except Exception:  # damaged metadata: reading names it
+    except Exception:  # damaged metadata, which reading reports
         return True
 
 
 def check_size(shape: tuple[int, ...], *, where: str) -> None:
-    """Raise FeatureError where an array of this shape is larger than any video's features."""
+    """Raise FeatureError if an array with this shape is larger than the features of any video."""
     if math.prod(shape) > MOST_VALUES:
         raise FeatureError(
-            f"{where} claims the shape {shape}, {math.prod(shape):,} values: more than any video has.",
-            hint="Extract the features again, or write the file anew.",
+            f"{where} has the shape {shape}, {math.prod(shape):,} values: more than any video has.",
+            hint="Extract the features again, or write the file again.",
         )
 
 
 def check_numbers(node: h5py.Dataset, *, where: str) -> None:
-    """Refuse a dataset by what it claims to be; its numbers are not read.
+    """Check the metadata of a dataset, without reading its values.
 
     Args:
-        where: names the dataset in messages.
+        where: name of the dataset in messages.
 
     Raises:
-        FeatureError: it holds no real numbers, claims more values than any video has, was never written, takes its
-            values from files that are not there, or is damaged.
+        FeatureError: the dataset does not have real numbers, has more values than any video, was never written, refers
+            to files that do not exist, or is damaged.
     """
     with reading(where, FeatureError, hint="Is the file complete?"):
         shape, kind = node.shape, node.dtype.kind
@@ -93,7 +93,7 @@ def check_numbers(node: h5py.Dataset, *, where: str) -> None:
 
 
 def read_numbers(node: h5py.Dataset, *, where: str) -> np.ndarray:
-    """Return a dataset's numbers as they are stored, after a look at what it claims to be.
+    """Return the values of a dataset in their stored type, after checking its metadata.
 
     Raises:
         FeatureError: as for ``check_numbers``.
@@ -104,16 +104,16 @@ def read_numbers(node: h5py.Dataset, *, where: str) -> np.ndarray:
 
 
 def as_float32(array: np.ndarray) -> np.ndarray:
-    """Return the array in float32; values that do not fit become infinite, which readers refuse."""
+    """Return the array in float32; values out of range become infinite, which readers refuse."""
     with np.errstate(over="ignore"):
         return np.asarray(array, dtype=np.float32)
 
 
 def datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Yield the name and dataset of each dataset in a file, those in groups as ``group/name``; links are followed.
+    """Yield the name and object of each dataset in a file. In groups, names are ``group/name``; links are followed.
 
     Raises:
-        FeatureError: a link leads nowhere or into a circle, or the file is damaged.
+        FeatureError: a link is broken or forms a cycle, or the file is damaged.
     """
     yield from _walk(file, file, "", ())
 
@@ -122,7 +122,7 @@ def _walk(
     file: h5py.File, group: h5py.Group, prefix: str, above: tuple[h5py.Group, ...]
 ) -> Iterator[tuple[str, h5py.Dataset]]:
     with reading(file.filename, FeatureError, hint="Is the file complete?"):
-        # h5py gives bytes for a name that is not UTF-8.
+        # h5py returns bytes for names that are not UTF-8.
         names = [n if isinstance(n, str) else n.decode("utf-8", "surrogateescape") for n in group]
     for name in names:
         path = prefix + name
@@ -130,27 +130,27 @@ def _walk(
             raise FeatureError(f"'{printable(path)}' in {file.filename} is a name that is not UTF-8.")
         node = find(file, path)
         if node is None:
-            raise FeatureError(f"'{path}' in {file.filename} is a link that leads nowhere.")
+            raise FeatureError(f"'{path}' in {file.filename} is a broken link.")
         if isinstance(node, h5py.Dataset):
             yield path, node
         elif isinstance(node, h5py.Group):
             if node == group or node in above:
-                raise FeatureError(f"'{path}' in {file.filename} is a link that leads in a circle.")
+                raise FeatureError(f"'{path}' in {file.filename} is a link in a cycle of links.")
             yield from _walk(file, node, f"{path}/", (*above, group))
 
 
 def _check_virtual(node: h5py.Dataset, where: str) -> None:
-    """Refuse a virtual dataset with a source that is not there: HDF5 would fill in zeros without a word."""
+    """Refuse a virtual dataset with a missing source, for which HDF5 would silently return zeros."""
     folder = Path(node.file.filename).parent
     for source in node.virtual_sources():
         own = source.file_name == "."
         path = next((p for p in (folder / source.file_name, Path(source.file_name)) if p.is_file()), None)
         if not own and path is None:
-            raise FeatureError(f"{where} takes its numbers from {source.file_name}, which is not there.")
+            raise FeatureError(f"{where} refers to the file {source.file_name}, which does not exist.")
         if own or path is None:
             there = has(node.file, source.dset_name)
         else:
             with open_hdf5(path) as other:
                 there = has(other, source.dset_name)
         if not there:
-            raise FeatureError(f"{where} takes its numbers from '{source.dset_name}', which is not there.")
+            raise FeatureError(f"{where} refers to the dataset '{source.dset_name}', which does not exist.")

@@ -1,4 +1,4 @@
-"""Files are read through this module: it bounds their size and turns a library's exception into a MesmError."""
+"""Reading of input files: limits their size, and converts exceptions of libraries to MesmError."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ COMPRESSED_BLOCK = 2**16
 GZIP = 31
 """zlib's number for a gzip header and trailer."""
 MOST_PADDING = 64 * 2**20
-# Limits on input, far above what the field's files need, so that no file can take all memory or run for hours.
+# Limits far above the needs of real files, so that no file can exhaust memory or take hours.
 LONGEST_LINE = 32 * 2**20
 LARGEST_TEXT = 2**30
 LARGEST_COMPRESSION = 200
-"""A .gz that grows by more than this is refused; text shrinks 3 to 20 times."""
+"""Maximum ratio of decompressed to compressed size of a .gz; text has ratios of 3 to 20."""
 ALWAYS_ALLOWED = 16 * 2**20
-"""Decompressed bytes for which ``LARGEST_COMPRESSION`` is not looked at."""
+"""Number of decompressed bytes up to which ``LARGEST_COMPRESSION`` is not checked."""
 MOST_DIGITS = 40
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -46,15 +46,15 @@ _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 60
 def reading(
     where: object, error: type[MesmError] = DataError, *, what: str = "file", hint: str | None = None
 ) -> Iterator[None]:
-    """Turn whatever a library raises inside the context into ``error``; a MesmError passes as it is.
+    """Convert any exception of a library inside the context to ``error``; a MesmError passes unchanged.
 
-    The context should hold calls of the library only, lest it hide a mistake of our own.
+    Call only the library inside the context, so that it does not hide errors of our own code.
 
     Args:
-        where: the file that is read, named in the message.
+        where: the file that is read, for messages.
         error: class to raise.
-        what: what the file should hold, for the message where it is missing.
-        hint: what to do about it.
+        what: kind of file, for the message if it is missing.
+        hint: how to fix the problem.
     """
     try:
         yield
@@ -67,30 +67,30 @@ def reading(
         raise error(f"{where} cannot be read: it is not a whole {kind} ({reason(damaged)}).", hint=hint) from damaged
     except UnicodeDecodeError as wrong:
         raise error(f"{where} is not UTF-8 text (byte {wrong.start}).", hint=hint) from wrong
-    except Exception as other:  # parsers of damaged files raise anything: KeyError, OverflowError, struct.error, …
+    except Exception as other:  # parsers may raise any exception for damaged files
         raise error(f"{where} cannot be read: {reason(other)}.", hint=hint) from other
 
 
 def reason(error: BaseException) -> str:
-    """Return in a few words what an exception of a library says, without a full stop.
+    """Return a short form of an exception's message, without a full stop.
 
     >>> reason(KeyError("w2id")), reason(MemoryError())
-    ("it lacks 'w2id'", 'it asks for more memory than there is')
+    ("it lacks 'w2id'", 'it needs more memory than available')
     """
     if isinstance(error, MemoryError):
-        return "it asks for more memory than there is"
+        return "it needs more memory than available"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, KeyError) and error.args:
         return f"it lacks {shown(error.args[0])}"
     if isinstance(error, struct.error):
         return "it is damaged"
-    told = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "") or type(error).__name__
-    return str(told)[:300].rstrip(".")
+    message = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "") or type(error).__name__
+    return str(message)[:300].rstrip(".")
 
 
 def shown(value: object) -> str:
-    """Return a value as a message should show it: its ``repr``, cut where it is long or deep.
+    """Return the ``repr`` of a value for a message, shortened if it is long or deeply nested.
 
     >>> shown([1, [2, [3, [4]]]])
     '[1, [2, [...]]]'
@@ -102,7 +102,7 @@ def shown(value: object) -> str:
 
 
 def read_bytes(path: Path, *, error: type[MesmError] = DataError, what: str = "file", hint: str | None = None) -> bytes:
-    """Return a file's content, decompressed where its name ends in ``.gz``.
+    """Return the content of a file, decompressed if its name ends in ``.gz``.
 
     Raises:
         MesmError: of class ``error``: it is missing, damaged, or larger than ``LARGEST_TEXT``.
@@ -117,7 +117,7 @@ def read_bytes(path: Path, *, error: type[MesmError] = DataError, what: str = "f
 
 
 def read_text(path: Path, *, error: type[MesmError] = DataError, what: str = "file", hint: str | None = None) -> str:
-    """Return a UTF-8 file's text, plain or ``.gz``, without a byte-order mark and with ``\\n`` at the ends of lines.
+    """Return the text of a UTF-8 file, plain or ``.gz``, without a byte-order mark and with ``\\n`` line ends.
 
     Raises:
         MesmError: of class ``error``: it is missing, damaged, not UTF-8, or larger than ``LARGEST_TEXT``.
@@ -129,7 +129,7 @@ def read_text(path: Path, *, error: type[MesmError] = DataError, what: str = "fi
 
 
 def split_lines(text: str) -> list[str]:
-    """Return the lines of a text; only ``\\n`` ends one, and nothing follows the last.
+    """Return the lines of a text, split only at ``\\n``. A final ``\\n`` does not start another line.
 
     >>> split_lines("a\\u2028b\\nc\\n")
     ['a\\u2028b', 'c']
@@ -139,10 +139,10 @@ def split_lines(text: str) -> list[str]:
 
 
 def text_lines(path: Path, *, what: str, error: type[MesmError] = DataError) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, plain or ``.gz``, as they are asked for and without their ends.
+    """Yield the lines of a UTF-8 file, plain or ``.gz``, lazily and without line ends.
 
     Args:
-        what: what it should hold, for messages.
+        what: kind of file, for messages.
 
     Raises:
         MesmError: of class ``error``: it is missing, cannot be read, is cut short, is not UTF-8, or a line is longer
@@ -159,7 +159,7 @@ def text_lines(path: Path, *, what: str, error: type[MesmError] = DataError) -> 
 def byte_lines(
     path: Path, *, what: str, error: type[MesmError] = DataError, hint: str | None = None
 ) -> Iterator[bytes]:
-    """Yield a file's lines as bytes, plain or ``.gz``, as they are asked for and without ``\\n``.
+    """Yield the lines of a file as bytes, plain or ``.gz``, lazily and without ``\\n``.
 
     Raises:
         MesmError: of class ``error``, as for ``text_lines``.
@@ -179,15 +179,15 @@ def stream_lines(file: IO[bytes], path: Path, error: type[MesmError]) -> Iterato
 
 
 def parse_json(text: str, where: object, *, error: type[MesmError] = DataError, surrogates: bool = False) -> Any:
-    """Return what a JSON text holds.
+    """Parse a JSON text.
 
     Args:
         where: the file, or the file and line, for messages.
-        surrogates: allow half a surrogate pair in a string, as names of files that are not UTF-8 have.
+        surrogates: allow lone surrogates in strings, which occur in file names that are not UTF-8.
 
     Raises:
-        MesmError: of class ``error``: the text is no JSON, is nested too deeply, or holds an integer of more than
-            ``MOST_DIGITS`` digits or half a surrogate pair.
+        MesmError: of class ``error``: the text is not JSON, is nested too deeply, or has an integer of more than
+            ``MOST_DIGITS`` digits or a lone surrogate.
     """
     try:
         value = json.loads(text, parse_int=_integer)
@@ -195,12 +195,12 @@ def parse_json(text: str, where: object, *, error: type[MesmError] = DataError, 
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as wrong:
         cut = wrong.pos >= len(text.rstrip()) or wrong.msg.startswith("Unterminated")
-        told = f"{wrong.msg}{' (is the file cut short?)' if cut else ''}"
+        message = f"{wrong.msg}{' (is the file cut short?)' if cut else ''}"
         if "\n" in text:
-            raise error(f"{where}, line {wrong.lineno}, column {wrong.colno}: {told}.") from wrong
-        raise error(f"{where}: {told} (column {wrong.colno}).") from wrong
+            raise error(f"{where}, line {wrong.lineno}, column {wrong.colno}: {message}.") from wrong
+        raise error(f"{where}: {message} (column {wrong.colno}).") from wrong
     except UnicodeEncodeError as wrong:
-        raise error(f"{where}: a string holds half a surrogate pair, which is no character.") from wrong
+        raise error(f"{where}: a string has a lone surrogate, which is not a character.") from wrong
     except (ValueError, RecursionError, MemoryError) as wrong:
         raise error(f"{where}: {reason(wrong)}.") from wrong
     return value
@@ -214,7 +214,7 @@ def read_json(
     hint: str | None = None,
     surrogates: bool = False,
 ) -> Any:
-    """Return what a JSON file holds.
+    """Parse a JSON file.
 
     Raises:
         MesmError: of class ``error``, as for ``read_text`` and ``parse_json``.
@@ -223,10 +223,10 @@ def read_json(
 
 
 def parse_toml(text: str, where: object, *, error: type[MesmError]) -> dict[str, Any]:
-    """Return what a TOML text holds.
+    """Parse a TOML text.
 
     Raises:
-        MesmError: of class ``error``: the text is no TOML, is nested too deeply, or holds too long a number.
+        MesmError: of class ``error``: the text is not TOML, is nested too deeply, or has a number that is too long.
     """
     try:
         return tomllib.loads(text)
@@ -235,7 +235,7 @@ def parse_toml(text: str, where: object, *, error: type[MesmError]) -> dict[str,
 
 
 def has_surrogates(text: str) -> bool:
-    """Return whether a text holds half a surrogate pair: a name or argument that is not UTF-8 does.
+    """Return whether a text has lone surrogates, as file names and arguments that are not UTF-8 do.
 
     >>> has_surrogates("caf\\udce9"), has_surrogates("café")
     (True, False)
@@ -244,7 +244,7 @@ def has_surrogates(text: str) -> bool:
 
 
 def printable(text: object) -> str:
-    """Return a text that UTF-8 can hold: half a surrogate pair is written as ``\\\\udc..``.
+    """Return a text that can be encoded as UTF-8: lone surrogates are written as ``\\\\udc..``.
 
     >>> printable("caf\\udce9.npy")
     'caf\\\\udce9.npy'
@@ -253,7 +253,7 @@ def printable(text: object) -> str:
 
 
 def file_size(path: Path) -> int:
-    """Return the size of a file in bytes, 0 where there is none."""
+    """Return the size of a file in bytes, or 0 if it does not exist."""
     try:
         found = path.stat()
     except (OSError, ValueError):
@@ -267,7 +267,7 @@ def open_hdf5(
     """Return an HDF5 file, open for reading; use it as a context manager, or close it.
 
     Args:
-        error: class to raise; what, kind: what is called missing, and what a damaged file is not.
+        error: class to raise; what: name of the file if it is missing; kind: expected kind of file, for messages.
 
     Raises:
         MesmError: of class ``error``: it is missing, not HDF5, or damaged.
@@ -278,7 +278,7 @@ def open_hdf5(
         raise error(f"No {what} at {path}.")
     try:
         return h5py.File(path, "r")
-    except Exception as wrong:  # HDF5 tells of damage by OSError, RuntimeError, KeyError and ValueError
+    except Exception as wrong:  # damage raises OSError, RuntimeError, KeyError or ValueError
         known = "it is truncated" if "truncated" in str(wrong) else f"it is not {kind}, or it is damaged"
         raise error(
             f"{path} cannot be opened: {known} ({reason(wrong)}).", hint="Copy or write the file again."
@@ -287,23 +287,25 @@ def open_hdf5(
 
 @contextmanager
 def open_zip(path: Path, *, error: type[MesmError], stored: bool = False) -> Iterator[zipfile.ZipFile]:
-    """Yield a zip archive that is open for reading.
+    """Open a zip archive for reading.
 
     Args:
-        stored: refuse an archive whose members claim more bytes than the archive has.
+        stored: refuse an archive whose members have more bytes than the archive itself.
 
     Raises:
-        MesmError: of class ``error``: it is missing, damaged, or claims more than it has.
+        MesmError: of class ``error``: the archive is missing, damaged, or refused by ``stored``.
     """
     with reading(path, error), zipfile.ZipFile(path) as archive:
         claimed = sum(member.file_size for member in archive.infolist())
         if stored and claimed > path.stat().st_size:
-            raise error(f"{path} claims to hold {claimed:,} bytes, more than the file has.", hint="Do not trust it.")
+            raise error(
+                f"The members of {path} have {claimed:,} bytes, more than the file itself.", hint="Do not trust it."
+            )
         yield archive
 
 
-def follow(path: Path) -> Path:
-    """Return where a file really lies: git and zip may leave a link as a small text that names its target."""
+def link_target(path: Path) -> Path:
+    """Return the target of a file that is a link stored as text, as git and zip may leave one, or else ``path``."""
     if path.is_file() and path.stat().st_size < LONGEST_LINK:
         try:
             target = path.parent / path.read_text(encoding="utf-8").strip()
@@ -315,12 +317,12 @@ def follow(path: Path) -> Path:
 
 def _integer(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
-        raise ValueError(f"a number has {len(digits)} digits, more than any that is meant")
+        raise ValueError(f"a number has {len(digits)} digits, which is too long")
     return int(digits)
 
 
 def _blocks(path: Path, error: type[MesmError]) -> Iterator[bytes]:
-    """Yield a file's bytes as they come, decompressed where its name ends in .gz."""
+    """Yield the bytes of a file in blocks, decompressed if its name ends in .gz."""
     with path.open("rb") as raw:
         if path.suffix != ".gz":
             yield from iter(lambda: raw.read1(BLOCK), b"")
@@ -337,7 +339,7 @@ def _blocks(path: Path, error: type[MesmError]) -> Iterator[bytes]:
 
 
 def _decompressed(raw: IO[bytes], path: Path, error: type[MesmError]) -> Iterator[bytes]:
-    """Yield the bytes of a gzip file's members. (GzipFile skips zeros behind a member one by one, for hours.)"""
+    """Yield the bytes of all members of a gzip file. (GzipFile would skip zeros after a member one by one.)"""
     member, rest, padding = zlib.decompressobj(GZIP), b"", 0
     while data := rest or raw.read(COMPRESSED_BLOCK):
         rest = b""
@@ -345,7 +347,7 @@ def _decompressed(raw: IO[bytes], path: Path, error: type[MesmError]) -> Iterato
             kept = data.lstrip(b"\0")
             padding += len(data) - len(kept)
             if padding > MOST_PADDING:
-                raise error(f"{path} is followed by millions of zeros: it is no whole gzip file.")
+                raise error(f"{path} is followed by millions of zeros: it is not a valid gzip file.")
             if not kept:
                 continue
             member, data = zlib.decompressobj(GZIP), kept

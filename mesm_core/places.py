@@ -1,4 +1,4 @@
-"""Where an output really lies, whether it may be written there, and what to tell where it cannot be."""
+"""Checks of output paths before they are written, and errors for outputs that cannot be written."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _DESCRIPTORS = re.compile(r"/proc/(\d+)(?:/task/\d+)?/fd")
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output that cannot be written, or that exists and may not be replaced; nothing is written.
+    """Refuse an output that cannot be written, or that exists while ``overwrite`` is off. Writes nothing.
 
     Raises:
-        OutputError: ``path`` is a folder, exists while ``overwrite`` is off, or lies where no file can be made.
+        OutputError: ``path`` is a folder, exists while ``overwrite`` is off, or cannot be created in its folder.
     """
     try:
         if is_stream(path):
-            # What a disk's own device holds is lost like a file.
+            # Writing to a block device destroys its content, as with a file.
             if stat.S_ISBLK(path.stat().st_mode) and not overwrite:
-                raise OutputError(f"{path} is a disk.", hint="Add --overwrite to write over what it holds.")
+                raise OutputError(f"{path} is a disk.", hint="Add --overwrite to replace its content.")
             return
         real = real_path(path)
         if real.is_dir():
@@ -40,10 +40,10 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
 
 
 def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
-    """Refuse an output that is one of a command's inputs, or the same file as another output, by whatever name.
+    """Refuse an output that is the same file as an input or another output, even under another name.
 
     Args:
-        outputs, inputs: files; None for what was not given. Devices and pipes may be both.
+        outputs, inputs: files; None for options that were not given. Devices and pipes may be both.
 
     Raises:
         OutputError: two of them are the same file; the message names both.
@@ -64,24 +64,24 @@ def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None])
             )
         if key in written:
             raise OutputError(
-                f"{written[key]} and {path} would be the same file.", hint="Give each output a name of its own."
+                f"{written[key]} and {path} would be the same file.", hint="Give each output a different name."
             )
         written[key] = path
 
 
 def need_room(path: Path, needs: int, *, freed: int = 0) -> None:
-    """Refuse an output for which there is not enough room, before it is begun.
+    """Refuse an output that does not fit on the disk, before writing it.
 
     Args:
-        needs: its size in bytes; freed: bytes that are given back before it is written.
+        needs: size of the output in bytes; freed: bytes that will be freed before it is written.
 
     Raises:
-        OutputError: the disk has less room.
+        OutputError: the disk has too little free space.
     """
     free = _free(path)
     if free is not None and needs > free + freed:
         raise OutputError(
-            f"{path} needs about {size_text(needs)}, and {size_text(free)} are free in {_standing(path)}.",
+            f"{path} needs about {size_text(needs)}, and {size_text(free)} are free in {_existing_parent(path)}.",
             hint="Free some space, or choose another disk. Nothing was written.",
         )
 
@@ -98,10 +98,10 @@ def is_stream(path: Path) -> bool:
 
 
 def real_path(path: Path) -> Path:
-    """Return the absolute path that an output's name leads to, all links followed; there may be nothing there yet.
+    """Return the absolute path of an output, with all links followed. The file need not exist.
 
     Raises:
-        OSError: the links lead in a circle.
+        OSError: the links form a cycle.
     """
     real = Path(os.path.realpath(path))
     if real.is_symlink():
@@ -111,10 +111,10 @@ def real_path(path: Path) -> Path:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn the system's errors into an OutputError about ``path``.
+    """Convert system errors inside the context to an OutputError about ``path``.
 
     Raises:
-        OutputError: it could not be written.
+        OutputError: ``path`` could not be written.
     """
     try:
         yield
@@ -127,10 +127,10 @@ def explained(path: Path) -> Iterator[None]:
 def could_not_write(
     path: Path, error: OSError, *, needs: int | None = None, temporary: Path | None = None
 ) -> OutputError:
-    """Return what to tell of an output that the system would not take.
+    """Return the error for an output that the system could not write.
 
     Args:
-        needs: size in bytes, where it is known; temporary: the part that is written, which is given back.
+        needs: size in bytes, if known; temporary: the partly written file, whose space will be freed.
     """
     message = f"{path} could not be written: {error.strerror or error}"
     if error.errno not in NO_ROOM:
@@ -140,12 +140,12 @@ def could_not_write(
         with suppress(OSError):
             free += 0 if temporary is None else temporary.stat().st_blocks * 512
         wanted = "" if needs is None else f"it needs {size_text(needs)}, and "
-        message = f"{message} ({wanted}{size_text(free)} are free in {_standing(path)})"
+        message = f"{message} ({wanted}{size_text(free)} are free in {_existing_parent(path)})"
     return OutputError(f"{message}.", hint="Free some space, or choose another disk.")
 
 
 def size_text(size: int) -> str:
-    """Return a size in the unit that suits it.
+    """Return a size with a suitable unit.
 
     >>> size_text(12), size_text(340_000), size_text(1_234_000_000)
     ('12 bytes', '340.0 kB', '1.2 GB')
@@ -161,20 +161,20 @@ def size_text(size: int) -> str:
 
 
 def descriptor(path: Path) -> int | None:
-    """Return the number of an open file of this process that a path such as /dev/stdout names, or None."""
+    """Return the file descriptor that a path such as /dev/stdout refers to, or None."""
     for _ in range(MOST_LINKS):
         folder = os.path.realpath(path.parent)
         found = _DESCRIPTORS.fullmatch(folder)
         if path.name.isdigit() and (folder == "/dev/fd" or (found and int(found[1]) == os.getpid())):
             return int(path.name)
-        if not os.path.islink(path):  # noqa: PTH114 - which is False, too, for a name that no file can have
+        if not os.path.islink(path):  # noqa: PTH114 - False also for names that no file can have
             break
         path = path.parent / path.readlink()
     return None
 
 
 def _identity(path: Path) -> object | None:
-    """Return what tells whether two names are the same file; None for what is no file (a device, a folder)."""
+    """Return a value that is equal for names of the same file; None for devices and folders."""
     try:
         found = path.stat()
     except OSError:
@@ -185,23 +185,23 @@ def _identity(path: Path) -> object | None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Raise where no file can be made in a folder, or the folder cannot be made."""
-    standing = _standing(folder / "file")
-    if not standing.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, f"{standing} is no folder")
-    if not os.access(standing, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, f"{standing} may not be written")
+    """Raise if no file can be created in a folder, or if the folder cannot be created."""
+    parent = _existing_parent(folder / "file")
+    if not parent.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"{parent} is not writable")
 
 
-def _standing(path: Path) -> Path:
-    """Return the nearest thing above an output that is there already."""
+def _existing_parent(path: Path) -> Path:
+    """Return the nearest existing parent of an output."""
     return next(parent for parent in Path(os.path.realpath(path)).parents if os.path.lexists(parent))
 
 
 def _free(path: Path) -> int | None:
-    """Return the bytes that are free where an output is to lie; None where the system does not say."""
+    """Return the number of free bytes for an output, or None if the system does not report it."""
     try:
-        found = os.statvfs(_standing(path))
+        found = os.statvfs(_existing_parent(path))
     except (OSError, AttributeError):
         return None
     return found.f_bavail * found.f_frsize if found.f_blocks else None

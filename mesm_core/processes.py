@@ -1,4 +1,4 @@
-"""Several processes that train one model: who does what, and what they tell each other."""
+"""Teams of processes that train one model together."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Team:
-    """The processes of a run; ``rank`` 0 is the one that writes and prints."""
+    """The processes of a run. ``world`` is their number; the main process, with ``rank`` 0, writes and prints."""
 
     rank: int = 0
     world: int = 1
 
     @property
-    def leads(self) -> bool:
-        """True in the process that writes and prints."""
+    def is_main(self) -> bool:
+        """Whether this is the main process, which writes and prints."""
         return self.rank == 0
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """Return the model as the training loop calls it: its gradients are averaged over the processes."""
+        """Wrap a model so that its gradients are averaged over the processes."""
         if self.world == 1:
             return model
         ids = [device.index] if device.type == "cuda" and device.index is not None else None
@@ -42,7 +42,7 @@ class Team:
         return list(items[self.rank :: self.world])
 
     def gather(self, mine: list[Value]) -> list[list[Value]]:
-        """Return every process's list, by rank, in every process."""
+        """Return the lists of all processes, by rank. All processes must call this together."""
         if self.world == 1:
             return [mine]
         everyone: list[Any] = [None] * self.world
@@ -50,22 +50,22 @@ class Team:
         return everyone
 
     def any(self, flag: bool) -> bool:
-        """Return whether any process says True; all must ask."""
+        """Return whether the flag is True in any process. All processes must call this together."""
         if self.world == 1:
             return flag
-        told = torch.tensor([int(flag)])
-        dist.all_reduce(told, op=dist.ReduceOp.MAX)
-        return bool(told.item())
+        flags = torch.tensor([int(flag)])
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        return bool(flags.item())
 
 
 ALONE = Team()
 
 
 def join_team(device: torch.device) -> tuple[Team, torch.device]:
-    """Return this process's team and device; started by torchrun it joins the others, else it is alone.
+    """Return the team and device of this process. A process started by torchrun joins the others.
 
     Raises:
-        DeviceError: there are fewer GPUs here than processes.
+        DeviceError: this machine has fewer GPUs than processes.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -78,28 +78,29 @@ def join_team(device: torch.device) -> tuple[Team, torch.device]:
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        # Its functions' defaults are the group there is at its first import, and DDP imports it: later, they keep ours.
+        # Default arguments in this module hold the group that exists at its first import, and DDP imports it. Imported
+        # after init_process_group, they would keep our group alive.
         import_module("torch.distributed.nn.functional")
-        # Flags and predictions travel between hosts' memories, gradients between devices.
+        # Gloo exchanges flags and predictions, which are on the host; NCCL exchanges gradients.
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return Team(dist.get_rank(), dist.get_world_size()), device
 
 
 def require_gpus(count: int) -> None:
-    """Raise DeviceError where this machine has fewer GPUs than ``count``."""
+    """Raise DeviceError if this machine has fewer GPUs than ``count``."""
     present = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if present < count:
         raise DeviceError(
             f"--gpus {count}: this machine has {present} CUDA device(s).",
-            hint="Ask for fewer; on the CPU: torchrun --nproc-per-node N -m mesm_cli.app train … --device cpu.",
+            hint="Use fewer, or train on the CPU: torchrun --nproc-per-node N -m mesm_cli.app train … --device cpu.",
         )
 
 
 def leave_team() -> None:
-    """End what ``join_team`` began.
+    """Destroy the process group that ``join_team`` created.
 
-    The group's threads end with its last holder, the wrapped model among them. One that still runs while the
-    interpreter ends may abort the process.
+    Its threads end when the last reference to it is gone, e.g. that of the wrapped model. A thread that still runs when
+    the interpreter exits may abort the process.
     """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
@@ -107,10 +108,10 @@ def leave_team() -> None:
 
 
 def launch(module: str, words: Sequence[str], *, processes: int) -> int:
-    """Start ``processes`` of ``python -m module words`` on this machine with torch's elastic launcher, and wait.
+    """Run ``python -m module words`` in ``processes`` processes with torch's elastic launcher, and wait for them.
 
     Returns:
-        The exit code: 0, the first failed process's, or 128 and the signal that ended the launcher.
+        The exit code: 0, that of the first failed process, or 128 plus the signal that ended the launcher.
     """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException

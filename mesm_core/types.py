@@ -1,4 +1,4 @@
-"""The values that travel between the parts: frozen dataclasses with their shapes and units.
+"""Data types that the packages exchange: frozen dataclasses, with shapes and units.
 
 Shapes: Q queries in a batch, V videos, T frames, W words, G groups, N slots, C frames of the longest moment,
 M windows, d hidden size, Dv and Dt raw video and text widths. Masks are True where valid. Times are seconds
@@ -26,7 +26,7 @@ _Moved = TypeVar("_Moved", "Inputs", "Targets")
 
 @dataclass(frozen=True, slots=True)
 class Highlights:
-    """What annotators thought of a video's clips: ``scores[i]`` are the scores (0-4) of clip ``clips[i]``."""
+    """Saliency of a video's clips: ``scores[i]`` are the annotators' scores (0-4) of clip ``clips[i]``."""
 
     clips: tuple[int, ...]
     scores: tuple[tuple[float, ...], ...]
@@ -34,10 +34,10 @@ class Highlights:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A sentence about a video, with the windows in which it happens where they are known.
+    """A sentence about a video, with the windows that it describes if they are known.
 
-    ``source``: queries of one source form a group (default: the video); ``highlights``: saliency labels;
-    ``repaired``: the annotated windows were inverted or outside the video.
+    ``source``: queries with the same source form a group (default: the video); ``highlights``: saliency labels;
+    ``repaired``: whether annotated windows were inverted or outside the video.
     """
 
     qid: int | str | None
@@ -51,12 +51,12 @@ class Query:
 
     @property
     def group(self) -> str:
-        """What the query is grouped by."""
+        """Name of the query's group: its source, or else its video."""
         return self.source or self.vid
 
     @property
     def start(self) -> float:
-        """Start of the first window in seconds; 0 where there is none."""
+        """Start of the first window in seconds, or 0 without windows."""
         return self.windows[0][0] if self.windows else 0.0
 
 
@@ -69,10 +69,10 @@ class TextFeatures:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A sentence's tokens as the masked-language model sees them; all of one length, at most ``max_words``.
+    """Tokens of a sentence for masked-word reconstruction; all fields have the same length, at most ``max_words``.
 
-    ``labels``: class of each word; ``unknown``: True where the word is outside the MLM vocabulary;
-    ``weights``: 2 for nouns, verbs, adjectives and adverbs, 1 for the rest, 0 for start and end.
+    ``labels``: class of each word; ``unknown``: whether the word is not a label word; ``weights``: 2 for nouns, verbs,
+    adjectives and adverbs, 1 for other words, 0 for start and end tokens.
     """
 
     tokens: tuple[str, ...]
@@ -83,13 +83,13 @@ class Words:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the model needs to answer: no truth, no draws.
+    """The model's inputs for prediction, without ground truth and random draws.
 
-    ``video`` (V, T, Dv+2) float32, ``video_mask`` (V, T) bool, ``video_index`` (Q,) int64: each query's row
-    of ``video``; ``words`` (Q, W, Dt) float32, ``words_mask`` (Q, W) bool; ``frames`` (N,) int64:
-    where the queries' valid frames lie in a (Q, T) layout, q·T + t by rising q and t, so that padding can be left out;
-    ``context_index`` (Q,) int64 and ``context`` (K, T'), int64 rows of the flattened (V·T) frames that
-    SS-MESM looks at with ``context_mask``, or None where a query's context is its own video.
+    ``video`` (V, T, Dv+2) float32 with ``video_mask`` (V, T) bool; ``video_index`` (Q,) int64: row of each query's
+    video; ``words`` (Q, W, Dt) float32 with ``words_mask`` (Q, W) bool; ``frames`` (N,) int64: positions q·T + t of the
+    queries' valid frames in a (Q, T) layout, in rising order, for packing; ``context`` (K, T') int64 with
+    ``context_mask``: rows of the flattened (V·T) frames that SS-MESM attends to, with ``context_index`` (Q,) int64: row
+    of each query's context. These are None if the context of each query is its own video.
     """
 
     video: Tensor
@@ -104,19 +104,19 @@ class Inputs:
 
     @cached_property
     def frames_mask(self) -> Tensor:
-        """The valid frames of each query's video, (Q, T) bool."""
+        """Mask of the valid frames of each query's video, (Q, T) bool; computed once."""
         return self.video_mask[self.video_index]
 
 
 @dataclass(frozen=True)
 class Targets:
-    """The truth and the random draws of a training batch; everything that ``forward`` must not draw itself.
+    """The ground truth of a training batch, and its random draws: ``forward`` itself draws only dropout.
 
-    ``spans`` (Q, M, 2) center and width with ``spans_mask`` (Q, M); ``group`` (Q,) int64;
+    ``spans`` (Q, M, 2) center and width, with ``spans_mask`` (Q, M); ``group`` (Q,) int64;
     ``moment_frames`` (Q, C) int64 with ``moment_mask`` (Q, C): the frames inside the moment;
-    ``saliency`` (Q, T) float32 labels (0 outside); ``positive_frames``, ``negative_frames`` (Q, P) int64 with
-    ``triplet_mask`` (Q,) False where no frame lies outside the moment;
-    ``negative_query`` (Q,) int64: the query of another group that each query is contrasted with;
+    ``saliency`` (Q, T) float32 labels (0 outside); ``positive_frames``, ``negative_frames`` (Q, P) int64, with
+    ``triplet_mask`` (Q,), False if no frame is outside the moment;
+    ``negative_query`` (Q,) int64: index of the negative query, which belongs to another group;
     ``masked_words``, ``unknown_words`` (Q, W) bool and ``word_labels`` (Q, W) int64.
     """
 
@@ -137,7 +137,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch: the queries in order, the model's inputs, and in training the targets."""
+    """A batch: queries in order, inputs of the model and, in training, targets."""
 
     queries: tuple[Query, ...]
     inputs: Inputs
@@ -148,7 +148,7 @@ class Batch:
         return self._moved(lambda x: x.to(device, non_blocking=True))
 
     def pinned(self) -> Batch:
-        """Return the same batch in memory from which CUDA copies while it computes."""
+        """Return the same batch in pinned memory, so that copies to CUDA run asynchronously."""
         return self._moved(lambda x: x.pin_memory())
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
@@ -158,12 +158,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What the model says. Lists run over the decoder's layers, the last one being the answer.
+    """Output of the model. Lists have one entry per decoder layer; the last entry is the prediction.
 
     ``logits``: (Q, N, 2) each, index 0 = foreground; ``spans``: (Q, N, 2) each, center and width in [0, 1];
     ``saliency`` (Q, T); in training also ``negative_saliency`` (Q, T) and ``word_logits`` (Q, W, classes);
-    ``video`` (Q, T, d) the projected video, ``text`` (Q, W', d) the words with the reconstruction in front
-    (where SS-MESM is on), ``text_mask`` (Q, W'), ``enhanced_video`` (Q, T, d), ``reconstruction`` (Q, d).
+    ``video`` (Q, T, d) the projected video; ``text`` (Q, W', d) the words, after the reconstruction if SS-MESM is on,
+    with ``text_mask`` (Q, W').
     Values at padding have no meaning.
     """
 
@@ -173,20 +173,18 @@ class ModelOutput:
     video: Tensor
     text: Tensor
     text_mask: Tensor
-    enhanced_video: Tensor
-    reconstruction: Tensor | None
     negative_saliency: Tensor | None = None
     word_logits: Tensor | None = None
 
     def float(self) -> ModelOutput:
-        """Return the same output in float32, as losses need it."""
+        """Return the output in float32, in which losses are computed."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: _float(value) for name, value in values.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """An answer: ``windows`` (n, 3) rows [start s, end s, score] by falling score; one ``saliency`` a frame."""
+    """A prediction: ``windows`` (n, 3) rows [start s, end s, score] by falling score; ``saliency`` (frames,)."""
 
     qid: int | str | None
     query: str
@@ -195,7 +193,7 @@ class Prediction:
     saliency: np.ndarray
 
     def as_json(self) -> dict[str, object]:
-        """Return the field's submission line (Moment-DETR's format)."""
+        """Return the prediction in Moment-DETR's submission format."""
         return {
             "qid": self.qid,
             "query": self.query,

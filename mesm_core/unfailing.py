@@ -1,4 +1,4 @@
-"""A file for libraries that cannot stand a full disk."""
+"""A file for libraries that do not handle a full disk."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 
 class UnfailingFile(io.RawIOBase):
-    """A file that seems to take all that is written to it, and keeps the first error of the system for its owner.
+    """A file whose writes never fail; it records the first system error for its owner instead.
 
-    HDF5 crashes the process where it cannot write what it still holds when it closes a file, and torch's and
-    NumPy's writers hide the system's error. After ``failure`` is set, nothing more is written.
+    HDF5 crashes the process if it cannot flush its data when it closes a file, and the writers of torch and NumPy hide
+    the system error. After ``failure`` is set, nothing more is written.
 
     Args:
-        mode: of opening; undo: remember what is written over, for ``restore``.
+        mode: mode of opening; undo: remember overwritten bytes, for ``restore``.
 
     Attributes:
         failure: the first error, or None.
-        size: size in bytes that the file has, or would have if there were room for it.
+        size: size of the file in bytes, or the size that it would have with enough room.
     """
 
     def __init__(self, path: Path, mode: str, *, undo: bool = False) -> None:
@@ -51,7 +51,7 @@ class UnfailingFile(io.RawIOBase):
             raise self.failure
 
     def restore(self) -> None:
-        """Bring back what the file held when it was opened with ``undo``: no room is needed for that."""
+        """Restore the content from when the file was opened with ``undo``. Needs no disk space."""
         for start, content in reversed(self._undo or []):
             os.pwrite(self.fileno(), content, start)
         os.truncate(self.fileno(), self._whole)
@@ -97,7 +97,7 @@ class UnfailingFile(io.RawIOBase):
         return True
 
     def close(self) -> None:
-        """Close the file; an error then counts as one of writing."""
+        """Close the file; an error is recorded like those of writing."""
         try:
             self._file.close()
         except OSError as error:

@@ -29,15 +29,15 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 
 
 def load_arrays(path: Path, *, error: type[MesmError]) -> Any:
-    """Return what a pickle holds, where that is dict, list, tuple, Counter, numbers, strings and NumPy arrays only.
+    """Load a pickle that contains only dict, list, tuple, Counter, numbers, strings and NumPy arrays.
 
-    Strings of Python 2 are read as Latin-1.
+    Strings of Python 2 are decoded as Latin-1.
 
     Args:
-        error: what to raise.
+        error: class to raise.
 
     Raises:
-        MesmError: of the class ``error``: the file cannot be read, is damaged, or asks for anything else.
+        MesmError: of class ``error``: the file cannot be read, is damaged, or refers to other types.
     """
     try:
         return _Unpickler(path, error).load()
@@ -58,14 +58,14 @@ class _Unpickler(pickle.Unpickler):
             return _encode
         if (module, name) not in _ADMITTED:
             raise self._error(
-                f"{self._path} asks for {module}.{name}, which arrays do not need: it was not loaded.",
-                hint="It may hold dict, list and NumPy arrays only. Do not trust this file.",
+                f"{self._path} refers to {module}.{name}, which arrays do not need: it was not loaded.",
+                hint="Only dict, list and NumPy arrays are allowed. Do not trust this file.",
             )
         return _ADMITTED[module, name]
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """Stand in for ``_codecs.encode``, by which Python 3 pickles bytes for Python 2."""
+    """Replace ``_codecs.encode``, with which Python 3 pickles bytes for Python 2."""
     if encoding not in {"latin1", "latin-1"}:
         raise pickle.UnpicklingError(f"bytes in {encoding!r}")
     return codecs.encode(text, "latin1")

@@ -75,7 +75,10 @@ for _ in range(100):
     DEEP = [DEEP]
 ODD: dict[str, Change] = {
     **{f"{part} a list": setting(part, [1]) for part in ("config", "model", "text", "paths", "metrics", "training")},
-    **{f"{part} none": setting(part, None) for part in ("config", "model", "text", "paths", "metrics", "facts")},
+    **{
+        f"{part} none": setting(part, None)
+        for part in ("config", "model", "text", "paths", "metrics", "data_statistics")
+    },
     "text a string": setting("text", "words"),
     "epoch a tensor": setting("epoch", torch.ones(2)),
     "epoch negative": setting("epoch", -1),
@@ -98,10 +101,10 @@ ODD: dict[str, Change] = {
     "width": setting("config.model.hidden_dim", 10**9),
     "more layers than weights": setting("config.model.decoder_layers", 100),
     "wider than its weights": setting("config.model.hidden_dim", 4096),
-    "facts half": setting("facts", {"files": ["a"]}),
-    "facts odd": setting("facts.widths", "wide"),
-    "facts unequal": setting("facts.norms", []),
-    "facts text": setting("facts.rate", "fast"),
+    "statistics half": setting("data_statistics", {"files": ["a"]}),
+    "statistics odd": setting("data_statistics.widths", "wide"),
+    "statistics unequal": setting("data_statistics.norms", []),
+    "statistics text": setting("data_statistics.rate", "fast"),
     "paths half": setting("paths", {"annotations": "x"}),
     "features a string": setting("paths.features", "x"),
     "vectors missing": lambda content: content["text"].pop("vectors"),
@@ -135,7 +138,7 @@ def test_weights_that_are_not_finite(mesm, trained: Trained, tmp_path: Path, val
     ]
     for command in commands:
         result = mesm(*command)
-        assert (result.code, "hold NaN or infinity, first" in " ".join(result.err.split())) == (2, True), result.err
+        assert (result.code, "contain NaN or infinity, first" in " ".join(result.err.split())) == (2, True), result.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.pt"]
 
 
@@ -155,7 +158,7 @@ def test_official_weights_that_are_not_finite(mesm, trained: Trained, tmp_path: 
         content = load_content(path)
     content["model"]["global_rep_token"][0] = math.nan
     torch.save(content, path)
-    with pytest.raises(CheckpointError, match=f"1 of its .* weights hold NaN or infinity, first {FIRST}"):
+    with pytest.raises(CheckpointError, match=f"1 of its .* weights contain NaN or infinity, first {FIRST}"):
         load_any_checkpoint(path)
 
 
@@ -166,7 +169,7 @@ def test_resuming_falls_back_to_sound_weights(trained: Trained, tmp_path: Path) 
     assert torch.isfinite(checkpoint.model[FIRST]).all()
     assert len(problems) == 1
     assert "NaN or infinity" in problems[0]
-    assert problems[0].endswith("Going on from last.1.pt instead.")
+    assert problems[0].endswith("Continuing from last.1.pt instead.")
 
 
 @pytest.fixture(scope="module")
@@ -252,4 +255,12 @@ def test_any_cut_or_flipped_checkpoint(trained: Trained, tmp_path: Path) -> None
 
 def test_a_sound_checkpoint_is_as_it_was(trained: Trained) -> None:
     assert load_checkpoint(trained.best).config == small_config().model_dump(mode="json")
-    assert json.dumps(load_checkpoint(trained.best).facts)
+    assert json.dumps(load_checkpoint(trained.best).data_statistics)
+
+
+def test_older_checkpoints_call_the_data_statistics_facts(trained: Trained, tmp_path: Path) -> None:
+    def older(content: dict[str, Any]) -> None:
+        content["facts"] = content.pop("data_statistics")
+
+    path = changed(trained, tmp_path / "old.pt", older)
+    assert load_checkpoint(path).data_statistics == load_checkpoint(trained.best).data_statistics != {}

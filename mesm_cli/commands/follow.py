@@ -38,7 +38,7 @@ class Signals:
         if again or not self.stepping:
             raise Interrupt(number)
         self.run.ask_to_stop()
-        if self.run.team.leads:
+        if self.run.team.is_main:
             render.note("Stopping after this step; once more to stop at once.")
 
     @property
@@ -96,12 +96,13 @@ def follow(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
 
     result: dict[str, Any] = {"run": str(run.directory)}
     code = 0
-    with signals(run) as handler, _what_is_left(handler), render.training_progress(quiet=not run.team.leads) as display:
+    quiet = not run.team.is_main
+    with signals(run) as handler, _what_is_left(handler), render.training_progress(quiet=quiet) as display:
         for event in run.train():
             handler.stepping |= isinstance(event, Step)
             if isinstance(event, Stopped):
                 code = handler.exit_code
-            if not run.team.leads:
+            if not run.team.is_main:
                 continue
             if isinstance(event, Started):
                 _started(event, run, human)

@@ -96,18 +96,20 @@ def check(
     from mesm_core.inference.scoring import settings_of_checkpoint
 
     given: GivenPaths = {"annotations": annotations, "features": features or (), "text": glove or clip}
-    facts: dict[str, Any] = {}
+    statistics: dict[str, Any] = {}
     if checkpoint is None:
         settings = load_config(dataset, file=config, overrides=set_ or [])
         paths = data_paths(settings, options.data_root(data_dir), **given)
     elif dataset is not None:
         raise typer.BadParameter("the checkpoint has its own settings: leave out --dataset", param_hint="--checkpoint")
     else:
-        settings, paths, facts = settings_of_checkpoint(
+        settings, paths, statistics = settings_of_checkpoint(
             checkpoint, root=data_dir, config_file=config, overrides=set_ or [], **given
         )
     with render.progress("Checking", None) as advance:
-        findings = check_data(settings, paths, strict=strict, progress=lambda count: advance(count, ""), facts=facts)
+        findings = check_data(
+            settings, paths, strict=strict, progress=lambda count: advance(count, ""), statistics=statistics
+        )
     if json_:
         render.data([vars(finding) for finding in findings])
     else:

@@ -183,14 +183,14 @@ def _carry_out(
         run = Run.open(
             settings, paths, directory, device=where, skip_missing=skip_missing, resume=resume, init=init, team=team
         )
-        with claimed(directory) if team.leads else nullcontext():
-            if team.leads and not resume:
+        with claimed(directory) if team.is_main else nullcontext():
+            if team.is_main and not resume:
                 prepare_directory(directory, overwrite=overwrite)
             say = render.note if json_ else render.say
-            result, code = follow(run, human=say if team.leads else lambda _: None)
+            result, code = follow(run, human=say if team.is_main else lambda _: None)
     finally:
         leave_team()
-    if json_ and team.leads:
+    if json_ and team.is_main:
         render.data(result)
     return code
 

@@ -1,1 +1,1 @@
-"""How fast a preset trains, evaluates and answers on this machine, on invented data of the dataset's real size."""
+"""Benchmark of training, evaluation and prediction, with random data of the same size as the dataset."""

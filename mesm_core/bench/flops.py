@@ -1,4 +1,4 @@
-"""The arithmetic that a query needs, padding and what is done twice left out."""
+"""Floating-point operations per query, without padding and repeated work."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from mesm_core.config.schema import ModelConfig
 
 
 def forward_flops(model: ModelConfig, *, frames: int, words: int, pairs: int = 1) -> float:
-    """Return the floating-point operations of a query's way through the matrix products (a multiply-add is two).
+    """Return the floating-point operations of a query's forward pass in matrix products (a multiply-add counts as two).
 
-    They are those of the formulas as written: that the CPU need not project frames in order to attend counts as speed.
+    The operations are those of the published formulas. Savings of the implementation, such as attention without
+    projected frames on the CPU, show as higher speed.
 
     Args:
-        frames, words: valid ones; pairs: 2 where a negative rides along, which has no decoder.
+        frames, words: numbers of valid frames and words.
+        pairs: 2 if a negative query is also encoded; the decoder does not process it.
     """
     d, ff, t, w = model.hidden_dim, model.dim_feedforward, frames, words
     text = w + int(model.segment_sentence)
@@ -20,8 +22,8 @@ def forward_flops(model: ModelConfig, *, frames: int, words: int, pairs: int = 1
     projection = d * (model.video_dim + ENDPOINT_CHANNELS) + (model.projection_layers - 1) * d * d
     total = 2.0 * t * projection + 2.0 * w * (d * model.text_dim + (model.projection_layers - 1) * d * d)
 
-    def cross(seen: int) -> float:
-        return t * (2 * 2 * d * d + feedforward) + 2 * seen * 2 * d * d + 2 * 2 * t * seen * d
+    def cross(length: int) -> float:
+        return t * (2 * 2 * d * d + feedforward) + 2 * length * 2 * d * d + 2 * 2 * t * length * d
 
     encoder = t * (4 * 2 * d * d + feedforward) + 2 * 2 * t * t * d
     total += pairs * (model.frame_word_layers * int(model.frame_word) * cross(w) + model.aligner_layers * cross(text))
@@ -29,16 +31,16 @@ def forward_flops(model: ModelConfig, *, frames: int, words: int, pairs: int = 1
     if model.segment_sentence:
         total += model.segment_sentence_layers * (2 * 2 * 2 * t * d * model.heads + 4 * 2 * d * d + feedforward)
     slots = model.slots
-    # A slot goes through nine projections of attention and, in the heads around it, about eight more.
+    # Each slot has nine projections in attention, and about eight in the heads and position networks.
     decoder = 3 * 2 * t * d * d + slots * (17 * 2 * d * d + feedforward) + 2 * slots * t * 3 * d
     return total + model.decoder_layers * decoder
 
 
 def training_flops(model: ModelConfig, *, frames: int, words: int, moment: int, classes: int) -> float:
-    """Return the same of a training step: forward with a negative and masked words, and twice that backward.
+    """Return the same for a training step: forward with a negative and masked words, and twice that for backward.
 
     Args:
-        moment: frames inside the moment; classes: of masked-word reconstruction.
+        moment: number of frames inside the moment; classes: number of classes of masked-word reconstruction.
     """
     forward = forward_flops(model, frames=frames, words=words, pairs=2)
     if model.frame_word:

@@ -1,4 +1,4 @@
-"""Timings of training, evaluation and prediction beside a matrix product, the unit that carries between machines."""
+"""Timings of training, evaluation and prediction, also in units of a matrix product to compare machines."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
 from mesm_core.training.optim import make_optimizer
 from mesm_core.training.precision import compiled, float32_products
-from mesm_core.training.record import host_facts, versions
+from mesm_core.training.record import describe_host, versions
 from mesm_core.types import Batch
 
 GEMM = 2048
 WARM_UP = 2
 VIDEO_SECONDS = 150.0
-LABEL_WORDS = 1000  # where the config leaves their number to a count file
+LABEL_WORDS = 1000  # used if text.vocab_size is auto
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What is measured next."""
+    """Name of the stage that is measured next."""
 
     name: str
 
 
-class _Part(MomentDataset):
-    """A dataset's first batches; in training, the ``WARM_UP`` largest of them come before all, too.
+class _FirstBatches(MomentDataset):
+    """The first batches of a dataset; in training, preceded by the ``WARM_UP`` largest of them.
 
-    What follows the largest finds memory that the process holds already, and graphs compiled for its sizes.
+    After the largest batches, memory is allocated and graphs are compiled for all sizes.
     """
 
     def __init__(self, whole: MomentDataset, batches: int) -> None:
@@ -55,7 +55,7 @@ class _Part(MomentDataset):
         self._batches = batches
 
     def plan(self, *, seed: int, epoch: int, batch_size: int) -> list[list[Group]]:
-        """Return the largest of an epoch's first batches, and then all of those."""
+        """Return the largest of the first batches of an epoch, followed by all of these batches."""
         first = super().plan(seed=seed, epoch=epoch, batch_size=batch_size)[: self._batches]
 
         def frames(batch: list[Group]) -> int:
@@ -70,10 +70,10 @@ class _Part(MomentDataset):
 
 
 def bench(config: Config, *, device: torch.device, steps: int) -> Iterator[Stage | dict[str, Any]]:
-    """Yield what is measured next, and at the end the results.
+    """Yield the name of each stage before it is measured, and finally the results.
 
     Args:
-        steps: batches to time of training and of evaluation, after warming up.
+        steps: number of batches to time in training and in evaluation, after warming up.
     """
     keep_freed_memory()
     config = config.with_label_words(LABEL_WORDS)
@@ -82,7 +82,7 @@ def bench(config: Config, *, device: torch.device, steps: int) -> Iterator[Stage
     torch.manual_seed(config.train.seed)
     model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words).to(device)
     yield Stage("training")
-    training = _training(config, model, _Part(data, steps), device=device)
+    training = _training(config, model, _FirstBatches(data, steps), device=device)
     yield Stage("evaluation")
     evaluation = _evaluation(config, model, data, device=device, steps=steps)
     yield Stage("prediction")
@@ -99,7 +99,7 @@ def bench(config: Config, *, device: torch.device, steps: int) -> Iterator[Stage
         "evaluation": evaluation,
         "prediction": prediction,
         "peak_memory_mb": round(peak_memory(device) / 2**20),
-        "host": host_facts(),
+        "host": describe_host(),
         "versions": versions(),
         "command": sys.argv,
         "date": time.strftime("%Y-%m-%d"),
@@ -107,9 +107,9 @@ def bench(config: Config, *, device: torch.device, steps: int) -> Iterator[Stage
 
 
 def seconds_of_product(device: torch.device, *, size: int = GEMM, repeats: int = 10, warm_up: int = 3) -> float:
-    """Return the time of one float32 product of (size, size) matrices: the median of ``repeats``, after warming up.
+    """Return the median time of a float32 product of (size, size) matrices, after warming up.
 
-    Its factors are never rounded to TF32, whatever else the process multiplies with.
+    The product never uses TF32, whatever the precision of the process is.
     """
     a, b = torch.randn(2, size, size, device=device)
     times = []
@@ -122,7 +122,7 @@ def seconds_of_product(device: torch.device, *, size: int = GEMM, repeats: int =
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the most bytes that the process held: of the GPU's memory, or of the host's."""
+    """Return the peak memory of the process in bytes, on the GPU or on the host."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     try:
@@ -133,7 +133,7 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _training(config: Config, model: Mesm, data: _Part, *, device: torch.device) -> dict[str, Any]:
+def _training(config: Config, model: Mesm, data: _FirstBatches, *, device: torch.device) -> dict[str, Any]:
     train = config.train
     plan = data.plan(seed=train.seed, epoch=0, batch_size=train.batch_size)
     steps = train_epoch(
@@ -154,7 +154,7 @@ def _training(config: Config, model: Mesm, data: _Part, *, device: torch.device)
     queries, waited, seconds, began = 0, 0.0, 0.0, _now(device)
     for step in steps:
         queries, waited = queries + step.queries, waited + step.waited
-        # A shared CPU's speed changes within seconds; a GPU would have to be waited for.
+        # The speed of a shared CPU changes within seconds. On a GPU this would synchronise every step.
         if device.type == "cpu":
             seconds += _now(device) - began
             products.append(seconds_of_product(device, repeats=1, warm_up=1))
@@ -176,50 +176,50 @@ def _evaluation(
     predict = partial(
         predict_split, model, batch_size=settings["batch_size"], device=device, decoding=settings["decoding"]
     )
-    predict(_Part(data, 1))
+    predict(_FirstBatches(data, 1))
     products = [seconds_of_product(device)]
     began = _now(device)
-    answered = predict(_Part(data, steps))
+    answered = predict(_FirstBatches(data, steps))
     seconds = _now(device) - began
     products.append(seconds_of_product(device))
     flops = 0.0
-    for batch in data.batches(_Part(data, steps).eval_plan(batch_size=settings["batch_size"])):
+    for batch in data.batches(_FirstBatches(data, steps).eval_plan(batch_size=settings["batch_size"])):
         flops += sum(forward_flops(config.model, frames=t, words=w) for t, w in zip(*_valid(batch), strict=True))
     return _speed(len(answered), seconds, flops, statistics.mean(products))
 
 
 def _prediction(config: Config, model: Mesm, text: InventedText, *, device: torch.device) -> dict[str, Any]:
-    """Time one query about a video of 150 seconds; on the CPU with one thread, as a server's worker has."""
+    """Time one query about a video of 150 seconds, with one CPU thread, as in a worker of a server."""
     retriever = MomentRetriever(config=config, model=model, text=text, device=device)
     rate = 1 / config.dataset.clip_len if config.dataset.clip_len > 0 else 1.0
     frames = np.random.default_rng(0).normal(size=(round(VIDEO_SECONDS * rate), config.model.video_dim))
     threads = torch.get_num_threads()
-    inside: list[float] = []
+    model_seconds: list[float] = []
     forward = model.forward
 
     def timed(*inputs: Any) -> Any:
         began = _now(device)
         output = forward(*inputs)
-        inside.append(_now(device) - began)
+        model_seconds.append(_now(device) - began)
         return output
 
     model.forward = timed  # type: ignore[method-assign, assignment]
     torch.set_num_threads(1)
     try:
-        whole = []
+        answer_seconds = []
         for _ in range(23):
             began = _now(device)
             retriever.locate(frames.astype(np.float32), ["w w w w w w w w"], duration=VIDEO_SECONDS)
-            whole.append(_now(device) - began)
+            answer_seconds.append(_now(device) - began)
     finally:
         torch.set_num_threads(threads)
         model.forward = forward  # type: ignore[method-assign]
     used = min(len(frames), config.dataset.max_frames)
     return {
         "frames": used,
-        "model_ms": round(1e3 * statistics.median(inside[3:]), 2),
-        "model_ms_best": round(1e3 * min(inside[3:]), 2),
-        "answer_ms": round(1e3 * statistics.median(whole[3:]), 2),
+        "model_ms": round(1e3 * statistics.median(model_seconds[3:]), 2),
+        "model_ms_best": round(1e3 * min(model_seconds[3:]), 2),
+        "answer_ms": round(1e3 * statistics.median(answer_seconds[3:]), 2),
         "threads": 1,
     }
 
@@ -233,7 +233,7 @@ def _training_flops(config: Config, batch: Batch, classes: int) -> Iterator[floa
 
 
 def _valid(batch: Batch) -> tuple[list[int], list[int]]:
-    frames = batch.inputs.video_mask.sum(dim=1)[batch.inputs.video_index]
+    frames = batch.inputs.frames_mask.sum(dim=1)
     return frames.tolist(), batch.inputs.words_mask.sum(dim=1).tolist()
 
 

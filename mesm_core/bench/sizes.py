@@ -1,4 +1,4 @@
-"""Invented data of a dataset's real size: as many videos, queries, frames and words, with random values."""
+"""Random data of the same size as a dataset: the same numbers of videos, queries, frames and words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ DEFAULT_RATE = 0.7
 
 @dataclass(frozen=True)
 class Size:
-    """A training split's size: ``seconds`` and ``share`` (moment over video) at ``QUANTILES``, words a query."""
+    """Size of a training split.
+
+    ``seconds`` and ``share``: duration of videos, and moment length over duration, at ``QUANTILES``; ``words``:
+    minimum, median and maximum number of words per query.
+    """
 
     videos: int
     queries: int
@@ -56,7 +60,7 @@ SIZES: dict[str, Size] = {
 
 
 class InventedText:
-    """A text encoder of random word vectors; a sentence is its number of words."""
+    """A text encoder with random word vectors, which depend only on the number of words."""
 
     def __init__(self, config: Config) -> None:
         rng = np.random.default_rng(0)
@@ -65,29 +69,29 @@ class InventedText:
         self.classes = config.text.classes
 
     def features(self, sentence: str) -> TextFeatures:
-        """Return as many word vectors as the sentence has words."""
+        """Return one vector for each word of the sentence."""
         return text_features(self._vectors[: len(sentence.split()[: self._most])])
 
     def words(self, sentence: str) -> Words:
-        """Return its words, half of which weigh twice."""
+        """Return the words of a sentence; every second word has weight 2."""
         tokens = tuple(sentence.split()[: self._most])
         numbers = np.arange(len(tokens))
         return Words(tokens, numbers % self.classes, np.zeros(len(tokens), np.bool_), 1 + numbers % 2)
 
     def prepare(self, sentences: Iterable[str], progress: Callable[[int], None] | None = None) -> None:
-        """Do nothing: there is nothing to encode."""
+        """Do nothing."""
 
     def known_words(self, sentence: str) -> dict[str, bool]:
-        """Return nothing: no word is unknown."""
+        """Return an empty dict: no word is unknown."""
         return {}
 
     def state(self) -> Mapping[str, Any]:
-        """Return nothing: it is never kept."""
+        """Return an empty dict: the encoder is never saved."""
         return {}
 
 
 class InventedFeatures:
-    """Frames cut from one random pool, as long as each video's duration asks for."""
+    """Random frames; the number of frames of a video fits its duration."""
 
     def __init__(self, config: Config, durations: Mapping[str, float]) -> None:
         rng = np.random.default_rng(0)
@@ -105,7 +109,7 @@ class InventedFeatures:
 
 
 def invented_dataset(config: Config, *, seed: int = 0) -> tuple[MomentDataset, InventedText]:
-    """Return a split as large as the dataset's training split, and its text encoder."""
+    """Return a random dataset of the size of the training split, and its text encoder."""
     size = SIZES.get(config.dataset.name, SIZES["charades"])
     rng = np.random.default_rng(seed)
     durations = np.interp(rng.random(size.videos), QUANTILES, size.seconds)

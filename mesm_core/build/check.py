@@ -1,4 +1,4 @@
-"""Is everything for a run there, and does it fit together? Detects the field's classic silent failures."""
+"""Checks of annotations, features and text, which find mistakes that would otherwise go unnoticed."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from mesm_core.types import Query
 from mesm_core.video.names import without_ending
 
 SAMPLED_VIDEOS = 8
-# Frame rates differ from what clip_len says by a frame or two a video; a wrong clip_len is off by far more.
+# Frame rates deviate from clip_len by one or two frames per video; a wrong clip_len deviates far more.
 RATE_TOLERANCE = 0.15
 LENGTH_TOLERANCE = 3
 LARGE_VALUE = 1e3
-# Misfits that are a warning: a video may be damaged. More of them, and the features are those of other videos.
+# Up to this many misfits are a warning (damaged videos); more of them are an error (features of other videos).
 FEW_VIDEOS = 2
 FEW_SHARE = 0.01
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found: ``level`` is ok, warning or error."""
+    """The result of one check; ``level`` is ok, warning or error."""
 
     level: str
     subject: str
@@ -50,14 +50,14 @@ def check_data(
     *,
     strict: bool = False,
     progress: Callable[[int], None] | None = None,
-    facts: Mapping[str, Any] = {},
+    statistics: Mapping[str, Any] = {},
 ) -> list[Finding]:
-    """Return what was found of annotations, features and text.
+    """Check annotations, features and text.
 
     Args:
-        strict: annotations that had to be repaired are a warning; progress: called with the number of videos.
-        facts: a checkpoint's of the data that it was trained on; features that were made with other settings than
-            those are an error.
+        strict: report repaired annotations as a warning; progress: called with the number of videos of each file.
+        statistics: the data statistics of a checkpoint; features made with other settings than its training data are
+            an error.
     """
     findings: list[Finding] = []
     queries: dict[str, tuple[Query, ...]] = {}
@@ -65,11 +65,11 @@ def check_data(
         findings.append(finding)
         if read:
             queries[split] = read
-    later: set[str] = set()
+    to_extract: set[str] = set()
     if config.dataset.videos:
-        finding, later = _own_videos(config, paths, queries)
+        finding, to_extract = _own_videos(config, paths, queries)
         findings.append(finding)
-    findings += _features(config, paths, queries, progress, facts, later=later)
+    findings += _features(config, paths, queries, progress, statistics, to_extract=to_extract)
     findings += _text(config, paths, queries)
     return findings
 
@@ -88,7 +88,7 @@ def _annotations(config: Config, paths: Paths, *, strict: bool) -> Iterator[tupl
         videos = len({query.vid for query in read.queries})
         message = f"{count(len(read.queries), 'query')}, {count(videos, 'video')}"
         if read.repairs:
-            message += "; repaired: " + ", ".join(f"{count} {what}" for what, count in read.repairs.items())
+            message += "; repaired: " + ", ".join(f"{number} {kind}" for kind, number in read.repairs.items())
         bare = sum(not query.windows for query in read.queries)
         if bare and split in needed:
             yield (
@@ -101,7 +101,7 @@ def _annotations(config: Config, paths: Paths, *, strict: bool) -> Iterator[tupl
 
 
 def _own_videos(config: Config, paths: Paths, queries: Mapping[str, tuple[Query, ...]]) -> tuple[Finding, set[str]]:
-    """Return what there is of one's own videos, and those whose features training will extract."""
+    """Check the folder of videos; return also the ids of the videos whose features training will extract."""
     subject = "videos"
     try:
         found = find_own_videos(config, paths, queries)
@@ -109,12 +109,12 @@ def _own_videos(config: Config, paths: Paths, queries: Mapping[str, tuple[Query,
     except MesmError as error:
         return Finding("error", subject, error.message), set()
     missing = set(found.missing)
-    later = {q.vid for split in queries.values() for q in split if without_ending(q.vid) in missing}
+    to_extract = {q.vid for split in queries.values() for q in split if without_ending(q.vid) in missing}
     if missing:
         names = " + ".join(config.dataset.backbones)
-        told = f"{len(missing)} of {count(len(found.names), 'video')} have no features yet"
-        return Finding("warning", subject, f"{told}: `mesm train` extracts them with {names}"), later
-    return Finding("ok", subject, f"all {count(len(found.names), 'video')} have features"), later
+        message = f"{len(missing)} of {count(len(found.names), 'video')} have no features yet"
+        return Finding("warning", subject, f"{message}: `mesm train` extracts them with {names}"), to_extract
+    return Finding("ok", subject, f"all {count(len(found.names), 'video')} have features"), to_extract
 
 
 def _features(
@@ -122,17 +122,19 @@ def _features(
     paths: Paths,
     queries: dict[str, tuple[Query, ...]],
     progress: Callable[[int], None] | None,
-    facts: Mapping[str, Any],
+    statistics: Mapping[str, Any],
     *,
-    later: set[str],
+    to_extract: set[str],
 ) -> Iterator[Finding]:
     durations = {query.vid: query.duration for split in queries.values() for query in split}
-    needed = {q.vid for split in (config.dataset.train, *config.select_splits) for q in queries.get(split, ())} - later
+    needed = {
+        q.vid for split in (config.dataset.train, *config.select_splits) for q in queries.get(split, ())
+    } - to_extract
     lengths: list[dict[str, int]] = []
     widths: list[int] = []
     for place, path in enumerate(paths.features):
         subject = path.name
-        if later and not path.exists():
+        if to_extract and not path.exists():
             continue
         try:
             shapes, sample = _shapes_and_sample(path, durations)
@@ -144,8 +146,10 @@ def _features(
         yield _presence(f"{subject} videos", needed, shapes)
         flat = {vid: shape for vid, shape in shapes.items() if len(shape) == 2 and 0 not in shape}
         if len(flat) < len(shapes):
-            odd = [vid for vid in shapes if vid not in flat]
-            yield Finding("error", f"{subject} shape", f"{len(odd)} videos are not (frames, dim): {listing(odd)}")
+            invalid = [vid for vid in shapes if vid not in flat]
+            yield Finding(
+                "error", f"{subject} shape", f"{len(invalid)} videos are not (frames, dim): {listing(invalid)}"
+            )
         if not flat:
             continue
         found = {shape[1] for shape in flat.values()}
@@ -156,17 +160,17 @@ def _features(
         yield _rate(f"{subject} rate", config, {vid: (length, durations[vid]) for vid, length in lengths[-1].items()})
         yield frame_counts(f"{subject} frames", lengths[-1], durations)
         yield _values(f"{subject} values", sample)
-        made, wrong = origin_problems(config, path, flat, place=place, facts=facts)
+        made, wrong = origin_problems(config, path, flat, place=place, statistics=statistics)
         yield from (Finding("error", f"{subject} origin", problem) for problem in wrong)
         if made and not wrong:
             yield Finding("ok", f"{subject} origin", f"made with {made}")
     if len(widths) == len(paths.features) and widths:
         yield _width(config, paths, widths)
-    yield from _together(config, paths, lengths)
+    yield from _consistency(config, paths, lengths)
 
 
 def _shapes_and_sample(path: Path, vids: Iterable[str]) -> tuple[dict[str, tuple[int, ...]], list[np.ndarray]]:
-    """Return the shapes of the videos that a feature file has, and the first videos' frames."""
+    """Return the shapes of the given videos in a feature file, and the frames of the first ones."""
     with open_hdf5(path) as file:
         nodes = {vid: node for vid in vids if isinstance(node := hdf5.find_video(file, vid), h5py.Dataset)}
         shapes = {vid: node.shape or () for vid, node in nodes.items()}
@@ -179,11 +183,11 @@ def _presence(subject: str, needed: set[str], shapes: dict[str, tuple[int, ...]]
     missing = sorted(needed - shapes.keys())
     if missing:
         return Finding("error", subject, f"{len(missing)} of {len(needed)} videos are missing: {listing(missing)}")
-    return Finding("ok", subject, f"all {len(needed)} videos of training and validation are there")
+    return Finding("ok", subject, f"all {len(needed)} videos of training and validation are present")
 
 
 def wrong_rate(rate: float, clip_len: float) -> str | None:
-    """Return what is wrong where frames come at another rate than ``clip_len`` says, else None.
+    """Return a message if the frame rate contradicts ``clip_len``, else None.
 
     >>> wrong_rate(5.9, 1.0)
     'looks like 5.9 frames/s, but clip_len 1 means 1: clip_len 0.17 would fit'
@@ -210,13 +214,12 @@ def _rate(subject: str, config: Config, videos: dict[str, tuple[int, float]]) ->
 
 
 def frame_counts(subject: str, lengths: Mapping[str, int], durations: Mapping[str, float]) -> Finding:
-    """Return whether the videos' frame counts fit their durations, and where not, which do not.
+    """Check that the frame counts of the videos fit their durations at a common frame rate.
 
-    All videos have the same frame rate but for rounding, whatever it is; a file may have cut its videos to a greatest
-    length, or drawn short ones out to a least one.
+    The rate is not given. Videos may have been cut to a maximum length, or extended to a minimum length.
 
     Args:
-        lengths: frames of each video; durations: seconds of each of them.
+        lengths: number of frames of each video; durations: seconds of each video.
 
     >>> seconds = {"a": 10.0, "b": 60.0, "c": 30.0, "d": 100.0}
     >>> frame_counts("x", {"a": 20, "b": 119, "c": 140, "d": 200}, seconds).message
@@ -225,14 +228,16 @@ def frame_counts(subject: str, lengths: Mapping[str, int], durations: Mapping[st
     shortest, longest = min(lengths.values()), max(lengths.values())
     ratios = {vid: length / durations[vid] for vid, length in lengths.items()}
     uncut = [vid for vid, length in lengths.items() if shortest < length < longest] or list(lengths)
-    # Many cut videos spoil the median of all, many wrong ones that of the others: the better one is the rate.
+    # Many cut videos bias the median over all videos; many wrong ones bias that over uncut videos. Use the better one.
     rates = [float(np.median([ratios[vid] for vid in vids])) for vids in (uncut, lengths)]
     misfits, rate = min(
         ((_misfits(lengths, durations, rate, (shortest, longest)), rate) for rate in rates),
         key=lambda found: len(found[0]),
     )
     if not misfits:
-        return Finding("ok", subject, f"they fit the durations of all {len(lengths)} videos at {rate:.2g} frames/s")
+        return Finding(
+            "ok", subject, f"consistent with the durations of all {len(lengths)} videos at {rate:.2g} frames/s"
+        )
     shown = [f"{vid} has {lengths[vid]} for {durations[vid]:.4g} s, not {rate * durations[vid]:.0f}" for vid in misfits]
     message = (
         f"{len(misfits)} of {len(lengths)} videos have frames that contradict their durations at {rate:.2g} frames/s: "
@@ -246,7 +251,7 @@ def frame_counts(subject: str, lengths: Mapping[str, int], durations: Mapping[st
 def _misfits(
     lengths: Mapping[str, int], durations: Mapping[str, float], rate: float, limits: tuple[int, int]
 ) -> list[str]:
-    """Return the videos whose frames do not fit their durations at a rate; ``limits``: least and greatest length."""
+    """Return the videos whose frames do not fit their durations; ``limits``: minimum and maximum length."""
     found = []
     for vid, length in lengths.items():
         expected = rate * durations[vid]
@@ -284,8 +289,8 @@ def _width(config: Config, paths: Paths, widths: Sequence[int]) -> Finding:
     return Finding("ok", "feature width", f"{shown}, as model.video_dim says")
 
 
-def _together(config: Config, paths: Paths, lengths: Sequence[dict[str, int]]) -> Iterator[Finding]:
-    """Look for files that do not belong together, or stand in another order than the preset's."""
+def _consistency(config: Config, paths: Paths, lengths: Sequence[dict[str, int]]) -> Iterator[Finding]:
+    """Check that the files belong together and are in the order of the preset."""
     for path, other in zip(paths.features[1:], lengths[1:], strict=False):
         shared = [vid for vid in other if vid in lengths[0]]
         apart = [vid for vid in shared if abs(other[vid] - lengths[0][vid]) > LENGTH_TOLERANCE]

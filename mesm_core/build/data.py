@@ -1,4 +1,4 @@
-"""Settings -> paths, features, batches, and how outputs become scores."""
+"""Settings -> paths, features, datasets, and the arguments of decoding and evaluation."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def data_paths(
     features: Sequence[Path] = (),
     text: Path | None = None,
 ) -> Paths:
-    """Return the paths that are given, and the config's under ``root`` for the others.
+    """Return the given paths; those that are not given are the config's paths under ``root``.
 
-    Where there is no GloVe text file, but a compressed one, it is that one.
+    If the GloVe text file is missing but a compressed one exists, the path is that of the compressed file.
     """
     folder = annotations or root / config.dataset.annotations
     encoder = find_encoder(config.text.encoder)
@@ -47,7 +47,7 @@ def data_paths(
 
 
 def data_files(config: Config, paths: Paths, splits: Sequence[str] = ()) -> list[Path]:
-    """Return the files that are read for splits, by default for all of the dataset's: an output may be none of them."""
+    """Return the input files of the given splits, by default of all splits. An output must not be one of them."""
     name = config.dataset.name
     chosen = splits or make_reader(name).splits or (config.dataset.train, *config.dataset.eval)
     counts = paths.annotations / config.text.counts
@@ -72,7 +72,7 @@ def build_features(config: Config, paths: Paths) -> FeatureStore:
 
 @dataclass(frozen=True)
 class Split:
-    """A split's dataset, the videos it does without, and how many of each repair its annotations needed."""
+    """The dataset of a split, its videos without features, and the number of repaired annotations by kind."""
 
     dataset: MomentDataset
     missing: list[str]
@@ -88,11 +88,11 @@ def build_split(
     *,
     skip_missing: bool = False,
 ) -> Split:
-    """Return the dataset of a split; ``split`` may be train or val where any file can be one.
+    """Return the dataset of a split; ``split`` may be "train" or "val" if the dataset's splits are files.
 
     Raises:
         DataError: the annotations are missing or malformed.
-        FeatureError: videos have no features, and ``skip_missing`` is off or nothing would be left.
+        FeatureError: videos have no features, and ``skip_missing`` is off or no video would remain.
     """
     found = read_queries(config, paths, split, features, skip_missing=skip_missing)
     dataset = MomentDataset(
@@ -107,7 +107,7 @@ def build_split(
 
 @dataclass(frozen=True)
 class SplitQueries:
-    """A split's queries about videos that have features, the videos without, and the repairs that were needed."""
+    """The queries of a split whose videos have features, the videos without features, and the repairs by kind."""
 
     queries: tuple[Query, ...]
     missing: list[str]
@@ -147,7 +147,7 @@ class EvaluationSettings(MetricSettings):
 
 
 def evaluation_settings(config: Config) -> EvaluationSettings:
-    """Return the arguments of ``inference.evaluate.evaluate`` that a config decides."""
+    """Return the arguments of ``inference.evaluate.evaluate`` that a config determines."""
     return {
         "batch_size": config.eval.batch_size,
         "decoding": build_decoding(config),
@@ -157,7 +157,7 @@ def evaluation_settings(config: Config) -> EvaluationSettings:
 
 
 def metric_settings(config: Config) -> MetricSettings:
-    """Return the metrics' thresholds and length ranges that a config decides."""
+    """Return the thresholds and length ranges of the metrics that a config determines."""
     return {
         "thresholds": config.eval.thresholds,
         "ranges": LENGTH_RANGES | (SUPERLONG if config.eval.superlong else {}),
@@ -165,18 +165,18 @@ def metric_settings(config: Config) -> MetricSettings:
 
 
 def check_select(config: Config) -> None:
-    """Raise ConfigError where ``eval.select`` is no figure of the summary."""
+    """Raise ConfigError if ``eval.select`` is not a value of the summary."""
     known = summary_names()
     if config.eval.select not in known:
         raise ConfigError(
-            f"eval.select: the summary has no figure called '{config.eval.select}'."
+            f"eval.select: the summary has no value called '{config.eval.select}'."
             f"{did_you_mean(config.eval.select, known)}",
             hint=f"Known: {listing(known)}.",
         )
 
 
 def build_framing(config: Config) -> Framing:
-    """Return how seconds and frames belong together."""
+    """Return the settings that relate seconds to frames."""
     data = config.dataset
     return Framing(clip_len=data.clip_len, span_unit=data.span_unit, context=data.context, max_windows=data.max_windows)
 
@@ -191,6 +191,6 @@ def build_decoding(config: Config, *, whole: bool = False) -> Decoding:
     """Return how outputs become windows.
 
     Args:
-        whole: windows may lie anywhere in a video, not only before ``eval.max_time``.
+        whole: allow windows anywhere in a video, not only before ``eval.max_time``.
     """
     return Decoding(max_time=None if whole else config.eval.max_time, clip_len=config.dataset.clip_len)

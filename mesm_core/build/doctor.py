@@ -1,4 +1,4 @@
-"""What this installation has to work with: versions, devices, threads, caches, and the data that are found."""
+"""Diagnosis of the installation: versions, devices, threads, caches, and the data that is present."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ANNOTATIONS = "put the dataset's annotation files there, or give --annotations D
 
 @dataclass(frozen=True)
 class Found:
-    """A file or folder that a preset asks for; ``state`` is ok, missing or damaged, ``how`` what to do about it."""
+    """A file or folder that a preset needs; ``state`` is ok, missing or damaged, ``how`` says how to fix it."""
 
     dataset: str
     what: str
@@ -47,7 +47,7 @@ class Found:
 
 
 def installed() -> dict[str, str | None]:
-    """Return the versions of mesm, Python and the packages it uses; None for an optional one that is not installed."""
+    """Return the versions of mesm, Python and the packages in ``PACKAGES``; None for packages not installed."""
     found: dict[str, str | None] = {"mesm": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -58,7 +58,7 @@ def installed() -> dict[str, str | None]:
 
 
 def devices() -> list[dict[str, Any]]:
-    """Return the devices to train on: name, description, memory in bytes where it is known, and bfloat16 support."""
+    """Return the available devices: name, description, memory in bytes if known, and bfloat16 support."""
     processor = platform.processor() or platform.machine()
     found: list[dict[str, Any]] = [
         {"name": "cpu", "what": processor, "memory": _host_memory(), "bf16": fast_bfloat16(), "problem": None}
@@ -75,7 +75,7 @@ def devices() -> list[dict[str, Any]]:
 
 
 def threads() -> dict[str, Any]:
-    """Return cores, the cores that this process may use, torch's threads, and what the environment says of them."""
+    """Return the number of cores, usable cores and torch threads, and the environment variables for threads."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     environment = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     return {
@@ -87,7 +87,7 @@ def threads() -> dict[str, Any]:
 
 
 def text_cache() -> dict[str, Any]:
-    """Return where encoded sentences are kept, the size in bytes, how many there are, and what is wrong with it."""
+    """Return the path of the cache of encoded sentences, its size in bytes, its number of sentences, and a problem."""
     path = default_cache_path()
     about: dict[str, Any] = {"path": str(path), "bytes": 0, "sentences": None, "problem": None}
     try:
@@ -97,12 +97,12 @@ def text_cache() -> dict[str, Any]:
             with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
                 about["sentences"] = connection.execute("SELECT COUNT(*) FROM text").fetchone()[0]
     except (OSError, sqlite3.Error) as error:
-        about["problem"] = f"it cannot be read ({error}); it may be deleted, and is written again"
+        about["problem"] = f"it cannot be read ({error}); delete it, and it is written again"
     return about
 
 
 def found_data(root: Path) -> list[Found]:
-    """Return what lies below the data folder of what each preset asks for."""
+    """Return the files that each preset needs, with their state below the data folder."""
     return [item for name in preset_names() for item in _found(name, load_config(name), root)]
 
 
@@ -111,14 +111,14 @@ def _found(name: str, config: Config, root: Path) -> Iterator[Found]:
     if not paths.annotations.is_dir():
         yield Found(name, "annotations", paths.annotations, "missing", how=ANNOTATIONS)
     for split in dict.fromkeys((config.dataset.train, *config.dataset.eval)) if paths.annotations.is_dir() else ():
-        yield _looked_at(
+        yield _inspected(
             Found(name, f"annotations {split}", paths.annotations, "ok"),
             partial(_queries, config, paths, split),
             how=ANNOTATIONS,
             there=True,
         )
     for path in paths.features:
-        yield _looked_at(
+        yield _inspected(
             Found(name, "features", path, "ok"),
             partial(_videos, path),
             how=f"mesm prepare npy2hdf5 FOLDER {path}",
@@ -139,13 +139,13 @@ def _text_file(name: str, config: Config, paths: Paths) -> Found:
     return Found(name, what, paths.text, "missing", how=how)
 
 
-def _looked_at(item: Found, look: Callable[[], str], *, how: str, there: bool) -> Found:
-    """Return the item with what is in it, or with what is wrong."""
+def _inspected(item: Found, inspect: Callable[[], str], *, how: str, there: bool) -> Found:
+    """Return the item with a description of its content, or of the problem."""
     missing = replace(item, state="missing", how=how)
     if not there:
         return missing
     try:
-        return replace(item, detail=look())
+        return replace(item, detail=inspect())
     except MesmError as error:
         if error.message.startswith("No annotation file"):
             return replace(missing, detail=error.message.rstrip("."))

@@ -22,8 +22,8 @@ from mesm_core.model.positions import WordPositions
 from mesm_core.text.encoder import TextEncoder
 
 ENDPOINT_CHANNELS = 2
-MOST_TIMES_LARGER = 8
-"""Times that a config's network may be larger, roughly counted, than a checkpoint's weights are."""
+MAX_SIZE_RATIO = 8
+"""Largest allowed ratio between the estimated size of a config's network and that of the checkpoint's weights."""
 
 
 class _Sizes(TypedDict):
@@ -47,28 +47,28 @@ def build_trained(config: Config, weights: Mapping[str, torch.Tensor], text: Tex
 
 
 def refuse_larger(config: Config, weights: Mapping[str, torch.Tensor], *, classes: int) -> None:
-    """Raise CheckpointError where a config asks for a far larger network than the weights fill.
+    """Raise CheckpointError if a config describes a far larger network than the weights belong to.
 
-    It is asked before the network is built, lest a forged config take all memory. (A network on the device "meta" would
-    tell the shapes exactly, but the first one takes torch seconds of imports.)
+    Checked before the network is built, so that a forged config cannot exhaust the memory. (A network on the device
+    "meta" would give exact shapes, but the first one costs seconds of imports in torch.)
     """
     rows = classes + config.dataset.max_words + config.model.slots
     asked = config.model.rough_weights + rows * config.model.hidden_dim
     given = sum(value.numel() for value in weights.values())
-    if asked > MOST_TIMES_LARGER * given:
+    if asked > MAX_SIZE_RATIO * given:
         raise CheckpointError(
-            f"The checkpoint's weights do not fit its own config, which asks for about {asked:,} numbers: "
-            f"it holds {given:,}."
+            f"The checkpoint's weights do not fit its own config, which needs about {asked:,} values; "
+            f"the checkpoint has {given:,}."
         )
 
 
 def refuse_misfits(expected: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
-    """Raise CheckpointError, with an example, where weights have other names or shapes than a model's."""
+    """Raise CheckpointError, with an example, if names or shapes of the weights differ from the model's."""
     missing = [name for name in expected if name not in weights]
     unknown = [name for name in weights if name not in expected]
     other = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
     kinds = (("missing", missing), ("unknown", unknown))
-    reasons = [f"{len(names)} are {what}, e.g. {names[0]}" for what, names in kinds if names]
+    reasons = [f"{len(names)} are {kind}, e.g. {names[0]}" for kind, names in kinds if names]
     if other:
         was, wanted = (tuple(state[other[0]].shape) for state in (weights, expected))
         reasons.append(f"{len(other)} are of another shape, e.g. {other[0]}: {was}, not {wanted}")
@@ -77,7 +77,7 @@ def refuse_misfits(expected: Mapping[str, torch.Tensor], weights: Mapping[str, t
 
 
 def load_matching(model: Mesm, weights: Mapping[str, torch.Tensor], *, source: str) -> list[str]:
-    """Load the weights whose names and shapes fit, to start training from, and return the names left as they were.
+    """Load the weights whose names and shapes fit the model, and return the names of the model's other weights.
 
     Raises:
         CheckpointError: fewer than half of the model's weights fit.
@@ -89,7 +89,7 @@ def load_matching(model: Mesm, weights: Mapping[str, torch.Tensor], *, source: s
         example = next((n for n in own if n not in fitting and n in widths), next(iter(own)))
         raise CheckpointError(
             f"Only {len(fitting)} of the model's {len(own)} weights fit {source}; {example} is "
-            f"{tuple(own[example].shape)}, there {widths.get(example, 'missing')}.",
+            f"{tuple(own[example].shape)} in the model, but {widths.get(example, 'missing')} there.",
             hint="Leave out --dataset and --config to take the checkpoint's settings.",
         )
     model.load_state_dict(fitting, strict=False)
@@ -101,8 +101,8 @@ def build_model(config: ModelConfig, *, classes: int, max_words: int) -> Mesm:
 
     Args:
         config: widths, depths and switches.
-        classes: classes of masked-word reconstruction.
-        max_words: longest sentence; word positions have one more, for the reconstruction.
+        classes: number of classes of masked-word reconstruction.
+        max_words: length of the longest sentence; there is one more word position, for the reconstruction.
     """
     dim = config.hidden_dim
     sizes = _Sizes(dim=dim, heads=config.heads, hidden=config.dim_feedforward, dropout=config.dropout)
@@ -144,7 +144,7 @@ def build_model(config: ModelConfig, *, classes: int, max_words: int) -> Mesm:
 
 
 def build_criterion(loss: LossConfig, model: ModelConfig) -> Criterion:
-    """Return the losses of a config: those of the table whose weight and part of the network it has.
+    """Return the criterion of a config, with the losses of the table that have a weight and their part of the model.
 
     Raises:
         ConfigError: ``loss.weights`` names a loss that is not in the table.
@@ -154,7 +154,7 @@ def build_criterion(loss: LossConfig, model: ModelConfig) -> Criterion:
         if name not in added:
             raise ConfigError(
                 f"loss.weights.{name}: no loss has this weight.{did_you_mean(name, added)}",
-                hint="It is for losses that are added to mesm_core/losses/table.py.",
+                hint="Use it for losses that you add to mesm_core/losses/table.py.",
             )
     terms = []
     for name, entry in LOSSES.items():
@@ -169,7 +169,7 @@ def build_criterion(loss: LossConfig, model: ModelConfig) -> Criterion:
 
 
 def _initialise(model: Mesm) -> None:
-    """Xavier-uniform for the matrices that the published code initialises so; PyTorch's defaults elsewhere."""
+    """Initialise with Xavier-uniform the matrices for which the published code does so; the others keep defaults."""
     parts: list[nn.Module] = [model.aligner, model.encoder, model.decoder]
     if model.frame_word is not None:
         parts.append(model.frame_word.encoder)

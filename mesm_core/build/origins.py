@@ -1,4 +1,4 @@
-"""Are these the features that the settings, or a checkpoint's training, expect, by what the files say of themselves?"""
+"""Check the recorded origin of feature files against the settings, or against a checkpoint's training data."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mesm_core.inputs import open_hdf5
 
 
 def origin_problems(
-    config: Config, path: Path, vids: Iterable[str], *, place: int, facts: Mapping[str, Any]
+    config: Config, path: Path, vids: Iterable[str], *, place: int, statistics: Mapping[str, Any]
 ) -> tuple[str, list[str]]:
-    """Return what a feature file says its videos were made with, and what is wrong with that.
+    """Return a description of the settings that a feature file was made with, and a message for each problem.
 
-    Files that say nothing, as most published ones, have no problems.
+    Files without recorded settings, like most published ones, have no problems.
 
     Args:
-        vids: the videos to look at; place: of the file among those that are joined; facts: a checkpoint's of the data
-            that it was trained on, or nothing.
+        vids: the videos to check; place: index of the file among the concatenated files;
+        statistics: the data statistics of a checkpoint, or an empty mapping.
 
     Raises:
         FeatureError: the file cannot be read.
@@ -36,13 +36,17 @@ def origin_problems(
         counted = Counter(tuple(read_origin(node).items()) for node in nodes if isinstance(node, h5py.Dataset))
     kinds = [(dict(items), number) for items, number in counted.most_common()]
     if len(kinds) > 1:
-        told = "; ".join(f"{number} with {described(kind)}" for kind, number in kinds[:3])
-        return "", [f"videos were made with different settings: {told}"]
+        examples = "; ".join(f"{number} with {described(kind)}" for kind, number in kinds[:3])
+        return "", [f"videos were made with different settings: {examples}"]
     origin: Origin = kinds[0][0] if kinds else {}
-    return described(origin) if origin else "", list(_problems(config, path, origin, place=place, facts=facts))
+    return described(origin) if origin else "", list(
+        _problems(config, path, origin, place=place, statistics=statistics)
+    )
 
 
-def _problems(config: Config, path: Path, origin: Origin, *, place: int, facts: Mapping[str, Any]) -> Iterator[str]:
+def _problems(
+    config: Config, path: Path, origin: Origin, *, place: int, statistics: Mapping[str, Any]
+) -> Iterator[str]:
     clip_len, wanted = origin.get("clip_len"), config.dataset.clip_len
     if isinstance(clip_len, int | float) and wanted > 0 and abs(clip_len - wanted) > 0.01 * wanted:
         yield f"rows of {clip_len:g} s, but dataset.clip_len is {wanted:g}"
@@ -50,10 +54,10 @@ def _problems(config: Config, path: Path, origin: Origin, *, place: int, facts: 
     expected = next((name for name, entry in BACKBONES.items() if entry.file == usual), None)
     backbone = origin.get("backbone")
     if expected is not None and backbone not in (None, expected):
-        yield f"made with {backbone}, but {usual} of the preset is of {expected}"
-    before = [origins] if (origins := _at(facts.get("origins", ()), place)) else []
-    for told in other_origins({"origins": before}, [path.name], [origin]):
-        yield told.removeprefix(f"{path.name} was ").removesuffix(".")
+        yield f"made with {backbone}, but the preset's {usual} is made with {expected}"
+    before = [origins] if (origins := _at(statistics.get("origins", ()), place)) else []
+    for difference in other_origins({"origins": before}, [path.name], [origin]):
+        yield difference.removeprefix(f"{path.name} was ").removesuffix(".")
 
 
 def _at(origins: Any, place: int) -> Any:

@@ -1,4 +1,4 @@
-"""Where a run's data lies."""
+"""Paths of a run's data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 @dataclass(frozen=True)
 class Paths:
-    """Where a run's data lies; ``text``: the text encoder's file (GloVe text, vocabulary, or CLIP weights)."""
+    """Paths of a run's data; ``text``: the text encoder's file (GloVe text, vocabulary or CLIP weights)."""
 
     annotations: Path
     features: tuple[Path, ...]
@@ -26,7 +26,7 @@ class Paths:
 
 
 class GivenPaths(TypedDict):
-    """Paths that are given over those of the data folder; None or empty for those that are not."""
+    """Paths that replace those of the data folder; None or empty if not given."""
 
     annotations: Path | None
     features: Sequence[Path]

@@ -1,4 +1,4 @@
-"""Can a run start? Everything that is missing or does not fit, found before anything is loaded."""
+"""Checks that find everything that is missing or inconsistent before a run starts."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ Result = TypeVar("Result")
 def require_ready(
     config: Config, paths: Paths, *, device: str, skip_missing: bool = False, features: bool = True
 ) -> None:
-    """Raise one error that says all that keeps a run from starting.
+    """Raise one error that lists everything that keeps a run from starting.
 
-    It looks at the device, the annotations of each split, every feature file, the width of the features, videos
-    without features, and the text encoder's files. Features of one video are read; large text files are not.
+    Checks the device, the annotations of each split, every feature file, the width of the features, videos without
+    features, and the text encoder's files. Reads the features of one video; does not read large text files.
 
     Args:
-        device: as on the command line; skip_missing: a split may lack the features of some of its videos.
-        features: look at the features too; off where they have still to be extracted.
+        device: as on the command line; skip_missing: allow videos without features.
+        features: check the features too; False if they are still to be extracted.
 
     Raises:
-        MesmError: something is missing or does not fit; the message has a line an item, with what to do.
+        MesmError: something is missing or does not fit; the message has one line for each problem and how to fix it.
     """
     problems = find_problems(config, paths, device=device, skip_missing=skip_missing, features=features)
     if len(problems) == 1:
         raise problems[0]
     if problems:
         lines = [f"  - {' '.join(str(problem).split())}" for problem in problems]
-        raise MesmError(f"The run cannot start, for {count(len(problems), 'reason')}:\n" + "\n".join(lines))
+        raise MesmError(f"The run cannot start ({count(len(problems), 'problem')}):\n" + "\n".join(lines))
 
 
 def find_problems(
     config: Config, paths: Paths, *, device: str, skip_missing: bool = False, features: bool = True
 ) -> list[MesmError]:
-    """Return what keeps a run from starting; empty where it can."""
+    """Return the problems that keep a run from starting; empty if there are none."""
     problems: list[MesmError] = []
     _tried(problems, partial(build_device, device))
     _tried(problems, partial(check_select, config))
@@ -67,7 +67,7 @@ def find_problems(
 
 
 def _tried(problems: list[MesmError], check: Callable[[], Result]) -> Result | None:
-    """Return what a check returns; where it fails, enter why."""
+    """Return the result of a check; if it fails, add the error to ``problems`` and return None."""
     try:
         return check()
     except MesmError as error:

@@ -1,4 +1,4 @@
-"""Settings -> text encoder, by the table of encoders."""
+"""Settings -> text encoder, chosen from the table of encoders."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build_text(config: Config, paths: Paths, *, device: torch.device) -> TextEnc
 
 
 def with_counted_words(config: Config, paths: Paths) -> Config:
-    """Return the config with the number of words that were counted in place of a ``text.vocab_size`` of ``auto``.
+    """Return the config with ``text.vocab_size`` set to the number of counted words if it is ``auto``.
 
     Raises:
         TextError: the count file or vocabulary is missing or empty; DataError: it is malformed.
@@ -45,7 +45,7 @@ def with_counted_words(config: Config, paths: Paths) -> Config:
 
 
 def text_checks(config: Config, paths: Paths) -> Sequence[Check]:
-    """Return checks of the text encoder's files, each to be called by itself; none reads a large file to its end.
+    """Return checks of the text encoder's files, as functions. None of them reads a large file completely.
 
     Raises (each check):
         TextError: a file is missing or does not fit; DataError: it is malformed.
@@ -56,21 +56,21 @@ def text_checks(config: Config, paths: Paths) -> Sequence[Check]:
 def build_text_from_state(
     config: Config, state: Mapping[str, Any], *, device: torch.device, path: Path | None = None
 ) -> TextEncoder:
-    """Return the text encoder that a checkpoint holds, or names by path and hash.
+    """Return the text encoder that a checkpoint contains, or refers to by path and hash.
 
     Args:
-        path: where CLIP's weights lie now, if not where they lay at training.
+        path: path of CLIP's weights, if they have moved since training.
 
     Raises:
-        TextError: CLIP's weights are missing; CheckpointError: they are others than at training.
+        TextError: CLIP's weights are missing; CheckpointError: they differ from those of training.
     """
     return find_encoder(config.text.encoder).restore(config, state, device, path)
 
 
 def build_text_to_ask(config: Config, paths: Paths, *, device: torch.device) -> TextEncoder:
-    """Return the text encoder of a checkpoint that does not hold it; unlike training, CLIP's needs no count file.
+    """Return the text encoder for inference with a checkpoint that does not contain it.
 
-    Only masked-word reconstruction asks which words were counted; where they are not known, answers are the same.
+    Unlike training, inference with CLIP needs no count file: only masked-word reconstruction uses the counted words.
 
     Raises:
         TextError: a file is missing or does not fit; DataError: the count file is malformed.

@@ -1,4 +1,4 @@
-"""Settings -> everything that a training run works with."""
+"""Settings -> the parts of a training run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from mesm_core.text.encoder import TextEncoder
 
 @dataclass(frozen=True)
 class TrainingParts:
-    """What a run trains with.
+    """The parts of a training run.
 
-    ``config``: with the number of label words; ``eval_data``: the splits that choose the best checkpoint;
-    ``facts``: what the training data looks like; ``skipped``: videos without features; ``repairs``: of annotations, by
-    split; ``fresh``: weights that a checkpoint to start from does not have.
+    ``config``: settings, with the number of label words; ``eval_data``: the splits that select the best checkpoint;
+    ``data_statistics``: statistics of the training data; ``skipped``: videos without features; ``repairs``: number of
+    repaired annotations, by split and kind; ``fresh``: names of weights that the initial checkpoint does not have.
     """
 
     config: Config
@@ -36,7 +36,7 @@ class TrainingParts:
     eval_data: Mapping[str, MomentDataset]
     model: Mesm
     criterion: Criterion
-    facts: dict[str, object]
+    data_statistics: dict[str, object]
     skipped: list[str]
     repairs: dict[str, dict[str, int]]
     fresh: list[str]
@@ -50,14 +50,14 @@ def build_training(
     skip_missing: bool = False,
     init: Mapping[str, torch.Tensor] | None = None,
 ) -> TrainingParts:
-    """Return the data, the model on ``device`` and the losses of a run; writes nothing.
+    """Build the data, the model on ``device`` and the losses of a run. Writes nothing.
 
     Args:
-        skip_missing: go on without the videos that have no features.
-        init: weights to start from, those that fit.
+        skip_missing: leave out videos without features.
+        init: initial weights, used as far as they fit the model.
 
     Raises:
-        MesmError: data or settings that cannot be used.
+        MesmError: data or settings cannot be used.
     """
     check_select(config)
     criterion = build_criterion(config.loss, config.model)
@@ -73,7 +73,7 @@ def build_training(
         raise DataError(f"{', '.join(bare)} has queries without windows, so it cannot choose a checkpoint.")
     train_data.plan(seed=config.train.seed, epoch=0, batch_size=config.train.batch_size)
     features.get(train_data.queries[0].vid)  # a wrong width fails here, before anything is written
-    facts = data_statistics(train_data)
+    statistics = data_statistics(train_data)
     torch.manual_seed(config.train.seed)
     model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words)
     fresh = [] if init is None else load_matching(model, init, source="the checkpoint of --init")
@@ -86,7 +86,7 @@ def build_training(
         eval_data=eval_data,
         model=model,
         criterion=criterion,
-        facts=facts,
+        data_statistics=statistics,
         skipped=[vid for split in built.values() for vid in split.missing],
         repairs={name: split.repairs for name, split in built.items() if split.repairs},
         fresh=fresh,

@@ -1,4 +1,4 @@
-"""Settings -> the extraction of the features that a folder of one's own videos still lacks."""
+"""Settings -> the extraction of missing features for a folder of videos."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from mesm_core.video.names import without_ending
 
 @dataclass(frozen=True)
 class OwnVideos:
-    """The videos that annotations name, and what there is of them.
+    """The videos that annotations name, with their files and features.
 
-    ``files``: video files by name, also of other videos in the feature files; ``missing``: videos without features, of
-    which there is a file; ``absent``: videos with neither features nor a file; ``folder``: where the features lie.
+    ``files``: video files by name, including those of other videos in the feature files; ``missing``: videos that have
+    a file but no features; ``absent``: videos with neither features nor a file; ``folder``: folder of the features.
     """
 
     names: tuple[str, ...]
@@ -39,11 +39,12 @@ class OwnVideos:
 
 
 def find_own_videos(config: Config, paths: Paths, splits: Iterable[str]) -> OwnVideos:
-    """Return what there is of the videos that splits name; ``dataset.videos`` is set.
+    """Find the files and features of the videos in the given splits; ``dataset.videos`` must be set.
 
     Raises:
-        ConfigError: backbones or the length of rows are not set, or the features would lie under other names.
-        DataError: annotations cannot be read, or the folder of videos is not there.
+        ConfigError: the backbones or the length of rows are not set, or the paths of the features are not those that
+            the extraction would write.
+        DataError: annotations cannot be read, or the folder of videos does not exist.
     """
     folder = features_folder(config, paths)
     named: dict[str, None] = {}
@@ -54,11 +55,11 @@ def find_own_videos(config: Config, paths: Paths, splits: Iterable[str]) -> OwnV
     if not source.is_dir():
         raise DataError(f"dataset.videos: there is no folder {source}.", hint="Name the folder that holds the videos.")
     held = [_names_in(path) for path in paths.features]
-    # Videos of other splits stay in the same files, so they must be of the same settings.
+    # Features of other splits are in the same files, so they must have the same settings.
     wanted = named.keys() | set().union(*held)
     files = {video.name: video.path for video in find_videos([source]) if video.name in wanted}
-    there = set.intersection(*held)
-    lacking = [name for name in named if name not in there]
+    complete = set.intersection(*held)
+    lacking = [name for name in named if name not in complete]
     return OwnVideos(
         tuple(named),
         files,
@@ -69,7 +70,7 @@ def find_own_videos(config: Config, paths: Paths, splits: Iterable[str]) -> OwnV
 
 
 def features_folder(config: Config, paths: Paths) -> Path:
-    """Return the folder of the feature files that the backbones make.
+    """Return the folder of the feature files that the backbones write.
 
     Raises:
         ConfigError: as for ``find_own_videos``.
@@ -77,14 +78,14 @@ def features_folder(config: Config, paths: Paths) -> Path:
     names = config.dataset.backbones
     if not names:
         raise ConfigError(
-            "dataset.videos is set, but not what extracts the features: dataset.backbones.",
+            "dataset.videos is set, but dataset.backbones, which extract the features, are not.",
             hint=f"Choose among {listing(BACKBONES)}: --backbone clip-b32, repeatable.",
         )
     for name in names:
         find_backbone(name)
     if config.dataset.clip_len <= 0:
         raise ConfigError(
-            "dataset.videos needs the seconds that a row of features stands for, but dataset.clip_len is -1.",
+            "dataset.videos needs the number of seconds per row of features, but dataset.clip_len is -1.",
             hint="Set it, e.g. --set dataset.clip_len=2.",
         )
     folder = paths.features[0].parent
@@ -92,9 +93,9 @@ def features_folder(config: Config, paths: Paths) -> Path:
     if tuple(paths.features) != expected:
         given = " + ".join(map(str, paths.features))
         raise ConfigError(
-            f"The features that {' + '.join(names)} make are {' + '.join(p.name for p in expected)} in one folder, but "
+            f"{' + '.join(names)} write the features {' + '.join(p.name for p in expected)} in one folder, but "
             f"dataset.features is {given}.",
-            hint="Leave out dataset.features (--features), or dataset.videos where the features are there already.",
+            hint="Leave out dataset.features (--features), or dataset.videos if the features exist already.",
         )
     return folder
 
@@ -102,16 +103,16 @@ def features_folder(config: Config, paths: Paths) -> Path:
 def own_extraction(
     config: Config, found: OwnVideos, *, weights: Mapping[str, Path] = {}, device: str = "auto"
 ) -> Extraction | None:
-    """Return the extraction that makes the features of these videos complete and up to date, to be run.
+    """Return the extraction that completes and updates the features of these videos.
 
-    It extracts what is missing, and videos whose files have other content than their features were made of. None where
-    there is nothing to read, or nothing is missing and the weights are not here to look further.
+    It extracts missing features, and features of videos whose files have changed. Returns None if there are no video
+    files, or if no features are missing and the weights needed for the comparison are not available.
 
     Args:
-        weights: file of each backbone that has some; default: where ``mesm weights`` keeps them.
+        weights: weights file of each backbone that has weights; default: the folder of ``mesm weights``.
 
     Raises:
-        MesmError: weights are missing or do not fit; the features that are there were made with other settings.
+        MesmError: weights are missing or do not fit, or the existing features were made with other settings.
     """
     if not found.files:
         return None
@@ -135,17 +136,17 @@ def own_extraction(
 
 
 def refuse_absent(config: Config, found: OwnVideos) -> None:
-    """Raise DataError where annotations name videos that have neither a file nor features."""
+    """Raise DataError if annotations name videos that have neither a file nor features."""
     if found.absent:
         raise DataError(
             f"{len(found.absent)} of {count(len(found.names), 'video')} that the annotations name are not in "
             f"{config.dataset.videos}: {listing(found.absent)}.",
-            hint="A video is named as its file, with or without the ending. --skip-missing goes on without them.",
+            hint="Videos are named like their files, with or without the ending. --skip-missing leaves them out.",
         )
 
 
 def _names_in(path: Path) -> set[str]:
-    """Return the names of the videos that a feature file holds; none where there is no such file."""
+    """Return the names of the videos in a feature file, or none if the file does not exist."""
     if not path.is_file():
         return set()
     with open_hdf5(path) as file:

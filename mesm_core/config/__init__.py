@@ -1,1 +1,1 @@
-"""Settings: a frozen schema, presets, files and ``--set``; imports no torch."""
+"""Settings: a frozen schema, presets, files and ``--set``. Does not import torch."""

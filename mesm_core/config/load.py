@@ -1,4 +1,4 @@
-"""Resolve a run's settings: defaults < preset < file < ``--set``, each value with where it came from."""
+"""Resolve the settings of a run: defaults < preset < file < ``--set``; the source of each value is known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from mesm_core.config.own_videos import following
+from mesm_core.config.own_videos import derived_settings
 from mesm_core.config.paths import anchored
 from mesm_core.config.schema import Config
 from mesm_core.errors import ConfigError, did_you_mean, listing
@@ -20,10 +20,10 @@ Tree = dict[str, Any]
 
 DATA_ROOT = Path("data")
 TABLES = ("loss.weights",)
-"""Settings that are tables with keys of the user's."""
+"""Settings that are tables with arbitrary keys."""
 PRESET = "preset"
 
-# Names that users of the field's other tools will type.
+# Names in other tools of the field, for did-you-mean messages and official checkpoints.
 FIELD_NAMES = {
     "nheads": "model.heads",
     "num_heads": "model.heads",
@@ -63,9 +63,9 @@ FIELD_NAMES = {
 
 @dataclass(frozen=True)
 class Layer:
-    """Settings from one place, with the name that ``mesm config show`` prints beside them.
+    """Settings from one source, with the name of the source that ``mesm config show`` prints.
 
-    ``preset``: the dataset preset that a file says it changes, or None.
+    ``preset``: the dataset preset that a file is based on, or None.
     """
 
     source: str
@@ -74,22 +74,22 @@ class Layer:
 
 
 def presets_dir() -> Path:
-    """Return the folder of the TOML presets: inside the installed package, else beside the source tree."""
+    """Return the folder of the TOML presets: in the installed package, or else in the source tree."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "presets"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def preset_names() -> list[str]:
-    """Return the presets' names, sorted."""
+    """Return the names of the presets, sorted."""
     return sorted(path.stem for path in presets_dir().glob("*.toml"))
 
 
 def preset(name: str) -> Layer:
-    """Return the preset of that name.
+    """Return the preset with the given name.
 
     Raises:
-        ConfigError: there is none; the message names the nearest and lists all.
+        ConfigError: there is none; the message suggests the nearest name and lists all.
     """
     if name not in preset_names():
         raise ConfigError(
@@ -102,7 +102,8 @@ def preset(name: str) -> Layer:
 def file_layer(path: Path) -> Layer:
     """Return the settings of a TOML file, or of a run's ``config.json``.
 
-    Paths in a TOML file are relative to it. A run has made its own absolute, but for those below the data folder.
+    Paths in a TOML file are relative to the file. Paths in a ``config.json`` are absolute, or relative to the data
+    folder.
 
     Raises:
         ConfigError: the file is missing or is not TOML / JSON.
@@ -123,7 +124,7 @@ def file_layer(path: Path) -> Layer:
 
 
 def set_layer(assignments: Sequence[str]) -> Layer:
-    """Return the settings of ``a.b=value`` words; a value is TOML, and a bare word is a string.
+    """Return the settings of ``a.b=value`` assignments. Values are TOML; a bare word is a string.
 
     Paths are relative to the working folder.
 
@@ -131,7 +132,7 @@ def set_layer(assignments: Sequence[str]) -> Layer:
     {'train': {'epochs': 3}, 'text': {'tagger': 'nltk'}}
 
     Raises:
-        ConfigError: a word is not ``key=value``.
+        ConfigError: an assignment is not ``key=value``.
     """
     values: Tree = {}
     for assignment in assignments:
@@ -157,7 +158,7 @@ def load_config(
     overrides: Sequence[str] = (),
     options: Mapping[str, Any] = {},
 ) -> Config:
-    """Return the config of a preset, a file, ``section.key=value`` overrides and options, in rising precedence.
+    """Resolve a config from a preset, a file, ``section.key=value`` overrides and options, in rising precedence.
 
     >>> load_config("tacos", overrides=["train.epochs=2"]).train.epochs
     2
@@ -170,13 +171,14 @@ def layers(
 ) -> list[Layer]:
     """Return the layers of a run in rising precedence.
 
-    What follows from a folder of videos and its backbones comes right above the preset, so that it can be changed.
+    Settings derived from a folder of videos and its backbones come directly above the preset, so that a file or
+    ``--set`` can change them.
 
     Args:
-        options: settings, by section, that options of their own gave on the command line.
+        options: settings, by section, from dedicated options of the command line.
 
     Raises:
-        ConfigError: a layer cannot be read, or the file says that it changes another preset than ``dataset``.
+        ConfigError: a layer cannot be read, or the file is based on another preset than ``dataset``.
     """
     given = None if file is None else file_layer(file)
     own = None if given is None else given.preset
@@ -195,18 +197,18 @@ def layers(
     merged: Tree = {}
     for layer in stack:
         merged = _merge(merged, layer.values)
-    derived = following(merged)
+    derived = derived_settings(merged)
     if derived:
         stack.insert(1 if name else 0, Layer("dataset.videos", derived))
     return stack
 
 
 def resolve(stack: Sequence[Layer]) -> Config:
-    """Return the config that the layers make.
+    """Merge the layers into a config.
 
     Raises:
-        ConfigError: an unknown key (with a did-you-mean), a missing one, or a value that does not fit; each with
-            the layer it came from.
+        ConfigError: a key is unknown (with a did-you-mean) or missing, or a value is invalid; the message names the
+            layer.
     """
     for layer in stack:
         _refuse_unknown(layer)
@@ -220,7 +222,7 @@ def resolve(stack: Sequence[Layer]) -> Config:
 
 
 def sources(stack: Sequence[Layer]) -> dict[str, str]:
-    """Return for every leaf key of the config the name of the layer that decides it."""
+    """Return, for every leaf key of the config, the name of the layer that sets its value."""
     origin = dict.fromkeys((key for key, _ in flatten(resolve(stack).model_dump())), "default")
     for layer in stack:
         origin.update(dict.fromkeys((key for key, _ in flatten(layer.values)), layer.source))
@@ -228,7 +230,7 @@ def sources(stack: Sequence[Layer]) -> dict[str, str]:
 
 
 def over_preset(config: Config) -> tuple[str, Tree]:
-    """Return the preset that is nearest to a config, and the settings in which the config differs from it.
+    """Return the preset nearest to a config, and the settings in which the config differs from it.
 
     >>> over_preset(load_config("tacos", overrides=["train.epochs=2"]))
     ('tacos', {'train': {'epochs': 2}})
@@ -251,7 +253,7 @@ def over_preset(config: Config) -> tuple[str, Tree]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield ``("a.b", value)`` for every leaf; an empty table inside a section is one.
+    """Yield ``("a.b", value)`` for every leaf; an empty table inside a section counts as a leaf.
 
     >>> list(flatten({"a": {"b": 1}, "c": 2}))
     [('a.b', 1), ('c', 2)]
@@ -264,7 +266,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    """Return every leaf key of the schema, dotted."""
+    """Return every leaf key of the schema, in dotted form."""
     keys: list[str] = []
     for name, field in model.model_fields.items():
         inner = field.annotation

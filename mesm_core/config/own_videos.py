@@ -1,4 +1,4 @@
-"""What settings follow from a folder of videos and the backbones that describe them; imports no torch."""
+"""Settings that are derived from a folder of videos and its backbones. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ FEATURE_FILES = {
 }
 """Backbone -> the feature file that presets expect, and the width of its features."""
 CLIP_SECONDS = 2.0
-"""Seconds a row where the preset leaves ``dataset.clip_len`` open, as ``mesm extract`` has it."""
+"""Seconds per row if ``dataset.clip_len`` is not positive; the default of ``mesm extract``."""
 FOLDER = "features"
 
 
-def following(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that follow from ``dataset.videos`` and ``dataset.backbones``, or nothing without them.
+def derived_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings derived from ``dataset.videos`` and ``dataset.backbones``; empty without them.
 
-    Features lie in the annotations' folder, below ``features``, in a folder of their own for each length of rows. So
-    runs with other rows do not replace each other's features.
+    Features are stored in the annotations' folder, below ``features``, with one folder per length of rows, so that runs
+    with different lengths do not replace each other's features.
 
     >>> mine = {"annotations": ".", "videos": "/my/videos", "backbones": ["clip-b32", "pixels"], "clip_len": -1}
-    >>> following({"dataset": mine})["dataset"]["features"]
+    >>> derived_settings({"dataset": mine})["dataset"]["features"]
     ['features/2s/clip_image.hdf5', 'features/2s/pixels.hdf5']
-    >>> following({"dataset": mine})["model"]
+    >>> derived_settings({"dataset": mine})["model"]
     {'video_dim': 768}
     """
     dataset = settings.get("dataset")
@@ -37,7 +37,7 @@ def following(settings: Mapping[str, Any]) -> dict[str, Any]:
     names = [given] if isinstance(given, str) else list(given)
     clip_len = dataset.get("clip_len", -1)
     if not isinstance(clip_len, int | float) or not isinstance(annotations, str):
-        return {}  # the schema says what is wrong with it
+        return {}  # the schema reports the error
     seconds = clip_len if clip_len > 0 else CLIP_SECONDS
     found: dict[str, Any] = {"dataset": {"clip_len": seconds}}
     if names and all(isinstance(name, str) and name in FEATURE_FILES for name in names):

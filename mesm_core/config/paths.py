@@ -1,4 +1,4 @@
-"""Paths among the settings: relative to the file they stand in; on the command line, to the working folder."""
+"""Paths in settings: relative to the file that contains them or, on the command line, to the working folder."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 ALWAYS = ("dataset.annotations", "dataset.features", "dataset.videos", "text.glove", "text.clip")
 # A bare name is a file in the annotations' folder; one with a separator is a path.
 IN_ANNOTATIONS = ("text.vocabulary", "text.counts")
-# A bare name is a split; a path, or a name that ends in .jsonl, is a file of its own.
+# A bare name is a split; a path, or a name that ends in .jsonl, is a file.
 SPLITS = ("dataset.train", "dataset.eval", "dataset.paper_eval")
 JSON_LINES = ".jsonl"
 
 
 def anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the settings of one place with the paths among them made absolute, relative ones below ``folder``.
+    """Return the settings with absolute paths; relative paths are resolved against ``folder``.
 
     >>> anchored({"dataset": {"features": ["a.h5", "/b.h5"], "train": "train", "eval": "v.jsonl"}}, Path("/x"))
     {'dataset': {'features': ['/x/a.h5', '/b.h5'], 'train': 'train', 'eval': '/x/v.jsonl'}}
@@ -29,7 +29,7 @@ def anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def below(root: Path, path: Path) -> str:
-    """Return a path as the settings keep it: relative where it lies below the data folder ``root``, else absolute.
+    """Return a path as stored in settings: relative if it is below the data folder ``root``, else absolute.
 
     >>> below(Path("/data"), Path("/data/TACoS/c3d.hdf5")), below(Path("/data"), Path("/x/c3d.hdf5"))
     ('TACoS/c3d.hdf5', '/x/c3d.hdf5')
@@ -39,7 +39,7 @@ def below(root: Path, path: Path) -> str:
 
 
 def absolute(path: Path) -> str:
-    """Return the absolute form of a path, ``~`` expanded and ``..`` taken out; links stay as they are."""
+    """Return the absolute form of a path, with ``~`` expanded and ``..`` removed. Links are not followed."""
     return os.path.abspath(path.expanduser())  # noqa: PTH100 - resolve() would follow links
 
 

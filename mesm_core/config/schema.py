@@ -1,4 +1,4 @@
-"""The settings of a run, frozen and checked. Defaults are the paper's; presets say what a dataset changes."""
+"""The settings of a run, immutable and validated. Defaults are the paper's; presets hold what a dataset changes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
 AUTO = "auto"
-# Bounds far above any sensible setting: a mistyped or forged one is refused before anything is allocated for it.
+# Bounds far above any sensible value, so that mistyped or forged settings are refused before anything is allocated.
 MOST = 10**6
-"""Of what is counted and has no bound of its own: epochs, batches, frames, words of a vocabulary."""
+"""Upper bound of counts without a bound of their own: epochs, batches, frames, words of a vocabulary."""
 LARGEST = 1e12
-"""Of weights, costs, rates and seconds."""
+"""Upper bound of weights, costs, rates and seconds."""
 MOST_LAYERS = 128
 MOST_SLOTS = 10_000
 MOST_WORDS = 10_000
 WIDEST = 65_536
-"""Of a layer."""
+"""Upper bound of the width of a layer."""
 WIDEST_FEATURES = 2**20
 MOST_WEIGHTS = 2 * 10**9
-"""Of the whole network, counted roughly: 8 GB in float32. The paper's has about 10 million."""
+"""Upper bound of the estimated number of weights: 8 GB in float32. The paper's network has about 10 million."""
 SHORTEST_CLIP = 1e-3
 
 Positive = Annotated[int, Field(gt=0, le=MOST)]
@@ -49,54 +49,60 @@ Splits = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tup
 
 
 class Section(BaseModel):
-    """A part of the config: immutable, and unknown keys are errors."""
+    """A section of the config. It is immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DatasetConfig(Section):
-    """Where the data lies and how a video and its queries are cut up."""
+    """Paths of the data, and how videos and queries are prepared."""
 
-    name: str = Field(description="Which annotation reader to use.")
+    name: str = Field(description="Name of the annotation reader.")
     annotations: str = Field(description="Folder of the annotation files, under the data root.")
     features: Splits = Field(description="Feature files under the data root, in the order they are concatenated.")
     videos: str = Field(
-        default="", description="Folder of videos whose features are extracted where they are missing; empty for none."
+        default="", description="Folder of videos; missing features are extracted from them. Empty for none."
     )
     backbones: Names = Field(
-        default=(), description="What extracts them, e.g. clip-b32; decides features, feature_dims and video_dim."
+        default=(),
+        description="Backbones that extract them, e.g. clip-b32; they determine features, feature_dims and video_dim.",
     )
     feature_dims: tuple[FeatureWidth, ...] = Field(
-        default=(), description="Usual width of each feature file, to find swapped ones; empty for unknown."
+        default=(), description="Usual width of each feature file, to detect swapped files; empty if unknown."
     )
     clip_len: float = Field(
-        le=LARGEST, description="Seconds of video a feature frame stands for; -1 spreads the frames over the duration."
+        le=LARGEST, description="Seconds of video per feature frame; -1 spreads the frames over the duration."
     )
     max_frames: Positive = Field(description="Longer videos are shortened to this many frames.")
     shorten: Literal["mean", "first"] = Field(
-        default="mean", description="How: average into bins, or keep the first frames."
+        default="mean", description="How to shorten videos: average frames into bins, or keep the first ones."
     )
     max_words: Positive = Field(le=MOST_WORDS, description="Longer sentences are cut to this many words.")
-    max_windows: Positive = Field(default=5, description="Windows kept of a query that has more.")
+    max_windows: Positive = Field(
+        default=5, description="Maximum number of windows per query; further ones are dropped."
+    )
     max_gather_size: int = Field(
-        default=-1, ge=-1, le=MOST, description="Queries of a video that form a group; -1 puts them all in one."
+        default=-1, ge=-1, le=MOST, description="Maximum number of queries of a video in a group; -1 for no limit."
     )
     span_unit: Literal["duration", "frames"] = Field(
-        default="duration", description="Windows are shares of the duration, or of the length of all frames."
+        default="duration", description="Spans are fractions of the duration, or of the total length of the frames."
     )
     context: Literal["video", "group"] = Field(
-        default="video", description="Frames that SS-MESM looks at: the query's video, or its whole group's."
+        default="video",
+        description="Frames that SS-MESM attends to: those of the query's video, or of all videos of its group.",
     )
-    train: str = Field(default="train", description="Split to train on; a path where the dataset is jsonl.")
-    eval: Splits = Field(description="Splits that choose the best checkpoint: validation where there is one.")
-    paper_eval: Splits = Field(description="Splits the paper chose on (test splits: see train.select_on).")
+    train: str = Field(default="train", description="Split to train on; a path if the dataset is jsonl.")
+    eval: Splits = Field(description="Splits that select the best checkpoint: validation if there is one.")
+    paper_eval: Splits = Field(
+        description="Splits that selected the paper's checkpoint (test splits; see train.select_on)."
+    )
 
     @model_validator(mode="after")
     def _clip_len_is_a_length_or_minus_one(self) -> Self:
         if self.clip_len < SHORTEST_CLIP and self.clip_len != -1:
-            raise ValueError(f"clip_len is a positive number of seconds, at least {SHORTEST_CLIP:g}, or -1")
+            raise ValueError(f"clip_len must be a positive number of seconds, at least {SHORTEST_CLIP:g}, or -1")
         if self.max_gather_size == 0:
-            raise ValueError("max_gather_size is a positive number of queries, or -1 for all")
+            raise ValueError("max_gather_size must be a positive number of queries, or -1 for all")
         return self
 
 
@@ -112,22 +118,22 @@ class TextConfig(Section):
     )
     clip: str = Field(default="clip_text_encoder.safetensors", description="clip: text weights, under the data root.")
     clip_dtype: Literal["float32", "float16"] = Field(
-        default="float32", description="clip: numbers to encode with on CUDA; always float32 on the CPU."
+        default="float32", description="clip: precision of the encoder on CUDA; always float32 on the CPU."
     )
     counts: str = Field(default="GloVe_tokenized_count.txt", description="Count file, in the annotations' folder.")
     vocab_size: VocabularySize = Field(
-        description="Most frequent words that masked-word reconstruction tells apart; auto: all that were counted."
+        description="Most frequent words that are classes of masked-word reconstruction; auto: all words."
     )
     tagger: Literal["lexicon", "nltk"] = Field(
-        default="lexicon", description="Who weighs words and splits sentences: the shipped lexicon, or NLTK."
+        default="lexicon", description="Splits sentences and weights words: the included lexicon, or NLTK."
     )
 
     @property
     def label_words(self) -> int:
-        """Number of words that masked-word reconstruction tells apart.
+        """Number of words that are classes of masked-word reconstruction.
 
         Raises:
-            ValueError: it is ``auto``, and nobody has counted them yet (``Config.with_label_words``).
+            ValueError: ``vocab_size`` is ``auto``; replace it with ``Config.with_label_words`` first.
         """
         if isinstance(self.vocab_size, str):
             raise ValueError("text.vocab_size is auto: the words have not been counted")
@@ -135,7 +141,7 @@ class TextConfig(Section):
 
     @property
     def classes(self) -> int:
-        """Classes of masked-word reconstruction: the label words, unknown, and with CLIP start and end."""
+        """Number of classes of masked-word reconstruction: label words, unknown and, with CLIP, start and end."""
         return self.label_words + (3 if self.encoder == "clip" else 1)
 
 
@@ -156,7 +162,7 @@ class ModelConfig(Section):
     segment_sentence: bool = Field(default=True, description="SS-MESM on (rec_ss in the paper's code).")
     share_feedforward: bool = Field(
         default=True,
-        description="One feed-forward for both roles of the FW encoder (share_MLP in the paper's code).",
+        description="One feed-forward for both directions of FW-MESM (share_MLP in the paper's code).",
     )
     slots: Positive = Field(default=10, le=MOST_SLOTS, description="Moment slots of the decoder (num_queries).")
     text_positions: bool = Field(default=False, description="Learned word positions (use_txt_pos).")
@@ -164,7 +170,8 @@ class ModelConfig(Section):
     dropout: Probability = Field(default=0.1, description="Dropout of attention and feed-forward layers.")
     input_dropout: Probability = Field(default=0.5, description="Dropout of the input projections.")
     fast: bool = Field(
-        default=True, description="Compute by packed frames and kernels where they exist; off: by the plain modules."
+        default=True,
+        description="Use the faster forward pass where available (packed frames, kernels); off: the reference modules.",
     )
 
     @model_validator(mode="after")
@@ -186,7 +193,7 @@ class ModelConfig(Section):
 
     @property
     def rough_weights(self) -> int:
-        """Number of weights, to a factor of about two: the matrices of attention, feed-forwards and projections."""
+        """Estimated number of weights in attention, feed-forwards and projections, to a factor of about two."""
         width, layers = self.hidden_dim, self.aligner_layers + self.encoder_layers + 2 * self.decoder_layers
         layers += self.frame_word_layers * self.frame_word + self.segment_sentence_layers * self.segment_sentence
         inputs = self.video_dim + self.text_dim + 2 * (self.projection_layers - 1) * width
@@ -205,46 +212,53 @@ class LossConfig(Section):
     saliency: NonNegative = Field(default=4.0, description="Weight of the saliency loss.")
     rec_fw: NonNegative = Field(default=0.1, description="Weight of masked-word reconstruction (FW-MESM).")
     rec_ss: NonNegative = Field(default=0.1, description="Weight of sentence reconstruction (SS-MESM).")
-    weights: dict[str, NonNegative] = Field(default={}, description="Weights of losses that were added to the table.")
+    weights: dict[str, NonNegative] = Field(default={}, description="Weights of losses added to the table of losses.")
     eos_coef: NonNegative = Field(default=0.1, description="Weight of background slots in the label loss.")
-    aux: bool = Field(default=True, description="Losses on every decoder layer, not only the last.")
-    rank_coef: PositiveReal = Field(default=12.0, description="The rank loss of the saliency is divided by it.")
+    aux: bool = Field(default=True, description="Compute losses on every decoder layer, not only on the last.")
+    rank_coef: PositiveReal = Field(default=12.0, description="Divisor of the rank loss in the saliency loss.")
     triplet: bool = Field(default=False, description="Add hinge triplets to the saliency loss.")
     margin: NonNegative = Field(default=0.2, description="Margin of the triplets.")
-    iou_gamma: float = Field(default=0.9, ge=-1, le=1, description="gIoU from which two moments share a text.")
+    iou_gamma: float = Field(
+        default=0.9,
+        ge=-1,
+        le=1,
+        description="Moments of a group with at least this gIoU share their texts as positives.",
+    )
     tau: float = Field(default=0.5, ge=1e-6, le=LARGEST, description="Temperature of the segment-sentence contrast.")
 
     def weight(self, name: str) -> float | None:
-        """Return the weight of a loss: its own setting's value, else that in ``weights``, else None."""
+        """Return the weight of a loss: the setting of that name, or the entry in ``weights``, or None."""
         if name in type(self).model_fields:
             return float(getattr(self, name))
         return self.weights.get(name)
 
 
 class TrainConfig(Section):
-    """Optimisation and what a run keeps."""
+    """Optimisation, and the files that a run keeps."""
 
-    batch_size: Positive = Field(default=12, description="Groups a batch.")
+    batch_size: Positive = Field(default=12, description="Groups per batch.")
     epochs: Positive = Field(default=200, description="Passes over the training split.")
     lr: PositiveReal = Field(default=2e-4, description="Learning rate of AdamW.")
     weight_decay: NonNegative = Field(default=1e-4, description="Weight decay of AdamW.")
     lr_drop: Positive = Field(default=400, description="Epochs after which the learning rate drops.")
-    gamma: PositiveReal = Field(default=0.1, description="Factor by which it drops.")
+    gamma: PositiveReal = Field(default=0.1, description="Factor of each drop of the learning rate.")
     grad_clip: float = Field(
-        default=0.1, ge=-LARGEST, le=LARGEST, description="Largest gradient norm; 0 or less does not clip."
+        default=0.1, ge=-LARGEST, le=LARGEST, description="Maximum gradient norm; 0 or less disables clipping."
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=2019, description="Decides weights and all draws.")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        default=2019, description="Seed of initial weights and all random draws."
+    )
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         default="fp32",
-        description="Numbers of matrix products: float32, on CUDA with TF32 factors, or bfloat16 "
+        description="Precision of matrix products: float32, TF32 on CUDA, or bfloat16 "
         "(on CPUs without AMX in the feed-forwards only).",
     )
     accumulate: Positive = Field(default=1, description="Batches whose gradients are averaged into one step.")
     compile: bool = Field(default=False, description="Compile the model (torch.compile); for GPUs.")
-    save_minutes: NonNegative = Field(default=10.0, description="Minutes between checkpoints within an epoch; 0: none.")
-    keep: int = Field(default=2, gt=0, le=1000, description="Newest checkpoints kept to resume from.")
+    save_minutes: NonNegative = Field(default=10.0, description="Minutes between checkpoints in an epoch; 0: none.")
+    keep: int = Field(default=2, gt=0, le=1000, description="Number of newest checkpoints to keep for resuming.")
     loggers: tuple[str, ...] = Field(
-        default=("tensorboard",), description="Where curves go besides metrics.jsonl; wandb and mlflow are extras."
+        default=("tensorboard",), description="Loggers of curves besides metrics.jsonl; wandb and mlflow are extras."
     )
     eval_every: Positive = Field(default=1, description="Epochs between evaluations.")
     eval_untrained: bool = Field(default=False, description="Also evaluate before the first epoch.")
@@ -252,22 +266,24 @@ class TrainConfig(Section):
         default=-1,
         ge=-MOST,
         le=MOST,
-        description="Evaluations without a better score before training stops; -1 never stops.",
+        description="Evaluations without improvement before training stops; -1 never stops.",
     )
     select_on: Literal["val", "paper"] = Field(
         default="val",
-        description="Splits that choose the best checkpoint: validation, or the paper's protocol (test).",
+        description="Splits that select the best checkpoint: validation, or those of the paper (test).",
     )
 
 
 class EvalConfig(Section):
-    """Evaluation and the way from outputs to moments."""
+    """Evaluation, and decoding of outputs to moments."""
 
-    batch_size: Positive = Field(default=30, description="Groups a batch.")
+    batch_size: Positive = Field(default=30, description="Groups per batch.")
     max_time: PositiveReal = Field(
-        description="Evaluation clamps windows to this many seconds, or to the end of a longer video."
+        description="Evaluation clamps windows to this many seconds, or to the duration of a longer video."
     )
-    select: str = Field(default="mIoU", description="Figure of the summary that chooses the checkpoint, e.g. R1@0.5.")
+    select: str = Field(
+        default="mIoU", description="Value of the summary that selects the best checkpoint, e.g. R1@0.5."
+    )
     thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         min_length=1,
         max_length=1000,
@@ -278,16 +294,16 @@ class EvalConfig(Section):
 
 
 class DataConfig(Section):
-    """How features are held while a run lasts."""
+    """How features are held in memory."""
 
     cache_gb: NonNegative = Field(default=8.0, description="Memory for normalised features.")
     keep_as: Literal["float16", "float32"] = Field(
-        default="float16", description="Numbers that normalised features are kept as; all are rounded to it."
+        default="float16", description="Type of normalised features; all features are rounded to it."
     )
 
 
 class Config(Section):
-    """Everything that decides a run."""
+    """All settings of a run."""
 
     dataset: DatasetConfig
     text: TextConfig
@@ -298,13 +314,13 @@ class Config(Section):
     data: DataConfig = DataConfig()
 
     def with_label_words(self, number: int) -> Config:
-        """Return the config with ``number`` for a ``text.vocab_size`` of ``auto``."""
+        """Return the config with ``text.vocab_size`` set to ``number`` if it is ``auto``."""
         if self.text.vocab_size != AUTO:
             return self
         return self.model_copy(update={"text": self.text.model_copy(update={"vocab_size": number})})
 
     @property
     def select_splits(self) -> tuple[str, ...]:
-        """Splits that choose the best checkpoint."""
+        """Splits that select the best checkpoint."""
         paper = self.train.select_on == "paper"
         return self.dataset.paper_eval if paper else self.dataset.eval

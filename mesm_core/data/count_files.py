@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mesm_core.errors import DataError, TextError
-from mesm_core.inputs import follow, read_text, shown, split_lines
+from mesm_core.inputs import link_target, read_text, shown, split_lines
 from mesm_core.text.words import count_words
 
 GLOVE_COUNTS = "GloVe_tokenized_count.txt"
@@ -99,7 +99,7 @@ def _fields(path: Path, *, form: str) -> list[list[str]]:
             f"No count file at {path}.", hint="`mesm count-tokens --dataset NAME` writes it from the annotations."
         )
     rows = []
-    for number, line in enumerate(split_lines(read_text(follow(path))), start=1):
+    for number, line in enumerate(split_lines(read_text(link_target(path))), start=1):
         fields = line.split()
         numbers = fields[1:] if form.startswith("WORD") else fields
         if len(fields) != len(form.split()) or not all(map(_is_count, numbers)):

@@ -1,5 +1,5 @@
-"""A faster forward of ``mesm_core.model`` over the same parameters: packed frames, and kernels for the CPU.
+"""A faster forward pass of ``mesm_core.model`` with the same parameters: packed frames, and kernels for the CPU.
 
-``mesm.accelerate`` chooses it for models made of exactly the classes in ``table``. Each function here says which one of
-``mesm_core.model`` it equals.
+``mesm.accelerate`` chooses it for models that consist of exactly the classes in ``table``. The docstring of each
+function names the function of ``mesm_core.model`` that computes the same.
 """

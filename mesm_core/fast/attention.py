@@ -38,10 +38,10 @@ def frames_to_text(
     heads = module.heads
     weights, biases = module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3)
     k, v = (F.linear(x, w, b) for x, w, b in zip((key, value), weights[1:], biases[1:], strict=True))
-    if rows.runs and key.shape[1] <= query.shape[1] // heads:  # fewer products unprojected
+    if rows.runs and key.shape[1] <= query.shape[1] // heads:  # fewer multiplications without projecting
         k, v, mask = split_heads(k, heads), split_heads(v, heads), all_where_none(key_mask)
-        ours, out = (weights[0], biases[0]), (module.out_proj.weight, module.out_proj.bias)
-        return frames_attend_to_few(query, k, v, mask, rows=rows, query=ours, out=out)
+        query_proj, out_proj = (weights[0], biases[0]), (module.out_proj.weight, module.out_proj.bias)
+        return frames_attend_to_few(query, k, v, mask, rows=rows, query=query_proj, out=out_proj)
     q = F.linear(query, weights[0], biases[0])
     if rows.runs:
         parts = zip(rows.split(q), *(rows.split_items(x) for x in (k, v, key_mask)), strict=True)
@@ -53,45 +53,51 @@ def frames_to_text(
 
 
 def frames_to_frames(
-    kernels: Kernels, module: MultiHeadAttention, where: Tensor, x: Tensor, *, key_mask: Tensor, rows: Packing
+    kernels: Kernels, module: MultiHeadAttention, with_pos: Tensor, x: Tensor, *, key_mask: Tensor, rows: Packing
 ) -> Tensor:
-    """Return (B + N, D) of tokens and frames x, packed by ``Packing.with_token``, which all attend to the frames.
+    """Return (B + N, D): tokens and frames, packed by ``Packing.with_token``, attend to the frames.
 
-    Equals ``rows.pack(module(p, p, rows.pad(x), key_mask=key_mask))`` with p = ``rows.pad(where)``.
+    Equals ``rows.pack(module(p, p, rows.pad(x), key_mask=key_mask))`` with p = ``rows.pad(with_pos)``.
 
     Args:
-        where, x: (B + N, D), with and without positions; key_mask: (B, 1 + T) bool, True where valid.
+        with_pos, x: (B + N, D), with and without positions; key_mask: (B, 1 + T) bool, True where valid.
     """
     heads = module.heads
     (wq, wk, wv), (bq, bk, bv) = module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3)
     if not rows.runs:
-        q, k, v = (rows.pad(F.linear(*y)) for y in ((where, wq, bq), (where, wk, bk), (x, wv, bv)))
+        q, k, v = (rows.pad(F.linear(*y)) for y in ((with_pos, wq, bq), (with_pos, wk, bk), (x, wv, bv)))
         padded: Tensor = module.out_proj(rows.pack(kernels.attend(q, k, v, heads=heads, key_mask=key_mask)))
         return padded
-    runs = [rows.split_tokens(y) for y in (F.linear(where, wq, bq), F.linear(where, wk), F.linear(x, wv))]
+    runs = [rows.split_tokens(y) for y in (F.linear(with_pos, wq, bq), F.linear(with_pos, wk), F.linear(x, wv))]
     tokens, frames = [], []
     for (token, q), (_, k), (_, v) in zip(*runs, strict=True):
         frames.append(kernels.attend(q, k, v, heads=heads, key_mask=None))
         tokens.append(kernels.attend(token, k, v, heads=heads, key_mask=None))
-    # Weights sum to one, so the values' bias can be added last. The keys' cancels in the softmax.
+    # The weights sum to one, so the bias of the values can be added last. The bias of the keys cancels in the softmax.
     bias = module.out_proj.bias + module.out_proj.weight @ bv
     return F.linear(rows.join(tokens + frames), module.out_proj.weight, bias)
 
 
 def token_to_frames(
-    kernels: Kernels, module: MultiHeadAttention, query: Tensor, seen: Tensor, *, key_mask: Tensor, pick: Tensor | None
+    kernels: Kernels,
+    module: MultiHeadAttention,
+    query: Tensor,
+    frames: Tensor,
+    *,
+    key_mask: Tensor,
+    pick: Tensor | None,
 ) -> Tensor:
-    """Return (B, 1, D) of one query per item, without projecting all of ``seen``.
+    """Return (B, 1, D) of one query per item, without projecting all of ``frames``.
 
-    Reassociated, for each head: q·(Wk x) = (Wkᵀq)·x and Σ a (Wv x) = Wv (Σ a x); the keys' bias cancels in the softmax.
-    Equals ``module(query, x, x, key_mask=key_mask)`` with x = ``seen[pick]``.
+    Reassociated, for each head: q·(Wk x) = (Wkᵀq)·x and Σ a (Wv x) = Wv (Σ a x). The keys' bias cancels in the softmax.
+    Equals ``module(query, x, x, key_mask=key_mask)`` with x = ``frames[pick]``.
 
     Args:
-        query: (B, 1, D); seen: (B, S, D), or (C, S, D) with ``pick`` (B,) int64; key_mask: (B, S) bool.
+        query: (B, 1, D); frames: (B, S, D), or (C, S, D) with ``pick`` (B,) int64; key_mask: (B, S) bool.
     """
     dim = query.shape[2]
     (wq, wk, wv), (bq, _, bv) = module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3)
     q = split_heads(F.linear(query, wq, bq), module.heads) * (dim // module.heads) ** -0.5
-    found = kernels.weighted_sum(fold(q, wk).squeeze(2), seen, all_where_none(key_mask), pick)
+    found = kernels.weighted_sum(fold(q, wk).squeeze(2), frames, all_where_none(key_mask), pick)
     out: Tensor = module.out_proj(unfold(found.unsqueeze(2), wv) + bv)
     return out

@@ -9,7 +9,7 @@ from mesm_core.fast.layers import parts
 from mesm_core.fast.packing import Packing
 from mesm_core.fast.unprojected import few_attend_to_frames, unfold
 from mesm_core.model.attention import attend_among_few, split_heads
-from mesm_core.model.decoder import Decoder, DecoderLayer, beside, logit
+from mesm_core.model.decoder import Decoder, DecoderLayer, concat_heads, logit
 
 
 def decoder(
@@ -18,16 +18,16 @@ def decoder(
     """Return ``module(memory, pos=pos, mask=mask)``, with memory and pos (N, D) packed; mask: (B, T) bool."""
     reference = module.slots.weight.sigmoid().expand(rows.batch, -1, -1)
     content = memory.new_zeros(*reference.shape[:2], module.dim)
-    seen, outputs, references = reference, [], []
+    detached, outputs, references = reference, [], []
     for number, layer in enumerate(parts(module.layers, DecoderLayer)):
-        query_pos, sine = module.place(seen, content, first=number == 0)
+        query_pos, sine = module.place(detached, content, first=number == 0)
         content = decoder_layer(
             kernels, layer, content, query_pos=query_pos, sine=sine, memory=memory, pos=pos, mask=mask, rows=rows
         )
         outputs.append(module.norm(content))
         references.append(reference)
-        reference = (module.move(content) + logit(seen)).sigmoid()
-        seen = reference.detach()
+        reference = (module.move(content) + logit(detached)).sigmoid()
+        detached = reference.detach()
     return outputs, references
 
 
@@ -77,14 +77,15 @@ def slots_to_padded(
     k, k_pos = layer.cross_key_content(memory), layer.cross_key_pos(pos)
     if layer.cross_query_pos is not None:
         k = k + k_pos
-    q, k = beside(q, q_sine, heads=layer.heads), beside(rows.pad(k), rows.pad(k_pos), heads=layer.heads)
+    q = concat_heads(q, q_sine, heads=layer.heads)
+    k = concat_heads(rows.pad(k), rows.pad(k_pos), heads=layer.heads)
     return kernels.attend(q, k, rows.pad(layer.cross_value(memory)), heads=layer.heads, key_mask=mask)
 
 
 def slots_to_runs(
     layer: DecoderLayer, q: Tensor, q_sine: Tensor, *, memory: Tensor, pos: Tensor, rows: Packing
 ) -> Tensor:
-    """Return the same without padding or projecting the frames.
+    """Return the same as ``slots_to_padded``, without padding or projecting the frames.
 
     Reassociated, for each head: q·(Wk x) + s·(Wp p) = (Wkᵀq)·x + (Wpᵀs)·p and Σ a (Wv x) = Wv (Σ a x). The keys' biases
     cancel in the softmax.
@@ -92,9 +93,9 @@ def slots_to_runs(
     heads, scale = layer.heads, (2 * q.shape[2] // layer.heads) ** -0.5
     q, q_sine = split_heads(q, heads) * scale, split_heads(q_sine, heads) * scale
     if layer.cross_query_pos is not None:
-        q_sine = q_sine + q  # in the first layer positions are also part of the keys' content
+        q_sine = q_sine + q  # the first layer also adds positions to the content of the keys
     content, position = layer.cross_key_content, layer.cross_key_pos
     found = few_attend_to_frames([(q, memory, content.weight), (q_sine, pos, position.weight)], rows=rows)
-    looked = unfold(found, layer.cross_value.weight) + layer.cross_value.bias
-    # The gradient of the keys' biases is zero, not None: processes exchange it, and weight decay applies.
-    return looked + 0 * (content.bias + position.bias)
+    attended = unfold(found, layer.cross_value.weight) + layer.cross_value.bias
+    # Gives the biases of the keys a gradient of zero, not None, as distributed training and weight decay need.
+    return attended + 0 * (content.bias + position.bias)

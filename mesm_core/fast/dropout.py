@@ -1,4 +1,4 @@
-"""Dropout on the CPU, where torch draws one Bernoulli number at a time."""
+"""Fast dropout for the CPU, where torch draws one Bernoulli number at a time."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def plus_dropped(onto: Tensor, x: Tensor, p: float) -> Tensor:
 def drop_mask(shape: Sequence[int], p: float) -> Tensor:
     """Return a uint8 mask on the CPU, 0 with probability ``p`` (255/256 at most), else 1; seeded by torch's generator.
 
-    Compares random bytes with 256·p, which is 30 times faster than Bernoulli numbers. For every ``ROW`` values 256·p is
-    rounded up or down at random, so that each value is dropped with probability p.
+    Random bytes are compared with 256·p, which is 30 times faster than drawing Bernoulli numbers. For every ``ROW``
+    values 256·p is rounded up or down at random, so that each value is dropped with probability p.
     """
     count = prod(shape)
     mask = np.empty((-(-count // ROW), ROW), np.bool_)
@@ -43,7 +43,7 @@ def drop_mask(shape: Sequence[int], p: float) -> Tensor:
 
 
 class _Drop(torch.autograd.Function):
-    """``onto + x * mask * scale`` in one pass, a cache's worth of values at a time; saves the mask only."""
+    """``onto + x * mask * scale`` in one pass, in pieces that fit in the cache. Saves only the mask."""
 
     @staticmethod
     def forward(ctx: Any, onto: Tensor | None, x: Tensor, mask: Tensor, scale: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The feed-forward on the CPU, where most of a training step's time goes: in pieces that stay in the cache."""
+"""The feed-forward for the CPU, where it takes most of a training step: computed in pieces that fit in the cache."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def feedforward(layer: FeedForward, x: Tensor, activation: nn.PReLU, *, bfloat16
     """Return W2 Drop(PReLU(W1 x + b1)) + b2, (..., dim) of (..., dim): equals ``layer(x, activation)``.
 
     Args:
-        bfloat16: round the factors of the products to bfloat16, and save them for the backward pass so; products are
-            computed in float32. For CPUs without AMX, which multiply float32 faster.
+        bfloat16: round the factors of matrix products to bfloat16, and save them so for the backward pass. Products are
+            still computed in float32, which is faster on CPUs without AMX.
     """
     weights = layer.linear1.weight, layer.linear1.bias, activation.weight, layer.linear2.weight, layer.linear2.bias
     drop = layer.dropout.p if layer.training else 0.0
@@ -37,10 +37,10 @@ def _slices(rows: int, most: int) -> list[slice]:
 
 
 class _Pieces(torch.autograd.Function):
-    """Computes products for ``ROWS`` rows at a time, and elementwise operations for ``CACHED``.
+    """Computes products for ``ROWS`` rows at a time, and elementwise operations for ``CACHED`` rows.
 
-    Saves the input and the PReLU output; zeros mark dropped values. With a slope of ``LEAST_SLOPE`` or less, from which
-    the PReLU input cannot be recovered, saves that instead. With ``half``, both are saved as bfloat16.
+    Saves the input and the PReLU output; zeros mark dropped values. Saves the PReLU input instead of the output if the
+    slope is ``LEAST_SLOPE`` or less, because the input cannot be recovered then. With ``half``, saves in bfloat16.
     """
 
     @staticmethod

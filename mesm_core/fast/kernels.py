@@ -13,10 +13,10 @@ from mesm_core.model.layers import FeedForward
 
 
 class Kernels:
-    """Operations by torch alone, which never wait for the device: for CUDA and for compiled graphs."""
+    """Operations of plain torch, which never wait for the device; for CUDA and for compiled graphs."""
 
     def runs(self, mask: Tensor) -> tuple[tuple[int, int], ...]:
-        """Return the runs by which to compute attention over frames with a mask (B, L); () to pad."""
+        """Return the runs over which attention to frames with a mask (B, L) is computed; () to compute it padded."""
         return ()
 
     def dropout(self, layer: nn.Dropout, x: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ class Kernels:
         return out
 
     def add_dropped(self, layer: nn.Dropout, onto: Tensor, x: Tensor) -> Tensor:
-        """Return ``onto + layer(x)``, both of one shape."""
+        """Return ``onto + layer(x)``, both of the same shape."""
         return onto + self.dropout(layer, x)
 
     def feedforward(self, layer: FeedForward, x: Tensor, activation: nn.PReLU) -> Tensor:
@@ -37,20 +37,20 @@ class Kernels:
         """Return ``model.attention.attend(...)``."""
         return attend(query, key, value, heads=heads, key_mask=key_mask)
 
-    def weighted_sum(self, queries: Tensor, seen: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
+    def weighted_sum(self, queries: Tensor, frames: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
         """Return softmax(q xᵀ) x (B, A, D) of queries q (B, A, D) and x (B, S, D).
 
         Args:
-            seen: x, or with ``pick`` (B,) int64 a (C, S, D) of which item b attends to ``seen[pick[b]]``.
+            frames: x; with ``pick`` (B,) int64, a tensor (C, S, D) of which item b attends to ``frames[pick[b]]``.
             mask: (B, S) bool, True where valid; each item has a valid position.
         """
-        return _weighted_sum(queries, seen if pick is None else seen.index_select(0, pick), mask)
+        return _weighted_sum(queries, frames if pick is None else frames.index_select(0, pick), mask)
 
 
 class AutocastCpuKernels(Kernels):
-    """Operations for the CPU under autocast: own dropout, and attention in float32.
+    """Operations for the CPU under autocast: fast dropout, and attention in float32.
 
-    The gradient of the CPU's bfloat16 attention is six times slower than float32's.
+    On the CPU the gradient of attention is six times slower in bfloat16 than in float32.
     """
 
     def dropout(self, layer: nn.Dropout, x: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class AutocastCpuKernels(Kernels):
         return dropped(x, layer.p) if layer.training and layer.p else x
 
     def add_dropped(self, layer: nn.Dropout, onto: Tensor, x: Tensor) -> Tensor:
-        """Return ``onto + layer(x)``, both of one shape."""
+        """Return ``onto + layer(x)``, both of the same shape."""
         if layer.training and layer.p and onto.dtype == x.dtype:
             return plus_dropped(onto, x, layer.p)
         return super().add_dropped(layer, onto, x)
@@ -85,7 +85,7 @@ class CpuKernels(AutocastCpuKernels):
         self.bfloat16 = bfloat16
 
     def runs(self, mask: Tensor) -> tuple[tuple[int, int], ...]:
-        """Return the runs by which to compute attention over frames with a mask (B, L); () to pad."""
+        """Return the runs over which attention to frames with a mask (B, L) is computed; () to compute it padded."""
         return Packing.runs_of(mask)
 
     def feedforward(self, layer: FeedForward, x: Tensor, activation: nn.PReLU) -> Tensor:
@@ -96,28 +96,28 @@ class CpuKernels(AutocastCpuKernels):
         """Return ``model.attention.attend(...)``."""
         return attend(query, key, value, heads=heads, key_mask=key_mask)
 
-    def weighted_sum(self, queries: Tensor, seen: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
-        """Return the same as ``Kernels.weighted_sum``, without a copy of ``seen`` for each item."""
+    def weighted_sum(self, queries: Tensor, frames: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
+        """Return the same as ``Kernels.weighted_sum``, without a copy of ``frames`` for each item."""
         if pick is None:
-            return _weighted_sum(queries, seen, mask)
-        # Neighbours that attend to the same x are one product.
+            return _weighted_sum(queries, frames, mask)
+        # Consecutive items that attend to the same x share one product.
         shared, counts = (x.tolist() for x in torch.unique_consecutive(pick, return_counts=True))
-        items = seen.unbind()
+        items = frames.unbind()
         parts = zip(torch.split(queries, counts), torch.split(mask, counts), shared, strict=True)
         return torch.cat([_weighted_sum(q, items[item], m) for q, m, item in parts])
 
 
-def _weighted_sum(queries: Tensor, seen: Tensor, mask: Tensor) -> Tensor:
-    """Return softmax(q xᵀ) x (B, A, D); seen: x (B, S, D), or (S, D) for all items."""
-    scores = (queries @ seen.transpose(-2, -1)).masked_fill(~mask.unsqueeze(1), -torch.inf)
-    return scores.softmax(dim=-1) @ seen
+def _weighted_sum(queries: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+    """Return softmax(q xᵀ) x (B, A, D); frames: x (B, S, D), or (S, D) for all items."""
+    scores = (queries @ frames.transpose(-2, -1)).masked_fill(~mask.unsqueeze(1), -torch.inf)
+    return scores.softmax(dim=-1) @ frames
 
 
 TORCH, AUTOCAST_CPU, CPU, CPU_BFLOAT16 = Kernels(), AutocastCpuKernels(), CpuKernels(), CpuKernels(bfloat16=True)
 
 
 def cpu_kernels(*, bfloat16: bool) -> Kernels:
-    """Return the kernels of a forward on the CPU as it is called: compiled, under autocast, or plainly."""
+    """Return the kernels for the CPU: for a compiled graph, for autocast, or else the fastest."""
     if torch.compiler.is_compiling():
         return TORCH
     if torch.is_autocast_enabled("cpu"):
@@ -126,5 +126,5 @@ def cpu_kernels(*, bfloat16: bool) -> Kernels:
 
 
 def cuda_kernels(*, bfloat16: bool) -> Kernels:
-    """Return the kernels of a forward on CUDA."""
+    """Return the kernels for CUDA; ``bfloat16`` is ignored."""
     return TORCH

@@ -16,8 +16,8 @@ from mesm_core.model.enhance import WordHead
 from mesm_core.model.layers import CrossEncoder, CrossEncoderLayer, EncoderLayer, FeedForwardBlock, ProjectionLayer
 from mesm_core.model.positions import WordPositions
 
-Look = Callable[[MultiHeadAttention, Tensor], Tensor]
-"""What a layer's attention gives for its input: (attention, a) -> the shape of a."""
+AttentionFn = Callable[[MultiHeadAttention, Tensor], Tensor]
+"""Computes the attention of a layer: (attention module, input a) -> output of the shape of ``a``."""
 
 
 _Part = TypeVar("_Part", bound=nn.Module)
@@ -59,10 +59,10 @@ def feedforward_block(kernels: Kernels, block: FeedForwardBlock, y: Tensor, acti
     return out
 
 
-def cross_encoder(kernels: Kernels, encoder: CrossEncoder, a: Tensor, look: Look, *, block: int = 0) -> Tensor:
-    """Return ``encoder(a, b, ..., block=block)``, where ``look`` computes its attention; ``a`` may be packed."""
+def cross_encoder(kernels: Kernels, encoder: CrossEncoder, a: Tensor, attend: AttentionFn, *, block: int = 0) -> Tensor:
+    """Return ``encoder(a, b, ..., block=block)``, with attention computed by ``attend``; ``a`` may be packed."""
     for layer in parts(encoder.layers, CrossEncoderLayer):
-        y = kernels.add_dropped(layer.dropout, a, look(layer.attention, a))
+        y = kernels.add_dropped(layer.dropout, a, attend(layer.attention, a))
         a = feedforward_block(kernels, parts(layer.blocks, FeedForwardBlock)[block], y, layer.activation)
     return a
 

@@ -27,37 +27,37 @@ from mesm_core.model.positions import frame_positions
 from mesm_core.types import Inputs, ModelOutput, Targets
 
 DEVICES: dict[str, Callable[..., Kernels]] = {"cpu": cpu_kernels, "cuda": cuda_kernels}
-"""Device type -> the kernels to compute with; on other devices the reference computes."""
+"""Device type -> function that chooses its kernels. Other devices use the reference forward."""
 
 
 def accelerate(model: Mesm) -> Mesm:
-    """Return a ``FastMesm`` that shares the model's parameters, or the model itself if a part is not in the table."""
+    """Return a ``FastMesm`` that shares the model's parameters, or the model itself if ``fast.table`` lacks a part."""
     return FastMesm(model) if is_known(model, Mesm) else model
 
 
 class FastMesm(Mesm):
-    """The same network as a ``Mesm``, with a faster forward; both share parameters, parts and mode.
+    """A ``Mesm`` with a faster forward pass. It shares parameters, parts and mode with the model that it is made from.
 
-    Frames are packed: padding is left out. Positives and negatives are encoded in one pass. Without dropout a video is
-    projected once for all its queries. The reference computes on devices that are not in ``DEVICES``, and while a part
-    is not in ``fast.table``. Hooks on the parts are not called, only those on the whole model.
+    Frames are packed, i.e. padding is left out. Positives and negatives are encoded in one pass. Without dropout a
+    video is projected once for all its queries. The reference forward is used on devices that are not in ``DEVICES``
+    and if a part is not in ``fast.table``. Hooks on the whole model are called, hooks on its parts are not.
 
-    ``exact``: whether all parts are in the table, as of the last ``train()`` or ``eval()``;
-    ``bfloat16_feedforward``: on the CPU, round to bfloat16 in the feed-forwards (see ``fast.feedforward``).
+    ``exact``: whether all parts were in the table at the last call of ``train()`` or ``eval()``;
+    ``bfloat16_feedforward``: whether feed-forwards on the CPU round to bfloat16 (see ``fast.feedforward``).
     """
 
     def __init__(self, model: Mesm) -> None:
-        self.__dict__ = model.__dict__  # not a copy: what is loaded, moved or hooked is so in both
+        self.__dict__ = model.__dict__  # not a copy, so that loading, moving and hooks apply to both models
         self.exact = True
         self.bfloat16_feedforward = False
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode, and check the parts again: one may have been replaced."""
+        """Set the mode, and check the parts again, because one may have been replaced."""
         self.exact = are_known(self, TABLE[Mesm])
         return super().train(mode)
 
     def forward(self, inputs: Inputs, targets: Targets | None = None) -> ModelOutput:
-        """Return what ``Mesm.forward`` does; at padding ``video``, ``enhanced_video`` and saliency are 0."""
+        """Return what ``Mesm.forward`` does; ``video`` and saliency are 0 at padding."""
         choose = DEVICES.get(inputs.video.device.type)
         if choose is None or not self.exact:
             return super().forward(inputs, targets)
@@ -66,11 +66,11 @@ class FastMesm(Mesm):
 
 
 class _Forward:
-    """One forward of a model; N counts the valid frames of all queries, 2N those of positives and negatives."""
+    """One forward pass. N is the number of valid frames of all queries; 2N counts them for positives and negatives."""
 
     def __init__(self, model: Mesm, kernels: Kernels, inputs: Inputs, targets: Targets | None) -> None:
         self.model, self.kernels, self.inputs, self.targets = model, kernels, inputs, targets
-        self.mask = inputs.video_mask[inputs.video_index]  # (Q, T)
+        self.mask = inputs.frames_mask  # (Q, T)
         queries, length = self.mask.shape
         self.rows = Packing(inputs.frames, queries, length, runs=kernels.runs(self.mask))
         self.pairs = self.rows if targets is None else self.rows.twice()
@@ -79,15 +79,15 @@ class _Forward:
         """Return the model's output."""
         model, inputs, rows, targets = self.model, self.inputs, self.rows, self.targets
         source = inputs.video_index[rows.owner] * rows.length + rows.index % rows.length  # (N,) in (V, T)
-        # Without dropout a video is the same for all its queries: it is projected once.
-        once = None if model.training else project(self.kernels, model.video_projection, inputs.video)  # (V, T, d)
-        if once is None:
+        # Without dropout the projected video is the same for all its queries.
+        shared = None if model.training else project(self.kernels, model.video_projection, inputs.video)  # (V, T, d)
+        if shared is None:
             video = project(self.kernels, model.video_projection, inputs.video.flatten(0, 1)[source])  # (N, d)
         else:
-            video = once.flatten(0, 1)[source]
+            video = shared.flatten(0, 1)[source]
         pos = frame_positions(inputs.video_mask, model.dim).to(video.dtype).flatten(0, 1)[source]  # (N, d)
         words = project(self.kernels, model.text_projection, inputs.words)  # (Q, W, d)
-        recon = self._reconstruction(once)
+        recon = self._reconstruction(shared)
         text, text_mask = words, inputs.words_mask
         if recon is not None:
             text = torch.cat([recon.unsqueeze(1), words], dim=1)  # (Q, 1 + W, d)
@@ -119,8 +119,6 @@ class _Forward:
             video=padded,
             text=text,
             text_mask=text_mask,
-            enhanced_video=rows.pad(enhanced[: len(rows.index)]),
-            reconstruction=recon,
         )
 
     def _twice(self, x: Tensor) -> Tensor:
@@ -128,7 +126,7 @@ class _Forward:
         return x if self.targets is None else torch.cat([x, x])
 
     def _with_negatives(self, x: Tensor) -> Tensor:
-        """Return ``x`` (Q, ...) followed by that of the negative queries."""
+        """Return ``x`` (Q, ...) followed by the ``x`` of each negative query."""
         return x if self.targets is None else torch.cat([x, x[self.targets.negative_query]])
 
     def _positions(self, words: Tensor) -> Tensor | None:
@@ -137,18 +135,18 @@ class _Forward:
         return None if positions is None else word_positions(self.kernels, positions, words)
 
     def _words_pos(self, words: Tensor, text_pos: Tensor | None) -> Tensor | None:
-        """Return the words' positions: a negative query's are those behind its reconstruction."""
+        """Return the positions of the words; a negative query's words keep the positions that they have in its text."""
         own = self._positions(words)
         if own is None or text_pos is None or self.targets is None:
             return own
-        behind = text_pos[self.targets.negative_query][:, text_pos.shape[1] - words.shape[1] :]
-        return torch.cat([own, behind])
+        negative = text_pos[self.targets.negative_query][:, text_pos.shape[1] - words.shape[1] :]
+        return torch.cat([own, negative])
 
     def _reconstruction(self, projected: Tensor | None) -> Tensor | None:
         """Return SS-MESM's reconstructions (Q, d), or None without it: ``SegmentSentence`` of ``Mesm._context``.
 
         Args:
-            projected: (V, T, d) the projected video; None projects it again, with its own dropout.
+            projected: (V, T, d) the projected videos, or None to project them again, with their own dropout.
         """
         module, inputs, kernels = self.model.segment_sentence, self.inputs, self.kernels
         if module is None:
@@ -157,15 +155,15 @@ class _Forward:
         mask, index = inputs.video_mask, inputs.video_index
         if inputs.context is not None and inputs.context_mask is not None and inputs.context_index is not None:
             frames, mask, index = frames.flatten(0, 1)[inputs.context], inputs.context_mask, inputs.context_index
-        # Dropout makes the queries of a context differ; without it one reconstruction per context is enough.
+        # Without dropout, queries with the same context have the same reconstruction.
         pick = index if self.model.training else None
         key_mask = mask if pick is None else mask[pick]
 
-        def look(attention: MultiHeadAttention, sentence: Tensor) -> Tensor:
+        def attend(attention: MultiHeadAttention, sentence: Tensor) -> Tensor:
             return token_to_frames(kernels, attention, sentence, frames, key_mask=key_mask, pick=pick)
 
         sentence = module.masked_sentence.expand(len(key_mask), 1, -1)
-        recon = F.normalize(cross_encoder(kernels, module.encoder, sentence, look).squeeze(1), dim=-1)
+        recon = F.normalize(cross_encoder(kernels, module.encoder, sentence, attend).squeeze(1), dim=-1)
         return recon if pick is not None else recon[index]
 
     def _frames_to_text(
@@ -181,10 +179,10 @@ class _Forward:
         """Return ``encoder(frames, text, ...)``, with frames and pos (2N, d) packed."""
         key = text if text_pos is None else text + text_pos
 
-        def look(attention: MultiHeadAttention, x: Tensor) -> Tensor:
+        def attend(attention: MultiHeadAttention, x: Tensor) -> Tensor:
             return frames_to_text(self.kernels, attention, x + pos, key, text, key_mask=text_mask, rows=self.pairs)
 
-        return cross_encoder(self.kernels, encoder, frames, look, block=ENHANCE)
+        return cross_encoder(self.kernels, encoder, frames, attend, block=ENHANCE)
 
     def _encode(self, video: Tensor, pos: Tensor) -> tuple[Tensor, Tensor]:
         """Return the memory (2N, d) and the saliency (2Q, T), 0 at padding."""
@@ -213,7 +211,7 @@ class _Forward:
             unknown=targets.unknown_words,
             project=partial(project, kernels, self.model.text_projection),
         )
-        # The gradient of index_select adds rows; that of a two-dimensional index sorts them first.
+        # The gradient of index_select adds rows directly; that of a two-dimensional index sorts them first.
         first = torch.arange(len(words), device=words.device).unsqueeze(1) * video.shape[1]
         index = (first + targets.moment_frames).flatten()
         frames, frames_pos = (
@@ -221,8 +219,10 @@ class _Forward:
         )
         key, words_pos = frames + frames_pos, self._positions(words)
 
-        def look(attention: MultiHeadAttention, x: Tensor) -> Tensor:
+        def attend(attention: MultiHeadAttention, x: Tensor) -> Tensor:
             query = x if words_pos is None else x + words_pos
             return text_to_frames(kernels, attention, query, key, frames, key_mask=targets.moment_mask)
 
-        return word_head(kernels, module.head, cross_encoder(kernels, module.encoder, masked, look, block=RECONSTRUCT))
+        return word_head(
+            kernels, module.head, cross_encoder(kernels, module.encoder, masked, attend, block=RECONSTRUCT)
+        )

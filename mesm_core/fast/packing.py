@@ -1,4 +1,4 @@
-"""Padded tensors (B, L, ...) without their padding: the rows (N, ...) of valid positions."""
+"""Packing of padded tensors (B, L, ...) into the rows (N, ...) of their valid positions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Packing:
-    """Which positions of a padded (B, L) layout have a row: ``index`` (N,) int64, each b·L + l once.
+    """The positions of a padded (B, L) layout that have a row.
 
-    ``rising``: the index rises, so that with N = B·L packing and padding are reshapes.
-    ``runs``: (count, length) of consecutive items of equal length, each a tensor without padding; () for none, then
-    attention pads.
+    ``index``: (N,) int64, the positions b·L + l, each once;
+    ``rising``: whether the index rises, so that packing and padding are reshapes if N = B·L;
+    ``runs``: (count, length) of consecutive items of equal length, each a tensor without padding; () if attention is
+    computed padded.
     """
 
     index: Tensor
@@ -27,7 +28,7 @@ class Packing:
 
     @staticmethod
     def runs_of(mask: Tensor) -> tuple[tuple[int, int], ...]:
-        """Return the runs of a mask (B, L), which waits for its device; () if an item has no rows."""
+        """Return the runs of a mask (B, L), or () if an item has no rows. Waits for the device of the mask."""
         lengths = mask.sum(dim=1).tolist()
         return tuple((len(list(run)), length) for length, run in groupby(lengths)) if min(lengths, default=0) else ()
 
@@ -79,7 +80,7 @@ class Packing:
 
     @property
     def owner(self) -> Tensor:
-        """(N,) int64: the item b of each row."""
+        """The item b of each row, (N,) int64."""
         return torch.div(self.index, self.length, rounding_mode="floor")
 
     def twice(self) -> Packing:
@@ -88,7 +89,7 @@ class Packing:
         return Packing(index, 2 * self.batch, self.length, self.rising, self.runs * 2)
 
     def with_token(self) -> Packing:
-        """Return the packing of (B, 1 + L), a token in front of each item; rows: the B tokens, then the N rows."""
+        """Return the packing of (B, 1 + L), with a token before each item; rows: the B tokens, then the N rows."""
         tokens = torch.arange(self.batch, device=self.index.device) * (self.length + 1)
         index = torch.cat([tokens, self.index + self.owner + 1])
         return Packing(index, self.batch, self.length + 1, rising=False, runs=self.runs)
@@ -104,7 +105,7 @@ def _spread(rows: Tensor, index: Tensor, batch: int, length: int) -> Tensor:
 
 
 class _Pack(torch.autograd.Function):
-    """Gather rows. Each occurs once, so that the gradient is a copy; that of ``index_select`` adds."""
+    """Gather rows. Each row occurs once, so its gradient is copied; the gradient of ``index_select`` adds."""
 
     @staticmethod
     def forward(ctx: Any, padded: Tensor, index: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which modules have a fast forward: the network's structure in exact classes."""
+"""The module classes that the fast forward supports, and the classes of their parts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mesm_core.model.mesm import Mesm
 from mesm_core.model.positions import WordPositions
 
 Part = type[nn.Module] | list[type[nn.Module]]
-"""The class of a part, or in a list that of each part of a sequence."""
+"""The class of a part; for a sequence, a list with the class of its elements."""
 
 _FEEDFORWARD: dict[str, Part] = {"feedforward": FeedForward, "dropout": nn.Dropout}
 _DECODER_LINEARS = (
@@ -73,16 +73,16 @@ TABLE: dict[type[nn.Module], dict[str, Part]] = {
     MLP: {"layers": [nn.Linear]},
     nn.Linear: {}, nn.LayerNorm: {}, nn.Dropout: {}, nn.PReLU: {}, nn.Embedding: {},
 }  # fmt: skip
-"""Class -> the classes of its parts, by name. The fast forward computes a model made of these alone; no subclasses."""
+"""Class -> the classes of its parts, by name. The fast forward supports models of exactly these classes."""
 
 
 def are_known(module: nn.Module, parts: Mapping[str, Part]) -> bool:
-    """Return whether the parts of a module, and theirs, are exactly what the table says."""
+    """Return whether the parts of a module, and recursively their parts, have exactly the expected classes."""
     return all(name in parts and is_known(part, parts[name]) for name, part in module.named_children())
 
 
 def is_known(module: nn.Module, expected: Part) -> bool:
-    """Return whether a module is of exactly the expected class, not overridden, and its parts likewise."""
+    """Return whether a module and its parts have exactly the expected classes, and no overridden ``forward``."""
     if isinstance(expected, list):
         sequence = type(module) in {nn.Sequential, nn.ModuleList}
         return sequence and all(is_known(part, expected[0]) for part in module.children())

@@ -1,8 +1,9 @@
-"""Attention between many frames and few others without projecting the frames, reassociated: q·k = x·(Wqᵀk).
+"""Attention between many frames and few tokens without projecting the frames, reassociated: q·k = x·(Wqᵀk).
 
-Here q = Wq x is the query of a frame x, and k a key. With few keys, Wqᵀk costs less than Wq x for every frame. The same
-holds for the output projection, and for Wk and Wv where few queries attend to many frames. The saved weights over the
-few are smaller than the projections would be. For the CPU: each run is a product of its own, with sizes the host knows.
+Here q = Wq x is the query of a frame x, and k is a key. With few keys, computing Wqᵀk costs less than Wq x for every
+frame. The same holds for the output projection, and for Wk and Wv if few queries attend to many frames. The attention
+weights saved for the backward pass are also smaller than the projections would be. For the CPU, because each run is a
+separate product whose size the host must know.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def frames_attend_to_few(
 class _Attend(torch.autograd.Function):
     """softmax_h(x Kᵀ + b) V of packed frames x (N, D), keys and values (B, H·S, D); softmax over each head's S.
 
-    Writes each run into its place in the result; autograd would concatenate the runs in both passes.
+    Writes every run directly into the result. With autograd, both passes would concatenate the runs.
     """
 
     @staticmethod
@@ -106,8 +107,8 @@ class _Attend(torch.autograd.Function):
 def few_attend_to_frames(pairs: Sequence[tuple[Tensor, Tensor, Tensor]], *, rows: Packing) -> Tensor:
     """Return (B, H, A, D): softmax(Σ_pairs (q_h W_h) xᵀ) x₀, with x of each pair and x₀ of the first.
 
-    ``unfold`` with the value projection then gives what ``model.attention.attend`` does of projected keys and values,
-    since Σ a (Wv x) = Wv (Σ a x).
+    Applying ``unfold`` with the value projection gives the result of ``model.attention.attend`` with projected keys and
+    values, because Σ a (Wv x) = Wv (Σ a x).
 
     Args:
         pairs: queries q (B, H, A, w), scaled; frames x (N, D), packed as ``rows`` says; key projection W (H·w, D).

@@ -101,7 +101,7 @@ def plan_location(
 
     path = Path(model)
     checkpoint = load_any_checkpoint(path)
-    recipe = recipe_of(settings_of(checkpoint), checkpoint.facts, source=str(path))
+    recipe = recipe_of(settings_of(checkpoint), checkpoint.data_statistics, source=str(path))
     if clip_len is not None and clip_len != recipe.clip_len:
         raise ConfigError(
             f"{path} was trained on rows of {float(recipe.clip_len):g} s, not of {float(clip_len):g} s.",

@@ -139,7 +139,10 @@ class MomentRetriever:
             encoder = build_text_from_state(config, checkpoint.text, device=where, path=text)
         else:
             encoder = build_text_to_ask(config, paths or data_paths(config, DATA_ROOT), device=where)
-        model, lengths = build_trained(config, checkpoint.model, encoder), training_lengths(checkpoint.facts, trained)
+        model, lengths = (
+            build_trained(config, checkpoint.model, encoder),
+            training_lengths(checkpoint.data_statistics, trained),
+        )
         return cls(config=config, model=model, text=encoder, device=where, lengths=lengths)
 
     def locate(

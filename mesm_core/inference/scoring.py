@@ -139,7 +139,8 @@ def load_for_scoring(
     retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
     chosen = split or config.dataset.eval[0]
     built = build_split(config, paths, chosen, retriever.text, build_features(config, paths), skip_missing=skip_missing)
-    differing = differences(checkpoint.facts, data_statistics(built.dataset)) if checkpoint.facts else []
+    trained_on = checkpoint.data_statistics
+    differing = differences(trained_on, data_statistics(built.dataset)) if trained_on else []
     known, truths = _known_truth(config, paths, chosen, built.dataset.queries, truth)
     window = check_window(window)
     windowed = _windowed(retriever, built.dataset, window)
@@ -264,7 +265,7 @@ def settings_of_checkpoint(
     config_file: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> tuple[Config, Paths, dict[str, Any]]:
-    """Return a checkpoint's changed settings, the paths of its data, and the statistics of its training data.
+    """Return a checkpoint's settings with changes, where its data lies, and the statistics of its training data.
 
     Args:
         root, annotations, features, text: as for ``checkpoint_paths``; config_file, overrides: as for
@@ -276,7 +277,7 @@ def settings_of_checkpoint(
     checkpoint = load_any_checkpoint(path)
     config = changed_config(checkpoint.config, source=str(path), file=config_file, overrides=overrides)
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
-    return config, paths, checkpoint.facts
+    return config, paths, checkpoint.data_statistics
 
 
 def checkpoint_paths(

@@ -1,1 +1,1 @@
-"""What training minimises: small named functions behind one table (table.py)."""
+"""Training losses: small named functions, listed in one table (table.py)."""

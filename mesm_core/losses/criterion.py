@@ -15,9 +15,10 @@ from mesm_core.types import Inputs, ModelOutput, Targets
 
 @dataclass(frozen=True)
 class Term:
-    """A loss with its settings filled in.
+    """A loss with its settings bound.
 
-    ``weight``: in the total; None for a figure that is only reported; ``every_layer``: computed on every decoder layer.
+    ``weight``: weight in the total, or None for a value that is only reported;
+    ``every_layer``: whether the loss is computed on every decoder layer.
     """
 
     name: str
@@ -30,9 +31,9 @@ class Criterion:
     """Computes the losses of a batch.
 
     Args:
-        terms: the losses, in order; decoder layers before the last use the same weights.
+        terms: the losses, in order. Losses of earlier decoder layers have the same weights.
         cost_span, cost_giou, cost_class: matching costs.
-        aux: compute the losses that can be on every decoder layer, not only on the last.
+        aux: compute the losses with ``every_layer`` on all decoder layers, not only on the last one.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Criterion:
         self._aux = aux
 
     def __call__(self, output: ModelOutput, inputs: Inputs, targets: Targets) -> dict[str, Tensor]:
-        """Return every loss by name, unweighted; those of an earlier decoder layer end with ``_`` and its number."""
+        """Return every loss by name, unweighted; names of losses on an earlier layer end with ``_`` and its number."""
         last = self._inputs(output, inputs, targets, layer=-1)
         losses = {term.name: term.function(last) for term in self.terms}
         for layer in range(len(output.logits) - 1) if self._aux else ():
@@ -53,12 +54,12 @@ class Criterion:
         return losses
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Return Σ weight · loss over the losses that have a weight."""
+        """Return the weighted sum of the losses that have a weight."""
         weighted = [weight * value for name, value in losses.items() if (weight := self._weight(name)) is not None]
         return torch.stack(weighted).sum()
 
     def match(self, logits: Tensor, layer_spans: Tensor, targets: Targets) -> Tensor:
-        """Return the slot (Q, M) int64 of every window."""
+        """Return the slot matched with every window, (Q, M) int64."""
         cost = matching_cost(
             logits,
             layer_spans,
@@ -70,7 +71,7 @@ class Criterion:
         return match(cost, targets.spans_mask)
 
     def _inputs(self, output: ModelOutput, inputs: Inputs, targets: Targets, *, layer: int) -> LossInputs:
-        """Return what losses on a decoder layer are computed from; each layer has a matching of its own."""
+        """Return the inputs of the losses on a decoder layer; each layer has its own matching."""
         logits, spans = output.logits[layer], output.spans[layer]
         return LossInputs(output, inputs, targets, logits, spans, slots=self.match(logits, spans, targets))
 

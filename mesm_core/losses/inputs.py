@@ -1,4 +1,4 @@
-"""What a loss is computed from."""
+"""The inputs of a loss function."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from mesm_core.types import Inputs, ModelOutput, Targets
 
 @dataclass(frozen=True)
 class LossInputs:
-    """A training batch, what the model made of it, and one decoder layer's slots, matched with the windows.
+    """A training batch, the model's output, and the slots of one decoder layer, matched with the windows.
 
-    ``logits`` (Q, N, 2), index 0 = foreground, and ``spans`` (Q, N, 2), center and width in [0, 1]: of the layer, the
-    last one except in losses that are computed on every layer; ``slots`` (Q, M) int64: the slot of every window.
+    ``logits``: (Q, N, 2) of the layer, index 0 = foreground; ``spans``: (Q, N, 2) of the layer, center and width in
+    [0, 1]; ``slots``: (Q, M) int64, the slot matched with every window. The layer is the last one, except for losses
+    that are computed on every layer.
     """
 
     output: ModelOutput
@@ -27,5 +28,5 @@ class LossInputs:
 
     @cached_property
     def matched(self) -> Tensor:
-        """Span (Q, M, 2) of the slot of every window."""
+        """Span of the slot matched with every window, (Q, M, 2)."""
         return self.spans.gather(1, self.slots.unsqueeze(-1).expand(-1, -1, 2))

@@ -1,4 +1,4 @@
-"""Which slot answers for which window (detr models/matcher.py; docs/model.md, "Losses")."""
+"""Bipartite matching of slots and ground-truth windows (detr models/matcher.py; docs/model.md, "Losses")."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 from mesm_core.losses.spans import generalized_iou, to_windows
 
 MOST_ASSIGNMENTS = 30_240
-"""Assignments of 5 windows to 10 slots, the most that are scored one by one."""
+"""Largest number of assignments for which all are scored: that of 5 windows to 10 slots."""
 
 SCORED_AT_ONCE = 1 << 22
-"""Scores held at a time, of all queries together: 32 MB."""
+"""Largest number of scores in memory at a time, over all queries: 32 MB."""
 
 NAN_COST, INFINITE_COST = -1e30, 1e30
 
@@ -24,7 +24,7 @@ NAN_COST, INFINITE_COST = -1e30, 1e30
 def matching_cost(
     logits: Tensor, spans: Tensor, targets: Tensor, *, cost_span: float, cost_giou: float, cost_class: float
 ) -> Tensor:
-    """Return the (Q, N, M) cost of giving slot n to window m: span·L1 - giou·gIoU - class·p(foreground).
+    """Return the (Q, N, M) cost of matching slot n with window m: span·L1 - giou·gIoU - class·p(foreground).
 
     Args:
         logits: (Q, N, 2); spans: (Q, N, 2) and targets: (Q, M, 2), center and width.
@@ -37,28 +37,28 @@ def matching_cost(
 
 @torch.no_grad()
 def match(cost: Tensor, mask: Tensor) -> Tensor:
-    """Return the slot (Q, M) int64 of every window, at the least total cost; 0 where there is no window.
+    """Return the slot of every window, (Q, M) int64, that minimises the total cost; 0 where there is no window.
 
-    A cost of NaN counts as the least: the slot is matched, and the loss says NaN. Of assignments that cost the same,
-    the first is returned, by the slots of the windows in order; where scipy assigns, the one that it finds.
+    NaN counts as the lowest cost, so that such a slot is matched and the loss becomes NaN. Among assignments of equal
+    cost, the lexicographically first one is returned, except where scipy computes the assignment.
 
     Args:
-        cost: (Q, N, M); mask: (Q, M) bool, True where a window is.
+        cost: (Q, N, M); mask: (Q, M) bool, True where there is a window.
     """
     _, slots, windows = cost.shape
     if windows == 1:
         return cost.squeeze(2).argmin(dim=1, keepdim=True)
-    # scipy is the faster on the CPU; elsewhere it would cost copies to the host and back, and waiting for them.
+    # scipy is faster on the CPU. On other devices it would need copies to the host and back, and wait for them.
     if cost.device.type == "cpu" or windows > slots or perm(slots, windows) > MOST_ASSIGNMENTS:
         return match_by_scipy(cost, mask)
     return match_by_scores(cost, mask)
 
 
 def match_by_scores(cost: Tensor, mask: Tensor) -> Tensor:
-    """Return what ``match`` does by scoring every assignment of M windows to N ≥ M slots, on the device of ``cost``."""
+    """Compute ``match`` by scoring every assignment of M windows to N ≥ M slots, on the device of ``cost``."""
     queries, slots, windows = cost.shape
     choices = assignments(slots, windows, cost.device)  # (P, M)
-    # A window that is not there costs nothing anywhere, and there are slots enough for all.
+    # Absent windows cost nothing in any slot, and there are enough slots for all windows.
     costs = cost.double().masked_fill(~mask.unsqueeze(1), 0.0)
     found = []
     for part in torch.split(costs, max(SCORED_AT_ONCE // len(choices), 1)):
@@ -71,14 +71,14 @@ def match_by_scores(cost: Tensor, mask: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def assignments(slots: int, windows: int, device: torch.device) -> Tensor:
-    """Return every way (P, M) int64 to give M windows different slots, in rising order, made on the device.
+    """Return all P assignments of M windows to different slots, (P, M) int64 in lexicographic order, on ``device``.
 
     >>> assignments(3, 2, torch.device("cpu")).tolist()
     [[0, 1], [0, 2], [1, 0], [1, 2], [2, 0], [2, 1]]
     """
     left = torch.arange(perm(slots, windows), device=device)
     chosen: list[Tensor] = []
-    # The digits of a number whose places count the slots left: each is a slot's rank among those not taken.
+    # Mixed-radix digits of the assignment's number: each is the rank of a slot among the slots not yet taken.
     for window in reversed(range(windows)):
         chosen.insert(0, left % (slots - window))
         left = torch.div(left, slots - window, rounding_mode="floor")
@@ -89,8 +89,8 @@ def assignments(slots: int, windows: int, device: torch.device) -> Tensor:
 
 
 def match_by_scipy(cost: Tensor, mask: Tensor) -> Tensor:
-    """Return what ``match`` does by a Hungarian assignment a query, on the host."""
-    from scipy.optimize import linear_sum_assignment  # 0.2 s, and only training with several windows needs it
+    """Compute ``match`` by one Hungarian assignment per query, on the host."""
+    from scipy.optimize import linear_sum_assignment  # takes 0.2 s; only needed to train with several windows
 
     costs = np.nan_to_num(
         cost.cpu().numpy().astype(np.float64), nan=NAN_COST, posinf=INFINITE_COST, neginf=-INFINITE_COST

@@ -1,4 +1,4 @@
-"""Losses of the two semantic enhancements: masked words, and segments against sentences."""
+"""Losses of the two enhancements: masked words (FW-MESM), and contrast of segments and sentences (SS-MESM)."""
 
 from __future__ import annotations
 
@@ -14,24 +14,22 @@ SMOOTHING = 0.1
 
 
 def word_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """Return the label-smoothed NLL, mean over valid words (masked or not), then over queries.
+    """Return the cross entropy with label smoothing, averaged over valid words (masked or not), then over queries.
 
     Args:
         logits: (Q, W, classes); labels: (Q, W) int64; mask: (Q, W) bool.
 
     Source: paper equation 6.
     """
-    log_p = logits.log_softmax(dim=-1)
-    nll = -log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    smooth = -log_p.mean(dim=-1)
-    loss = torch.where(mask, (1 - SMOOTHING) * nll + SMOOTHING * smooth, 0)
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=SMOOTHING, reduction="none")
+    loss = torch.where(mask, loss.view_as(labels), 0)  # (Q, W)
     return (loss.sum(dim=1) / mask.sum(dim=1).clamp(min=1)).mean()
 
 
 def word_accuracy(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """Return the share of valid words whose most likely class is right; arguments as in ``word_loss``."""
-    right = (logits.argmax(dim=-1) == labels) & mask
-    return right.sum() / mask.sum().clamp(min=1)
+    """Return the fraction of valid words whose most likely class is correct; arguments as in ``word_loss``."""
+    correct = (logits.argmax(dim=-1) == labels) & mask
+    return correct.sum() / mask.sum().clamp(min=1)
 
 
 def mean_of(x: Tensor, mask: Tensor) -> Tensor:
@@ -43,12 +41,13 @@ def mean_of(x: Tensor, mask: Tensor) -> Tensor:
 def segment_sentence_loss(
     segments: Tensor, texts: Tensor, windows: Tensor, group: Tensor, *, gamma: float, tau: float
 ) -> Tensor:
-    """Return the contrast of each moment's frames with all queries' texts (paper equation 9).
+    """Return the contrastive loss between each moment's frames and the texts of all queries (paper equation 9).
 
     Args:
-        segments, texts: (Q, d) mean projected frames of the moment, mean text; windows: (Q, 2) start and end;
-            group: (Q,) int64.
-        gamma: gIoU from which two moments of a group share their texts; tau: temperature.
+        segments, texts: (Q, d) mean projected frame of each moment, and mean token of each text;
+        windows: (Q, 2) start and end of each moment; group: (Q,) int64.
+        gamma: texts of two queries of a group are positives if the gIoU of their moments is at least this;
+        tau: temperature.
     """
     cosine = F.normalize(segments, dim=-1) @ F.normalize(texts, dim=-1).T
     log_p = soft_log_softmax(cosine / tau)
@@ -69,7 +68,7 @@ def words_accuracy(batch: LossInputs) -> Tensor:
 
 
 def segments(batch: LossInputs, *, iou_gamma: float, tau: float) -> Tensor:
-    """Return ``segment_sentence_loss`` of each query's moment: the span from its first to its last window."""
+    """Return ``segment_sentence_loss``, with each query's moment reaching from its first to its last window."""
     output, targets = batch.output, batch.targets
     row = torch.arange(len(output.video), device=output.video.device).unsqueeze(1)
     moments = mean_of(output.video[row, targets.moment_frames], targets.moment_mask)
@@ -83,5 +82,5 @@ def segments(batch: LossInputs, *, iou_gamma: float, tau: float) -> Tensor:
 
 def _word_logits(batch: LossInputs) -> Tensor:
     if batch.output.word_logits is None:
-        raise ValueError("masked words are reconstructed in training: call the model with targets")
+        raise ValueError("the output has no word logits: call the model with targets")
     return batch.output.word_logits

@@ -1,4 +1,4 @@
-"""Losses on the frames' saliency: ranking, contrast with a negative query, and hinge triplets."""
+"""Losses on the saliency of frames: ranking, contrast with a negative query, and hinge triplets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EPS = 1e-6
 
 
 def soft_log_softmax(scores: Tensor) -> Tensor:
-    """Return the log-softmax over the last axis, max-subtracted, with 1e-6 inside the logarithm."""
+    """Return the log-softmax over the last axis, with ``EPS`` added inside the logarithm, as in the published code."""
     shifted = scores - scores.amax(dim=-1, keepdim=True).detach()
     return shifted - torch.log(shifted.exp().sum(dim=-1, keepdim=True) + EPS)
 
@@ -23,16 +23,17 @@ def negative_loss(negative: Tensor, mask: Tensor) -> Tensor:
     """Return the mean over queries of the sum over valid frames of -log(1 - sigmoid(score)).
 
     Args:
-        negative: (Q, T) saliency under another group's query; mask: (Q, T) bool.
+        negative: (Q, T) saliency for the negative query; mask: (Q, T) bool, True where valid.
     """
     return torch.where(mask, torch.nn.functional.softplus(negative), 0).sum(dim=1).mean()
 
 
 def rank_loss(scores: Tensor, negative: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """Return the sum over levels 1..11 of the rank-aware contrast (QD-DETR, equation 8).
+    """Return the rank-aware contrastive loss, summed over levels 1 to 11 (QD-DETR, equation 8).
 
     Args:
-        scores, negative: (Q, T); labels: (Q, T), 0 where nothing is said; mask: (Q, T) bool.
+        scores, negative: (Q, T) saliency for the query and for the negative query;
+        labels: (Q, T), 0 where there is none; mask: (Q, T) bool, True where valid.
     """
     both = torch.cat([scores, negative], dim=1)
     valid = torch.cat([mask, mask], dim=1)
@@ -45,25 +46,25 @@ def rank_loss(scores: Tensor, negative: Tensor, labels: Tensor, mask: Tensor) ->
 
 
 def triplet_loss(scores: Tensor, positive: Tensor, negative: Tensor, mask: Tensor, *, margin: float) -> Tensor:
-    """Return Σ max(0, margin + s_neg - s_pos) / (Q·pairs) · 2.
+    """Return twice the mean of max(0, margin + s_neg - s_pos) over all pairs of a positive and a negative frame.
 
     Args:
-        scores: (Q, T); positive, negative: (Q, P) int64 frames; mask: (Q,) bool, False where a query has no
-            frame outside its moment.
+        scores: (Q, T); positive, negative: (Q, P) int64 indices of frames.
+        mask: (Q,) bool, False where a query has no frame outside its moment; its pairs count as 0.
     """
     gap = margin + scores.gather(1, negative) - scores.gather(1, positive)
     return torch.where(mask.unsqueeze(1), gap.clamp(min=0), 0).mean() * 2
 
 
 def contrast(batch: LossInputs, *, rank_coef: float, triplet: bool, margin: float) -> Tensor:
-    """Return rank loss / ``rank_coef`` + negative loss, and with ``triplet`` the hinge triplets' loss.
+    """Return rank loss / ``rank_coef`` + negative loss, plus the triplet loss if ``triplet`` is on.
 
     Raises:
-        ValueError: the model was called without targets, so there is no saliency of a negative query.
+        ValueError: the model was called without targets, so there is no saliency for a negative query.
     """
     output, targets = batch.output, batch.targets
     if output.negative_saliency is None:
-        raise ValueError("saliency is trained by contrast: call the model with targets")
+        raise ValueError("the output has no saliency for a negative query: call the model with targets")
     mask = batch.inputs.frames_mask
     ranked = rank_loss(output.saliency, output.negative_saliency, targets.saliency, mask)
     loss = ranked / rank_coef + negative_loss(output.negative_saliency, mask)

@@ -1,4 +1,4 @@
-"""Spans and windows: conversion, generalised IoU, and the losses on matched slots."""
+"""Spans and windows: conversion, generalised IoU, and the losses of matched slots."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from torch import Tensor
 
 from mesm_core.losses.inputs import LossInputs
 
+FOREGROUND, BACKGROUND = 0, 1
+"""Classes of a slot."""
+
 
 def to_windows(spans: Tensor) -> Tensor:
-    """Return (..., 2) [start, end] of (..., 2) [center, width]; any unit.
+    """Return (..., 2) [start, end] of (..., 2) [center, width], in the same unit.
 
     >>> to_windows(torch.tensor([0.5, 0.2]))
     tensor([0.4000, 0.6000])
@@ -37,7 +40,7 @@ def span_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Return the mean L1 distance of matched (center, width) pairs.
 
     Args:
-        predicted, target: (Q, M, 2); mask: (Q, M) bool, True where a target is.
+        predicted, target: (Q, M, 2); mask: (Q, M) bool, True where there is a target.
     """
     distance = F.l1_loss(predicted, target, reduction="none").mean(dim=-1)
     return masked_mean(distance, mask)
@@ -49,20 +52,22 @@ def giou_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 
 def label_loss(logits: Tensor, slots: Tensor, mask: Tensor, *, eos_coef: float) -> Tensor:
-    """Return the cross-entropy over all slots, background weighted, a plain mean over Q·N.
+    """Return the cross entropy of foreground and background, averaged over all Q·N slots.
 
     Args:
-        logits: (Q, N, 2), index 0 = foreground; slots: (Q, M) int64 matched slots; mask: (Q, M) bool.
-        eos_coef: weight of background slots.
+        logits: (Q, N, 2), index 0 = foreground; slots: (Q, M) int64 matched slots; mask: (Q, M) bool, True where valid.
+        eos_coef: weight of slots whose label is background; other slots have weight 1.
     """
-    taken = F.one_hot(slots, logits.shape[1]).bool() & mask.unsqueeze(-1)
-    background = ~taken.any(dim=1)
-    log_p = logits.log_softmax(dim=-1)
-    return -torch.where(background, eos_coef * log_p[..., 1], log_p[..., 0]).mean()
+    matched = F.one_hot(slots, logits.shape[1]).bool() & mask.unsqueeze(-1)  # (Q, M, N)
+    labels = (~matched.any(dim=1)).long()  # (Q, N): FOREGROUND or BACKGROUND
+    weight = logits.new_ones(2)
+    weight[BACKGROUND].fill_(eos_coef)  # assignment would copy from the host
+    # The mean is over slots, not over weights as with reduction="mean".
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), weight=weight, reduction="none").mean()
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of the values where ``mask`` (same shape, bool) is True; 0 where it nowhere is."""
+    """Return the mean of the values where ``mask`` (same shape, bool) is True, or 0 if it is False everywhere."""
     return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)
 
 
@@ -83,5 +88,5 @@ def label(batch: LossInputs, *, eos_coef: float) -> Tensor:
 
 def class_error(batch: LossInputs) -> Tensor:
     """Return the percentage of matched slots that are classified as background."""
-    foreground = batch.logits.argmax(dim=-1).gather(1, batch.slots) == 0
+    foreground = batch.logits.argmax(dim=-1).gather(1, batch.slots) == FOREGROUND
     return 100 * masked_mean(1.0 - foreground.float(), batch.targets.spans_mask)

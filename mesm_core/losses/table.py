@@ -1,4 +1,4 @@
-"""The table of losses: name -> function, and what it needs. One line adds a loss."""
+"""The table of losses: name -> function, weight and settings. One line adds a loss."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Loss:
     """A line of the table.
 
     ``function``: takes a ``LossInputs`` and the settings below as keywords, and returns a scalar;
-    ``weight``: setting with its weight in the total, ``loss.NAME`` or ``loss.weights.NAME``: without one the loss is
-    not computed. None for a figure that is reported and not trained on;
-    ``settings``: names in the section ``loss`` that the function takes;
-    ``part``: setting in the section ``model`` that must be on, or None;
-    ``every_layer``: computed on every decoder layer where ``loss.aux`` is on.
+    ``weight``: name of the setting with the loss's weight in the total, ``loss.NAME`` or ``loss.weights.NAME``; the
+    loss is not computed if that setting has no value. None for a value that is reported only;
+    ``settings``: settings of the section ``loss`` that the function takes;
+    ``part``: setting of the section ``model`` that must be on for the loss to be computed, or None;
+    ``every_layer``: whether the loss is computed on every decoder layer when ``loss.aux`` is on.
     """
 
     function: Callable[..., Tensor]
@@ -41,4 +41,4 @@ LOSSES: dict[str, Loss] = {
         reconstruction.segments, weight="rec_ss", settings=("iou_gamma", "tau"), part="segment_sentence"
     ),
 }
-"""Names begin with ``loss_`` where there is a weight: so they are shown while a run trains, and drawn as curves."""
+"""Names of losses with a weight start with ``loss_``; these are shown during training and plotted as curves."""

@@ -1,1 +1,1 @@
-"""How answers are scored: NumPy only, pure functions (docs/evaluation.md)."""
+"""Evaluation metrics: pure functions on NumPy arrays (docs/evaluation.md)."""

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals over queries, and a paired test between two systems."""
+"""Uncertainty of metrics: bootstrap intervals over queries, and a paired test between two systems."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def interval(values: np.ndarray, *, seed: int, draws: int = DRAWS) -> tuple[floa
 def paired_p_value(a: np.ndarray, b: np.ndarray, *, seed: int, draws: int = DRAWS) -> float:
     """Return the two-sided paired-bootstrap p-value of "the means of a and b are the same".
 
-    The differences, shifted to a mean of zero, are drawn again; the p-value is the share of draws that lie at least
-    as far from zero as the observed difference (Efron and Tibshirani 1993, algorithm 16.2).
+    The differences are shifted to a mean of zero and resampled. The p-value is the fraction of resampled means that are
+    at least as far from zero as the observed one (Efron and Tibshirani 1993, algorithm 16.2).
 
     Args:
         a, b: (Q,) values of the same queries under two systems.
@@ -34,7 +34,7 @@ def paired_p_value(a: np.ndarray, b: np.ndarray, *, seed: int, draws: int = DRAW
 
 
 def _means(values: np.ndarray, *, seed: int, draws: int) -> np.ndarray:
-    # Counts of how often each query is drawn give all means as one matrix product.
+    # With the number of times that each query is drawn, all means are one matrix product.
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=draws)
     means: np.ndarray = counts @ values / len(values)

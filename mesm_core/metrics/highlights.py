@@ -26,25 +26,26 @@ def clip_scores(duration: float, clips: Sequence[int], scores: Sequence[Sequence
 
 @dataclass(frozen=True)
 class Clips:
-    """What a metric of highlights is computed from.
+    """The inputs of a highlight metric.
 
-    ``given`` (Q, T): scores of a system, padded with 0 and cut to the truth's clips; ``labels`` (Q, T, A): annotators'
-    scores; ``valid`` (Q, T) bool; ``top`` (Q, A): annotators' scores of the clip that the system puts first.
+    ``predicted`` (Q, T): scores of a system, cut or padded with 0 to the number of annotated clips; ``labels``
+    (Q, T, A): scores of the annotators; ``valid`` (Q, T) bool; ``top`` (Q, A): the annotators' scores of the clip that
+    the system scores highest.
     """
 
-    given: np.ndarray
+    predicted: np.ndarray
     labels: np.ndarray
     valid: np.ndarray
     top: np.ndarray
 
 
 def mean_average_precision(clips: Clips, level: int) -> float:
-    """Return the mean AP of the clips that an annotator scores ``level`` or higher, over queries and annotators."""
-    return float(average_precision(clips.given, clips.labels >= level, clips.valid).mean())
+    """Return the mean AP of retrieving the clips scored ``level`` or higher, over queries and annotators."""
+    return float(average_precision(clips.predicted, clips.labels >= level, clips.valid).mean())
 
 
 def hit_at_1(clips: Clips, level: int) -> float:
-    """Return the share of queries whose first clip an annotator scores ``level`` or higher."""
+    """Return the fraction of queries whose top clip at least one annotator scores ``level`` or higher."""
     return float((clips.top >= level).any(axis=1).mean())
 
 
@@ -56,7 +57,7 @@ def score_highlights(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray
     """Return ``{"Fair": {"mAP": …, "Hit1": …}, …}`` as fractions.
 
     Args:
-        predicted: one score a clip, a query; truth: (clips, annotators) scores 0 to 4, a query.
+        predicted: for each query, (clips,) scores; truth: for each query, (clips, annotators) scores from 0 to 4.
 
     >>> score_highlights([np.array([0.1, 0.9])], [np.array([[0, 0, 0], [4, 1, 2]])])["VeryGood"]
     {'mAP': 0.3333333333333333, 'Hit1': 1.0}
@@ -71,35 +72,35 @@ def score_highlights(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray
 def _padded(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Clips:
     annotators = max((t.shape[1] for t in truth), default=0)
     longest = max((len(t) for t in truth), default=0)
-    given = np.full((len(truth), longest), -np.inf)
+    scored = np.full((len(truth), longest), -np.inf)
     labels = np.zeros((len(truth), longest, annotators))
     valid = np.zeros((len(truth), longest), np.bool_)
     top = np.zeros((len(truth), annotators))
     for row, (scores, clips) in enumerate(zip(predicted, truth, strict=True)):
         # Longer predictions are cut, shorter ones padded with 0.
-        given[row, : len(clips)] = 0
-        given[row, : min(len(scores), len(clips))] = scores[: len(clips)]
+        scored[row, : len(clips)] = 0
+        scored[row, : min(len(scores), len(clips))] = scores[: len(clips)]
         labels[row, : len(clips)] = clips
         valid[row, : len(clips)] = True
         first = int(np.argmax(scores)) if len(scores) else len(clips)
         if first < len(clips):
             top[row] = clips[first]
-    return Clips(given, labels, valid, top)
+    return Clips(scored, labels, valid, top)
 
 
 def average_precision(scores: np.ndarray, positive: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Return the (Q, A) AP: interpolated precision, averaged over the distinct recall points.
 
-    Equal scores are one threshold. Without a positive clip it is 0, with nothing but positives 1.
+    Clips with equal scores share a threshold. The AP is 0 without positive clips, and 1 if all clips are positive.
 
     Args:
-        scores: (Q, T); positive: (Q, T, A) bool; valid: (Q, T) bool, the valid clips first.
+        scores: (Q, T); positive: (Q, T, A) bool; valid: (Q, T) bool, valid clips before padding.
     """
     order = np.argsort(np.where(valid, -scores, np.inf), axis=1, kind="stable")
     scores = np.take_along_axis(scores, order, axis=1)
     valid = np.take_along_axis(valid, order, axis=1)
     hits = np.take_along_axis(positive, order[..., None], axis=1) & valid[..., None]
-    # A threshold ends where the next score differs, or where there is no next one.
+    # A threshold ends at the last of its equal scores.
     ends = valid.copy()
     ends[:, :-1] &= (scores[:, :-1] != scores[:, 1:]) | ~valid[:, 1:]
     found = hits.cumsum(axis=1)

@@ -12,14 +12,15 @@ MAP_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 MAX_WINDOWS = 10
 R1_THRESHOLDS = (0.3, *MAP_THRESHOLDS)
 TESTED_R1 = (0.5, 0.7)
-"""Thresholds of R1 that have intervals and tests."""
+"""Thresholds of R1 for which intervals and tests are computed."""
 
 
 @dataclass(frozen=True)
 class MomentScores:
-    """Scores of Q queries as fractions.
+    """Scores of Q queries, as fractions.
 
-    ``best_iou`` (Q,): best IoU of each query's first window; ``average_precision`` (Q, len(MAP_THRESHOLDS)).
+    ``best_iou`` (Q,): IoU of each query's first predicted window with the true window that it overlaps most;
+    ``average_precision`` (Q, len(MAP_THRESHOLDS)).
     """
 
     best_iou: np.ndarray
@@ -32,10 +33,10 @@ class MomentScores:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a metric is computed from: a system's windows and the truth of Q queries.
+    """The inputs of a metric: predicted and true windows of Q queries.
 
-    ``predicted``: (n, 3) float rows [start s, end s, score] a query, in the order the system gives them;
-    ``truth``: (m, 2) float windows in seconds a query, m >= 1; ``thresholds``: IoU thresholds of R1.
+    ``predicted``: for each query, (n, 3) float rows [start s, end s, score] in the system's order;
+    ``truth``: for each query, (m, 2) float windows in seconds, m >= 1; ``thresholds``: IoU thresholds of R1.
     """
 
     predicted: Sequence[np.ndarray]
@@ -49,22 +50,22 @@ class Answers:
 
 
 def recall_of_first(answers: Answers) -> Mapping[str, float]:
-    """Return the share of queries whose first window reaches each IoU threshold, by threshold."""
+    """Return, by threshold, the fraction of queries whose first window reaches that IoU."""
     return {f"{t:g}": answers.scores.recall(t) for t in answers.thresholds}
 
 
 def first_hits(answers: Answers) -> Mapping[str, np.ndarray]:
-    """Return (Q,) 1 where the first window reaches an IoU threshold, by threshold."""
+    """Return, by threshold, a (Q,) array: 1 where the first window reaches that IoU, else 0."""
     return {f"{t:g}": (answers.scores.best_iou >= t).astype(float) for t in TESTED_R1}
 
 
 def mean_iou(answers: Answers) -> Mapping[str, float]:
-    """Return the mean IoU of the first window with the window that it overlaps most."""
+    """Return the mean of ``first_iou`` over queries."""
     return {"": float(answers.scores.best_iou.mean())}
 
 
 def first_iou(answers: Answers) -> Mapping[str, np.ndarray]:
-    """Return the (Q,) IoU of the first window with the window that it overlaps most."""
+    """Return the (Q,) IoU of the first predicted window with the true window that it overlaps most."""
     return {"": answers.scores.best_iou}
 
 
@@ -97,30 +98,33 @@ def score_moments(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray]) 
     """Return the scores of every query.
 
     Args:
-        predicted: (n, 3) float rows [start, end, score] a query, in the order the system gives them.
-        truth: (m, 2) float windows a query, m >= 1.
+        predicted: for each query, (n, 3) float rows [start, end, score] in the system's order.
+        truth: for each query, (m, 2) float windows, m >= 1.
 
     >>> scores = score_moments([np.array([[0.0, 4.0, 0.9]])], [np.array([[0.0, 5.0]])])
     >>> scores.recall(0.7), scores.average_precision.mean().round(2)
     (1.0, np.float64(0.7))
     """
-    windows, given = _pad([np.asarray(p, float).reshape(-1, 3)[:MAX_WINDOWS] for p in predicted], 3)
+    windows, valid = _pad([np.asarray(p, float).reshape(-1, 3)[:MAX_WINDOWS] for p in predicted], 3)
     targets, real = _pad([np.asarray(t, float).reshape(-1, 2) for t in truth], 2)
     overlap = iou(windows[:, :, None, :2], targets[:, None])
-    overlap[~(given[:, :, None] & real[:, None, :])] = -1
+    overlap[~(valid[:, :, None] & real[:, None, :])] = -1
     best = np.maximum(overlap[:, 0].max(axis=1), 0)
-    order = np.argsort(np.where(given, -windows[:, :, 2], np.inf), axis=1, kind="stable")
+    order = np.argsort(np.where(valid, -windows[:, :, 2], np.inf), axis=1, kind="stable")
     overlap = np.take_along_axis(overlap, order[:, :, None], axis=1)
-    given = np.take_along_axis(given, order, axis=1)
+    valid = np.take_along_axis(valid, order, axis=1)
     hits = _assign(overlap, np.array(MAP_THRESHOLDS))
-    return MomentScores(best, _average_precision(hits, given, real.sum(axis=1)))
+    return MomentScores(best, _average_precision(hits, valid, real.sum(axis=1)))
 
 
 def _assign(overlap: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Return (Q, P, K) True where a prediction takes the free window it overlaps most, at each threshold.
+    """Match each prediction, in turn, with the unmatched window that it overlaps most.
 
     Args:
-        overlap: (Q, P, M) IoU by falling score, -1 where there is nothing; thresholds: (K,).
+        overlap: (Q, P, M) IoU of predictions by falling score and windows, -1 at padding; thresholds: (K,).
+
+    Returns:
+        (Q, P, K) bool: whether the prediction found a window at each threshold.
     """
     queries, predictions, targets = overlap.shape
     free = np.ones((queries, len(thresholds), targets), np.bool_)
@@ -135,14 +139,15 @@ def _assign(overlap: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return hits
 
 
-def _average_precision(hits: np.ndarray, given: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def _average_precision(hits: np.ndarray, valid: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return (Q, K) interpolated all-point average precision (VOC 2010+).
 
     Args:
-        hits: (Q, P, K) by falling score; given: (Q, P) True where a prediction is; targets: (Q,) windows.
+        hits: (Q, P, K) bool by falling score; valid: (Q, P) bool, True where there is a prediction;
+        targets: (Q,) numbers of true windows.
     """
     found = hits.cumsum(axis=1)
-    precision = found / np.maximum(given.cumsum(axis=1), 1)[..., None]
+    precision = found / np.maximum(valid.cumsum(axis=1), 1)[..., None]
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     area: np.ndarray = (precision * hits).sum(axis=1) / targets[:, None]
     return area

@@ -8,11 +8,11 @@ from mesm_core.errors import ConfigError
 
 NO_NMS = -1.0
 PEOPLE_NMS = 0.7
-"""Overlap above which two answers look the same to a person."""
+"""Threshold for answers that people read: above this overlap two windows look the same."""
 
 
 def check_nms(threshold: float) -> float:
-    """Return a threshold of temporal NMS that can be meant: in (0, 1], or -1 for none.
+    """Return ``threshold`` if it is valid for temporal NMS: in (0, 1], or -1 for no suppression.
 
     Raises:
         ConfigError: it is another number.
@@ -25,13 +25,14 @@ def check_nms(threshold: float) -> float:
 def temporal_nms(
     windows: np.ndarray, *, threshold: float, max_before: int | None = None, max_after: int | None = None
 ) -> np.ndarray:
-    """Return the rows that are kept: greedily by score, dropping those that overlap a kept one too much.
+    """Select windows greedily by score, and drop those that overlap a selected one too much.
 
-    The overlap is the intersection over the hull of the two windows.
+    The overlap is the length of the intersection of two windows divided by the length of their hull.
 
     Args:
-        windows: (n, 3) rows [start, end, score]; threshold: overlap above which a window is dropped; below 0 nothing
-            is dropped. max_before, max_after: windows at most taken in and given out.
+        windows: (n, 3) rows [start, end, score].
+        threshold: overlap above which a window is dropped; below 0, all windows are returned as they are.
+        max_before, max_after: maximum number of windows before and after suppression.
 
     >>> temporal_nms(np.array([[0.0, 10, 0.5], [1, 10, 0.9], [20, 30, 0.1]]), threshold=0.5).tolist()
     [[1.0, 10.0, 0.9], [20.0, 30.0, 0.1]]

@@ -1,4 +1,4 @@
-"""Metrics as the field writes them: percentages with two decimals, tables by length range, a summary."""
+"""Metric tables in the usual format: percentages with two decimals, by range of moment length, with a summary."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ def moment_tables(
     thresholds: Sequence[float] = R1_THRESHOLDS,
     ranges: Mapping[str, tuple[float, float]] = LENGTH_RANGES,
 ) -> Table:
-    """Return ``brief`` (the summary keys of docs/evaluation.md) and a table for ``full`` and each length range.
+    """Return ``brief`` (the summary of docs/evaluation.md), and a table for ``full`` and for each length range.
 
     Args:
-        predicted: (n, 3) rows [start s, end s, score] a query; truth: (m, 2) windows in seconds a query.
+        predicted: for each query, (n, 3) rows [start s, end s, score].
+        truth: for each query, (m, 2) windows in seconds.
         thresholds: IoU thresholds of R1.
-        ranges: name -> (shortest, longest] ground-truth window; a range without queries is None.
+        ranges: name -> lengths (shortest, longest] of true windows; the table of a range without queries is None.
     """
     tables: Table = {FULL: _table(Answers(predicted, truth, thresholds))}
     for name, (shortest, longest) in ranges.items():
@@ -75,7 +76,7 @@ def _brief(tables: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _figures(table: Table | None, part: str, name: str, labels: Sequence[str]) -> dict[str, float | None]:
-    """Return a metric's figures of a part of the queries by the summary's keys; None where it has no queries."""
+    """Return a metric's values for a part of the queries, by summary key; None if that part has no queries."""
     keys = {label: f"MR-{part}-{labelled(name, label)}" for label in labels}
     if table is None:
         return dict.fromkeys(keys.values())

@@ -1,4 +1,4 @@
-"""The table of metrics: name -> function, and where its figures are shown. One line adds a metric."""
+"""The table of metrics: name -> function, and where its values are shown. One line adds a metric."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from mesm_core.metrics.moments import Answers
 Figures = Mapping[str, float]
 PerQuery = Mapping[str, np.ndarray]
 MAIN = ("", "average")
-"""Labels of a figure that has the metric's own name."""
+"""Labels that are left out of the name of a value."""
 
 
 @dataclass(frozen=True)
 class Metric:
     """A line of the table.
 
-    ``function``: takes ``Answers`` and returns fractions by label, e.g. by threshold; a single one has the label "";
-    ``per_query``: the same, as (Q,) values whose means are the figures: for intervals and for tests between systems;
-    ``summary``: labels in the summary of all queries; ``by_length``: in the summary of each length range;
-    ``columns``: labels shown an epoch and in the list of runs; ``curves``: drawn on a run's page, and compared.
+    ``function``: takes ``Answers`` and returns fractions by label, e.g. by threshold; a single value has the label "";
+    ``per_query``: the same as (Q,) values, whose means are the fractions; for intervals and for tests between systems;
+    ``summary``: labels in the summary of all queries; ``by_length``: labels in the summary of each length range;
+    ``columns``: labels shown after an epoch and in the list of runs; ``curves``: labels plotted on a run's page and
+    compared between runs.
     """
 
     function: Callable[[Answers], Figures]
@@ -51,11 +52,11 @@ METRICS: dict[str, Metric] = {
         curves=("average",),
     ),
 }
-"""Moment retrieval, in the order of the summary."""
+"""Metrics of moment retrieval, in the order of the summary."""
 
 
 def labelled(name: str, label: str) -> str:
-    """Return the name of a figure: the metric's, and behind ``@`` a label that is not its main one.
+    """Return the name of a value: the metric's name, followed by ``@`` and the label unless that is in ``MAIN``.
 
     >>> labelled("mAP", "average"), labelled("R1", "0.5")
     ('mAP', 'R1@0.5')
@@ -64,7 +65,7 @@ def labelled(name: str, label: str) -> str:
 
 
 def full_key(name: str) -> str:
-    """Return the summary's key of a figure of all queries.
+    """Return the summary key of a value over all queries.
 
     >>> full_key("R1@0.5")
     'MR-full-R1@0.5'
@@ -73,24 +74,24 @@ def full_key(name: str) -> str:
 
 
 def column_names() -> list[str]:
-    """Return the figures shown an epoch and in the list of runs, mIoU first."""
+    """Return the names of the values shown after an epoch and in the list of runs, mIoU first."""
     names = [labelled(name, label) for name, metric in METRICS.items() for label in metric.columns]
     return sorted(names, key=lambda name: name != "mIoU")
 
 
 def curve_names() -> list[str]:
-    """Return the figures drawn on a run's page, and compared between runs: the columns first."""
+    """Return the names of the values plotted on a run's page and compared between runs, the columns first."""
     names = [labelled(name, label) for name, metric in METRICS.items() for label in metric.curves]
     return list(dict.fromkeys([*column_names(), *names]))
 
 
 def summary_names() -> list[str]:
-    """Return the figures of the summary of all queries; ``eval.select`` is one of them."""
+    """Return the names of the values in the summary of all queries; ``eval.select`` is one of them."""
     return [labelled(name, label) for name, metric in METRICS.items() for label in metric.summary]
 
 
 def per_query_values(answers: Answers) -> dict[str, np.ndarray]:
-    """Return the (Q,) values whose means are figures of the summary, by its keys."""
+    """Return the (Q,) values whose means are in the summary, by summary key."""
     return {
         full_key(labelled(name, label)): values
         for name, metric in METRICS.items()

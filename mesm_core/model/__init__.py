@@ -1,1 +1,1 @@
-"""The MESM network as one reads it: padded tensors with masks, built from injected parts."""
+"""The MESM network, written to be read: padded tensors with masks, composed of injected parts."""

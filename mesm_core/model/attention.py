@@ -12,7 +12,7 @@ def attend(
 ) -> Tensor:
     """Return (B, L, Dv) scaled dot-product attention of projected queries, keys and values.
 
-    A query without a valid key attends to all keys evenly, so that its output is finite.
+    A row without a valid key is treated as if all its keys were valid, so that the output is finite.
 
     Args:
         query, key: (B, L, Dk) and (B, S, Dk); value: (B, S, Dv); all float, widths divisible by ``heads``.
@@ -27,10 +27,10 @@ def attend(
 
 
 def attend_among_few(query: Tensor, key: Tensor, value: Tensor, *, heads: int) -> Tensor:
-    """Return what ``attend`` returns without a mask; for the decoder's slots.
+    """Return the same as ``attend`` without a mask. The decoder uses it for attention among its slots.
 
-    Written out because the slots' values are nearly equal: there the key gradients of
-    ``scaled_dot_product_attention`` err by 1e-3 in float32. Subtracting the maximum with its gradient avoids that.
+    The values of the slots are nearly equal. In that case the key gradients of ``scaled_dot_product_attention`` are off
+    by 1e-3 in float32. Subtracting the maximum, with its gradient, avoids this error.
     """
     q, k, v = (split_heads(x, heads) for x in (query, key, value))
     scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)  # (B, H, L, S)
@@ -39,7 +39,7 @@ def attend_among_few(query: Tensor, key: Tensor, value: Tensor, *, heads: int) -
 
 
 def all_where_none(mask: Tensor) -> Tensor:
-    """Return the mask (B, S) with rows that have no valid key made all valid, so that their softmax is finite."""
+    """Return the mask (B, S), all True in rows without a valid key, so that their softmax is finite."""
     return mask | ~mask.any(dim=-1, keepdim=True)
 
 
@@ -55,7 +55,7 @@ def join_heads(x: Tensor) -> Tensor:
 
 
 class MultiHeadAttention(nn.Module):
-    """Attention with its four projections; parameters are named and packed as in ``nn.MultiheadAttention``.
+    """Attention with input and output projections; parameters are named and packed as in ``nn.MultiheadAttention``.
 
     Args:
         dim: width of queries, keys, values and output.

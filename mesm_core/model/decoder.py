@@ -1,4 +1,4 @@
-"""The decoder of moment slots: conditional attention around a (center, width) reference that every layer moves.
+"""The moment decoder: conditional attention around (center, width) references that every layer refines.
 
 Source: docs/model.md, "Aligner and DETR"; DAB-DETR (arXiv 2201.12329), conditional DETR (arXiv 2108.06152).
 """
@@ -21,8 +21,8 @@ def logit(x: Tensor, eps: float = LOGIT_EPS) -> Tensor:
     return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
 
 
-def beside(content: Tensor, position: Tensor, *, heads: int) -> Tensor:
-    """Return (Q, L, 2 dim) of two (Q, L, dim): in each head its content, then its position."""
+def concat_heads(content: Tensor, position: Tensor, *, heads: int) -> Tensor:
+    """Concatenate content and position, (Q, L, dim) each, within every head; return (Q, L, 2 dim)."""
     return torch.cat([x.view(*x.shape[:2], heads, -1) for x in (content, position)], dim=-1).flatten(2)
 
 
@@ -30,7 +30,8 @@ class DecoderLayer(nn.Module):
     """Slots attend to each other, then to the memory; content and position have their own projections.
 
     Args:
-        first: the first layer also adds positions to the content of cross-attention's queries and keys.
+        first: whether this is the first layer, which also adds positions to the content of cross-attention's queries
+            and keys.
     """
 
     def __init__(self, *, dim: int, heads: int, hidden: int, dropout: float, first: bool) -> None:
@@ -57,7 +58,7 @@ class DecoderLayer(nn.Module):
         """Return the slots' new content (Q, N, dim).
 
         Args:
-            content, query_pos, sine: (Q, N, dim) slots, their positions, their modulated sine positions.
+            content, query_pos, sine: (Q, N, dim) slots, their positions and their modulated sine positions.
             memory, pos: (Q, T, dim) frames and their positions; mask: (Q, T) bool, True where valid.
         """
         q = self.self_query_content(content) + self.self_query_pos(query_pos)
@@ -68,8 +69,8 @@ class DecoderLayer(nn.Module):
         q, k, k_pos = self.cross_query_content(content), self.cross_key_content(memory), self.cross_key_pos(pos)
         if self.cross_query_pos is not None:
             q, k = q + self.cross_query_pos(query_pos), k + k_pos
-        q = beside(q, self.cross_query_sine(sine), heads=self.heads)  # (Q, N, 2 dim)
-        k = beside(k, k_pos, heads=self.heads)  # (Q, T, 2 dim)
+        q = concat_heads(q, self.cross_query_sine(sine), heads=self.heads)  # (Q, N, 2 dim)
+        k = concat_heads(k, k_pos, heads=self.heads)  # (Q, T, 2 dim)
         found = attend(q, k, self.cross_value(memory), heads=self.heads, key_mask=mask)  # (Q, N, dim)
         content = self.norm2(content + self.dropout(self.cross_out(found)))
 
@@ -78,7 +79,7 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A stack of decoder layers for N moment slots, each with a (center, width) reference that every layer moves."""
+    """A stack of decoder layers for N moment slots, each with a (center, width) reference that every layer refines."""
 
     def __init__(self, *, layers: int, slots: int, dim: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -94,33 +95,33 @@ class Decoder(nn.Module):
         self.move = MLP(dim, dim, dim, 2)
         self.norm = nn.LayerNorm(dim)
         if layers == 1:
-            # Used between layers only. Distributed training waits for the gradient of every parameter that needs one.
+            # Unused with one layer. Distributed training would wait for their gradients.
             self.move.requires_grad_(False)
             self.sine_scale.requires_grad_(False)
 
     def forward(self, memory: Tensor, *, pos: Tensor, mask: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return each layer's output (Q, N, dim) and the references (Q, N, 2) that went into it.
+        """Return each layer's output (Q, N, dim) and the references (Q, N, 2) that it started from.
 
         Args:
             memory, pos: (Q, T, dim); mask: (Q, T) bool, True where valid.
         """
         reference = self.slots.weight.sigmoid().expand(len(memory), -1, -1)  # (Q, N, 2)
         content = memory.new_zeros(*reference.shape[:2], self.dim)  # (Q, N, dim)
-        seen, outputs, references = reference, [], []
+        detached, outputs, references = reference, [], []
         for number, layer in enumerate(self.layers):
-            query_pos, sine = self.place(seen, content, first=number == 0)
+            query_pos, sine = self.place(detached, content, first=number == 0)
             content = layer(content, query_pos=query_pos, sine=sine, memory=memory, pos=pos, mask=mask)
             outputs.append(self.norm(content))
             references.append(reference)
-            reference = (self.move(content) + logit(seen)).sigmoid()
-            seen = reference.detach()
+            reference = (self.move(content) + logit(detached)).sigmoid()
+            detached = reference.detach()
         return outputs, references
 
     def place(self, reference: Tensor, content: Tensor, *, first: bool) -> tuple[Tensor, Tensor]:
         """Return the slots' positions and their modulated sine positions, both (Q, N, dim).
 
         Args:
-            reference: (Q, N, 2) center and width; content: (Q, N, dim); first: whether for the first layer.
+            reference: (Q, N, 2) center and width; content: (Q, N, dim); first: whether this is the first layer.
         """
         sine = point_positions(reference, self.dim // 2).flatten(2)  # (Q, N, dim)
         query_pos = self.query_pos(sine)

@@ -1,6 +1,6 @@
 """Modal enhancement: FW-MESM (paper section 3.2) and SS-MESM (section 3.3).
 
-Both rebuild a masked part of the text from the video: FW-MESM its words, SS-MESM its sentence.
+Both reconstruct masked text from the video: FW-MESM reconstructs words, SS-MESM the whole sentence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mesm_core.model.layers import CrossEncoder, ProjectionLayer
 
 ENHANCE, RECONSTRUCT = 0, -1
-"""Feed-forward block of each direction; the same one where the encoder has only one."""
+"""Index of the feed-forward block of each direction. With a single block both are the same one."""
 
 
 class WordHead(nn.Module):
@@ -32,14 +32,14 @@ class WordHead(nn.Module):
 
 
 class FrameWord(nn.Module):
-    """FW-MESM: frames attend to words, and in training masked words attend to the moment's frames.
+    """FW-MESM: frames attend to words; in training, masked words attend to the frames of the moment.
 
-    Both directions share the encoder's attention and, unless it has two feed-forward blocks, its feed-forwards.
+    Both directions share the attention of the encoder. They share its feed-forwards too, unless it has two blocks.
 
     Args:
         encoder: cross-encoder.
         head: masked-word classifier.
-        text_dim: raw width Dt of the tokens that stand for unknown and for masked words.
+        text_dim: raw width Dt of the two learned tokens that replace unknown and masked words.
     """
 
     def __init__(self, *, encoder: CrossEncoder, head: WordHead, text_dim: int) -> None:
@@ -65,10 +65,10 @@ class FrameWord(nn.Module):
     def mask_words(
         self, words: Tensor, *, masked: Tensor, unknown: Tensor, project: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Return words (Q, W, d) with first the unknown and then the masked ones replaced by their projected tokens.
+        """Replace unknown words, then masked words, by their projected tokens; return (Q, W, d).
 
         Args:
-            words: (Q, W, d) projected; masked, unknown: (Q, W) bool; project: the text projection.
+            words: (Q, W, d) projected words; masked, unknown: (Q, W) bool; project: the text projection.
         """
         unknown_token, masked_token = project(torch.stack([self.unknown_token, self.masked_token])).unbind()  # (d,)
         words = torch.where(unknown.unsqueeze(-1), unknown_token, words)
@@ -83,22 +83,22 @@ class FrameWord(nn.Module):
             words, words_pos: (Q, W, d) from ``mask_words``; frames, frames_pos: (Q, C, d) of the moment;
                 frames_mask: (Q, C) bool.
         """
-        rebuilt = self.encoder(
+        reconstructed = self.encoder(
             words, frames, a_pos=words_pos, b_pos=frames_pos, b_mask=frames_mask, block=RECONSTRUCT
         )  # (Q, W, d)
-        logits: Tensor = self.head(rebuilt)
+        logits: Tensor = self.head(reconstructed)
         return logits
 
 
 class SegmentSentence(nn.Module):
-    """SS-MESM: a masked sentence attends to the video and becomes the query's reconstruction.
+    """SS-MESM: a masked sentence attends to the video; the result is the reconstruction of the query.
 
-    The paper masks one sentence of a group at a time. The encoder updates each sentence on its own, so the others
-    cannot change the result: only the masked one is computed.
+    The paper masks one sentence of a group at a time. The encoder updates every sentence independently, so only the
+    masked one is computed.
 
     Args:
         encoder: cross-encoder.
-        head: projection of the reconstruction. No loss reads it; official checkpoints carry it.
+        head: projection of the reconstruction. It is unused, but official checkpoints contain its weights.
         dim: width d.
     """
 
@@ -109,11 +109,11 @@ class SegmentSentence(nn.Module):
         self.masked_sentence = nn.Parameter(torch.zeros(dim))
 
     def forward(self, frames: Tensor, frames_mask: Tensor) -> Tensor:
-        """Return reconstructions (Q, d) of length 1.
+        """Return the reconstructions (Q, d), normalised to unit length.
 
         Args:
             frames: (Q, T, d) projected video that each query's sentence attends to; frames_mask: (Q, T) bool.
         """
         sentence = self.masked_sentence.expand(len(frames), 1, -1)  # (Q, 1, d)
-        rebuilt = self.encoder(sentence, frames, b_mask=frames_mask)  # (Q, 1, d)
-        return F.normalize(rebuilt.squeeze(1), dim=-1)
+        reconstructed = self.encoder(sentence, frames, b_mask=frames_mask)  # (Q, 1, d)
+        return F.normalize(reconstructed.squeeze(1), dim=-1)

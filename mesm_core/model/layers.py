@@ -1,4 +1,4 @@
-"""The layers that the network is made of: projections, perceptrons, feed-forwards, cross- and self-attention layers."""
+"""Layers of the network: projections, perceptrons, feed-forwards, cross-attention and self-attention layers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class MLP(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Linear -> PReLU -> Dropout -> Linear; the caller owns the PReLU, because two feed-forwards may share one."""
+    """Linear -> PReLU -> Dropout -> Linear; the caller passes the PReLU, because two feed-forwards may share one."""
 
     def __init__(self, *, dim: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class CrossEncoderLayer(nn.Module):
 
     Args:
         dim, heads, hidden, dropout: width, attention heads, feed-forward width, dropout probability.
-        blocks: feed-forward blocks to choose from; 2 where FW-MESM has one for each direction.
+        blocks: number of feed-forward blocks; 2 if FW-MESM has one for each direction.
     """
 
     def __init__(self, *, dim: int, heads: int, hidden: int, dropout: float, blocks: int = 1) -> None:

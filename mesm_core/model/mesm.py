@@ -1,4 +1,4 @@
-"""MESM: the network, composed of injected parts. Letters of shapes are those of ``mesm_core.types``."""
+"""The MESM network, composed of injected parts. ``mesm_core.types`` explains the letters of the shapes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Mesm(nn.Module):
         dim: hidden size d.
         video_projection, text_projection: (..., Dv+2) -> (..., d) and (..., Dt) -> (..., d).
         word_positions: learned word positions, or None for zeros.
-        frame_word: FW-MESM, or None: the projected video replaces the enhanced one.
-        segment_sentence: SS-MESM, or None: no reconstruction in front of the words.
+        frame_word: FW-MESM, or None to use the projected video in place of the enhanced one.
+        segment_sentence: SS-MESM, or None to put no reconstruction in front of the words.
         aligner: cross-encoder in which the enhanced video attends to the text.
         encoder: self-attention layers over the global token and the frames.
         decoder: moment decoder.
@@ -71,27 +71,27 @@ class Mesm(nn.Module):
     def forward(self, inputs: Inputs, targets: Targets | None = None) -> ModelOutput:
         """Return the moments and the saliency of every query.
 
-        With ``targets`` also the saliency under a negative query, and masked-word logits. Only dropout is random.
+        With ``targets``, also the saliency for a negative query, and the masked-word logits. Only dropout is random.
         """
         video = self._video(inputs)  # (Q, T, d)
         words = self._words(self.text_projection(inputs.words), inputs.words_mask)  # (Q, W, d)
 
         # SS-MESM: the sentence, rebuilt from the video, is prepended to the words.
-        recon, text = None, words
+        text = words
         if self.segment_sentence is not None:
-            recon = self.segment_sentence(*self._context(inputs))  # (Q, d)
-            sequence = torch.cat([recon.unsqueeze(1), words.x], dim=1)  # (Q, 1 + W, d)
+            reconstruction = self.segment_sentence(*self._context(inputs))  # (Q, d)
+            sequence = torch.cat([reconstruction.unsqueeze(1), words.x], dim=1)  # (Q, 1 + W, d)
             text = self._words(sequence, F.pad(words.mask, (1, 0), value=True))
 
-        enhanced, memory, saliency = self._encode(video, words, text)  # (Q, T, d) twice, (Q, T)
+        memory, saliency = self._encode(video, words, text)  # (Q, T, d), (Q, T)
         outputs, references = self.decoder(memory, pos=video.pos, mask=video.mask)  # each layer's (Q, N, d), (Q, N, 2)
 
         negative_saliency = word_logits = None
         if targets is not None:
-            # The same videos under the text of another group's query, whose words keep their positions in it.
+            # The same videos with the text of another group's query; its words keep their positions in that text.
             negative = Tokens(*(value[targets.negative_query] for value in text))  # (Q, 1 + W, d)
             negative_words = Tokens(*(value[:, -words.x.shape[1] :] for value in negative))  # (Q, W, d)
-            _, _, negative_saliency = self._encode(video, negative_words, negative)  # (Q, T)
+            _, negative_saliency = self._encode(video, negative_words, negative)  # (Q, T)
             word_logits = self._word_logits(words, video, targets)  # (Q, W, classes)
 
         return ModelOutput(
@@ -103,13 +103,11 @@ class Mesm(nn.Module):
             video=video.x,
             text=text.x,
             text_mask=text.mask,
-            enhanced_video=enhanced,
-            reconstruction=recon,
         )
 
     def _video(self, inputs: Inputs) -> Tokens:
         """Return each query's projected video (Q, T, d) with its positions."""
-        mask = inputs.video_mask[inputs.video_index]  # (Q, T)
+        mask = inputs.frames_mask  # (Q, T)
         x = self.video_projection(inputs.video[inputs.video_index])  # (Q, T, d)
         return Tokens(x, frame_positions(mask, self.dim).to(x.dtype), mask)
 
@@ -118,15 +116,19 @@ class Mesm(nn.Module):
         return Tokens(x, torch.zeros_like(x) if self.word_positions is None else self.word_positions(x), mask)
 
     def _context(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """Return the frames (Q, T', d) that SS-MESM's sentences attend to, projected afresh, and their mask (Q, T')."""
+        """Return the frames (Q, T', d) that SS-MESM's sentences attend to, projected again, and their mask (Q, T')."""
         frames, mask, index = self.video_projection(inputs.video), inputs.video_mask, inputs.video_index  # (V, T, d)
         if inputs.context is not None and inputs.context_mask is not None and inputs.context_index is not None:
             frames, mask, index = frames.flatten(0, 1)[inputs.context], inputs.context_mask, inputs.context_index
         return frames[index], mask[index]
 
-    def _encode(self, video: Tokens, words: Tokens, text: Tokens) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the enhanced video (Q, T, d), the memory (Q, T, d) and the saliency (Q, T) of a video under a text."""
-        # FW-MESM: frames attend to the words; the aligner: to the reconstruction and the words.
+    def _encode(self, video: Tokens, words: Tokens, text: Tokens) -> tuple[Tensor, Tensor]:
+        """Return the decoder's memory (Q, T, d) and the saliency (Q, T) of each video for its query's text.
+
+        Args:
+            words: the query's words; text: the same words with the reconstruction in front, where there is one.
+        """
+        # In FW-MESM frames attend to the words; in the aligner, to the reconstruction and the words.
         enhanced = video.x
         if self.frame_word is not None:
             enhanced = self.frame_word.enhance(
@@ -141,7 +143,7 @@ class Mesm(nn.Module):
             x = layer(x, pos=pos, mask=mask)
         token, memory = x[:, :1], x[:, 1:]
         saliency = self.saliency_frames(memory) @ self.saliency_global(token).transpose(1, 2)  # (Q, T, 1)
-        return enhanced, memory, saliency.squeeze(-1) / math.sqrt(self.dim)
+        return memory, saliency.squeeze(-1) / math.sqrt(self.dim)
 
     def _word_logits(self, words: Tokens, video: Tokens, targets: Targets) -> Tensor | None:
         """Return masked-word logits (Q, W, classes), or None without FW-MESM."""

@@ -1,4 +1,4 @@
-"""Positions: sines of frames and of reference points, learned embeddings of words."""
+"""Position encodings: sinusoidal for frames and reference points, learned for words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EPS = 1e-6
 
 
 def _sine(x: Tensor, dim: int) -> Tensor:
-    # Channels 2i and 2i + 1 share a frequency: one angle serves a sine and a cosine.
+    # Channels 2i and 2i + 1 are the sine and the cosine of the same angle.
     frequency = 10000.0 ** (torch.arange(0, dim, 2, device=x.device) / -dim)
     angle = x.unsqueeze(-1) * frequency
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)

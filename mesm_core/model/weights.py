@@ -1,4 +1,4 @@
-"""A hash of a network's weights, by which features of other weights are recognised."""
+"""A hash of a network's weights, which tells whether cached features come from other weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 
 def hash_weights(model: nn.Module) -> str:
-    """Return a hash of a model's weights that does not depend on where they lie."""
+    """Return a hash of a model's weights that does not depend on their device."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())

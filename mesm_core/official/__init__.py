@@ -1,1 +1,1 @@
-"""Reading what the paper's published implementation writes."""
+"""Names, flags and checkpoints of the paper's published implementation."""

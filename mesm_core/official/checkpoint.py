@@ -1,4 +1,4 @@
-"""Checkpoints of the published implementation, as they are; and one door for them and ours."""
+"""Checkpoints of the published implementation, and one function that loads them or ours."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _WIDTH_OF = "input_vid_proj.0.LayerNorm.weight"
 
 
 def load_any_checkpoint(path: Path) -> Checkpoint:
-    """Return a checkpoint of ours, also an exported one, or of the published implementation (``model_test_best.ckpt``).
+    """Load a checkpoint of mesm (``.pt`` or exported), or of the published code (``model_test_best.ckpt``).
 
-    The published files hold no text encoder and no paths: ``text`` and ``paths`` are empty then. Their flags that are
-    not carried out are in ``warnings``. Of their pickled content only ``argparse.Namespace`` is admitted besides
-    tensors and plain values; no code is run.
+    Published files contain no text encoder and no paths, so ``text`` and ``paths`` are empty. Flags without effect here
+    are listed in ``warnings``. Besides tensors and plain values, only ``argparse.Namespace`` is unpickled; no code is
+    run.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or neither.
-        ConfigError: its dataset is unknown, or its flags ask for a computation that is not supported.
+        CheckpointError: the file is missing, damaged, or neither kind of checkpoint.
+        ConfigError: its dataset is unknown, or its flags require a computation that is not supported.
     """
     if (path / WEIGHTS).is_file():
         return read_export(path)
@@ -42,7 +42,7 @@ def load_any_checkpoint(path: Path) -> Checkpoint:
 
 
 def checkpoint_files(path: Path) -> list[Path]:
-    """Return the files that ``load_any_checkpoint`` reads, or may read."""
+    """Return the files that ``load_any_checkpoint`` may read."""
     if path.is_dir():
         return export_files(path)
     return [path, path.with_name("opt.json")] if path.suffix == ".ckpt" else [path]
@@ -53,13 +53,13 @@ def _from_official(content: Mapping[str, Any], weights: Mapping[Any, Any], path:
     flags, source = _flags(content, path)
     width = _input_width(weights, path)
     video_dim = width - ENDPOINT_CHANNELS
-    told = flags.get("v_feat_dim", width)
+    given_width = flags.get("v_feat_dim", width)
     config = config_from_flags(flags, source=source, video_dim=video_dim)
-    # opt.json has the features' width, the checkpoint's own flags that of the weights.
-    if told not in (video_dim, width):
+    # opt.json has the width of the features; the flags in the checkpoint add the endpoint channels.
+    if given_width not in (video_dim, width):
         raise CheckpointError(
-            f"{source} says v_feat_dim {told}, but the weights of {path} take features {video_dim} wide.",
-            hint="Is its opt.json that of another run?",
+            f"{source} has v_feat_dim {given_width}, but the weights of {path} take features {video_dim} wide.",
+            hint="Does its opt.json belong to another run?",
         )
     tensors = {name: value for name, value in weights.items() if is_sound(value)}
     refuse_larger(config, tensors, classes=config.text.classes)
@@ -68,8 +68,8 @@ def _from_official(content: Mapping[str, Any], weights: Mapping[Any, Any], path:
     missing = [name for name in expected if name not in renamed]
     if missing:
         raise CheckpointError(
-            f"{path} lacks {len(missing)} of the {len(expected)} weights its settings ask for, e.g. {missing[0]}.",
-            hint="Is its opt.json that of another run?",
+            f"{path} lacks {len(missing)} of the {len(expected)} weights that its settings require, e.g. {missing[0]}.",
+            hint="Does its opt.json belong to another run?",
         )
     check_weights(renamed, path)
     epoch = content.get("epoch") or 0
@@ -87,7 +87,7 @@ def _from_official(content: Mapping[str, Any], weights: Mapping[Any, Any], path:
 
 
 def _input_width(weights: Mapping[str, Any], path: Path) -> int:
-    """Return the width of the first projection's input: that of the features with the endpoint channels."""
+    """Return the input width of the first projection: the width of the features plus the endpoint channels."""
     first = weights[_WIDTH_OF]
     if not is_sound(first) or first.dim() != 1 or len(first) <= ENDPOINT_CHANNELS:
         raise CheckpointError(f"{path} is damaged: its weights '{_WIDTH_OF}' are not a vector of features.")
@@ -95,23 +95,23 @@ def _input_width(weights: Mapping[str, Any], path: Path) -> int:
 
 
 def _flags(content: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], str]:
-    """Return the run's flags, those in the checkpoint, else those of ``opt.json`` beside it; and where they stood."""
+    """Return the flags of the run, from the checkpoint or else from its ``opt.json``, and the path of their file."""
     options = content.get("opt")
     if isinstance(options, argparse.Namespace):
         return _checked(vars(options), path), str(path)
     if isinstance(options, dict):
         return _checked(options, path), str(path)
-    beside = path.with_name("opt.json")
-    if not beside.is_file():
-        raise CheckpointError(f"{path} holds no settings.", hint="Put the run's opt.json beside it.")
-    return _checked(read_json(beside, error=CheckpointError, surrogates=True), beside), str(beside)
+    options_file = path.with_name("opt.json")
+    if not options_file.is_file():
+        raise CheckpointError(f"{path} holds no settings.", hint="Put the run's opt.json in the same folder.")
+    return _checked(read_json(options_file, error=CheckpointError, surrogates=True), options_file), str(options_file)
 
 
 def _checked(flags: Any, path: Path) -> dict[str, Any]:
-    """Return flags by name; their values are checked where they become settings.
+    """Check that flags are a mapping by name. Their values are checked when they become settings.
 
     Raises:
-        CheckpointError: they are something else.
+        CheckpointError: they are not a mapping by name.
     """
     if not isinstance(flags, dict) or not all(isinstance(name, str) for name in flags):
         raise CheckpointError(f"{path} holds {type(flags).__name__}, not flags by name.")

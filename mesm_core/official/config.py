@@ -1,4 +1,4 @@
-"""The published implementation's flags as our settings."""
+"""Conversion between flags of the published implementation and our settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mesm_core.config.load import FIELD_NAMES, Layer, preset, preset_names, reso
 from mesm_core.config.schema import Config, LossConfig, ModelConfig
 from mesm_core.errors import ConfigError, listing
 
-# Flags that mean a setting of another name, besides those that users of other tools will type.
+# Flags for settings of another name, in addition to FIELD_NAMES.
 _FLAGS = FIELD_NAMES | {
     "clip_len": "dataset.clip_len",
     "max_windows": "dataset.max_windows",
@@ -30,7 +30,7 @@ _FLAGS = FIELD_NAMES | {
 }
 _ALIASES = ("num_heads",)
 _SPELLING = {"share_mlp": "share_MLP"}
-# Flags of what is computed, of which one value is supported: the values that mean it, and what it is.
+# Flags of the computation of which one value is supported: the spellings of that value, and its meaning.
 _SUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
     "use_tef": ((True,), "the two temporal endpoint channels are always appended"),
     "normalize_video": ((True,), "frames are always scaled to length 1"),
@@ -40,16 +40,16 @@ _SUPPORTED: dict[str, tuple[tuple[object, ...], str]] = {
     "span_loss_type": (("l1",), "spans are regressed, with the L1 loss"),
     "tokenizer_type": (("CLIP", "GloVeNLTK"), "sentences are split as for CLIP or by NLTK"),
 }
-# Flags of the report alone: the value that we report by, and what is done about another.
+# Flags that only affect reports: the value that our reports correspond to, and what happens with other values.
 _REPORT: dict[str, tuple[object, str]] = {
     "sort_results": (True, "moments are always sorted by score, so R1 is that of the best-scored one"),
-    "nms_thd": (-1, "--nms asks for it, and the main figures of the published code are without it"),
-    "max_before_nms": (10, "NMS here takes all moments of a query"),
+    "nms_thd": (-1, "use --nms; the main results of the published code are without NMS"),
+    "max_before_nms": (10, "NMS here considers all moments of a query"),
     "max_after_nms": (10, "NMS here keeps all moments that it does not suppress"),
     "ctx_mode": (None, "it only names the folder of results"),
 }
 _CONTRA_SAMPLES = 2
-# Flags that say where files lie, where and how a run is carried out, or what is logged and kept.
+# Flags of paths, of the environment of a run, and of logging.
 _HARMLESS = frozenset({
     "config_file", "dataset_name", "ann_path", "feat_files", "bpe_path", "text_model_path", "load_vocab_pkl",
     "num_workers", "pin_memory", "device", "exp_id", "debug",
@@ -59,7 +59,7 @@ _HARMLESS = frozenset({
     "is_inference", "inference_id", "inference_result_dir", "trained_result_dir", "eval_split_name",
     "span_los_type",
 })  # fmt: skip
-# What the published code needs besides to run one of our checkpoints.
+# Further flags that the published code needs to run one of our checkpoints.
 _FIXED = {
     "use_tef": True,
     "normalize_video": True,
@@ -78,7 +78,7 @@ _SCORES = {"miou": "mIoU", "map": "mAP"}
 
 
 def sections(flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the flags that we have settings for, by section.
+    """Return the settings that flags correspond to, by section.
 
     >>> sections({"nheads": 4, "recss_tau": 0.5, "stop_score": "miou", "exp_id": "x"})
     {'model': {'heads': 4}, 'loss': {'tau': 0.5}, 'eval': {'select': 'mIoU'}}
@@ -94,17 +94,17 @@ def sections(flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def config_from_flags(flags: Mapping[str, Any], *, source: str, video_dim: int | None = None) -> Config:
-    """Return the settings of a published run: the dataset's preset, changed by its flags.
+    """Return the settings of a published run: the preset of its dataset, changed by its flags.
 
-    ``flag_warnings`` tells which flags are not carried out.
+    ``flag_warnings`` returns the flags that have no effect.
 
     Args:
-        source: where the flags come from, for messages.
-        video_dim: width of the features without the endpoint channels; default: the flag ``v_feat_dim``, which
-            ``opt.json`` and the config files write without them.
+        source: source of the flags, for messages.
+        video_dim: width of the features without the endpoint channels. Default: the flag ``v_feat_dim``, which does
+            not count these channels in ``opt.json`` and in config files.
 
     Raises:
-        ConfigError: the dataset is unknown, a value does not fit, or the flags ask for a computation that is not
+        ConfigError: the dataset is unknown, a value is invalid, or the flags require a computation that is not
             supported.
     """
     preset_name, encoder = _preset_and_encoder(flags, source)
@@ -112,7 +112,7 @@ def config_from_flags(flags: Mapping[str, Any], *, source: str, video_dim: int |
     values.setdefault("text", {})["encoder"] = encoder
     if video_dim is not None:
         values.setdefault("model", {})["video_dim"] = video_dim
-    if flags.get("eval_batch_size") == -1 and "batch_size" in flags:  # the published code's word for "the same"
+    if flags.get("eval_batch_size") == -1 and "batch_size" in flags:  # means the same value in the published code
         values["eval"]["batch_size"] = flags["batch_size"]
     config = resolve([preset(preset_name), Layer(source, values)])
     _refuse_unsupported(flags, source, triplet=config.loss.triplet)
@@ -120,16 +120,16 @@ def config_from_flags(flags: Mapping[str, Any], *, source: str, video_dim: int |
 
 
 def flag_warnings(flags: Mapping[str, Any], *, source: str) -> tuple[str, ...]:
-    """Return what is not carried out of the flags, though it does not change what the model computes.
+    """Return a message for each flag that has no effect here. None of them changes the model's output.
 
     Args:
-        source: where the flags come from, for messages.
+        source: source of the flags, for messages.
 
     >>> flag_warnings({"dataset_name": "tacos", "gwork": 1}, source="opt.json")
     ('opt.json: unknown flags, which have no effect here: gwork.',)
     """
     warnings = [
-        f"{source}: {flag} = {_shown(flags[flag])} is not carried out: {instead}."
+        f"{source}: {flag} = {_shown(flags[flag])} has no effect: {instead}."
         for flag, (value, instead) in _REPORT.items()
         if flag in flags and flags[flag] != value
     ]
@@ -147,18 +147,18 @@ def flag_warnings(flags: Mapping[str, Any], *, source: str) -> tuple[str, ...]:
 
 
 def flags_of(config: Config, paths: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's settings as the published implementation's flags, complete enough to run it.
+    """Return settings as flags of the published implementation, complete enough to run it.
 
     ``v_feat_dim`` is without the two endpoint channels, as in the published ``opt.json``.
 
     Args:
-        paths: where the data lay (``annotations``, ``features``, ``text``); empty where that is not known.
+        paths: paths of the data (``annotations``, ``features``, ``text``); empty if unknown.
     """
     values = config.model_dump(mode="json")
     known = {flag: key for flag, key in _FLAGS.items() if flag not in _ALIASES}
     flags = {_SPELLING.get(flag, flag): _at(values, key) for flag, key in known.items()}
     for section, schema in (("model", ModelConfig), ("loss", LossConfig)):
-        # The published code has one forward, and only its own losses.
+        # The published code has a single forward pass and a fixed set of losses.
         elsewhere = {*known.values(), "model.fast", "loss.weights"}
         same = {name: values[section][name] for name in schema.model_fields if f"{section}.{name}" not in elsewhere}
         flags |= same
@@ -181,7 +181,7 @@ def _at(values: Mapping[str, Any], key: str) -> Any:
 
 
 def _refuse_unsupported(flags: Mapping[str, Any], source: str, *, triplet: bool) -> None:
-    """Raise ConfigError with every flag that asks for a computation that is not supported."""
+    """Raise ConfigError, listing every flag that requires a computation that is not supported."""
     refused = [
         f"  {flag} = {_shown(flags[flag])}: here {instead} ({flag} = {_shown(values[0])})"
         for flag, (values, instead) in _SUPPORTED.items()
@@ -195,13 +195,13 @@ def _refuse_unsupported(flags: Mapping[str, Any], source: str, *, triplet: bool)
         )
     if refused:
         raise ConfigError(
-            f"{source} asks for what mesm does not compute:\n" + "\n".join(refused),
+            f"{source} has flags that mesm does not support:\n" + "\n".join(refused),
             hint="Run this model with the published code, or train one with the supported values.",
         )
 
 
 def _preset_and_encoder(flags: Mapping[str, Any], source: str) -> tuple[str, str]:
-    """Return the names of the preset and of the text encoder; without ``tokenizer_type`` the preset's own encoder."""
+    """Return the names of preset and text encoder. Without ``tokenizer_type`` the encoder is the preset's."""
     given = flags.get("dataset_name")
     name = str(given or "").lower().replace("_", "-")
     tokenizer = str(flags.get("tokenizer_type") or "").lower()
@@ -224,7 +224,7 @@ def _preset_and_encoder(flags: Mapping[str, Any], source: str) -> tuple[str, str
 
 
 def _shown(value: object) -> str:
-    """Return a flag's value as JSON writes it, where JSON can."""
+    """Return the value of a flag as JSON if possible, else its ``repr``."""
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Our checkpoints in the published implementation's format, so that work can move both ways."""
+"""Export of checkpoints to the format of the published implementation."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _POSITIONS = "txt_position_embed."
 
 
 def export_official(checkpoint: Checkpoint, path: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write ``path`` (a ``.ckpt``) and ``opt.json`` beside it, and return both.
+    """Write ``path`` (a ``.ckpt``) and an ``opt.json`` in the same folder, and return both paths.
 
-    The published files hold no text encoder, so neither does this one. As in theirs, ``v_feat_dim`` counts the two
-    endpoint channels in the checkpoint's own flags, but not in ``opt.json``. ``settings_lost`` tells what the format
-    has no flags for.
+    Like published files, the checkpoint contains no text encoder, and ``v_feat_dim`` counts the two endpoint channels
+    in the checkpoint's flags but not in ``opt.json``. ``settings_lost`` returns the settings that the format cannot
+    express.
 
     Raises:
         OutputError: a file exists and ``overwrite`` is off, or one cannot be written; none is written then.
@@ -52,14 +52,14 @@ def export_official(checkpoint: Checkpoint, path: Path, *, overwrite: bool = Fal
 
 
 def official_files(path: Path) -> list[Path]:
-    """Return the files that ``export_official`` writes: ``path``, and ``opt.json`` beside it where it is a file."""
+    """Return the files that ``export_official`` writes: ``path`` and, unless it is a stream, ``opt.json``."""
     return [path] if is_stream(path) else [path, path.parent / OPTIONS]
 
 
 def settings_lost(checkpoint: Checkpoint) -> list[str]:
-    """Return the settings, ``key = value``, that a reader of the published format would not have back.
+    """Return the settings that are lost in the published format, as ``key = value``.
 
-    The format has no flags for them, so its readers take the dataset's usual values.
+    The format has no flags for them, so a reader assumes the preset's values.
     """
     config = resolve([Layer("checkpoint", checkpoint.config)])
     again = config_from_flags(flags_of(config, checkpoint.paths), source=OPTIONS)
@@ -69,7 +69,7 @@ def settings_lost(checkpoint: Checkpoint) -> list[str]:
 
 
 def official_weights(config: Config, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights under their official names, with the ones that the published code has and does not use."""
+    """Return the weights under official names, with placeholders for weights that the published code does not use."""
     named = {to_official(name): value for name, value in weights.items()}
     words = config.dataset.max_words + int(config.model.segment_sentence)
     width = config.model.hidden_dim
@@ -79,8 +79,8 @@ def official_weights(config: Config, weights: Mapping[str, Tensor]) -> dict[str,
         f"{_POSITIONS}LayerNorm.bias": torch.zeros(width),
     }
     if not config.model.frame_word:
-        whole = config.model.model_copy(update={"frame_word": True})
-        fresh = build_model(whole, classes=1, max_words=config.dataset.max_words).state_dict()
+        with_frame_word = config.model.model_copy(update={"frame_word": True})
+        fresh = build_model(with_frame_word, classes=1, max_words=config.dataset.max_words).state_dict()
         encoder = {name: value for name, value in fresh.items() if name.startswith("frame_word.encoder.")}
         unused |= {to_official(name): value for name, value in encoder.items()}
     return unused | named

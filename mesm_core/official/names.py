@@ -1,4 +1,4 @@
-"""The published implementation's parameter names, and ours."""
+"""Conversion between parameter names of the published implementation and ours."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _DECODER: _Pairs = (
     *_FEEDFORWARD,
 )
 
-# Official prefix, our prefix, and renamings inside it, of which the first that fits applies; both ways.
+# Official prefix, our prefix, and renamings after the prefix, of which the first match applies. Used both ways.
 _RULES: tuple[tuple[str, str, _Pairs], ...] = (
     ("global_rep_token", "global_token", ()),
     ("global_rep_pos", "global_pos", ()),
@@ -73,7 +73,7 @@ _RULES: tuple[tuple[str, str, _Pairs], ...] = (
 
 
 def from_official(name: str) -> str | None:
-    """Return our name of an official parameter, or None where it is none of the model's (the text encoder's).
+    """Return our name of an official parameter, or None if it is not part of the model (the text encoder's).
 
     >>> from_official("enhance_encoder.t2v_encoder.layers.0.linear1_1.weight")
     'frame_word.encoder.layers.0.blocks.1.feedforward.linear1.weight'
@@ -95,7 +95,7 @@ def to_official(name: str) -> str:
 
 
 def rename(official: Mapping[str, Value], *, keep: Mapping[str, object]) -> dict[str, Value]:
-    """Return the official values under our names, those that ``keep`` has; the rest belongs to parts switched off."""
+    """Return the official values under our names, restricted to names in ``keep``; others belong to unused parts."""
     renamed = {from_official(name): value for name, value in official.items()}
     return {name: value for name, value in renamed.items() if name is not None and name in keep}
 

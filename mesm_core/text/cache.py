@@ -1,4 +1,4 @@
-"""Encoded sentences on disk: one SQLite file that several processes may share."""
+"""Cache of encoded sentences: one SQLite file that several processes can share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DELETE = "Delete the file, or set MESM_CACHE to another folder; the sentences ar
 
 
 def default_cache_path() -> Path:
-    """Return ``$MESM_CACHE/text.sqlite``, else the same in the user's cache folder.
+    """Return ``$MESM_CACHE/text.sqlite``, or ``text.sqlite`` in the user's cache folder.
 
     Raises:
         OutputError: the user has no home folder.
@@ -33,16 +33,16 @@ def default_cache_path() -> Path:
 
 
 class TextCache:
-    """Word vectors (w, Dt) float16 by key; SQLite's locks keep concurrent processes apart.
+    """Word vectors (w, Dt) float16 by key. SQLite's locks coordinate concurrent processes.
 
-    The file has a rollback journal, not a write-ahead log: turning the log on in a new file fails at once with
-    "database is locked" where another process has the file open, whatever the timeout.
+    The file uses a rollback journal, not a write-ahead log. Enabling the log in a new file fails immediately with
+    "database is locked" if another process has the file open, regardless of the timeout.
 
     Args:
-        path: the file; made where it is not there.
+        path: the file; it is created if missing.
 
     Raises:
-        OutputError: it cannot be opened, or belongs to another program.
+        OutputError: the file cannot be opened, or belongs to another program.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,10 +59,10 @@ class TextCache:
                 self._create(connection)
 
     def read(self, keys: Mapping[str, bytes], *, width: int | None = None) -> dict[str, np.ndarray]:
-        """Return the vectors (w, Dt) float16 of the sentences (name -> key) that are there, by name.
+        """Return the cached vectors (w, Dt) float16 of sentences (name -> key), by name.
 
         Args:
-            width: Dt of the encoder, or None where any is right.
+            width: Dt of the encoder, or None to allow any width.
 
         Raises:
             OutputError: the file cannot be read; TextError: an entry is damaged or has another width.
@@ -78,7 +78,7 @@ class TextCache:
         return found
 
     def write(self, vectors: Mapping[bytes, np.ndarray]) -> None:
-        """Keep vectors (w, Dt) by key; what is there already stays.
+        """Store vectors (w, Dt) by key. Existing entries are kept.
 
         Raises:
             OutputError: the file cannot be written.
@@ -90,13 +90,13 @@ class TextCache:
             connection.execute("COMMIT")
 
     def count(self) -> int:
-        """Return how many sentences are kept."""
+        """Return the number of sentences."""
         with self._connection() as connection:
             (count,) = connection.execute("SELECT COUNT(*) FROM text").fetchone()
         return int(count)
 
     def clear(self) -> None:
-        """Remove all sentences, and give their room back.
+        """Remove all sentences and free their disk space.
 
         Raises:
             OutputError: the file cannot be written.
@@ -107,7 +107,7 @@ class TextCache:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection, in which transactions are begun by hand; every error of SQLite names the file."""
+        """Yield a connection with manual transactions; SQLite errors are raised with the path of the file."""
         try:
             with closing(sqlite3.connect(self._path, timeout=TIMEOUT_SECONDS, isolation_level=None)) as connection:
                 yield connection
@@ -124,10 +124,10 @@ class TextCache:
             raise self._unusable(str(error), DELETE) from error
 
     def _is_ready(self, connection: sqlite3.Connection) -> bool:
-        """Return whether the table is there; False for an empty file.
+        """Return whether the table exists; False for an empty file.
 
         Raises:
-            OutputError: the file holds something else.
+            OutputError: the file contains something else.
         """
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -141,7 +141,7 @@ class TextCache:
         return True
 
     def _create(self, connection: sqlite3.Connection) -> None:
-        # Only one process holds this lock; the others wait for it, and find the table when they have it.
+        # One process holds this lock and creates the table; the others wait, and then find it.
         connection.execute("BEGIN IMMEDIATE")
         if not self._is_ready(connection):
             connection.execute(SCHEMA)
@@ -150,7 +150,7 @@ class TextCache:
         connection.execute("COMMIT")
 
     def _vectors(self, stored_width: object, blob: object, width: int | None) -> np.ndarray:
-        """Return an entry as (w, Dt) float16, or raise TextError where it is damaged."""
+        """Return an entry as (w, Dt) float16, or raise TextError if it is damaged."""
         if not isinstance(stored_width, int) or stored_width < 1 or not isinstance(blob, bytes):
             raise self._damaged("its width or its numbers are missing")
         if width is not None and stored_width != width:

@@ -1,4 +1,4 @@
-"""CLIP's text transformer, frozen, and the text encoder made of it (Radford et al. 2021)."""
+"""CLIP's frozen text transformer, and the text encoder that uses it (Radford et al. 2021)."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (Q, L, width) of (Q, L, width)."""
-        seen = self.ln_1(x)
-        x = x + self.attn(seen, seen, seen, key_mask=None, causal=True)
+        normed = self.ln_1(x)
+        x = x + self.attn(normed, normed, normed, key_mask=None, causal=True)
         hidden = self.mlp["gelu"](self.mlp["c_fc"](self.ln_2(x)))
         out: Tensor = x + self.mlp["c_proj"](hidden)
         return out
@@ -100,7 +100,7 @@ class ClipTextTransformer(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Return the hidden states (Q, L, width) of token ids (Q, L) after the final LayerNorm, unprojected.
 
-        No position looks at a later one, so padding behind a sentence changes nothing in it.
+        Attention is causal, so padding after a sentence does not affect it.
         """
         x = self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]
         out: Tensor = self.ln_final(self.transformer["resblocks"](x))
@@ -113,7 +113,7 @@ class ClipTextTransformer(nn.Module):
         """Return the transformer of OpenAI-named weights, in evaluation mode and float32.
 
         Raises:
-            TextError: the weights are no text tower: one is missing, of another shape, or holds NaN or infinity, or
+            TextError: the weights are not a text tower: one is missing, of another shape, NaN or infinite, or
                 ``heads`` does not divide the width.
         """
         position, token = (weights.get(name) for name in ("positional_embedding", "token_embedding.weight"))
@@ -145,31 +145,31 @@ class ClipTextTransformer(nn.Module):
 def _check(weights: Mapping[str, Tensor], name: str, shape: Sequence[int]) -> None:
     given = weights.get(name)
     if given is None or given.shape != tuple(shape):
-        what = "missing" if given is None else f"of the shape {tuple(given.shape)}, not {tuple(shape)}"
-        raise _no_encoder(f"{name} is {what}")
+        problem = "missing" if given is None else f"of the shape {tuple(given.shape)}, not {tuple(shape)}"
+        raise _no_encoder(f"{name} is {problem}")
     if not given.is_floating_point():
         raise _no_encoder(f"{name} holds {given.dtype}, not floating-point numbers")
 
 
 def _count_layers(weights: Mapping[str, Tensor]) -> int:
-    """Return how many blocks the weights have, numbered from 0 without gaps.
+    """Return the number of blocks in the weights.
 
     Raises:
-        TextError: there is none, or a number is missing.
+        TextError: there are none, or they are not numbered consecutively from 0.
     """
     numbers = {name.split(".")[2] for name in weights if name.startswith("transformer.resblocks.")}
     if not numbers or numbers != set(map(str, range(len(numbers)))):
-        raise _no_encoder(f"its blocks must be numbered from 0 on, but are {listing(sorted(numbers)) or 'none'}")
+        raise _no_encoder(f"its blocks must be numbered from 0, but are {listing(sorted(numbers)) or 'none'}")
     return len(numbers)
 
 
 def _no_encoder(why: str) -> TextError:
-    return TextError(f"These weights are no CLIP text encoder: {why}.", hint="Is the file complete, and CLIP's?")
+    return TextError(f"These weights are not a CLIP text encoder: {why}.", hint="Is the file complete, and CLIP's?")
 
 
 @dataclass(frozen=True, slots=True)
 class KnownTower:
-    """A text transformer of which all is known but the weights themselves, from an earlier run; ``load`` reads them."""
+    """The properties of a text transformer, known from an earlier run; ``load`` reads its weights."""
 
     load: Callable[[], ClipTextTransformer]
     weights_hash: str
@@ -182,11 +182,12 @@ class ClipText:
     """The CLIP text encoder (docs/model.md, "Words and sentence"); each sentence is encoded once.
 
     Args:
-        model: frozen transformer, or one that is read when a sentence is not in the cache.
-        device: where it runs; dtype: float32, or float16 on CUDA.
-        tokenizer: BPE; label_ids: token ids that masked-word reconstruction tells apart, most frequent first.
-        tagger: weighs tokens; max_words: sentences are cut to this many tokens, start and end included.
-        cache: keeps encoded sentences on disk, or None; path: of the weights, for the checkpoint.
+        model: frozen transformer, or a ``KnownTower`` that is loaded when a sentence is not in the cache.
+        device: device of the transformer; dtype: float32, or float16 on CUDA.
+        tokenizer: BPE tokenizer; label_ids: token ids that are classes of masked-word reconstruction, most frequent
+            first.
+        tagger: weights tokens; max_words: maximum number of tokens per sentence, including start and end.
+        cache: cache of encoded sentences, or None; path: path of the weights, for the checkpoint.
     """
 
     def __init__(
@@ -225,7 +226,7 @@ class ClipText:
         return model.to(device=self._device, dtype=self._dtype)
 
     def ids(self, sentence: str) -> list[int]:
-        """Return the sentence's token ids, start and end included, cut to ``max_words``.
+        """Return the token ids of a sentence, including start and end, truncated to ``max_words``.
 
         Raises:
             TextError: the sentence is empty.
@@ -256,7 +257,7 @@ class ClipText:
         )
 
     def prepare(self, sentences: Iterable[str], progress: Callable[[int], None] | None = None) -> None:
-        """Encode the sentences that are neither in memory nor in the cache, in batches of equal length's sake."""
+        """Encode the sentences that are neither in memory nor in the cache, in batches of similar length."""
         wanted = [s for s in dict.fromkeys(sentences) if s not in self._known]
         if self._cache is not None:
             stored = self._cache.read({s: self._key(s) for s in wanted}, width=self._width)
@@ -273,7 +274,7 @@ class ClipText:
                 progress(len(part))
 
     def features(self, sentence: str) -> TextFeatures:
-        """Return the sentence's word vectors and its own vector.
+        """Return the word vectors of a sentence.
 
         Raises:
             TextError: the sentence is empty.
@@ -283,12 +284,12 @@ class ClipText:
         return text_features(self._known[sentence])
 
     def known_words(self, sentence: str) -> dict[str, bool]:
-        """Return nothing: every word is made of byte pairs that the encoder knows."""
+        """Return an empty dict: every word consists of known byte pairs."""
         refuse_empty(sentence)
         return {}
 
     def state(self) -> Mapping[str, Any]:
-        """Return what a checkpoint keeps: the encoder by path and hash, and the label tokens."""
+        """Return the state for a checkpoint: path and hash of the encoder, and the label tokens."""
         return {
             "path": None if self.path is None else str(self.path.resolve()),
             "hash": self.weights_hash,

@@ -28,10 +28,10 @@ _PATTERN = regex.compile(
 
 
 class ClipTokenizer:
-    """Turns text into CLIP's token ids, without start and end.
+    """Converts text to CLIP's token ids, without start and end tokens.
 
     Args:
-        path: the merges file; None finds the one that the package ``openai-clip`` ships.
+        path: the merges file; default: the one in the package ``openai-clip``.
 
     Raises:
         TextError: there is no merges file, or it is damaged.
@@ -74,9 +74,9 @@ class ClipTokenizer:
 
     def _merge(self, spelled: str) -> list[str]:
         parts = [*spelled[:-1], spelled[-1] + END_OF_WORD]
-        never = len(self._ranks)
+        lowest = len(self._ranks)
         while len(parts) > 1:
-            pair = min(pairwise(parts), key=lambda p: self._ranks.get(p, never))
+            pair = min(pairwise(parts), key=lambda p: self._ranks.get(p, lowest))
             if pair not in self._ranks:
                 break
             parts = list(_joined(parts, pair))
@@ -84,17 +84,17 @@ class ClipTokenizer:
 
 
 def clean(text: str) -> str:
-    """Return the text as CLIP reads it: mojibake and HTML entities mended, white space folded, lower case.
+    """Normalise text as CLIP does: fix mojibake, decode HTML entities, collapse white space, convert to lower case.
 
     >>> clean("Tom  &amp;amp; Jerry ")
     'tom & jerry'
     """
-    mended = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return " ".join(mended.split()).lower()
+    fixed = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(fixed.split()).lower()
 
 
 def find_merges() -> Path:
-    """Return the merges file of the installed ``openai-clip``, found without importing it (it needs torchvision).
+    """Return the merges file of the installed ``openai-clip``, without importing the package (it needs torchvision).
 
     Raises:
         TextError: it is not installed.
@@ -140,5 +140,5 @@ def _byte_characters() -> dict[int, str]:
         *range(ord("®"), ord("ÿ") + 1),
     ]
     table = {byte: chr(byte) for byte in printable}
-    others = [byte for byte in range(256) if byte not in table]
-    return table | {byte: chr(256 + number) for number, byte in enumerate(others)}
+    unprintable = [byte for byte in range(256) if byte not in table]
+    return table | {byte: chr(256 + number) for number, byte in enumerate(unprintable)}

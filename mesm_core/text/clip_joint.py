@@ -1,4 +1,4 @@
-"""Sentences in the space that CLIP's two towers share, where they can be compared with images (Radford et al. 2021)."""
+"""Sentence embeddings in the joint space of CLIP's text and image towers (Radford et al. 2021)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mesm_core.text.encoder import in_batches, refuse_empty
 
 
 class ClipSentences:
-    """CLIP's own sentence embedding: the hidden state of the end token, projected.
+    """CLIP's sentence embedding: the projected hidden state of the end token.
 
-    It is another than the sentence vector of ``ClipText``, which the trained model reads: that is the mean of
-    unprojected word vectors of a sentence cut to ``max_words``. Here a sentence is cut to CLIP's context, 77 tokens.
+    It differs from the sentence vector of the trained model, which is the mean of ``ClipText``'s unprojected word
+    vectors, with sentences truncated to ``max_words``. Here they are truncated to CLIP's context of 77 tokens.
 
     Args:
         model: frozen transformer; projection: (width, out) float32; device: where they run, always in float32.
-        path: of the weights, for messages.
+        path: path of the weights, for messages.
     """
 
     def __init__(

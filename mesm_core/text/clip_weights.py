@@ -1,4 +1,4 @@
-"""CLIP's weights, of both towers, from the files that people have, read without running code from them."""
+"""Reading of CLIP's weights, of both towers, from common file formats, without running code from them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEXT_NAMES = re.compile(
     r"(?:.*\.)?((?:transformer\.resblocks\.\d+\..+)|token_embedding\.weight|positional_embedding|ln_final\.(?:weight|bias))$"
 )
 PROJECTION = "text_projection"
-"""OpenAI's name of the matrix (width, out) that takes a sentence to the space that it shares with images."""
+"""OpenAI's name of the matrix (width, out) that projects a sentence to the joint space with images."""
 _PROJECTION = re.compile(r"(?:.*\.)?text_projection(\.weight)?$")
 _VISUAL = re.compile(r"(?:.*\.)?(visual\..+)$")
 _HF_LAYER = re.compile(r"(?:.*\.)?(text|vision)_model\.encoder\.layers\.(\d+)\.(.+)$")
@@ -47,11 +47,11 @@ _HF_PARTS = {
 
 
 def read_clip_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the text tower's weights under OpenAI's names, and what the file says about them.
+    """Read the weights of the text tower, with OpenAI's names, and the metadata of the file.
 
-    ``text_projection`` (width, out) is among them where the file has it; the text encoder itself does not use it.
-    Takes OpenAI's TorchScript archives (ViT-B-32.pt), open_clip's and Hugging Face's checkpoints (.safetensors,
-    .bin, .pt), the paper's clip_text_encoder.pth, and what ``mesm prepare clip-text`` wrote.
+    The weights include ``text_projection`` (width, out) if the file has it; the text encoder does not use it.
+    Reads OpenAI's TorchScript archives (ViT-B-32.pt), open_clip's and Hugging Face's checkpoints (.safetensors,
+    .bin, .pt), the paper's clip_text_encoder.pth, and files written by ``mesm prepare clip-text``.
 
     Raises:
         TextError: the file is missing, unreadable, needs code to be run, or has no text tower.
@@ -117,12 +117,12 @@ def load_clip_joint(path: Path) -> tuple[ClipTextTransformer, Tensor]:
 
 
 def _text_transformer(weights: Mapping[str, Tensor], about: Mapping[str, str], path: Path) -> ClipTextTransformer:
-    told = about.get("heads")
-    if told is not None and not (told.isascii() and told.isdigit() and 0 < int(told[:9]) == int(told[:10])):
-        raise TextError(f"{path} says that it has {shown(told)} heads, which is no number of heads.")
+    heads = about.get("heads")
+    if heads is not None and not (heads.isascii() and heads.isdigit() and 0 < int(heads[:9]) == int(heads[:10])):
+        raise TextError(f"The metadata of {path} has an invalid number of heads: {shown(heads)}.")
     activation = about.get("activation", "quick_gelu")
     try:
-        return ClipTextTransformer.from_weights(weights, heads=int(told) if told else None, activation=activation)
+        return ClipTextTransformer.from_weights(weights, heads=int(heads) if heads else None, activation=activation)
     except TextError as error:
         raise TextError(f"{path}: {error.message}", hint=error.hint) from error
 
@@ -154,7 +154,7 @@ def text_tower(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _projection(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the text projection (width, out) by its name, or nothing; a linear layer's weight is (out, width)."""
+    """Return the text projection (width, out) by name, if there is one. A linear layer's weight is (out, width)."""
     for name, value in weights.items():
         match = _PROJECTION.match(name)
         if match:
@@ -163,7 +163,7 @@ def _projection(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_clip_image(path: Path) -> dict[str, Tensor]:
-    """Return the image tower's weights under OpenAI's names (``visual.…``), from the same files as the text tower's.
+    """Read the weights of the image tower, with OpenAI's names (``visual.…``), from the same kinds of files.
 
     Raises:
         TextError: the file is missing, unreadable, needs code to be run, or has no image tower.
@@ -238,9 +238,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except TextError:
         raise
     except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        told = reason(error)
-        raise TextError(f"{path} cannot be read without running code from it, or is damaged: {told}.") from error
-    except Exception as error:  # torch's reader raises anything for a damaged file
+        raise TextError(
+            f"{path} cannot be read without running code from it, or is damaged: {reason(error)}."
+        ) from error
+    except Exception as error:  # torch's reader may raise any exception for a damaged file
         raise TextError(f"{path} cannot be read: {reason(error)}.", hint="Is the download complete?") from error
     while isinstance(content, dict) and isinstance(content.get("state_dict") or content.get("model"), dict):
         content = content.get("state_dict") or content["model"]
@@ -251,7 +252,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _content(path: Path) -> tuple[Any, dict[str, str]]:
-    """Return what a file holds, and what it says about it."""
+    """Return the content of a file and its metadata."""
     if path.suffix == ".safetensors":
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -263,7 +264,7 @@ def _content(path: Path) -> tuple[Any, dict[str, str]]:
 
 
 def _is_whole(value: Tensor) -> bool:
-    """Return whether a tensor is dense and has all the numbers that it claims: strides of 0 could claim any."""
+    """Return whether a tensor is dense and all its values are stored; with strides of 0 they would not be."""
     dense = value.layout == torch.strided and value.device.type == "cpu"
     return dense and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
@@ -273,7 +274,7 @@ def _is_torchscript(archive: zipfile.ZipFile) -> bool:
 
 
 def _read_torchscript(archive: zipfile.ZipFile) -> dict[str, Tensor]:
-    """Return the parameters of a TorchScript archive by name; its code is not even looked at."""
+    """Return the parameters of a TorchScript archive by name, without reading its code."""
     member = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
     if member is None:
         raise TextError("The archive has no data.pkl.", hint="Is the download complete?")
@@ -284,7 +285,7 @@ def _read_torchscript(archive: zipfile.ZipFile) -> dict[str, Tensor]:
 
 
 class _Module:
-    """Stands for any scripted module: its attributes as a dict."""
+    """Stand-in for any scripted module, with its attributes as a dict."""
 
     def __init__(self) -> None:
         self.attributes: dict[str, Any] = {}
@@ -294,7 +295,7 @@ class _Module:
 
 
 class _ScriptUnpickler(pickle.Unpickler):
-    """Reads a TorchScript data.pkl: scripted classes become ``_Module``, tensors are rebuilt, nothing else is had."""
+    """Reads a TorchScript data.pkl: scripted classes become ``_Module``, tensors are rebuilt, the rest is refused."""
 
     _DTYPES = {  # noqa: RUF012
         "FloatStorage": torch.float32,
@@ -312,7 +313,7 @@ class _ScriptUnpickler(pickle.Unpickler):
         self._prefix = prefix
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return a harmless stand-in for what a TorchScript archive names; refuse anything else."""
+        """Return a harmless stand-in for names in TorchScript archives; refuse other names."""
         if module.startswith("__torch__"):
             return _Module
         if module == "torch" and name in self._DTYPES:
@@ -326,7 +327,7 @@ class _ScriptUnpickler(pickle.Unpickler):
         raise TextError(f"The archive asks for {module}.{name}, which weights do not need: it was not loaded.")
 
     def persistent_load(self, pid: Any) -> Tensor:
-        """Return the flat storage that a persistent id names."""
+        """Return the flat storage of a persistent id."""
         _, dtype, key, *_ = pid
         data = bytearray(self._archive.read(f"{self._prefix}data/{key}"))
         return torch.frombuffer(data, dtype=dtype)
@@ -337,7 +338,7 @@ class _ScriptUnpickler(pickle.Unpickler):
 
 
 def _rebuild(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
-    """Return the tensor that lies in a storage; torch refuses one that reaches out of it."""
+    """Return a tensor over a storage; torch refuses tensors that exceed it."""
     if math.prod(size) > storage.numel():
         raise TextError(f"A tensor of the archive claims the shape {tuple(size)}, more than the archive holds.")
     return torch.as_strided(storage, size, stride, offset).clone()

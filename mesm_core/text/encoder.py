@@ -1,4 +1,4 @@
-"""What the data pipeline asks of a frozen text encoder, and the normalisation that encoders share."""
+"""The interface of frozen text encoders, and functions that they share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 
 class TextEncoder(Protocol):
-    """Turns a sentence into word vectors and into the labels of masked-word reconstruction."""
+    """Encodes sentences as word vectors, and gives the labels of masked-word reconstruction."""
 
     @property
     def classes(self) -> int:
@@ -31,7 +31,7 @@ class TextEncoder(Protocol):
         ...
 
     def features(self, sentence: str) -> TextFeatures:
-        """Return the sentence's word vectors; as many as ``words`` gives.
+        """Return the word vectors of a sentence, one for each token of ``words``.
 
         Raises:
             TextError: the sentence has no words.
@@ -39,10 +39,10 @@ class TextEncoder(Protocol):
         ...
 
     def prepare(self, sentences: Iterable[str], progress: Callable[[int], None] | None = None) -> None:
-        """Make ready to encode these sentences, where that is worth doing together.
+        """Prepare to encode these sentences, for encoders that are faster on batches.
 
         Args:
-            progress: called with the number of sentences that are newly done.
+            progress: called with the number of sentences done since the last call.
         """
         ...
 
@@ -57,19 +57,19 @@ class TextEncoder(Protocol):
         ...
 
     def state(self) -> Mapping[str, Any]:
-        """Return all that is needed to build the encoder again, as tensors and JSON-able values."""
+        """Return everything needed to restore the encoder, as tensors and JSON-compatible values."""
         ...
 
 
 def text_features(words: np.ndarray) -> TextFeatures:
-    """Return (w, Dt) raw word vectors as features: float32, each of length 1."""
+    """Return features of (w, Dt) raw word vectors: float32, normalised to unit length."""
     return TextFeatures(normalise(words.astype(np.float32)))
 
 
 def spoken(known: Mapping[str, bool]) -> dict[str, bool]:
-    """Return the tokens that a person would call words: neither punctuation nor what the tokenizer cuts off a word.
+    """Return the tokens that are words: not punctuation, and not clitics that the tokenizer split off.
 
-    Where no token is one, all are returned.
+    If no token is a word, all tokens are returned.
 
     >>> spoken({"he": True, "'s": False, "xyzzy": False, ".": False})
     {'he': True, 'xyzzy': False}
@@ -85,7 +85,7 @@ def spoken(known: Mapping[str, bool]) -> dict[str, bool]:
 
 
 def refuse_empty(sentence: str) -> None:
-    """Raise TextError where the sentence holds nothing but white space."""
+    """Raise TextError if the sentence is empty or only white space."""
     if not sentence.strip():
         raise TextError(
             "The query is empty.", hint='Describe the moment in a sentence, e.g. "a person opens the door".'

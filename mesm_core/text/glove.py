@@ -26,8 +26,8 @@ BOM = b"\xef\xbb\xbf"
 class GloveTable:
     """Vectors of a vocabulary: row 0 is ``<PAD>``, row 1 ``<UNK>``, row i + 2 the i-th word.
 
-    ``words``: the vocabulary, sorted; ``vectors``: (len(words) + 2, Dt) float32. Words that the GloVe file lacks have
-    the vector of ``<UNK>``.
+    ``words``: the vocabulary, sorted; ``vectors``: (len(words) + 2, Dt) float32. Words missing in the GloVe file
+    have the vector of ``<UNK>``.
     """
 
     words: tuple[str, ...]
@@ -35,9 +35,9 @@ class GloveTable:
 
 
 def read_glove(path: Path, words: Iterable[str], *, dim: int, seed: int) -> GloveTable:
-    """Return the rows of a ``glove.6B.300d.txt``-style file (plain or .gz) that the words need.
+    """Read the vectors of the given words from a ``glove.6B.300d.txt``-style file (plain, .gz or .zip).
 
-    The vector of ``<UNK>`` is N(0, 1), drawn as the published training draws it: the first ``torch.randn`` after
+    The vector of ``<UNK>`` is N(0, 1), drawn as in the published code: the first ``torch.randn`` after
     ``torch.manual_seed(seed)``.
 
     Raises:
@@ -55,8 +55,8 @@ def read_glove(path: Path, words: Iterable[str], *, dim: int, seed: int) -> Glov
 
 
 def find_glove(path: Path) -> Path:
-    """Return the file, or where it is missing the same compressed: ``.gz`` or ``.zip`` behind or for the ending."""
-    # os.path, unlike pathlib, says of a name that is too long that there is no such file.
+    """Return the path, or that of a compressed file if it is missing (``.gz`` or ``.zip``, added or as the suffix)."""
+    # Unlike pathlib, os.path returns False for names that are too long.
     if os.path.exists(path):  # noqa: PTH110
         return path
     names = [name + ending for ending in (".gz", ".zip") for name in (path.name, path.stem)]
@@ -64,7 +64,7 @@ def find_glove(path: Path) -> Path:
 
 
 def glove_vectors(path: Path, words: Iterable[str], *, dim: int) -> dict[str, np.ndarray]:
-    """Return the (dim,) float32 vectors of those words that a GloVe text file has: plain, .gz or .zip.
+    """Return the (dim,) float32 vectors of the words that a GloVe text file contains (plain, .gz or .zip).
 
     Raises:
         TextError: the file is missing, damaged, of another width than ``dim``, or has none of the words.
@@ -97,10 +97,10 @@ def glove_vectors(path: Path, words: Iterable[str], *, dim: int) -> dict[str, np
 
 
 def check_glove(path: Path, *, dim: int) -> None:
-    """Refuse a GloVe text file that is missing or of another width than ``dim``, by its first lines.
+    """Check the existence and width of a GloVe text file by its first lines.
 
     Raises:
-        TextError: it is; or it cannot be read.
+        TextError: the file is missing, cannot be read, or has another width than ``dim``.
     """
     # The first line may be a header of rows and width.
     first = list(islice(_lines(path), 2))
@@ -117,9 +117,9 @@ class GloveText:
 
     Args:
         table: word vectors.
-        label_words: the words that masked-word reconstruction tells apart, most frequent first.
-        tagger: splits sentences and weighs words.
-        max_words: sentences are cut to this many words.
+        label_words: the words that are classes of masked-word reconstruction, most frequent first.
+        tagger: splits sentences and weights words.
+        max_words: maximum number of words per sentence; further ones are dropped.
     """
 
     def __init__(self, *, table: GloveTable, label_words: Sequence[str], tagger: Tagger, max_words: int) -> None:
@@ -150,7 +150,7 @@ class GloveText:
         return Words(tokens=tokens, labels=labels, unknown=labels == unknown, weights=weights)
 
     def prepare(self, sentences: Iterable[str], progress: Callable[[int], None] | None = None) -> None:
-        """Load what splitting the sentences takes; they are looked up as they come."""
+        """Load the resources needed to tokenise the sentences."""
         self._tagger.prepare(sentences)
 
     def ids(self, sentence: str) -> np.ndarray:
@@ -160,7 +160,7 @@ class GloveText:
         return np.array([self._rows.get(token.lower(), UNKNOWN) for token in tokens], np.int64)
 
     def features(self, sentence: str) -> TextFeatures:
-        """Return the sentence's word vectors and its own vector.
+        """Return the word vectors of a sentence.
 
         Raises:
             TextError: the sentence has no words.
@@ -168,7 +168,7 @@ class GloveText:
         return text_features(self.table.vectors[self.ids(sentence)])
 
     def known_words(self, sentence: str) -> dict[str, bool]:
-        """Return the words that are read, in order, and whether each has a vector other than that of ``<UNK>``.
+        """Return the words of a sentence in order, and whether each has a vector other than that of ``<UNK>``.
 
         Raises:
             TextError: the sentence has no words.
@@ -177,7 +177,7 @@ class GloveText:
         vectors = self.table.vectors
         tokens = [token.lower() for token in self._tagger.tokens(sentence)[: self._max_words]]
         rows = {token: self._rows.get(token, UNKNOWN) for token in tokens}
-        # A checkpoint does not say which words its GloVe file lacked; they have the vector of <UNK>.
+        # A checkpoint does not list the words missing in its GloVe file, but they have the vector of <UNK>.
         return spoken({token: bool((vectors[row] != vectors[UNKNOWN]).any()) for token, row in rows.items()})
 
     def state(self) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Sentences in CLIP's joint space, kept in the text cache: where all are known, no network is built."""
+"""Cached sentence embeddings in CLIP's joint space; if all are cached, the network is not built."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class KeptSentences:
-    """The embeddings of ``ClipSentences``, each encoded once for all processes that share the cache.
+    """Embeddings of ``ClipSentences``, cached on disk and shared by processes.
 
-    Embeddings are rounded to float16, whether they come from the cache or not, so that both give the same answers.
+    Embeddings are rounded to float16 whether or not they come from the cache, so that results do not depend on it.
 
     Args:
-        build: makes the encoder; called when a sentence is not in the cache, or the weights are not known.
-        cache: where embeddings are kept, or None to keep them nowhere.
-        known: (hash, width) of the weights, from an earlier run, or None.
+        build: returns the encoder; called if a sentence is not in the cache, or if ``known`` is None.
+        cache: the cache of embeddings, or None for no cache.
+        known: (hash, width) of the weights from an earlier run, or None.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class KeptSentences:
 
     @property
     def about(self) -> tuple[str, int]:
-        """Hash of the weights, and the width of the joint space."""
+        """Hash of the weights, and width of the joint space."""
         if self._known is None:
             encoder = self._loaded()
             self._known = (encoder.weights_hash, encoder.width)
@@ -48,7 +48,7 @@ class KeptSentences:
         return self.about[1]
 
     def embed(self, sentences: Sequence[str]) -> np.ndarray:
-        """Return (n, width) float32 embeddings of length 1, to float16's precision.
+        """Return (n, width) float32 embeddings of unit length, with the precision of float16.
 
         Raises:
             TextError: a sentence is empty, or the weights cannot be used; OutputError: the cache cannot be used.

@@ -1,4 +1,4 @@
-"""The vocabulary of a glove.pkl: words with counts and vectors, read safely and kept as HDF5."""
+"""The vocabulary of a glove.pkl: words with counts and vectors, read without running code, and stored as HDF5."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from mesm_core import hdf5
 from mesm_core.errors import TextError
 from mesm_core.files import library_output
-from mesm_core.inputs import follow, has_surrogates, open_hdf5, reading, reason
+from mesm_core.inputs import has_surrogates, link_target, open_hdf5, reading, reason
 from mesm_core.text.encoder import refuse_empty, spoken, text_features
 from mesm_core.text.glove import glove_vectors
 from mesm_core.text.words import Tagger
@@ -22,24 +22,24 @@ from mesm_core.types import TextFeatures, Words
 from mesm_core.unpickling import load_arrays
 
 PAD_WORD = "<PAD>"
-_HINT = "`mesm prepare glove` writes it anew."
+_HINT = "`mesm prepare glove` writes it again."
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words in order of first appearance, how often each is said, and (n, Dt) float32 vectors."""
+    """Words in order of first appearance, the count of each, and their (n, Dt) float32 vectors."""
 
     words: tuple[str, ...]
     counts: tuple[int, ...]
     vectors: np.ndarray
 
     def most_common(self, number: int) -> list[str]:
-        """Return the most frequent words, ties in order of first appearance."""
+        """Return the most frequent words, with ties in order of first appearance."""
         return [word for word, _ in Counter(dict(zip(self.words, self.counts, strict=True))).most_common(number)]
 
 
 def build_vocabulary(path: Path, sentences: Iterable[Iterable[str]], *, dim: int) -> Vocabulary:
-    """Return the vocabulary of tokenised sentences: their words that a GloVe text file has.
+    """Return the vocabulary of tokenised sentences, restricted to words in a GloVe text file.
 
     Raises:
         TextError: the file is missing, damaged, of another width, or has none of the words.
@@ -64,20 +64,20 @@ def write_vocabulary(path: Path, vocabulary: Vocabulary, *, overwrite: bool = Fa
 
 
 def read_vocabulary(path: Path, *, dim: int | None = None) -> Vocabulary:
-    """Return the vocabulary of a glove.pkl, or of a file that ``mesm prepare glove`` wrote; runs no code from it.
+    """Read a glove.pkl, or a file written by ``mesm prepare glove``. No code from the file is run.
 
     Args:
-        dim: width that the vectors must have.
+        dim: required width of the vectors, or None for any width.
 
     Raises:
-        TextError: the file is missing, damaged, or holds anything else.
+        TextError: the file is missing, damaged, or of another kind.
     """
     if not path.is_file():
         raise TextError(
             f"No vocabulary file at {path}.",
             hint="Give --glove FILE (the published glove.pkl), or build one with `mesm prepare glove`.",
         )
-    path = follow(path)
+    path = link_target(path)
     ours = path.suffix in {".h5", ".hdf5"}
     vocabulary = _read_hdf5(path) if ours else _from_pickle(load_arrays(path, error=TextError), path)
     _check(vocabulary, path)
@@ -91,13 +91,13 @@ def read_vocabulary(path: Path, *, dim: int | None = None) -> Vocabulary:
 
 
 class VocabularyText:
-    """The glove.pkl text encoder (docs/model.md, "Words and sentence"): words it lacks are dropped.
+    """The glove.pkl text encoder (docs/model.md, "Words and sentence"): unknown words are dropped.
 
     Args:
         vocabulary: words, counts and vectors.
-        vocab_size: most frequent words that masked-word reconstruction tells apart.
-        tagger: splits sentences and weighs words.
-        max_words: sentences are cut to this many known words.
+        vocab_size: number of most frequent words that are classes of masked-word reconstruction.
+        tagger: splits sentences and weights words.
+        max_words: maximum number of known words per sentence; further ones are dropped.
 
     Raises:
         TextError: the vocabulary is smaller than ``vocab_size``.
@@ -121,10 +121,10 @@ class VocabularyText:
         return len(self._labels) + 1
 
     def prepare(self, sentences: Iterable[str], progress: Callable[[int], None] | None = None) -> None:
-        """Do nothing: sentences are looked up as they come."""
+        """Do nothing; looking up words needs no preparation."""
 
     def words(self, sentence: str) -> Words:
-        """Return the sentence's known words with masked-word labels and weights; one unknown where none is.
+        """Return the known words of a sentence with labels and weights, or one unknown word if there are none.
 
         Raises:
             TextError: the sentence is empty.
@@ -177,7 +177,7 @@ def _from_pickle(content: Any, path: Path) -> Vocabulary:
         table = np.stack([np.asarray(vectors[ids[word]], np.float32) for word in words])
         counts = np.array([int(counter[word]) for word in words], np.int64)
         return Vocabulary(tuple(words), tuple(counts.tolist()), table)
-    except Exception as error:  # a stranger's dict can hold anything
+    except Exception as error:  # the dict may contain anything
         raise TextError(
             f"{path} is not a glove.pkl: {type(error).__name__} {reason(error)}.",
             hint="It has the keys w2id, id2vec and counter.",

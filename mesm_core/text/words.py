@@ -1,4 +1,4 @@
-"""Word tokens and word weights, as NLTK gives them, without NLTK's downloads (docs/datasets.md, "Count files")."""
+"""Tokens and weights of words, compatible with NLTK but without its downloads (docs/datasets.md, "Count files")."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 CONTENT_WEIGHT = 2
 FUNCTION_WEIGHT = 1
-# A Penn tag is a noun's, verb's, adjective's or adverb's if it contains one of these (wh-adverbs, WRB, count).
+# Penn tags of nouns, verbs, adjectives and adverbs (including WRB) contain one of these.
 CONTENT_TAGS = ("NN", "VB", "JJ", "RB")
 
 _PUNCTUATION_TO_SPACE = str.maketrans(string.punctuation, " " * len(string.punctuation))
-# Sentences of plain words, commas and a full stop are tokenised here: importing nltk takes a second.
+# Simple sentences (words, commas, a full stop) are tokenised here, because importing nltk takes a second.
 _WORD = r"[A-Za-z0-9]+(?:[-/][A-Za-z0-9]+)*(?:'s)?"
 _PLAIN = re.compile(rf"{_WORD}(?:,? +{_WORD})* *\.? *")
 _PLAIN_TOKEN = re.compile(r"'s|[A-Za-z0-9/-]+|[,.]")
-# Words that the Treebank tokenizer takes apart though they hold no punctuation.
+# Words without punctuation that the Treebank tokenizer splits.
 _FUSED = re.compile(r"\b(?:cannot|gimme|gonna|gotta|lemme|wanna)\b", re.IGNORECASE)
 _SENTENCE_END = re.compile(
     r"""(?<!\b[A-Za-z]\.)(?<!\b(?:Mr|Dr|St|vs)\.)(?<!\bMrs\.)(?<=[.?!])(["')\]]*)\s+(?=["'\[]*[A-Z]|\()"""
@@ -33,10 +33,10 @@ _SENTENCE_END = re.compile(
 
 
 class Tagger(Protocol):
-    """Splits a sentence into words and weighs them."""
+    """Splits sentences into words, and assigns a weight to each word."""
 
     def tokens(self, sentence: str) -> list[str]:
-        """Return the sentence's words, their case kept."""
+        """Return the words of a sentence, with their case preserved."""
         ...
 
     def weights(self, tokens: Sequence[str]) -> list[int]:
@@ -44,12 +44,12 @@ class Tagger(Protocol):
         ...
 
     def prepare(self, sentences: Iterable[str]) -> None:
-        """Load what splitting these sentences takes."""
+        """Load the resources needed to tokenise these sentences."""
         ...
 
 
 class LexiconTagger:
-    """NLTK's word tokens, and weights from a list of closed-class words: needs no download.
+    """NLTK's word tokens, with weights from a list of closed-class words. Needs no download.
 
     >>> tagger = LexiconTagger()
     >>> tagger.tokens("She takes out a knife, then a board.")
@@ -59,7 +59,7 @@ class LexiconTagger:
     """
 
     def tokens(self, sentence: str) -> list[str]:
-        """Return the sentence's words, their case kept."""
+        """Return the words of a sentence, with their case preserved."""
         if _is_plain(sentence):
             return _PLAIN_TOKEN.findall(sentence)
         tokenizer = _treebank()
@@ -74,16 +74,16 @@ class LexiconTagger:
         ]
 
     def prepare(self, sentences: Iterable[str]) -> None:
-        """Import NLTK where a sentence needs it, lest that hold up the first training steps."""
+        """Import NLTK now if a sentence needs it, so that the import does not delay the first training steps."""
         if not all(map(_is_plain, sentences)):
             _treebank()
 
 
 class NltkTagger:
-    """NLTK's tokenizer and perceptron tagger; their data must be installed.
+    """NLTK's tokenizer and perceptron tagger, whose data must be installed.
 
     Raises:
-        TextError: the data are missing; the message says what to install.
+        TextError: the data is missing; the message says what to install.
     """
 
     def __init__(self) -> None:
@@ -105,29 +105,29 @@ class NltkTagger:
         self._tag = nltk.pos_tag
 
     def tokens(self, sentence: str) -> list[str]:
-        """Return the sentence's words, their case kept."""
+        """Return the words of a sentence, with their case preserved."""
         return list(self._tokenize(sentence))
 
     def weights(self, tokens: Sequence[str]) -> list[int]:
-        """Return 2 for each word that the tagger calls a noun, verb, adjective or adverb, 1 for the rest."""
+        """Return 2 for each word tagged as noun, verb, adjective or adverb, and 1 for other words."""
         return [
             CONTENT_WEIGHT if any(part in tag for part in CONTENT_TAGS) else FUNCTION_WEIGHT
             for _, tag in self._tag(list(tokens))
         ]
 
     def prepare(self, sentences: Iterable[str]) -> None:
-        """Do nothing: all is loaded."""
+        """Do nothing; the resources are already loaded."""
 
 
 TAGGERS: dict[str, type[LexiconTagger] | type[NltkTagger]] = {"lexicon": LexiconTagger, "nltk": NltkTagger}
 
 
 def make_tagger(name: str) -> Tagger:
-    """Return the tagger of that name.
+    """Return the tagger with the given name.
 
     Raises:
-        ConfigError: there is none.
-        TextError: it needs data that are not installed.
+        ConfigError: there is none with that name.
+        TextError: its data is not installed.
     """
     if name not in TAGGERS:
         raise ConfigError(f"No tagger is called '{name}'.{did_you_mean(name, TAGGERS)}")
@@ -135,7 +135,7 @@ def make_tagger(name: str) -> Tagger:
 
 
 def count_words(sentence: str) -> list[str]:
-    """Return the words that count files count: lower case, ASCII punctuation as spaces.
+    """Return words as counted in count files: in lower case, with ASCII punctuation replaced by spaces.
 
     >>> count_words("He's got the knife/board.")
     ['he', 's', 'got', 'the', 'knife', 'board']
@@ -144,7 +144,7 @@ def count_words(sentence: str) -> list[str]:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Return the text's sentences: cut after ``.``, ``?`` or ``!`` where a capital follows.
+    """Split a text into sentences after ``.``, ``?`` or ``!`` if a capital letter follows.
 
     >>> split_sentences("He opens it.  She cuts 2.5 cm. of leek.")
     ['He opens it.', 'She cuts 2.5 cm. of leek.']
@@ -157,7 +157,7 @@ def split_sentences(text: str) -> list[str]:
 
 @cache
 def closed_class_words() -> frozenset[str]:
-    """Return the shipped list of function words, lower-cased."""
+    """Return the included list of function words, in lower case."""
     text = resources.files("mesm_core.text").joinpath("closed_class.txt").read_text(encoding="utf-8")
     return frozenset(text.split())
 

@@ -1,4 +1,4 @@
-"""A run's folder: what lies in it, who may use it, and its newest checkpoint that can be read."""
+"""The folder of a run: its files, its lock, and its newest readable checkpoint."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mesm_core.places import could_not_write, explained
 
 BEST, LAST, CONFIG, METRICS, PREDICTIONS = "best.pt", "last.pt", "config.json", "metrics.jsonl", "predictions"
 RECORD, NOT_FINITE, LOCK = "run.json", "not-finite.json", ".lock"
-_OLDER = "last.{}.pt"
-_OURS = (
+_OLDER_CHECKPOINT = "last.{}.pt"
+_RUN_FILES = (
     BEST,
     LAST,
     "last.*.pt",
@@ -39,16 +39,16 @@ def run_directory(root: Path, dataset: str, name: str) -> Path:
 
 
 def prepare_directory(directory: Path, *, overwrite: bool) -> None:
-    """Make a run's directory; with ``overwrite``, without what an earlier run left there.
+    """Make the directory of a run; with ``overwrite``, remove the files of an earlier run in it.
 
     Raises:
-        OutputError: it holds a run and ``overwrite`` is off, or it cannot be written.
+        OutputError: the directory holds a run and ``overwrite`` is off, or it cannot be written.
     """
     leftovers = run_files(directory)
     if leftovers and not overwrite:
         raise OutputError(
             f"{directory} already holds a run.",
-            hint=f"Go on with it: --resume {directory}. Replace it: --overwrite. Keep both: --name ANOTHER.",
+            hint=f"Continue it: --resume {directory}. Replace it: --overwrite. Keep both: --name ANOTHER.",
         )
     make_folder(directory)
     with explained(directory):
@@ -57,12 +57,12 @@ def prepare_directory(directory: Path, *, overwrite: bool) -> None:
 
 
 def run_files(directory: Path) -> list[Path]:
-    """Return the files of a run that are in a directory: what ``prepare_directory`` removes, and a run writes."""
-    return [path for pattern in _OURS for path in directory.glob(pattern)]
+    """Return the files in a directory that a run wrote, and that ``prepare_directory`` removes."""
+    return [path for pattern in _RUN_FILES for path in directory.glob(pattern)]
 
 
 def remove_run(directory: Path) -> None:
-    """Remove what a run wrote; other files and a folder that holds them stay."""
+    """Remove the files that a run wrote. Other files in the folder are kept."""
     with explained(directory):
         for path in run_files(directory):
             path.unlink()
@@ -72,10 +72,10 @@ def remove_run(directory: Path) -> None:
 
 @contextmanager
 def claimed(directory: Path) -> Iterator[None]:
-    """Hold a run's folder as long as the context lasts; the system lets go of it if the process is killed.
+    """Lock the folder of a run within the context. The system releases the lock if the process is killed.
 
     Raises:
-        OutputError: another process holds it, or it cannot be written.
+        OutputError: another process has locked the folder, or it cannot be written.
     """
     lock = FileLock(directory / LOCK)
     made = make_folder(directory)
@@ -96,7 +96,7 @@ def claimed(directory: Path) -> Iterator[None]:
 
 
 def _remove_empty(directory: Path, made: list[Path]) -> None:
-    """Remove a run's folder of which nothing came, and the folders that were made for it."""
+    """Remove the folder of a run that wrote nothing, and the folders that were made for it."""
     if {path.name for path in directory.iterdir()} <= {LOCK}:
         (directory / LOCK).unlink(missing_ok=True)
         with suppress(OSError):
@@ -105,7 +105,7 @@ def _remove_empty(directory: Path, made: list[Path]) -> None:
 
 
 def in_use(directory: Path) -> bool:
-    """Return whether a process holds a run's folder."""
+    """Return whether a process has locked the folder of a run."""
     if not (directory / LOCK).exists():
         return False
     lock = FileLock(directory / LOCK)
@@ -118,27 +118,27 @@ def in_use(directory: Path) -> bool:
 
 
 def save_last(directory: Path, checkpoint: Checkpoint, *, keep: int) -> None:
-    """Write ``last.pt``; the ones before stay as ``last.1.pt``, ``last.2.pt``, …, ``keep`` in all.
+    """Write ``last.pt``, and keep earlier ones as ``last.1.pt``, ``last.2.pt``, …; ``keep`` files in all.
 
     Raises:
-        OutputError: it could not be written; the ones before are as they were.
+        OutputError: the file could not be written; the earlier ones are unchanged.
     """
     fresh = directory / "last.new.pt"
     save_checkpoint(fresh, checkpoint)
     with explained(directory / LAST):
-        # From the oldest on, so that a kill between two renames loses none.
+        # Oldest first, so that no checkpoint is lost if the process is killed between two renames.
         for age in range(keep - 1, 0, -1):
-            before = directory / (LAST if age == 1 else _OLDER.format(age - 1))
-            if before.exists():
-                before.replace(directory / _OLDER.format(age))
+            newer = directory / (LAST if age == 1 else _OLDER_CHECKPOINT.format(age - 1))
+            if newer.exists():
+                newer.replace(directory / _OLDER_CHECKPOINT.format(age))
         fresh.replace(directory / LAST)
 
 
 def load_last(directory: Path) -> tuple[Checkpoint, list[str]]:
-    """Return the newest checkpoint that can be read, and what was wrong with newer ones.
+    """Return the newest checkpoint that can be read, and a message for each newer one that cannot.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: no checkpoint can be read.
     """
     older = sorted(directory.glob("last.[0-9]*.pt"), key=lambda path: int(path.name.split(".")[1]))
     candidates = [path for path in (directory / "last.new.pt", directory / LAST, *older) if path.exists()]
@@ -147,18 +147,18 @@ def load_last(directory: Path) -> tuple[Checkpoint, list[str]]:
         try:
             checkpoint = _load_resumable(path)
         except CheckpointError as error:
-            if path.name != "last.new.pt":  # it was being written when the run was killed
+            if path.name != "last.new.pt":  # an incomplete file of a killed run
                 problems.append(error.message)
             continue
-        return checkpoint, [f"{problem} Going on from {path.name} instead." for problem in problems]
+        return checkpoint, [f"{problem} Continuing from {path.name} instead." for problem in problems]
     if problems:
         best = directory / BEST
-        way = f"from the best weights, --init {best} --name ANOTHER" if best.exists() else "with --overwrite"
-        raise CheckpointError("\n".join(problems), hint=f"No checkpoint of the run can be read: start again, {way}.")
+        option = f"from the best weights, --init {best} --name ANOTHER" if best.exists() else "with --overwrite"
+        raise CheckpointError("\n".join(problems), hint=f"No checkpoint of the run can be read: start again, {option}.")
     if not directory.exists():
         raise CheckpointError(f"There is no run at {directory}.", hint="`mesm runs` lists the runs below ./runs.")
     raise CheckpointError(
-        f"{directory} has no {LAST}: nothing of a run was saved there.", hint="Start again, with --overwrite."
+        f"{directory} has no {LAST}: no run saved a checkpoint there.", hint="Start again, with --overwrite."
     )
 
 
@@ -169,19 +169,19 @@ def _load_resumable(path: Path) -> Checkpoint:
 
 
 def append_record(directory: Path, record: Mapping[str, Any]) -> None:
-    """Append a line to metrics.jsonl.
+    """Append a record to metrics.jsonl.
 
     Raises:
-        OutputError: it could not be written.
+        OutputError: the line could not be written.
     """
     append_line(directory / METRICS, json.dumps(record))
 
 
 def read_records(directory: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of metrics.jsonl; one that was cut short by a kill is left out.
+    """Return the records in metrics.jsonl, without an incomplete last line left by a killed run.
 
     Raises:
-        DataError: a line is no record of an epoch; the message names it.
+        DataError: a line is not the record of an epoch; the message names the line.
     """
     path = directory / METRICS
     if not path.is_file():
@@ -191,17 +191,17 @@ def read_records(directory: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         record = parse_json(line, f"{path}, line {number}")
         if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
-            raise DataError(f"{path}, line {number}: a record has an 'epoch'.")
+            raise DataError(f"{path}, line {number}: the record has no integer 'epoch'.")
         records.append(record)
     return records
 
 
 def drop_records_after(directory: Path, epoch: int) -> None:
-    """Remove the records of epochs that were written without their checkpoint."""
+    """Remove the records of epochs after ``epoch``, which were written without their checkpoint."""
     kept = [record for record in read_records(directory) if record["epoch"] <= epoch]
     write_atomically(directory / METRICS, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON, whole or not at all."""
+    """Write a value as JSON, atomically."""
     write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))

@@ -1,4 +1,4 @@
-"""What a training run tells its callers, as it happens."""
+"""Events that a training run yields to its caller."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from mesm_core.training.loop import Step
 
 @dataclass(frozen=True)
 class Started:
-    """Data and model are ready; ``effective_batch``: groups a step, in all processes;
-    ``fresh``: weights that a checkpoint to start from lacks or has in another shape."""
+    """Data and model are ready.
+
+    ``effective_batch``: groups per step, over all processes; ``fresh``: names of weights that the initial checkpoint
+    lacks or has in another shape.
+    """
 
     queries: int
     videos: int
@@ -27,14 +30,14 @@ class Started:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something is probably wrong, but the run goes on."""
+    """Something is probably wrong, but the run continues."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Busy:
-    """``done`` of ``total`` videos, sentences or queries of ``what``, the work before and between epochs."""
+    """Progress of work outside the epochs: ``done`` of ``total`` items of the task ``what``."""
 
     what: str
     done: int
@@ -43,7 +46,7 @@ class Busy:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch's record, as written to metrics.jsonl; ``best`` where it is the best so far."""
+    """The record of an epoch, as written to metrics.jsonl; ``best``: whether it is the best so far."""
 
     record: dict[str, Any]
     best: bool
@@ -51,7 +54,7 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class Finished:
-    """The run is over; ``stopped_early`` where patience ran out."""
+    """The run has finished; ``stopped_early``: whether patience ran out."""
 
     best_epoch: int | None
     best_score: float | None
@@ -60,7 +63,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The run was asked to stop and has saved how far it is: ``step`` steps of ``epoch`` (from 1)."""
+    """The run was asked to stop and has saved its progress: ``step`` steps of ``epoch`` (from 1)."""
 
     epoch: int
     step: int

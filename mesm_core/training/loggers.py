@@ -1,4 +1,4 @@
-"""Where a run's curves go besides metrics.jsonl: TensorBoard, and others behind extras."""
+"""Loggers that record a run's curves besides metrics.jsonl: TensorBoard, and others that are optional extras."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mesm_core.places import explained
 
 
 class Logger(Protocol):
-    """Takes an epoch's numbers."""
+    """Records the scalars of every epoch."""
 
     def write(self, scalars: Mapping[str, float], epoch: int) -> None:
-        """Keep the numbers of an epoch (from 1), by name."""
+        """Record the scalars of an epoch (from 1), by name."""
         ...
 
     def close(self) -> None:
@@ -36,10 +36,10 @@ class TensorBoard:
             self._writer = SummaryWriter(str(directory))
 
     def write(self, scalars: Mapping[str, float], epoch: int) -> None:
-        """Keep the numbers of an epoch.
+        """Record the scalars of an epoch.
 
         Raises:
-            OutputError: they could not be written.
+            OutputError: the file could not be written.
         """
         with explained(self._path):
             for name, value in scalars.items():
@@ -50,20 +50,20 @@ class TensorBoard:
         """Finish writing.
 
         Raises:
-            OutputError: the rest could not be written.
+            OutputError: the file could not be written.
         """
         threading.excepthook = self._hook
         with explained(self._path):
             self._writer.close()
 
     def _silent(self, args: threading.ExceptHookArgs) -> None:
-        """Keep the writer's thread from printing an error that ``write`` raises."""
+        """Suppress the traceback of the writer's thread for errors that ``write`` raises."""
         if not isinstance(args.exc_value, OSError):
             self._hook(args)
 
 
 class Wandb:
-    """Weights & Biases (extra ``wandb``); project and mode come from its own environment variables."""
+    """Weights & Biases (extra ``wandb``); project and mode are taken from its environment variables."""
 
     def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
         import wandb
@@ -71,7 +71,7 @@ class Wandb:
         self._run = wandb.init(name=directory.name, dir=str(directory), config=dict(config), resume="allow")
 
     def write(self, scalars: Mapping[str, float], epoch: int) -> None:
-        """Keep the numbers of an epoch."""
+        """Record the scalars of an epoch."""
         self._run.log(dict(scalars), step=epoch)
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Wandb:
 
 
 class Mlflow:
-    """MLflow (extra ``mlflow``); the server comes from its own environment variables."""
+    """MLflow (extra ``mlflow``); the server is taken from its environment variables."""
 
     def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
         import mlflow
@@ -90,7 +90,7 @@ class Mlflow:
         mlflow.log_dict(dict(config), "config.json")
 
     def write(self, scalars: Mapping[str, float], epoch: int) -> None:
-        """Keep the numbers of an epoch; MLflow's names have no @."""
+        """Record the scalars of an epoch. MLflow does not allow @ in names."""
         self._mlflow.log_metrics({name.replace("@", "_at_"): value for name, value in scalars.items()}, step=epoch)
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class Mlflow:
         self._mlflow.end_run()
 
 
-# One line a logger: name -> what makes it of the run's folder and settings.
+# One line per logger: name -> constructor that takes the run's folder and settings.
 LOGGERS: dict[str, Callable[[Path, Mapping[str, Any]], Logger]] = {
     "tensorboard": TensorBoard,
     "wandb": Wandb,
@@ -107,7 +107,7 @@ LOGGERS: dict[str, Callable[[Path, Mapping[str, Any]], Logger]] = {
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Raise ConfigError where a name is not in the table."""
+    """Raise ConfigError if a name is not in the table."""
     for name in names:
         if name not in LOGGERS:
             raise ConfigError(
@@ -117,10 +117,10 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 def open_loggers(names: tuple[str, ...], directory: Path, config: Mapping[str, Any]) -> list[Logger]:
-    """Return the named loggers, ready to write.
+    """Open the named loggers.
 
     Raises:
-        ConfigError: there is no logger of that name, or its package is not installed.
+        ConfigError: there is no logger with that name, or its package is not installed.
     """
     loggers = []
     check_loggers(names)
@@ -135,7 +135,7 @@ def open_loggers(names: tuple[str, ...], directory: Path, config: Mapping[str, A
 
 
 def scalars_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return an epoch's record as named numbers: losses, learning rate, speed and metrics.
+    """Return the scalars in an epoch's record: losses, learning rate, speed and metrics.
 
     >>> scalars_of({"losses": {"loss": 2.0}, "lr": 0.1, "queries_per_s": 9.0, "eval": {"val": {"MR-full-mIoU": 5.0}}})
     {'loss/loss': 2.0, 'train/lr': 0.1, 'train/queries_per_s': 9.0, 'val/MR-full-mIoU': 5.0}

@@ -1,4 +1,4 @@
-"""The training loop: a generator of steps. Logging, saving and stopping are its callers' business."""
+"""The training loop: a generator of steps. The callers log, save and stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from mesm_core.data.dataset import MomentDataset, read_ahead
 from mesm_core.losses.criterion import Criterion
 from mesm_core.processes import ALONE, Team
-from mesm_core.training.guards import FiniteWatch, explained_memory
+from mesm_core.training.finite import FiniteWatch
+from mesm_core.training.memory import explained_memory
 from mesm_core.training.precision import use_precision
 from mesm_core.training.randomness import seed_everything
 from mesm_core.types import Batch, Targets
@@ -22,10 +23,11 @@ from mesm_core.types import Batch, Targets
 
 @dataclass(frozen=True)
 class Step:
-    """One step done: which, how many queries, and its losses (detached; reading them waits for the device).
+    """A completed step: its epoch and index, the number of its queries, and its losses.
 
-    ``waited``: seconds in which no batch was ready; ``checked``: losses of the last step that is known to be finite,
-    this one or, on CUDA, the one before. Those can be shown to the user.
+    ``losses``: detached; reading them waits for the device; ``waited``: seconds spent waiting for batches;
+    ``checked``: losses of the last step known to be finite, i.e. this one or, on CUDA, the one before. Show these to
+    the user.
     """
 
     epoch: int
@@ -54,28 +56,28 @@ def train_epoch(
     team: Team = ALONE,
     watch: FiniteWatch | None = None,
 ) -> Iterator[Step]:
-    """Yield each step of an epoch after it is done.
+    """Train for an epoch and yield every completed step.
 
-    A step takes ``accumulate`` batches in each process; its gradient is the mean of its batches', whichever process
-    they fell to. So 2 processes, or 1 that accumulates 2, end with the same weights.
+    A step takes ``accumulate`` batches in each process. Its gradient is the mean over all these batches, so two
+    processes give the same weights as one process that accumulates two batches.
 
     Args:
-        epoch: from 0; with ``seed`` it decides the batches and every draw.
-        batch_size: groups a batch; grad_clip: largest gradient norm, 0 or less for no limit.
+        epoch: number of the epoch, from 0; with ``seed`` it determines the batches and every random draw.
+        batch_size: groups per batch; grad_clip: largest gradient norm, 0 or less for no limit.
         precision: ``fp32``, ``tf32`` or ``bf16``; weights, losses and the optimiser stay in float32.
-        first: step to begin with, from 0; those before it were done earlier.
-        watch: sees that losses and gradients are finite. Where it learns of that late, as on CUDA, a caller that keeps
-            what came of a step calls its ``finish`` first. Default: one for the device.
+        first: step to start with, from 0, when an epoch is resumed.
+        watch: checks that losses and gradients are finite. If it checks late, as on CUDA, call its ``finish`` before
+            the result of a step is saved. Default: a watch for the device.
 
     Raises:
-        MesmError: the loss or its gradient is not finite, or memory ran out. On the CPU the weights are then those
-            from before the step.
+        MesmError: the loss or its gradient is not finite, or memory ran out. On the CPU, the weights are then as they
+            were before the step.
     """
     plan = dataset.plan(seed=seed, epoch=epoch, batch_size=batch_size)
-    together = accumulate * team.world
-    steps = -(-len(plan) // together)
+    per_step = accumulate * team.world
+    steps = -(-len(plan) // per_step)
     model.train()
-    work = [_share(range(step * together, min((step + 1) * together, len(plan))), team) for step in range(first, steps)]
+    work = [_share(range(step * per_step, min((step + 1) * per_step, len(plan))), team) for step in range(first, steps)]
 
     def make(index: int) -> Batch:
         batch = dataset.train_batch(plan[index], seed=seed, epoch=epoch, index=index)
@@ -93,13 +95,13 @@ def train_epoch(
             batch = next(batches)
             waited += time.perf_counter() - asked
             seed_everything(seed, epoch, index)
-            # Processes exchange gradients once a step, behind its last batch.
-            waits = team.world > 1 and number < len(parts)
-            with explained_memory(batch), model.no_sync() if waits else nullcontext():  # type: ignore[operator]
+            # Processes exchange gradients once per step, after its last batch.
+            defer_exchange = team.world > 1 and number < len(parts)
+            with explained_memory(batch), model.no_sync() if defer_exchange else nullcontext():  # type: ignore[operator]
                 moved = batch.to(device)
-                # Not open while this generator is suspended: the caller multiplies and evaluates in between.
-                with use_precision(model, device, precision) as numbers:
-                    with numbers:
+                # Closed before the generator yields, because the caller may evaluate before the next step.
+                with use_precision(model, device, precision) as autocast:
+                    with autocast:
                         output = model(moved.inputs, moved.targets)
                     found = criterion(output.float(), moved.inputs, _targets(moved))
                     found["loss"] = criterion.total(found)
@@ -110,7 +112,7 @@ def train_epoch(
                 losses[name] = losses[name] + share if name in losses else share
             queries += len(batch.queries) if weight else 0
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip if grad_clip > 0 else math.inf)
-        watch.see(norm, epoch=epoch, step=step)
+        watch.check(norm, epoch=epoch, step=step)
         optimizer.step()
         yield Step(epoch, step, steps, queries, losses, waited, checked=before if watch.late else losses)
     watch.finish()
@@ -123,9 +125,9 @@ def _targets(batch: Batch) -> Targets:
 
 
 def _share(indices: range, team: Team) -> list[tuple[int, float]]:
-    """Return a step's batches of this process with their weights in the gradient that the team averages.
+    """Return this process's batches of a step, with their weights in the gradient that the team averages.
 
-    Where batches do not go round, a process repeats the step's first one with weight 0.
+    With fewer batches than processes, a process repeats the step's first batch with weight 0.
     """
     weight = team.world / len(indices)
     mine = [(index, weight) for index in team.share(indices)]

@@ -1,4 +1,4 @@
-"""Optimiser and schedule of the reference: AdamW in one group, a step down every ``lr_drop`` epochs."""
+"""Optimiser and schedule of the published code: AdamW in one group, with a step decay every ``lr_drop`` epochs."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from mesm_core.inputs import reason
 
 
 def make_optimizer(model: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW over all parameters that learn."""
+    """Return AdamW over all parameters that require gradients."""
     return torch.optim.AdamW(
         (p for p in model.parameters() if p.requires_grad), lr=lr, weight_decay=weight_decay, fused=True
     )
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, source: str) -> None:
-    """Give an optimiser the state of a checkpoint.
+    """Load the state of a checkpoint into an optimiser.
 
     Raises:
-        CheckpointError: it is of other parameters, or damaged; the message names ``source``.
+        CheckpointError: the state is damaged or belongs to other parameters; the message names ``source``.
     """
     try:
         optimizer.load_state_dict(dict(state))
         for group in optimizer.param_groups:
             rates = (group["lr"], group["eps"], group["weight_decay"], *group["betas"])
             if not all(isinstance(rate, float | int) for rate in rates):
-                raise ValueError("a rate is no number")
+                raise ValueError("a rate is not a number")
             for parameter in group["params"]:
                 kept = [value for value in optimizer.state[parameter].values() if isinstance(value, torch.Tensor)]
                 if any(value.ndim and value.shape != parameter.shape for value in kept):
-                    raise ValueError("a moment is of another shape than its weights")
-    except Exception as error:  # torch looks at little of what it is given
+                    raise ValueError("a moment has another shape than its weights")
+    except Exception as error:  # torch checks little of the state
         raise CheckpointError(
             f"The optimiser's state in {source} does not fit the model: {reason(error)}.",
             hint="Start again from the weights, with --init and another --name.",

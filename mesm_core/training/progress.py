@@ -1,4 +1,4 @@
-"""How far a run is: all that resuming needs besides weights and the optimiser."""
+"""Progress of a run: the state that resuming needs besides weights and optimiser."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ _COMMON = ("step", "seconds", "best_score", "best_epoch", "waiting")
 
 @dataclass
 class Progress:
-    """``epoch``: epochs done; ``step``, ``seconds``: of the one under way; ``sums``, ``queries``: this process's of it.
+    """Progress of a run.
 
+    ``epoch``: completed epochs; ``step``, ``seconds``: steps and time of the current epoch, equal in all processes;
+    ``sums``, ``queries``: sums of the losses and number of queries of the current epoch, in this process only;
     ``best_score``, ``best_epoch``: the best evaluation so far; ``waiting``: evaluations since then.
     """
 
@@ -33,9 +35,11 @@ class Progress:
 
     @classmethod
     def from_state(cls, epoch: int, state: Mapping[str, Any], *, batches: int, team: Team) -> Progress:
-        """Return the progress that ``state`` gave; ``batches``: those that a step takes now, in all processes.
+        """Restore the progress that ``state`` returned.
 
-        Where a step took other batches, the epoch goes on at the step whose first batch is the next, or just before.
+        Args:
+            batches: batches per step now, over all processes. If a step took another number before, the epoch
+                continues at the step that contains the next batch.
         """
         progress = cls(epoch=epoch, **{name: state[name] for name in _COMMON})
         shares = state["shares"]
@@ -44,22 +48,22 @@ class Progress:
             progress.queries, progress.sums = mine["queries"], mine["sums"]
             return progress
         progress.step = state["step"] * state["batches"] // batches
-        if team.leads and progress.step:
+        if team.is_main and progress.step:
             progress.queries = sum(share["queries"] for share in shares)
             scale = progress.step / state["step"]
-            progress.sums = {name: value * scale for name, value in _together(shares).items()}
+            progress.sums = {name: value * scale for name, value in _summed(shares).items()}
         return progress
 
     def share(self) -> dict[str, Any]:
-        """Return what this process counted in the epoch under way."""
+        """Return what this process counted in the current epoch."""
         return {"queries": self.queries, "sums": {name: value.cpu() for name, value in self.sums.items()}}
 
     def state(self, shares: Sequence[Share], *, batches: int) -> dict[str, Any]:
-        """Return everything but the epoch, which the checkpoint has already; ``shares``: every process's, by rank."""
+        """Return all but the epoch, which the checkpoint stores; ``shares``: the share of every process, by rank."""
         return {name: getattr(self, name) for name in _COMMON} | {"shares": list(shares), "batches": batches}
 
     def add(self, step: Step, seconds: float) -> None:
-        """Count a step that is done."""
+        """Add a completed step."""
         for name, value in step.losses.items():
             before = self.sums.get(name)
             self.sums[name] = value if before is None else before.to(value.device) + value
@@ -68,17 +72,17 @@ class Progress:
         self.seconds += seconds
 
     def finish_epoch(self, rate: float, shares: Sequence[Share]) -> dict[str, Any]:
-        """Return the epoch's record, and be at the beginning of the next.
+        """Return the record of the current epoch, and start the next one.
 
         Args:
-            rate: its learning rate; shares: what every process counted.
+            rate: learning rate of the epoch; shares: the share of every process.
         """
         self.epoch += 1
         queries = sum(share["queries"] for share in shares)
         record = {
             "epoch": self.epoch,
             "lr": rate,
-            "losses": {name: float(value) / self.step for name, value in _together(shares).items()},
+            "losses": {name: float(value) / self.step for name, value in _summed(shares).items()},
             "queries": queries,
             "seconds": round(self.seconds, 2),
             "queries_per_s": round(queries / max(self.seconds, 1e-9), 2),
@@ -87,7 +91,7 @@ class Progress:
         return record
 
     def judge(self, score: float) -> bool:
-        """Return whether the score of the epoch just done is the best so far."""
+        """Return whether the score of the last epoch is the best so far, and update ``waiting``."""
         best = self.best_score is None or score > self.best_score
         if best:
             self.best_score, self.best_epoch, self.waiting = score, self.epoch, 0
@@ -96,7 +100,7 @@ class Progress:
         return best
 
 
-def _together(shares: Sequence[Share]) -> dict[str, Tensor]:
-    """Return the losses summed over the processes; each has all of their names, or has begun no step."""
+def _summed(shares: Sequence[Share]) -> dict[str, Tensor]:
+    """Return the losses summed over the processes. A process has all their names, or none if it has done no step."""
     names = dict.fromkeys(name for share in shares for name in share["sums"])
     return {name: sum(share["sums"][name] for share in shares if share["sums"]) for name in names}

@@ -1,4 +1,4 @@
-"""Every step draws its dropout from a seed of its own, so that resuming needs no generator state."""
+"""Seeds. Every batch has its own seed for dropout, so that resuming needs no generator state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of a run besides its numbers: when, how long, on what, with which versions; and the list of runs."""
+"""Records of runs: time, device, machine and versions of every session; and the list of runs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PACKAGES = ("torch", "numpy", "h5py", "scipy", "pydantic")
 
 
 class RunRecord:
-    """``run.json``: one entry a session (a start or a resumption), closed with how it ended."""
+    """``run.json``: one entry per session (a start or a resumption), which records how the session ended."""
 
     def __init__(self, directory: Path, *, device: str, processes: int, first_epoch: int) -> None:
         self._path = directory / RECORD
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         try:
             self._sessions = _sessions(self._path)
-        except DataError:  # of earlier sessions nothing can be told; that is no reason not to train
+        except DataError:  # a damaged record of earlier sessions does not prevent training
             self._sessions = []
         self._sessions.append(
             {
@@ -40,7 +40,7 @@ class RunRecord:
                 "command": sys.argv,
                 "device": device,
                 "processes": processes,
-                "host": host_facts(),
+                "host": describe_host(),
                 "versions": versions(),
                 "git": git_commit(Path.cwd()),
                 "seconds": 0.0,
@@ -49,14 +49,14 @@ class RunRecord:
         )
 
     def write(self, end: str = "running") -> None:
-        """Write the record; ``end`` is running, finished, stopped early, interrupted, or an error's message."""
-        self._sessions[-1] |= {"seconds": round(time.monotonic() - self._began, 1), "end": end}
+        """Write the record; ``end`` is running, finished, stopped early, interrupted or failed."""
+        self._sessions[-1] |= {"seconds": round(time.monotonic() - self._started_at, 1), "end": end}
         write_json(self._path, {"sessions": self._sessions})
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run as a folder tells it; ``status`` is how its last session ended, ``best`` the record of the best epoch."""
+    """A run, as read from its folder."""
 
     path: Path
     config: dict[str, Any]
@@ -70,7 +70,7 @@ class RunSummary:
 
     @property
     def epochs(self) -> int:
-        """Epochs that are done."""
+        """Number of completed epochs."""
         return max((record["epoch"] for record in self.records), default=0)
 
     @property
@@ -86,12 +86,12 @@ class RunSummary:
 
     @property
     def started(self) -> str:
-        """When the first session started (ISO 8601), or an empty string."""
+        """Start of the first session (ISO 8601), or an empty string."""
         return str(self.sessions[0]["started"]) if self.sessions else ""
 
     @property
     def circumstances(self) -> dict[str, Any]:
-        """What else than the settings decided the last session's numbers and speed."""
+        """Device, processes, versions and commit of the last session: what affects results besides the settings."""
         if not self.sessions:
             return {}
         last = self.sessions[-1]
@@ -100,20 +100,20 @@ class RunSummary:
 
     @property
     def status(self) -> str:
-        """How the last session ended, or that it is running still."""
+        """How the last session ended, or "running"."""
         end = str(self.sessions[-1]["end"]) if self.sessions else "unknown"
         return "killed" if end == "running" and not in_use(self.path) else end
 
 
 def read_run(path: Path) -> RunSummary:
-    """Return what a run's folder tells.
+    """Read a run from its folder.
 
     Raises:
-        DataError: it holds no run, or one of the run's files is damaged; the message names it.
+        DataError: the folder holds no run, or one of its files is damaged; the message names the file.
     """
     config = path / CONFIG
     if not config.is_file():
-        raise DataError(f"{path} holds no run: it has no {CONFIG}.", hint="`mesm runs` lists the runs there are.")
+        raise DataError(f"{path} holds no run: it has no {CONFIG}.", hint="`mesm runs` lists all runs.")
     settings = _read_json(config)
     check(settings, Settings, config)
     try:
@@ -125,10 +125,10 @@ def read_run(path: Path) -> RunSummary:
 
 
 def find_runs(root: Path) -> tuple[list[RunSummary], list[str]]:
-    """Return the runs in a folder, the newest first, and what is wrong with those that cannot be read.
+    """Return the runs in a folder, newest first, and a message for each one that cannot be read.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: the folder does not exist.
     """
     if not root.is_dir():
         raise DataError(f"No folder of runs at {root}.", hint="`mesm train` makes one; `mesm runs DIR` lists another.")
@@ -142,7 +142,7 @@ def find_runs(root: Path) -> tuple[list[RunSummary], list[str]]:
 
 
 def config_differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Return (key, value in a, value in b) of each setting that differs; None where one side lacks it.
+    """Return (key, value in a, value in b) for each setting that differs; the value is None if it is missing.
 
     >>> config_differences({"train": {"lr": 1, "seed": 2}}, {"train": {"lr": 3, "seed": 2}})
     [('train.lr', 1, 3)]
@@ -155,18 +155,18 @@ def config_differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, 
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of mesm, Python and the packages that decide numbers."""
+    """Return the versions of mesm, Python and the packages that affect results."""
     found = {"mesm": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
-            # A loaded package knows its build, too (torch 2.13.0+cpu).
+            # A loaded package also gives its build (torch 2.13.0+cpu).
             found[name] = str(getattr(sys.modules.get(name), "__version__", None) or version(name))
         except PackageNotFoundError:
             continue
     return found
 
 
-def host_facts() -> dict[str, Any]:
+def describe_host() -> dict[str, Any]:
     """Return the machine's name, system, processor and number of cores."""
     return {
         "name": platform.node(),
@@ -177,20 +177,20 @@ def host_facts() -> dict[str, Any]:
 
 
 def git_commit(folder: Path) -> str | None:
-    """Return the commit of the repository that ``folder`` is in, ``+changes`` behind it where there are, or None."""
+    """Return the commit of the repository that contains ``folder``, with ``+changes`` if there are any, or None."""
     try:
-        words = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+changes"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=5, check=False)
+        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+changes"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
 
 
 def _sessions(path: Path) -> list[dict[str, Any]]:
-    """Return the sessions of a ``run.json``; none where there is no such file.
+    """Return the sessions in a ``run.json``, or none if the file does not exist.
 
     Raises:
-        DataError: it is damaged.
+        DataError: the file is damaged.
     """
     if not path.is_file():
         return []

@@ -1,4 +1,4 @@
-"""A training run: epochs of steps, evaluations, records on disk, and the decision when to stop."""
+"""A training run: epochs, evaluations, records on disk, and early stopping."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from mesm_core.training.directory import (
     write_json,
 )
 from mesm_core.training.events import Busy, EpochDone, Event, Finished, Started, Stopped, Warned
-from mesm_core.training.guards import FiniteWatch, NotFiniteError
+from mesm_core.training.finite import FiniteWatch, NotFiniteError
 from mesm_core.training.loggers import Logger, check_loggers, open_loggers, scalars_of
 from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
@@ -47,22 +47,23 @@ from mesm_core.training.record import RunRecord
 ENCODED_AT_ONCE = 512
 
 
-class _StopAskedError(Exception):
-    """Ends an evaluation that is under way."""
+class _StopRequestedError(Exception):
+    """Ends an evaluation because the run was asked to stop."""
 
 
 class Run:
-    """Trains a model and keeps the record of it in a directory.
+    """Trains a model and records the run in a directory.
 
     Args:
-        parts: data, model and losses; directory: prepared and claimed, or an earlier run's.
-        device: where the model is.
-        resume: continue from the directory's newest checkpoint.
+        parts: data, model and losses.
+        directory: the run's directory, prepared and claimed; with ``resume``, that of an earlier run.
+        device: device of the model.
+        resume: continue from the newest checkpoint in the directory.
         team: the processes that train together.
-        watch: sees that losses and gradients are finite; default: one for the device and the team.
+        watch: checks that losses and gradients are finite. Default: a watch for the device and the team.
 
     Raises:
-        MesmError: the directory's checkpoint cannot be used, or a logger is unknown; nothing has been written then.
+        MesmError: the checkpoint in the directory cannot be used, or a logger is unknown. Nothing is written then.
     """
 
     def __init__(
@@ -84,19 +85,19 @@ class Run:
         self.optimizer = make_optimizer(self.model, lr=config.train.lr, weight_decay=config.train.weight_decay)
         self.progress = Progress()
         self._watch = FiniteWatch(device, team=team) if watch is None else watch
-        self._batches = config.train.accumulate * team.world
-        self._stopping = False
-        self._saved = time.monotonic()
-        self._kept = False
+        self._batches_per_step = config.train.accumulate * team.world
+        self._stop_requested = False
+        self._saved_at = time.monotonic()
+        self._has_saved_steps = False
         self._problems: list[str] = []
         if resume:
             checkpoint, self._problems = load_last(directory)
             refuse_misfits(self.model.state_dict(), checkpoint.model)
             self.model.load_state_dict(checkpoint.model)
             load_optimizer(self.optimizer, checkpoint.training["optimizer"], source=str(directory))
-            self._go_on(checkpoint)
+            self._restore_progress(checkpoint)
         self._resumed = resume
-        team.any(False)  # all have read what the leader will write over
+        team.any(False)  # wait until all processes have read what the main process will overwrite
 
     @classmethod
     def open(
@@ -112,26 +113,26 @@ class Run:
         team: Team = ALONE,
         watch: FiniteWatch | None = None,
     ) -> Run:
-        """Return the run of settings and files.
+        """Build the parts of a run from settings and files, and return the run.
 
         Args:
-            config: resolved settings; paths: where the data lies; the others as for ``Run``.
-            skip_missing: go on without the videos that have no features.
-            init: a checkpoint whose weights to start from, those that fit.
+            config: resolved settings; paths: paths of the data; other arguments as for ``Run``.
+            skip_missing: leave out videos without features.
+            init: a checkpoint to take initial weights from, as far as they fit the model.
 
         Raises:
-            MesmError: data or settings that cannot be used; nothing has been written then.
+            MesmError: data or settings cannot be used. Nothing is written then.
         """
         weights = None if init is None else init.model
         parts = build_training(config, paths, device=device, skip_missing=skip_missing, init=weights)
         return cls(parts, directory, device=device, resume=resume, team=team, watch=watch)
 
     def ask_to_stop(self) -> None:
-        """Make ``train`` end after the step under way, with everything saved; may be called by a signal's handler."""
-        self._stopping = True
+        """Make ``train`` save and end after the current step. Safe to call from a signal handler."""
+        self._stop_requested = True
 
     def train(self) -> Iterator[Event]:
-        """Yield what happens, until the last epoch, until patience runs out, or until it is asked to stop."""
+        """Train and yield events until the last epoch, until patience runs out, or until the run is asked to stop."""
         keep_freed_memory()
         yield self._started()
         for problem in self._problems:
@@ -140,10 +141,10 @@ class Run:
         yield from self._encode_text()
         settings = self.config.model_dump(mode="json")
         first_epoch = self.progress.epoch + 1
-        with self._nothing_begun(), ExitStack() as stack:
+        with self._cleanup_unstarted(), ExitStack() as stack:
             record, loggers = None, []
-            self._save_progress()  # from here on a killed run can be resumed
-            if self.team.leads:
+            self._save_progress()  # a run that is killed from here on can be resumed
+            if self.team.is_main:
                 drop_records_after(self.directory, self.progress.epoch)
                 write_json(self.directory / CONFIG, settings)
                 device = str(self.device)
@@ -161,21 +162,21 @@ class Run:
                     yield event
             except BaseException as error:
                 if record is not None:
-                    with suppress(OutputError):  # a full disk has been told of already
+                    with suppress(OutputError):  # a full disk has already been reported
                         record.write(_ending(end))
                 if isinstance(error, NotFiniteError):
-                    raise self._told(error) from error
+                    raise self._report_not_finite(error) from error
                 raise
             if record is not None:
                 record.write(_ending(end))
 
     @contextmanager
-    def _nothing_begun(self) -> Iterator[None]:
-        """Leave no folder of a new run that could not be written before any of its training was saved."""
+    def _cleanup_unstarted(self) -> Iterator[None]:
+        """Remove the folder of a new run if writing fails before any training step has been saved."""
         try:
             yield
         except OutputError:
-            if self.team.leads and not self._resumed and not self._kept:
+            if self.team.is_main and not self._resumed and not self._has_saved_steps:
                 with suppress(OutputError):
                     remove_run(self.directory)
             raise
@@ -186,7 +187,7 @@ class Run:
             results = yield from self._evaluate()
             briefs = {split: result.brief for split, result in results.items()}
             untrained = {"epoch": 0, "losses": {}, "eval": briefs, "best": False}
-            if self.team.leads:
+            if self.team.is_main:
                 append_record(self.directory, untrained)
             yield EpochDone(untrained, best=False)
         stopped = 0 <= train.patience < progress.waiting
@@ -201,12 +202,12 @@ class Run:
             if (progress.epoch + 1) % train.eval_every == 0 or progress.epoch + 1 == train.epochs:
                 try:
                     evaluations = yield from self._evaluate()
-                except _StopAskedError:
+                except _StopRequestedError:
                     yield self._stop()
                     return
             record = progress.finish_epoch(rate, self._shares())
             best = self._judge(record, evaluations)
-            if self.team.leads:
+            if self.team.is_main:
                 self._write(record, evaluations, best=best)
             self._save_progress(record.get("eval", {}))
             for logger in loggers:
@@ -216,7 +217,7 @@ class Run:
         yield Finished(progress.best_epoch, progress.best_score, stopped)
 
     def _epoch(self, model: nn.Module) -> Generator[Event, None, bool]:
-        """Train the rest of the epoch under way; return True where any process was asked to stop."""
+        """Train the rest of the current epoch; return True if any process was asked to stop."""
         train, progress = self.config.train, self.progress
         steps = train_epoch(
             model,
@@ -234,15 +235,15 @@ class Run:
             team=self.team,
             watch=self._watch,
         )
-        began = time.monotonic()
+        last = time.monotonic()
         for step in steps:
             now = time.monotonic()
-            progress.add(step, now - began)
-            began = now
+            progress.add(step, now - last)
+            last = now
             yield step
-            if self.team.any(self._stopping):
+            if self.team.any(self._stop_requested):
                 return True
-            if train.save_minutes > 0 and self.team.any(now - self._saved > train.save_minutes * 60):
+            if train.save_minutes > 0 and self.team.any(now - self._saved_at > train.save_minutes * 60):
                 self._save_progress()
         return False
 
@@ -253,22 +254,22 @@ class Run:
     def _compiled(self) -> nn.Module:
         return compiled(self.model) if self.config.train.compile else self.model
 
-    def _go_on(self, checkpoint: Checkpoint) -> None:
-        """Take over how far the run is; say so where a step does not take what it took."""
-        state, batches = checkpoint.training, self._batches
+    def _restore_progress(self, checkpoint: Checkpoint) -> None:
+        """Restore the progress of the run; note a problem if a step takes another number of batches than before."""
+        state, batches = checkpoint.training, self._batches_per_step
         self.progress = Progress.from_state(checkpoint.epoch, state, batches=batches, team=self.team)
         if state["batches"] != batches:
             self._problems.append(
                 f"A step took {state['batches']} batches in {len(state['shares'])} processes, now {batches} in "
-                f"{self.team.world}: the weights will not be those of an undisturbed run."
+                f"{self.team.world}: the weights will differ from those of an uninterrupted run."
             )
 
     def _shares(self) -> list[dict[str, Any]]:
-        """Return what every process counted in the epoch under way, by rank; all must ask."""
+        """Return what every process counted in the current epoch, by rank. All processes must call this together."""
         return [share[0] for share in self.team.gather([self.progress.share()])]
 
     def _read_features(self) -> Iterator[Event]:
-        """Read what fits in memory, so that a damaged video is found before anything is written."""
+        """Read the features that fit in memory, to find damaged videos before anything is written."""
         datasets = (self.train_data, *self.eval_data.values())
         vids = list(dict.fromkeys(query.vid for data in datasets for query in data.queries))
         durations = {query.vid: query.duration for data in datasets for query in data.queries}
@@ -297,19 +298,19 @@ class Run:
             yield Busy("Evaluating", done, total)
             settings = evaluation_settings(self.config)
             results[split] = evaluate(
-                self.model, data, device=self.device, team=self.team, progress=self._between, **settings
+                self.model, data, device=self.device, team=self.team, progress=self._check_stop, **settings
             )
             done += len(data)
         yield Busy("Evaluating", done, total)
         return results
 
-    def _between(self, _: int) -> None:
-        """Leave an evaluation where the run is asked to stop; several processes finish it together."""
-        if self._stopping and self.team.world == 1:
-            raise _StopAskedError
+    def _check_stop(self, _: int) -> None:
+        """End the evaluation if the run was asked to stop. Several processes always finish it together."""
+        if self._stop_requested and self.team.world == 1:
+            raise _StopRequestedError
 
     def _judge(self, record: dict[str, Any], evaluations: Mapping[str, Evaluation]) -> bool:
-        """Enter the evaluations in the record and return whether they are the best so far."""
+        """Add the evaluations to the record, and return whether they are the best so far."""
         if not evaluations:
             return False
         key = full_key(self.config.eval.select)
@@ -328,14 +329,14 @@ class Run:
             save_checkpoint(self.directory / BEST, self._checkpoint(record.get("eval", {}), training={}))
 
     def _save_progress(self, metrics: Mapping[str, Any] | None = None) -> None:
-        self._watch.finish()  # weights of a step that is not known to be finite are never saved
+        self._watch.finish()  # never save the weights of a step that is not known to be finite
         shares = self._shares()
-        if self.team.leads:
-            progress = self.progress.state(shares, batches=self._batches)
+        if self.team.is_main:
+            progress = self.progress.state(shares, batches=self._batches_per_step)
             training = {"optimizer": self.optimizer.state_dict(), **progress}
             save_last(self.directory, self._checkpoint(metrics or {}, training=training), keep=self.config.train.keep)
-            self._kept = self._kept or self.progress.epoch + self.progress.step > 0
-        self._saved = time.monotonic()
+            self._has_saved_steps = self._has_saved_steps or self.progress.epoch + self.progress.step > 0
+        self._saved_at = time.monotonic()
 
     def _checkpoint(self, metrics: Mapping[str, Any], *, training: dict[str, Any]) -> Checkpoint:
         return Checkpoint(
@@ -346,16 +347,16 @@ class Run:
             epoch=self.progress.epoch,
             metrics=dict(metrics),
             training=training,
-            facts=self.parts.facts,
+            data_statistics=self.parts.data_statistics,
         )
 
-    def _told(self, error: NotFiniteError) -> MesmError:
-        """Write which batches it was and return the error with where that is written."""
+    def _report_not_finite(self, error: NotFiniteError) -> MesmError:
+        """Write the affected batches to a file, and return the error with the path of that file."""
         path = self.directory / NOT_FINITE
         queries = [{"qid": q.qid, "vid": q.vid, "query": q.sentence} for q in error.queries]
-        if self.team.leads:  # every process raises the same error
+        if self.team.is_main:  # every process raises the same error
             write_json(path, {"epoch": self.progress.epoch + 1, "videos": error.vids, "queries": queries})
-        hint = f"{error.hint} The batch is listed in {path}; the checkpoints are from before it."
+        hint = f"{error.hint} The batch is listed in {path}; the checkpoints are from before that batch."
         return MesmError(error.message, hint=hint)
 
     def _started(self) -> Started:

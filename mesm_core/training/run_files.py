@@ -1,4 +1,4 @@
-"""What a run's files hold, checked once, where they are read."""
+"""Schemas of the files of a run, checked when they are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Seconds = Annotated[float, Field(ge=0)]
 
 
 class _Part(BaseModel):
-    """A part of a file: what is shown of a run must be there and of its type; more may be."""
+    """A part of a file: the fields that are shown must be present and have the right type; others are allowed."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
@@ -35,7 +35,7 @@ class Settings(_Part):
 
 
 class Epoch(_Part):
-    """A line of ``metrics.jsonl``; ``eval`` has the summary figures by split, None where a figure has no queries."""
+    """A line of ``metrics.jsonl``; ``eval``: the summary by split, with None for values without queries."""
 
     epoch: Count
     losses: dict[str, float]
@@ -72,10 +72,10 @@ class Record(_Part):
 
 
 def check(value: Any, schema: type[BaseModel], path: Path) -> None:
-    """Refuse a file's content that does not have the schema.
+    """Check the content of a file against its schema.
 
     Raises:
-        DataError: the message names the file and the first wrong place in it.
+        DataError: the content does not match; the message names the file and the first wrong field.
     """
     try:
         schema.model_validate(value)
@@ -86,8 +86,8 @@ def check(value: Any, schema: type[BaseModel], path: Path) -> None:
 
 
 def damaged(path: Path, reason: object) -> DataError:
-    """Return the error that says what is wrong with a run's file."""
+    """Return the error for a damaged file of a run."""
     return DataError(
-        f"{path.parent}: its {path.name} is damaged, or not a run's ({reason}).",
-        hint="The checkpoints beside it can be used as they are.",
+        f"{path.parent}: its {path.name} is damaged or does not belong to a run ({reason}).",
+        hint="The checkpoints in the same folder can still be used.",
     )

@@ -1,4 +1,4 @@
-"""What a run starts with: its settings and paths, new, from a checkpoint, or as an earlier session left them."""
+"""The settings and paths of a run: a new one, one that starts from a checkpoint, or an earlier one to resume."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mesm_core.inference.scoring import checkpoint_paths
 from mesm_core.training.directory import LAST, load_last
 from mesm_core.training.record import config_differences
 
-# What may change on the way: how long a run goes on and what it keeps, not what it computes.
+# Settings that may change when a run is resumed: they affect its length and its records, not its results.
 FREE = ("train.epochs", "train.patience", "train.eval_every", "train.save_minutes", "train.keep", "train.loggers",
         "model.fast", "eval.batch_size", "data.cache_gb")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Given:
-    """Paths from the command line; None or empty for what is not given."""
+    """Paths from the command line; None or empty if not given."""
 
     root: Path | None = None
     annotations: Path | None = None
@@ -36,7 +36,7 @@ class Given:
     backbones: Sequence[str] = ()
 
     def as_options(self) -> dict[str, Any]:
-        """Return the settings that decide others: where videos and annotations lie, and the backbones."""
+        """Return the settings that determine others: the paths of videos and annotations, and the backbones."""
         dataset: dict[str, Any] = {}
         if self.annotations:
             dataset["annotations"] = below(self.root or DATA_ROOT, self.annotations)
@@ -47,14 +47,14 @@ class Given:
         return {"dataset": dataset} if dataset else {}
 
     def as_arguments(self) -> GivenPaths:
-        """Return the paths but the root, as keyword arguments."""
+        """Return the paths, without the root, as keyword arguments."""
         return {"annotations": self.annotations, "features": self.features, "text": self.text}
 
     def settings(self, encoder: str) -> dict[str, Any]:
-        """Return the given paths as settings: absolute, or relative to the data folder where they lie below it.
+        """Return the given paths as settings: relative to the data folder if they lie in it, else absolute.
 
         Args:
-            encoder: the run's text encoder; it decides which setting names the text encoder's file.
+            encoder: name of the text encoder; it determines the setting that holds the path of its file.
         """
         root = self.root or DATA_ROOT
         tree: dict[str, dict[str, Any]] = {"dataset": {}, "text": {}}
@@ -66,21 +66,22 @@ class Given:
             tree["dataset"]["features"] = [below(root, path) for path in self.features]
         if self.text:
             entry = find_encoder(encoder)
-            # A relative path of a file with the annotations would be taken as one in their folder.
-            place = absolute(self.text) if entry.with_annotations else below(root, self.text)
-            tree["text"][entry.setting] = place
+            # A relative path would be resolved against the folder of annotations.
+            path = absolute(self.text) if entry.with_annotations else below(root, self.text)
+            tree["text"][entry.setting] = path
         return tree
 
 
 def new_run(
     dataset: str | None, file: Path | None, overrides: Sequence[str], given: Given, *, init: Checkpoint | None
 ) -> tuple[Config, Paths]:
-    """Return a new run's settings and paths: those of the checkpoint it starts from, where no dataset or file is named.
+    """Return the settings and paths of a new run.
 
-    The settings remember the given paths.
+    With ``init``, and neither a dataset nor a file, they are those of the checkpoint, with the overrides applied. The
+    settings contain the given paths.
 
     Raises:
-        ConfigError: the settings are incomplete or wrong.
+        ConfigError: the settings are incomplete or invalid.
     """
     if init is None or dataset or file:
         config = load_config(dataset, file=file, overrides=overrides, options=given.as_options())
@@ -94,14 +95,15 @@ def new_run(
 def earlier_run(
     folder: Path, dataset: str | None, file: Path | None, overrides: Sequence[str], given: Given, *, force: bool
 ) -> tuple[Path, Config, Paths]:
-    """Return an earlier run's folder, settings and paths, with changes on top.
+    """Return the folder, settings and paths of an earlier run, with the given changes applied.
 
     Args:
-        folder: the run's, or its last.pt; dataset, file: other settings to go on with.
-        force: go on although they differ in what is computed.
+        folder: the run's folder, or its last.pt; dataset, file: settings to use in place of the run's.
+        force: accept settings that change the results.
 
     Raises:
-        CheckpointError: nothing was saved there; ConfigError: the settings differ and ``force`` is off.
+        CheckpointError: the folder holds no checkpoint.
+        ConfigError: settings that change the results differ, and ``force`` is off.
     """
     folder = folder.parent if folder.name == LAST else folder
     checkpoint, _ = load_last(folder)
@@ -111,21 +113,21 @@ def earlier_run(
         config = resolve([Layer(str(folder / LAST), checkpoint.config), set_layer(overrides)])
     config = _remembering(config, given).with_label_words(checkpoint.config["text"]["vocab_size"])
     free = {*FREE, *(key for key, _ in flatten(given.settings(config.text.encoder)))}
-    # A checkpoint of an earlier version lacks newer settings: it was trained with their defaults.
+    # A checkpoint of an earlier version lacks newer settings; it was trained with their defaults.
     before = resolve([Layer(str(folder / LAST), checkpoint.config)]).model_dump(mode="json")
     changed = config_differences(before, config.model_dump(mode="json"))
     refused = [f"  {key}: {was} in the run, {now} now" for key, was, now in changed if key not in free]
     if refused and not force:
         raise ConfigError(
             f"{folder} was trained with other settings:\n" + "\n".join(refused),
-            hint="Leave the settings out to go on as it began; --force goes on with the new ones.",
+            hint="Leave the settings out to continue with the old ones; --force continues with the new ones.",
         )
     arguments = _from_config(config, given, {key for key, _, _ in changed})
     return folder, config, checkpoint_paths(checkpoint, config, None, **arguments)
 
 
 def _remembering(config: Config, given: Given) -> Config:
-    """Return the config with the paths that were given beside it."""
+    """Return the config with the given paths as settings."""
     return resolve([Layer("", config.model_dump()), Layer("command line", given.settings(config.text.encoder))])
 
 
@@ -134,7 +136,7 @@ def _changed(before: dict[str, Any], config: Config) -> set[str]:
 
 
 def _from_config(config: Config, given: Given, changed: set[str]) -> GivenPaths:
-    """Return the given paths, and the config's where those settings are not the checkpoint's, as keyword arguments."""
+    """Return paths as keyword arguments: the given ones, and those of settings that the checkpoint does not share."""
     now = data_paths(config, given.root or DATA_ROOT, **given.as_arguments())
     text = f"text.{find_encoder(config.text.encoder).setting}"
     return {

@@ -69,7 +69,7 @@ def test_facts_tell_what_features_were_made_with(label: Label, trained: Trained)
             ["dataset.features=['x/slowfast.hdf5']"],
             {},
             {},
-            ["made with clip-b32, but slowfast.hdf5 of the preset is of slowfast-r50"],
+            ["made with clip-b32, but the preset's slowfast.hdf5 is made with slowfast-r50"],
         ),
         ([], {}, {"origins": [MADE]}, []),
         (
@@ -87,7 +87,7 @@ def test_problems(
     path = label(**changes).features[0]
     with h5py.File(path) as file:
         names = list(file)
-    made, found = origin_problems(small_config(*settings), path, names, place=0, facts=facts)
+    made, found = origin_problems(small_config(*settings), path, names, place=0, statistics=facts)
     assert found == told
     assert made.startswith("clip-b32, weights aaaaaaaaaaaa")
 
@@ -102,7 +102,7 @@ def test_videos_of_different_settings_in_one_file(label: Label) -> None:
 def test_prepare_check_for_a_checkpoint(label: Label, trained: Trained, tmp_path: Path, mesm: Any) -> None:
     checkpoint = load_checkpoint(trained.best)
     best = tmp_path / "best.pt"
-    save_checkpoint(best, replace(checkpoint, facts=checkpoint.facts | {"origins": [MADE]}))
+    save_checkpoint(best, replace(checkpoint, data_statistics=checkpoint.data_statistics | {"origins": [MADE]}))
     words = ["prepare", "check", "--checkpoint", best, "--features"]
     done = mesm(*words, label().features[0])
     assert done.code == 0, done.err

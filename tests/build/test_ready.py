@@ -35,7 +35,7 @@ def test_all_that_is_wrong_is_said_in_one_message(mesm, trained: Trained, root: 
     result = mesm("train", "--dataset", "tacos", "--data-dir", root, *words, *runs, *FIXED)
     assert result.code == 2
     first, *lines = result.err.splitlines()
-    assert first == "Error: The run cannot start, for 6 reasons:"
+    assert first == "Error: The run cannot start (6 problems):"
     expected = ("Unknown device 'gpu'", "val.json", "a.hdf5", "b.hdf5", "count file", "No GloVe file")
     assert len(lines) == len(expected)
     for line, what in zip(lines, expected, strict=True):
@@ -71,6 +71,6 @@ def test_one_problem_keeps_its_own_error(trained: Trained) -> None:
 def test_every_text_encoder_says_what_is_missing(mesm, tmp_path: Path, preset: str) -> None:
     result = mesm("train", "--dataset", preset, "--data-dir", tmp_path, "--runs-dir", tmp_path / "runs")
     assert result.code == 2
-    assert "The run cannot start, for" in result.err
+    assert "The run cannot start (" in result.err
     assert "Traceback" not in result.err
     assert not list(tmp_path.iterdir())

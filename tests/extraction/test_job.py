@@ -193,7 +193,7 @@ def test_no_room_keeps_the_finished_parts(videos: Path, tmp_path: Path) -> None:
 
 def test_an_outdir_that_is_held_or_cannot_be(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OutputError, match="no folder"):
+    with pytest.raises(OutputError, match="not a folder"):
         run(videos, tmp_path / "file" / "out")
     folder = work.WorkFolder(tmp_path / "out" / "extract.parts")
     with folder.held(), pytest.raises(OutputError, match="Another process is extracting"):

@@ -86,14 +86,12 @@ def valid(output: ModelOutput, inputs: Inputs) -> dict[str, Tensor]:
     frames = inputs.video_mask[inputs.video_index]
     found = {f"logits {layer}": x for layer, x in enumerate(output.logits)}
     found |= {f"spans {layer}": x for layer, x in enumerate(output.spans)}
-    found |= {name: getattr(output, name)[frames] for name in ("saliency", "video", "enhanced_video")}
+    found |= {name: getattr(output, name)[frames] for name in ("saliency", "video")}
     found["text"] = output.text[output.text_mask]
     if output.negative_saliency is not None:
         found["negative_saliency"] = output.negative_saliency[frames]
     if output.word_logits is not None:
         found["word_logits"] = output.word_logits[inputs.words_mask]
-    if output.reconstruction is not None:
-        found["reconstruction"] = output.reconstruction
     return found
 
 

@@ -34,7 +34,6 @@ def total(output: ModelOutput) -> Tensor:
         output.saliency,
         output.negative_saliency,
         output.text,
-        output.enhanced_video,
     ]
     said += [] if output.word_logits is None else [output.word_logits]
     return sum((x.sin().sum() for x in said if x is not None), start=torch.zeros(()))

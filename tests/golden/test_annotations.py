@@ -18,7 +18,7 @@ from mesm_core.config.load import load_config
 from mesm_core.data.count_dataset import count_dataset
 from mesm_core.data.count_files import label_words, read_clip_counts
 from mesm_core.data.readers import read_split
-from mesm_core.inputs import follow
+from mesm_core.inputs import link_target
 from mesm_core.text.clip import ClipText, ClipTextTransformer
 from mesm_core.text.clip_bpe import ClipTokenizer
 from mesm_core.text.encoder import TextEncoder
@@ -166,7 +166,7 @@ def test_count_files_are_links(shared: Path, tmp_path: Path, preset: str) -> Non
     folder = shared / "data" / config.annotations
     for item in count_dataset(config.name, folder, out=tmp_path, kinds=["clip"], max_words=16, overwrite=False):
         assert item.path.is_symlink()
-        assert item.path.read_bytes() == follow(folder / item.path.name).read_bytes()
+        assert item.path.read_bytes() == link_target(folder / item.path.name).read_bytes()
 
 
 def test_the_published_vocabulary_comes_out_again(shared: Path, tmp_path: Path) -> None:

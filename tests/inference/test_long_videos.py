@@ -33,8 +33,6 @@ def answering(spans: Sequence[tuple[float, float]], queries: int, frames: int = 
         video=empty,
         text=empty,
         text_mask=empty,
-        enhanced_video=empty,
-        reconstruction=None,
     )
 
 

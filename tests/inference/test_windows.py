@@ -151,12 +151,12 @@ def test_bounded_batches() -> None:
 def test_a_checkpoint_knows_the_durations_of_training(trained: Trained, tmp_path: Path) -> None:
     queries = Tacos().read(trained.paths.annotations, "train").queries
     durations = list({query.vid: query.duration for query in queries}.values())
-    facts = load_checkpoint(trained.best).facts
-    assert (facts["longest"], facts["median"]) == (max(durations), np.median(durations))
-    assert MomentRetriever.load(trained.best, device="cpu").lengths == Lengths(facts["longest"], facts["median"])
+    found = load_checkpoint(trained.best).data_statistics
+    assert (found["longest"], found["median"]) == (max(durations), np.median(durations))
+    assert MomentRetriever.load(trained.best, device="cpu").lengths == Lengths(found["longest"], found["median"])
 
     def older(content: dict) -> None:
-        del content["facts"]["longest"], content["facts"]["median"]
+        del content["data_statistics"]["longest"], content["data_statistics"]["median"]
 
     path = changed(trained, tmp_path / "old.pt", older)
     assert MomentRetriever.load(path, device="cpu").lengths == Lengths(1000.0, 159.0)
@@ -167,8 +167,8 @@ def test_a_checkpoint_knows_the_durations_of_training(trained: Trained, tmp_path
 @pytest.mark.parametrize("name", ["longest", "median"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0, "x", True, None, [3.0]])
 def test_odd_durations(trained: Trained, tmp_path: Path, name: str, value: object) -> None:
-    with pytest.raises(CheckpointError, match=f"facts.{name}"):
-        load_checkpoint(changed(trained, tmp_path / "odd.pt", setting(f"facts.{name}", value)))
+    with pytest.raises(CheckpointError, match=f"data_statistics.{name}"):
+        load_checkpoint(changed(trained, tmp_path / "odd.pt", setting(f"data_statistics.{name}", value)))
 
 
 def test_lengths_of_presets() -> None:

@@ -1,4 +1,4 @@
-"""Flags of the published implementation: carried out, refused by name, or warned of; none is lost in silence."""
+"""Flags of the published implementation: each is applied, refused by name, or reported in a warning."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_what_changes_the_report_is_warned_of(
     (tmp_path / "opt.json").write_text(json.dumps(published | {flag: value}))
     result = mesm("config", "import", tmp_path / "opt.json")
     assert result.code == 0, result.err
-    assert f"{flag} = {json.dumps(value)} is not carried out" in result.err
+    assert f"{flag} = {json.dumps(value)} has no effect" in result.err
     assert "hidden_dim = 64" in result.out
 
 
@@ -170,7 +170,7 @@ def test_commands_that_read_published_checkpoints(mesm, trained: Trained, altere
         result = mesm(*command)
         assert result.code == 0, result.err
         shown = " ".join(result.err.split())
-        assert "nms_thd = 0.5 is not carried out" in shown
+        assert "nms_thd = 0.5 has no effect" in shown
         assert "unknown flags, which have no effect here: gwork" in shown
     altered(pre_norm=True)
     for command in commands:
@@ -181,7 +181,7 @@ def test_commands_that_read_published_checkpoints(mesm, trained: Trained, altere
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"v_feat_dim": 999}, "says v_feat_dim 999, but the weights"),
+        ({"v_feat_dim": 999}, "has v_feat_dim 999, but the weights"),
         ({"hidden_dim": "wide"}, "'model.hidden_dim' = 'wide'"),
     ],
 )

@@ -204,7 +204,7 @@ def compute(fixture: Fixture, dtype: torch.dtype = torch.float32) -> Computed:
     total = criterion.total(losses)
     total.backward()
     return Computed(
-        outputs=_outputs(fixture, model, output),
+        outputs=_outputs(fixture, model, inputs, output),
         losses={name: value.detach() for name, value in losses.items()} | {"total": total.detach()},
         gradients={name: p.grad for name, p in model.named_parameters() if p.grad is not None},
         pairs=_pairs(criterion.match(output.logits[-1], output.spans[-1], targets), targets),
@@ -257,18 +257,21 @@ def relative_error(
     return float(np.nan_to_num(difference.max() / max(magnitude.max(), floor, 1e-12), nan=np.inf))
 
 
-def _outputs(fixture: Fixture, model: Mesm, output: ModelOutput) -> dict[str, tuple[Tensor | None, np.ndarray | None]]:
+def _outputs(
+    fixture: Fixture, model: Mesm, inputs: Inputs, output: ModelOutput
+) -> dict[str, tuple[Tensor | None, np.ndarray | None]]:
     """Return the outputs by the names of the example's, each with the mask of its valid positions."""
     frames, words = fixture.inputs.video_mask.numpy(), fixture.inputs.words_mask.numpy()
     text = output.text_mask.numpy()
+    reconstruction = None if model.segment_sentence is None else output.text[:, 0]
     ours: dict[str, tuple[Tensor | None, np.ndarray | None]] = {
         "pred_logits": (output.logits[-1], None),
         "pred_spans": (output.spans[-1], None),
         "saliency_scores": (output.saliency, frames),
         "neg_saliency_scores": (output.negative_saliency, frames),
         "projed_video_feat": (output.video, frames),
-        "enhanced_video_feat": (output.enhanced_video, frames),
-        "recon_feat": (output.reconstruction, None),
+        "enhanced_video_feat": (_enhanced_video(model, inputs), frames),
+        "recon_feat": (reconstruction, None),
         "expanded_words_feat": (output.text, text),
         "expanded_words_mask": (output.text_mask, None),
         "projed_words_feat": (output.text[:, output.text.shape[1] - words.shape[1] :], words),
@@ -278,9 +281,19 @@ def _outputs(fixture: Fixture, model: Mesm, output: ModelOutput) -> dict[str, tu
     for layer in range(len(output.logits) - 1):
         ours[f"aux{layer}_pred_logits"] = (output.logits[layer], None)
         ours[f"aux{layer}_pred_spans"] = (output.spans[layer], None)
-    if output.reconstruction is not None:
-        ours["projed_recon_feat"] = (model.segment_sentence.head(output.reconstruction), None)
+    if reconstruction is not None:
+        ours["projed_recon_feat"] = (model.segment_sentence.head(reconstruction), None)
     return ours
+
+
+@torch.no_grad()
+def _enhanced_video(model: Mesm, inputs: Inputs) -> Tensor:
+    """Return the aligner's first input (Q, T, d), which no output holds; the reference forward calls the aligner."""
+    found: list[Tensor] = []
+    hook = model.aligner.register_forward_pre_hook(lambda _, args: found.append(args[0]))
+    Mesm.forward(model, inputs)
+    hook.remove()
+    return found[0]
 
 
 def _pairs(slots: Tensor, targets: Targets) -> np.ndarray:

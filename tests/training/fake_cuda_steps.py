@@ -32,16 +32,16 @@ def main(folder: str, presets: list[str]) -> None:
     from mesm_core.build import build_criterion, build_model
     from mesm_core.config.load import load_config
     from mesm_core.data.dataset import MomentDataset
-    from mesm_core.training.guards import FiniteWatch
+    from mesm_core.training.finite import FiniteWatch
     from mesm_core.training.loop import train_epoch
     from mesm_core.training.optim import make_optimizer
     from mesm_core.types import Batch
 
     class Noted(FiniteWatch):
-        """Sees the steps, but reads nothing, as a late watch while no step is behind another."""
+        """Checks no step: reading a value is impossible on the fake device."""
 
-        def see(self, norm: Tensor, *, epoch: int, step: int) -> None:
-            self._shares.clear()
+        def check(self, norm: Tensor, *, epoch: int, step: int) -> None:
+            self._batches.clear()
             assert norm.device.type == "cuda"
 
     class Faked(Batch):

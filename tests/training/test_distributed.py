@@ -80,7 +80,7 @@ for folder, resume, end in (("whole", False, None), ("stopped", False, (1, 1)), 
         # One process hears of it: both must end, at the same step.
         if isinstance(event, Step) and team.rank == 1 and (event.epoch, event.index) == end:
             run.ask_to_stop()
-    if end and team.leads:
+    if end and team.is_main:
         (Path(given["folder"]) / "early").mkdir()
         (Path(given["folder"]) / "early/last.pt").write_bytes((run.directory / "last.pt").read_bytes())
     team.any(False)
@@ -92,7 +92,7 @@ if sys.platform == "linux":
 """
 
 
-def test_two_processes_stopped_in_an_epoch_go_on_as_if_undisturbed(tmp_path: Path) -> None:
+def test_two_processes_stopped_in_an_epoch_resume_as_if_uninterrupted(tmp_path: Path) -> None:
     paths = invent(tmp_path / "data", train=13, val=5, test=3)
     config = small_config(*SETTINGS)
     (tmp_path / "team.py").write_text(TEAM, encoding="utf-8")

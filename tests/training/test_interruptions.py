@@ -193,18 +193,18 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(trained: Trained, who
     run = run_of(small_config(*OFTEN), trained.paths, folder, resume=True)
     events = list(run.train())
     warned = [event.message for event in events if isinstance(event, Warned)]
-    assert "Going on from last.1.pt instead" in warned[0]
+    assert "Continuing from last.1.pt instead" in warned[0]
     assert same(weights(folder), weights(whole))
     assert figures(folder) == figures(whole)
     shutil.copy(folder / "best.pt", folder / "last.pt")
     assert load_last(folder)[1] == [
-        f"{folder / 'last.pt'} has weights, but nothing of how far training was. Going on from last.1.pt instead."
+        f"{folder / 'last.pt'} has weights, but no state to resume training from. Continuing from last.1.pt instead."
     ]
     for path in folder.glob("last*.pt"):
         path.write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"last.pt(.|\n)*last.1.pt"):
         load_last(folder)
-    with pytest.raises(CheckpointError, match="nothing of a run was saved"):
+    with pytest.raises(CheckpointError, match="no run saved a checkpoint"):
         load_last(tmp_path)
     with pytest.raises(CheckpointError, match="There is no run"):
         load_last(tmp_path / "elsewhere")

@@ -20,7 +20,7 @@ from mesm_core.errors import MesmError
 from mesm_core.processes import Team
 from mesm_core.training.directory import read_records
 from mesm_core.training.events import Event
-from mesm_core.training.guards import FiniteWatch, NotFiniteError
+from mesm_core.training.finite import FiniteWatch, NotFiniteError
 from mesm_core.training.loop import Step, train_epoch
 from mesm_core.training.run import Run
 from mesm_core.types import Batch
@@ -160,7 +160,7 @@ def test_only_videos_that_are_to_blame_are_named(trained: Trained, tmp_path: Pat
     watch.add(torch.tensor(1.0), batch, output)
     watch.add(torch.tensor(math.nan), batch, broken)
     with pytest.raises(NotFiniteError) as caught:
-        watch.see(torch.tensor(math.nan), epoch=0, step=0)
+        watch.check(torch.tensor(math.nan), epoch=0, step=0)
     assert caught.value.vids == [bad]
     assert len(caught.value.queries) == len(batch.queries)
 
@@ -187,13 +187,13 @@ def test_a_process_names_the_videos_of_the_one_at_fault(trained: Trained, tmp_pa
         outputs = [run.model(batch.inputs, batch.targets) for batch in (mine, theirs)]
     alone = FiniteWatch(CPU, late=True)
     alone.add(torch.tensor(math.nan), theirs, outputs[1])
-    alone.see(torch.tensor(math.nan), epoch=0, step=4)
-    assert alone._before is not None
-    fault = alone._before.fault()
+    alone.check(torch.tensor(math.nan), epoch=0, step=4)
+    assert alone._pending is not None
+    fault = alone._pending.fault()
     watch = FiniteWatch(CPU, team=Pair([fault]))
     watch.add(torch.tensor(1.0), mine, outputs[0])
     with pytest.raises(NotFiniteError, match="The loss is nan in epoch 1, step 5") as caught:
-        watch.see(torch.tensor(math.nan), epoch=0, step=4)
+        watch.check(torch.tensor(math.nan), epoch=0, step=4)
     assert caught.value.vids == list(dict.fromkeys(query.vid for query in theirs.queries))
 
 
@@ -206,7 +206,7 @@ from mesm_core.build import Paths
 from mesm_core.config.schema import Config
 from mesm_core.errors import MesmError
 from mesm_core.processes import join_team, leave_team
-from mesm_core.training.guards import FiniteWatch
+from mesm_core.training.finite import FiniteWatch
 from mesm_core.training.run import Run
 
 given = json.loads(sys.argv[1])

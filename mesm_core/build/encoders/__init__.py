@@ -1,4 +1,4 @@
-"""The table of text encoders: one line each."""
+"""The table of text encoders, with one line for each."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ENCODERS: dict[str, Encoder] = {
 
 
 def find_encoder(name: str) -> Encoder:
-    """Return a text encoder's line of the table.
+    """Return the entry of a text encoder.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no encoder with that name.
     """
     if name not in ENCODERS:
         raise ConfigError(

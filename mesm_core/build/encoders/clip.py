@@ -1,4 +1,4 @@
-"""CLIP's text encoder, its weights in a file of their own."""
+"""CLIP's text encoder, with weights in a separate file."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from mesm_core.text.clip_weights import load_clip_joint, load_clip_text
 from mesm_core.text.words import make_tagger
 
 SHORTEST_CONTEXT = 3
-"""Of CLIP's text encoder: one token between start and end."""
+"""Minimum context length of CLIP's text encoder: one token between start and end."""
 
 
 def build_sentences(path: Path, *, device: torch.device) -> ClipSentences:
-    """Return the encoder of sentences into the space that CLIP's text and images share.
+    """Return the encoder of sentences into the joint space of CLIP's text and image towers.
 
     Raises:
         TextError: the weights are missing, of another tokenizer, or have no text projection.
@@ -48,12 +48,12 @@ def _clip(config: Config, paths: Paths, device: torch.device) -> ClipText:
 def _clip_from_state(config: Config, state: Mapping[str, Any], device: torch.device, path: Path | None) -> ClipText:
     recorded = state.get("path")
     if path is None and not isinstance(recorded, str):
-        raise CheckpointError("The checkpoint does not say where CLIP's weights lie.", hint="Give --clip FILE.")
+        raise CheckpointError("The checkpoint does not contain the path of CLIP's weights.", hint="Give --clip FILE.")
     labels = listed(state, "label_ids", int)
     encoder = _clip_text(config, path or Path(str(recorded)), labels, device)
     if encoder.weights_hash != state.get("hash"):
         raise CheckpointError(
-            f"The CLIP text encoder {encoder.path} is another than at training (its weights differ).",
+            f"The CLIP text encoder {encoder.path} is not the one used in training (its weights differ).",
             hint="Give the same weights with --clip FILE.",
         )
     return encoder
@@ -77,10 +77,10 @@ def _clip_text(config: Config, path: Path, labels: Sequence[int], device: torch.
 
 
 def _text_tower(path: Path, width: int) -> ClipTextTransformer | KnownTower:
-    """Return the transformer of a weights file; where the file was read before, its weights wait until they are needed.
+    """Return the transformer of a weights file. If the file was read before, its weights are loaded when needed.
 
     Raises:
-        TextError: the file cannot be used, or is of another width.
+        TextError: the file cannot be used, or has another width.
     """
     notes, what = default_notes(), "text tower"
     noted, seen = notes.get(path, what), identity_of(path)
@@ -95,7 +95,7 @@ def _text_tower(path: Path, width: int) -> ClipTextTransformer | KnownTower:
 def refuse_other_tokens(
     model: ClipTextTransformer | KnownTower, tokenizer: ClipTokenizer, max_words: int, path: Path
 ) -> None:
-    """Raise TextError where weights are of another tokenizer than CLIP's, or read shorter sentences."""
+    """Raise TextError if the weights belong to another tokenizer, or their context is shorter than ``max_words``."""
     tokens = tokenizer.end + 1
     if model.vocabulary != tokens:
         raise TextError(

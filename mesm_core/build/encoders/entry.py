@@ -1,4 +1,4 @@
-"""What the table of text encoders holds of each."""
+"""Entries of the table of text encoders."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ Check = Callable[[], object]
 
 @dataclass(frozen=True)
 class Encoder:
-    """A text encoder, by what is done with it.
+    """The functions and properties of a kind of text encoder.
 
-    ``build``: returns it from files, for training; ``restore``: from the state in a checkpoint, with the path of its
-    file where that is given; ``setting``: in the section ``text``, names its file; ``with_annotations``: that file lies
-    in the annotations' folder, else below the data root; ``locate``: returns the file that is there for a path;
-    ``label_words``: returns the file that counts the label words, and their number; ``checks``: returns checks of its
-    files, none of which reads a large file to its end; ``without_counts``: returns it where the count file is missing
-    and only questions are asked, or None where it needs that file; ``needs_counts``: whether it reads the count file;
-    ``portable``: whether a checkpoint holds all of it; ``title``, ``advice``: what the file is called, and how to get
-    it, with ``{path}``, ``{name}`` (of the file) and ``{dataset}``.
+    ``build``: builds the encoder from files, for training; ``restore``: restores it from the state in a checkpoint,
+    with the path of its file if given; ``setting``: setting of the section ``text`` with the path of its file;
+    ``with_annotations``: whether that file is in the annotations' folder, rather than below the data root;
+    ``locate``: returns the file that exists for a path; ``label_words``: returns the file with the counts of the label
+    words, and their number; ``checks``: returns checks of its files, none of which reads a large file completely;
+    ``without_counts``: builds the encoder for inference without a count file, or None if the file is needed;
+    ``needs_counts``: whether it reads the count file; ``portable``: whether a checkpoint contains the whole encoder;
+    ``title``, ``advice``: name of the file, and how to get it, with ``{path}``, ``{name}`` (of the file) and
+    ``{dataset}``.
     """
 
     build: Callable[[Config, Paths, torch.device], TextEncoder]
@@ -46,7 +47,7 @@ class Encoder:
 
 
 def counted(config: Config, paths: Paths, count: Callable[[Config, Paths], tuple[Path, int]]) -> Config:
-    """Return the config with the number of words that were counted in place of a ``text.vocab_size`` of ``auto``.
+    """Return the config with ``text.vocab_size`` set to the number of counted words if it is ``auto``.
 
     Args:
         count: an encoder's ``label_words``.

@@ -1,4 +1,4 @@
-"""Reads a text encoder's state in a checkpoint."""
+"""Reading of a text encoder's state from a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mesm_core.errors import CheckpointError
 
 
 def listed(state: Mapping[str, Any], name: str, kind: type) -> list[Any]:
-    """Return a list that a checkpoint holds of its text encoder.
+    """Return a list in the state of a text encoder.
 
     Raises:
-        CheckpointError: it is missing or something else.
+        CheckpointError: the list is missing, or has items of another type.
     """
     value = state.get(name)
     if not isinstance(value, list) or not all(type(item) is kind for item in value):
@@ -25,10 +25,10 @@ def listed(state: Mapping[str, Any], name: str, kind: type) -> list[Any]:
 
 
 def vectors_of(config: Config, state: Mapping[str, Any], *, rows: int) -> np.ndarray:
-    """Return the (rows, text_dim) float32 word vectors that a checkpoint holds.
+    """Return the (rows, text_dim) float32 word vectors in the state of a text encoder.
 
     Raises:
-        CheckpointError: they are missing or of another shape.
+        CheckpointError: the vectors are missing or have another shape.
     """
     vectors = state.get("vectors")
     if not isinstance(vectors, torch.Tensor) or vectors.shape != (rows, config.model.text_dim):
@@ -37,8 +37,8 @@ def vectors_of(config: Config, state: Mapping[str, Any], *, rows: int) -> np.nda
 
 
 def damaged(name: str) -> CheckpointError:
-    """Return what to tell of a part of the state that is missing or does not fit."""
+    """Return the error for a part of the state that is missing or does not fit."""
     return CheckpointError(
-        f"The checkpoint is damaged: the '{name}' of its text encoder are missing, or not what its settings say.",
+        f"The checkpoint is damaged: the '{name}' of its text encoder are missing or do not match its settings.",
         hint="Copy the file again, or use another.",
     )

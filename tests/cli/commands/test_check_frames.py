@@ -52,7 +52,7 @@ def test_one_video_is_named_with_its_numbers(mesm, trained: Trained, tmp_path: P
 
 def test_right_features_fit(mesm, trained: Trained) -> None:
     found = check(mesm, trained)
-    assert found["c3d.hdf5 frames"] == ("ok", "they fit the durations of all 14 videos at 0.5 frames/s")
+    assert found["c3d.hdf5 frames"] == ("ok", "consistent with the durations of all 14 videos at 0.5 frames/s")
 
 
 def test_frames_are_not_read(mesm, trained: Trained, tmp_path: Path) -> None:

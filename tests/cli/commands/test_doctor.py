@@ -62,7 +62,7 @@ def test_doctor_with_a_damaged_cache(mesm, tmp_path: Path, monkeypatch, content:
     (tmp_path / "text.sqlite").write_bytes(content)
     result = mesm("doctor")
     assert result.code == 0
-    assert "may be deleted" in result.out
+    assert "delete it" in result.out
     assert (tmp_path / "text.sqlite").read_bytes() == content
 
 

@@ -63,7 +63,7 @@ def test_export_is_the_same_checkpoint(mesm, trained: Trained, tmp_path: Path) -
     assert again.model.keys() == ours.model.keys()
     assert all(torch.equal(again.model[name], ours.model[name]) for name in ours.model)
     assert again.config == ours.config
-    assert again.facts == ours.facts
+    assert again.data_statistics == ours.data_statistics
     words = ["--split", "test", "--json"]
     figures = [json.loads(mesm("eval", path, *words).out)["full"] for path in (trained.best, tmp_path / "out")]
     assert figures[0] == figures[1]
