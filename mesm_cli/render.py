@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
@@ -29,6 +28,7 @@ from rich.progress import (
 )
 
 from mesm_cli.curves import span_bar, sparkline
+from mesm_cli.formats import formatted, value_text
 from mesm_cli.layout import GAP, NARROW, folded, laid_out, shown_losses
 
 if TYPE_CHECKING:
@@ -102,9 +102,19 @@ def text(content: str) -> None:
     sys.stdout.write(content)
 
 
+def can_ask() -> bool:
+    """Return whether somebody can answer a question: standard input and standard error are a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def ask(question: str) -> bool:
-    """Ask a person a question on stderr, to be answered with y or n."""
+    """Ask a question on stderr that is answered with y or n."""
     return typer.confirm(question, default=True, err=True)
+
+
+def ask_text(question: str, default: str) -> str:
+    """Ask a question on stderr that is answered with a line of text."""
+    return str(typer.prompt(question, default=default, err=True))
 
 
 def data(value: object) -> None:
@@ -140,24 +150,7 @@ def pairs(rows: Iterable[tuple[str, str]]) -> None:
 
 def raw(columns: Sequence[str], rows: Iterable[Sequence[object]], *, form: str) -> None:
     """Print rows on stdout as ``csv``, ``markdown`` or ``latex``."""
-    table_rows = [list(map(str, columns)), *([str(cell) for cell in row] for row in rows)]
-    if form == "csv":
-        csv.writer(sys.stdout, lineterminator="\n").writerows(table_rows)
-        return
-    if form == "markdown":
-        lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in table_rows]
-        lines.insert(1, "| --- |" + " ---: |" * (len(columns) - 1))
-    else:
-        escaped = [[_latex(cell) for cell in row] for row in table_rows]
-        body = [" & ".join(row) + r" \\" for row in escaped]
-        head = rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}"
-        lines = [head, r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}"]
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _latex(text: str) -> str:
-    text = text.replace("–", "--")
-    return "".join(f"\\{c}" if c in "&%$#_{}" else c for c in text)
+    text(formatted(columns, rows, form=form))
 
 
 def keys(rows: Iterable[tuple[str, object, str]]) -> None:
@@ -179,13 +172,6 @@ def toml(sections: Mapping[str, Mapping[str, object]], *, top: Mapping[str, obje
         for name, values in {"": top, **sections}.items()
     )
     sys.stdout.write("\n\n".join(blocks) + "\n")
-
-
-def value_text(value: object) -> str:
-    """Return a setting's value as TOML writes it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
 
 
 @contextmanager
@@ -307,27 +293,12 @@ def metrics(brief: Mapping[str, float | None]) -> None:
 
 
 def length_table(tables: Mapping[str, Any]) -> None:
-    """Print one row a length range: queries, recalls, mean IoU, mAP."""
-    thresholds = list(tables["full"]["MR-R1"])
-    shown = [t for t in ("0.1", "0.3", "0.5", "0.7") if t in thresholds]
-    rows = []
-    for name, scores in tables.items():
-        if name == "brief":
-            continue
-        if scores is None:
-            rows.append([name, 0, *[None] * (len(shown) + 2)])
-            continue
-        recalls = [f"{scores['MR-R1'][t]:.2f}" for t in shown]
-        rows.append(
-            [
-                name,
-                scores["queries"],
-                *recalls,
-                f"{scores['MR-mIoU']:.2f}",
-                f"{scores['MR-mAP']['average']:.2f}",
-            ]
-        )
-    table(["moments", "queries", *(f"R1@{t}" for t in shown), "mIoU", "mAP"], rows)
+    """Print one row for all queries and one for each length range: the number of queries, and every metric in %."""
+    from mesm_core.metrics.report import rows_by_length
+
+    columns, rows = rows_by_length(tables)
+    shown = [[name, count, *(None if x is None else f"{x:.2f}" for x in figures)] for name, count, *figures in rows]
+    table(["moments", "queries", *columns], shown)
 
 
 def answer(found: Answer, *, video: str, duration: float, top: int) -> None:
@@ -366,17 +337,6 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]]) -> None:
             f"{name:<20} {first:>8} → {last:<8}  [cyan]{sparkline(values, shown, unicode=_unicode())}[/]",
             soft_wrap=True,
         )
-
-
-def duration(seconds: float) -> str:
-    """Return a time span in words.
-
-    >>> duration(42), duration(3725)
-    ('42 s', '1 h 2 min')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _unicode() -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mesm_cli import options, render
+from mesm_cli import formats, options, render
 
 if TYPE_CHECKING:
     from mesm_core.build import Paths
@@ -259,7 +259,7 @@ def _find(best: Path, folder: Path, device: str) -> dict[str, Any]:
 
 
 def _next(folder: Path, run: Path, seconds: float) -> None:
-    render.say(f"\n[bold]Done in {render.duration(seconds)}.[/] Look at {folder / 'report.html'} and {run}.")
+    render.say(f"\n[bold]Done in {formats.duration(seconds)}.[/] Look at {folder / 'report.html'} and {run}.")
     render.say("Next, on videos of yours, described as in train.jsonl:")
     render.say(f"  1. copy {folder / 'demo.toml'}, and name your files in it;")
     render.say('  2. put backbones = ["clip-b32"] there, and mesm weights pull clip-b32;')

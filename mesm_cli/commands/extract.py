@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mesm_cli import options, render
+from mesm_cli import formats, options, render
 from mesm_cli.commands.prepare_features import Dtype
 from mesm_cli.commands.probe import seconds_of
 from mesm_cli.entry import Interrupt
@@ -257,7 +257,7 @@ class _Speed:
         text = f"Extracting, {self._frames / passed:.0f} frames/s"
         if self._worked:
             left = passed / self._worked * (self._videos - self._done)
-            text += f", about {render.duration(left)} left"
+            text += f", about {formats.duration(left)} left"
         self._show(text, self._done, self._videos)
 
 
@@ -313,7 +313,7 @@ def _show_estimate(job: Extraction, *, as_json: bool) -> None:
         lines = [("videos", f"{found.videos}, {found.hours:.2f} h{unknown}")]
         lines += [(n, f"{rows} rows, {found.bytes[n] / 1e9:.3g} GB") for n, rows in found.rows.items()]
         expected = (
-            "unknown: no video can be read" if found.seconds is None else f"about {render.duration(found.seconds)}"
+            "unknown: no video can be read" if found.seconds is None else f"about {formats.duration(found.seconds)}"
         )
         lines.append(("time", f"{expected} on {', '.join(dict.fromkeys(job.devices))}"))
         render.pairs(lines)

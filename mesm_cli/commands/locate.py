@@ -217,7 +217,7 @@ def _fetch_missing(plan: Plan, *, yes: bool) -> None:
 
     lines = "\n".join(f"  {w.name}: {w.purpose}, {size_of(w)}, licence {w.licence}" for w in missing)
     if not yes:
-        asks = sys.stdin.isatty() and sys.stderr.isatty()
+        asks = render.can_ask()
         if asks:
             render.note(render.plain(f"This needs weights that are not here:\n{lines}"))
         if not asks or not render.ask("Fetch them now?"):

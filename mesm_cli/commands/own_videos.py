@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,12 +42,12 @@ def ask_backbones() -> list[str]:
     """Return the backbones that the user of a terminal chooses; empty where there is no terminal to ask on."""
     from mesm_core.config.own_videos import FEATURE_FILES
 
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not render.can_ask():
         return []
     for name, (_, width) in FEATURE_FILES.items():
         render.note(f"  {name}, {width} numbers a row")
-    words = typer.prompt("Backbones that extract the features, separated by spaces", default="clip-b32", err=True)
-    return str(words).replace(",", " ").split()
+    words = render.ask_text("Backbones that extract the features, separated by spaces", default="clip-b32")
+    return words.replace(",", " ").split()
 
 
 def extract_missing(

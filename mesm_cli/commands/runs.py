@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mesm_cli import completion, options, render
+from mesm_cli import completion, formats, options, render
 
 if TYPE_CHECKING:
     from mesm_core.training.record import RunSummary
@@ -67,7 +67,7 @@ def list_(
             f"{run.epochs}/{run.config['train']['epochs']}",
             *(_score(run, name) for name in column_names()),
             run.started[:16].replace("T", " "),
-            render.duration(run.seconds),
+            formats.duration(run.seconds),
             run.status,
         ]
         for run in found
@@ -104,7 +104,7 @@ def show(
     for session in summary.sessions:
         host, torch = session["host"]["processor"], session["versions"].get("torch")
         commit = f", commit {session['git'][:12]}" if session["git"] else ""
-        took = render.duration(session["seconds"])
+        took = formats.duration(session["seconds"])
         render.say(f"[dim]{session['started']}: {took} on {session['device']} ({host}), torch {torch}{commit}[/]")
 
 
@@ -128,7 +128,7 @@ def diff(
         return
     if not changed:
         render.say("The settings are the same.")
-    rows = [(key, render.value_text(x), render.value_text(y)) for key, x, y in (*changed, *around)]
+    rows = [(key, formats.value_text(x), formats.value_text(y)) for key, x, y in (*changed, *around)]
     scores = [(f"best {name}", _score(first, name), _score(second, name)) for name in curve_names()]
     render.table(["", first.path.name, second.path.name], [*rows, *scores])
 
