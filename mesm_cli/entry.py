@@ -43,14 +43,15 @@ def _run() -> int:
         signal.signal(signal.SIGINT, _leave)
     wait_politely()
     from mesm_cli.app import app
-    from mesm_cli.errors import guard, open_standard_streams
+    from mesm_cli.errors import guard, is_repeated, open_standard_streams, without_usage_errors
 
     open_standard_streams()
     handler = Interrupts()
     if heeded:
         sys.unraisablehook = handler.unraisable
         signal.signal(signal.SIGINT, handler)
-    code = guard(app, interrupted=lambda: handler.received)
+    run = (lambda: without_usage_errors(app)) if is_repeated() else app
+    code = guard(run, interrupted=lambda: handler.received)
     # The end of threads and of the interpreter would be interrupted with a traceback.
     if heeded:
         signal.signal(signal.SIGINT, _leave)

@@ -9,11 +9,14 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from mesm_cli import render
 from mesm_cli.entry import INTERRUPTED, Interrupt
 from mesm_core.errors import MesmError
+
+if TYPE_CHECKING:
+    import typer
 
 # Errors of writing that only standard output can have here: every file is written through mesm_core.files.
 STDOUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
@@ -31,8 +34,31 @@ def set_debug(value: bool) -> bool:
     return value
 
 
+def is_repeated() -> bool:
+    """Return whether another process prints this one's mistakes: the first that torchrun started on this machine.
+
+    All processes of a team read the same command line and the same files, and make the same mistakes.
+    """
+    first = os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("LOCAL_RANK", "0") == "0"
+    return not first and "train" in sys.argv
+
+
+def without_usage_errors(app: typer.Typer) -> None:
+    """Run the app, but leave with an exit code where it would print what is wrong with the command line."""
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:
+        if not hasattr(error, "exit_code"):
+            raise
+        code = error.exit_code
+    if isinstance(code, int) and code:
+        raise SystemExit(code)
+
+
 def guard(run: Callable[[], object], *, interrupted: Callable[[], bool] = lambda: False) -> int:
     """Call ``run`` and return the exit code, with a message on stderr where it is not 0.
+
+    Of several processes that make the same mistake, one prints it.
 
     Args:
         interrupted: whether Ctrl-C was pressed; an error after that is only how it shows.
@@ -59,7 +85,8 @@ def guard(run: Callable[[], object], *, interrupted: Callable[[], bool] = lambda
     except MesmError as error:
         if _debug:
             traceback.print_exc(file=sys.stderr)
-        _tell(error.message, error.hint)
+        if not is_repeated():
+            _tell(error.message, error.hint)
         return USER_ERROR
     except Exception as error:
         if _debug:
@@ -97,6 +124,8 @@ def open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115
     if sys.stdout is None:
         sys.stdout = _Closed()
     if sys.stderr is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mesm_cli import render
 from mesm_cli.entry import Interrupt
+from mesm_cli.errors import is_repeated
 from mesm_cli.layout import shown_losses
 from mesm_core.errors import MesmError
 
@@ -78,6 +79,7 @@ def _leave_the_terminal() -> None:
 def _what_is_left(handler: Signals) -> Iterator[None]:
     """Where an error ends a run that has begun, say that it can go on."""
     from mesm_core.training.directory import LAST
+    from mesm_core.training.guards import NotFiniteError
 
     try:
         yield
@@ -85,6 +87,9 @@ def _what_is_left(handler: Signals) -> Iterator[None]:
         if handler.stepping and (handler.run.directory / LAST).exists():
             again = f"What is saved goes on with: mesm train --resume {handler.run.directory}"
             error.hint = f"{error.hint}\n  {again}" if error.hint else again
+        if handler.stepping and is_repeated() and not isinstance(error.__cause__, NotFiniteError):
+            # An error of this process alone, such as a video that the others do not read.
+            render.error(f"Process {handler.run.team.rank}: {error.message}", error.hint)
         raise
 
 
