@@ -149,9 +149,9 @@ def paragraphs(help_text: str) -> Iterator[str]:
         joined = " ".join(paragraph.split())
         if EXAMPLES.match(joined):
             examples, joined = True, EXAMPLES.sub("", joined, count=1)
-        if examples:
+        if examples and joined:
             code.append(joined)
-        elif joined:
+        elif not examples and joined:
             yield text(joined)
     if code:
         yield "## Examples"

@@ -1,8 +1,9 @@
-"""Values as text: durations, settings, and rows as CSV, Markdown or LaTeX."""
+"""Values as text: durations, settings, help texts, and rows as CSV, Markdown or LaTeX."""
 
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,16 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def help_text(docstring: str | None) -> str:
+    """Return a docstring as the help of a command, with one line for each paragraph, so that it wraps at any width.
+
+    >>> help_text("Train a model\\n    and keep it.\\n\\n    Example:\\n\\n      mesm train")
+    'Train a model and keep it.\\n\\nExample:\\n\\n  mesm train'
+    """
+    paragraphs = inspect.cleandoc(docstring or "").split("\n\n")
+    return "\n\n".join(text if text.startswith(" ") else " ".join(text.split()) for text in paragraphs)
 
 
 def value_text(value: object) -> str:

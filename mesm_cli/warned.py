@@ -1,4 +1,4 @@
-"""Warnings about answers, each said once."""
+"""Warnings about answers; each is printed once."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ MOST_WARNINGS = 20
 
 
 class Warned:
-    """Warns of each thing once on stderr, and counts where there are very many."""
+    """Prints each warning once on stderr, at most ``MOST_WARNINGS`` of them."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
-        self._unknown = False
+        self._printed: set[str] = set()
+        self._noted_unknown_words = False
 
     def of(self, video: str, warning: str) -> None:
-        """Warn of something about a video."""
+        """Print a warning about a video."""
         text = warning if warning.startswith(video) else f"{video}: {warning}"
-        if text not in self._told:
-            self._told.add(text)
-            if len(self._told) <= MOST_WARNINGS:
+        if text not in self._printed:
+            self._printed.add(text)
+            if len(self._printed) <= MOST_WARNINGS:
                 render.warn(f"{text.removesuffix('.')}.")
 
     def about(self, answer: Answer, video: str) -> None:
-        """Warn of what a person should know before trusting an answer."""
+        """Print the warnings of an answer."""
         for warning in answer.warnings:
             self.of(video, warning)
         unknown = answer.unknown_words
-        if unknown and not answer.all_words_unknown and not self._unknown:
-            self._unknown = True
+        if unknown and not answer.all_words_unknown and not self._noted_unknown_words:
+            self._noted_unknown_words = True
             note = (
-                f"Note: the model does not know {', '.join(unknown)} in '{answer.query}'; --json lists such words by "
-                "query."
+                f"Note: the model does not know {', '.join(unknown)} in '{answer.query}'; --json lists unknown words "
+                "for each query."
             )
             render.note(render.plain(note))
 
     def rest(self) -> None:
-        """Say how many warnings were not shown."""
-        more = len(self._told) - MOST_WARNINGS
+        """Print how many warnings were left out."""
+        more = len(self._printed) - MOST_WARNINGS
         if more > 0:
-            render.warn(f"{more} more such warnings; --json has them all.")
+            render.warn(f"{more} more warnings of this kind; --json has all of them.")

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mesm_cli.commands.follow import Signals, _what_is_left
+from mesm_cli.commands.training_display import Signals, _what_is_left
 from mesm_cli.errors import without_usage_errors
 from mesm_core.errors import FeatureError, MesmError
 from mesm_core.processes import Team
