@@ -93,7 +93,7 @@ def where(
 
     Example:
 
-      mesm prepare clip-text "$(mesm weights where clip-b32)" clip_text.safetensors
+      mesm prepare clip-text "$(mesm weights where clip-b32)" text.safetensors
     """
     from mesm_core.backbones import weights
 
