@@ -1,5 +1,5 @@
-# make demo: install into .venv and run the whole pipeline on invented data.
-# make test: the same, then format, lint, types, tests and the site of the docs.
+# make demo: install into .venv and run the whole pipeline on generated data.
+# make test: the same, then check format, lint, types and tests, and build the documentation.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,7 +25,7 @@ check: install
 	$(BIN)/pytest -n 2 --dist worksteal
 	$(MAKE) docs
 
-# The site: docs/_build/index.html. Warnings are errors.
+# The documentation site, docs/_build/index.html. Warnings are errors.
 docs: install
 	$(BIN)/sphinx-build -b html -W --keep-going --quiet docs docs/_build
 
