@@ -32,7 +32,9 @@ def main(made: Path = MADE) -> None:
     for name, content in wanted.items():
         path = made / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_file() or path.read_text(encoding="utf-8") != content:  # keeps Sphinx from reading unchanged pages again
+        if (
+            not path.is_file() or path.read_text(encoding="utf-8") != content
+        ):  # keeps Sphinx from reading unchanged pages again
             path.write_text(content, encoding="utf-8")
 
 
