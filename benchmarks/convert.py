@@ -2,8 +2,9 @@
 
     python benchmarks/convert.py FOLDER [--published npy2hdf5.py] [--runs 7] [--keep]
 
-FOLDER receives three sets of generated features (7.5 GB with room for the outputs). It should be on the disk to measure.
-`--published` names the published script (data/npy2hdf5.py of github.com/lntzm/MESM). Its function `npy2hdf5` is called.
+FOLDER receives three sets of generated features (7.5 GB with room for the outputs). It should be on the disk to
+measure. `--published` names the published script (data/npy2hdf5.py of github.com/lntzm/MESM). Its function `npy2hdf5`
+is called.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python benchmarks/lockstep.py --shared ../shared --work /tmp/mesm-workload FOLDER [FOLDER+reference ...]
 
-Each folder is a checkout; ``+reference`` runs it with ``model.fast=false``. One process for each trains on the first batches
-of ``workload.py`` and evaluates, in several rounds. The processes alternate after each batch. Prints the ratios of wall time
-and CPU time to the first checkout, as medians over batches, and the peak memory.
+Each folder is a checkout; ``+reference`` runs it with ``model.fast=false``. One process for each trains on the first
+batches of ``workload.py`` and evaluates, in several rounds. The processes alternate after each batch. Prints the ratios
+of wall time and CPU time to the first checkout, as medians over batches, and the peak memory.
 """
 
 from __future__ import annotations

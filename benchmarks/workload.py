@@ -5,9 +5,10 @@
     python benchmarks/workload.py --profile            # time of a training step by operation
     python benchmarks/workload.py --attention-weights  # memory with stored weights, as in nn.MultiheadAttention
 
-Trains on the first ten batches of seed 0, twice (the second time with memory that is allocated already), and evaluates eight
-batches, with 512-d video features. Prints queries per second and products per query. A product is a float32 product of two
-2048 x 2048 matrices. It is timed between the steps, since the speed of a shared machine changes from minute to minute.
+Trains on the first ten batches of seed 0, twice (the second time with memory that is allocated already), and evaluates
+eight batches, with 512-d video features. Prints queries per second and products per query. A product is a float32
+product of two 2048 x 2048 matrices. It is timed between the steps, since the speed of a shared machine changes from
+minute to minute.
 """
 
 from __future__ import annotations

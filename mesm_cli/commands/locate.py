@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mesm_cli import options, render
+from mesm_cli.answer_warnings import AnswerWarnings
 from mesm_cli.commands.extract import PrecisionOption, Weights, weights_by_name
 from mesm_cli.commands.locate_options import (
     SHOWN,
@@ -31,7 +32,6 @@ from mesm_cli.commands.locate_options import (
     Yes,
 )
 from mesm_cli.commands.probe import seconds_of
-from mesm_cli.warned import Warned
 
 if TYPE_CHECKING:
     from mesm_core.extraction.pipeline import Failed
@@ -82,7 +82,7 @@ def locate(
     from mesm_core.inference.locate import Locator, plan_location
     from mesm_core.places import refuse_inputs
 
-    asked = _asked(words or [], video or [], query or [], queries)
+    asked = _queries_by_video(words or [], video or [], query or [], queries)
     wanted = Wanted(_form(form, output, json_=json_), output, cut, fast, page, top, overwrite)
     wanted.check(list(asked))
     plan = plan_location(
@@ -188,7 +188,7 @@ def _form(form: Form | None, output: Path | None, *, json_: bool) -> Form:
     return chosen or Form.TABLE
 
 
-def _asked(
+def _queries_by_video(
     words: Sequence[str], videos: Sequence[str], queries: Sequence[str], file: Path | None
 ) -> dict[Path, list[str]]:
     """Return the queries about each video. Queries from a file may name the video that they are about."""
@@ -261,7 +261,7 @@ def _show(events: Iterator[Located | Failed], wanted: Wanted) -> Outcome:
     """Draw the answers as they are found, and print their warnings."""
     from mesm_core.extraction.pipeline import Failed
 
-    outcome, warned = Outcome(), Warned()
+    outcome, warnings = Outcome(), AnswerWarnings()
     for event in events:
         if isinstance(event, Failed):
             outcome.failed.append(event)
@@ -269,12 +269,12 @@ def _show(events: Iterator[Located | Failed], wanted: Wanted) -> Outcome:
         outcome.found.append(event)
         name = str(event.video)
         for warning in event.warnings:
-            warned.of(name, warning)
+            warnings.warn(name, warning)
         for answer in event.answers:
-            warned.about(answer, name)
+            warnings.warn_about(answer, name)
             if wanted.shows:
                 render.answer(answer, video=name, duration=event.duration, top=wanted.top)
-    warned.rest()
+    warnings.count_the_rest()
     return outcome
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mesm_cli import options, render
-from mesm_cli.warned import Warned
+from mesm_cli.answer_warnings import AnswerWarnings
 
 if TYPE_CHECKING:
     from mesm_core.inference.asking import Reply
@@ -226,15 +226,15 @@ def _written(
 
 def _shown(replies: Iterable[Reply], top: int, *, quiet: bool) -> Iterator[Reply]:
     """Draw each reply unless ``quiet``, then yield it. Progress and warnings go to stderr."""
-    warned = Warned()
+    warnings = AnswerWarnings()
     with render.progress("Answering", None, unit="queries") as advance:
         for reply in replies:
-            warned.about(reply.answer, reply.question.vid)
+            warnings.warn_about(reply.answer, reply.question.vid)
             if not quiet:
                 render.answer(reply.answer, video=reply.question.vid, duration=reply.duration, top=top)
             advance(1, "")
             yield reply
-    warned.rest()
+    warnings.count_the_rest()
 
 
 def _as_json(reply: Reply, top: int) -> dict[str, object]:

@@ -76,7 +76,7 @@ def _leave_the_terminal() -> None:
 
 
 @contextmanager
-def _what_is_left(handler: Signals) -> Iterator[None]:
+def _hint_to_resume(handler: Signals) -> Iterator[None]:
     """If an error ends a run that has begun, add a hint that the run can be resumed."""
     from mesm_core.training.directory import LAST
     from mesm_core.training.guards import NotFiniteError
@@ -101,7 +101,11 @@ def display_training(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
 
     result: dict[str, Any] = {"run": str(run.directory)}
     code = 0
-    with signals(run) as handler, _what_is_left(handler), render.training_progress(quiet=not run.team.leads) as display:
+    with (
+        signals(run) as handler,
+        _hint_to_resume(handler),
+        render.training_progress(quiet=not run.team.leads) as display,
+    ):
         for event in run.train():
             handler.stepping |= isinstance(event, Step)
             if isinstance(event, Stopped):

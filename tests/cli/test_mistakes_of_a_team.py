@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mesm_cli.commands.training_display import Signals, _what_is_left
+from mesm_cli.commands.training_display import Signals, _hint_to_resume
 from mesm_cli.errors import without_usage_errors
 from mesm_core.errors import FeatureError, MesmError
 from mesm_core.processes import Team
@@ -77,7 +77,7 @@ def test_a_mistake_of_one_process_in_training_is_printed_by_it(
     monkeypatch.setattr(sys, "argv", ["mesm", "train"])
     handler = Signals(SimpleNamespace(team=Team(3, 4), directory=tmp_path))
     handler.stepping = True
-    with pytest.raises(FeatureError), _what_is_left(handler):
+    with pytest.raises(FeatureError), _hint_to_resume(handler):
         raise FeatureError("v1: no features.") from cause
     assert capsys.readouterr().err.strip() == printed
 

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 MOST_WARNINGS = 20
 
 
-class Warned:
+class AnswerWarnings:
     """Prints each warning once on stderr, at most ``MOST_WARNINGS`` of them."""
 
     def __init__(self) -> None:
         self._printed: set[str] = set()
         self._noted_unknown_words = False
 
-    def of(self, video: str, warning: str) -> None:
+    def warn(self, video: str, warning: str) -> None:
         """Print a warning about a video."""
         text = warning if warning.startswith(video) else f"{video}: {warning}"
         if text not in self._printed:
@@ -27,10 +27,10 @@ class Warned:
             if len(self._printed) <= MOST_WARNINGS:
                 render.warn(f"{text.removesuffix('.')}.")
 
-    def about(self, answer: Answer, video: str) -> None:
+    def warn_about(self, answer: Answer, video: str) -> None:
         """Print the warnings of an answer."""
         for warning in answer.warnings:
-            self.of(video, warning)
+            self.warn(video, warning)
         unknown = answer.unknown_words
         if unknown and not answer.all_words_unknown and not self._noted_unknown_words:
             self._noted_unknown_words = True
@@ -40,7 +40,7 @@ class Warned:
             )
             render.note(render.plain(note))
 
-    def rest(self) -> None:
+    def count_the_rest(self) -> None:
         """Print how many warnings were left out."""
         more = len(self._printed) - MOST_WARNINGS
         if more > 0:
