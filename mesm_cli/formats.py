@@ -24,10 +24,10 @@ def help_text(docstring: str | None) -> str:
     """Return a docstring as the help of a command, with one line for each paragraph, so that it wraps at any width.
 
     >>> help_text("Train a model\\n    and keep it.\\n\\n    Example:\\n\\n      mesm train")
-    'Train a model and keep it.\\n\\nExample:\\n\\n  mesm train'
+    'Train a model and keep it.\\n\\nExample:\\n\\nmesm train'
     """
     paragraphs = inspect.cleandoc(docstring or "").split("\n\n")
-    return "\n\n".join(text if text.startswith(" ") else " ".join(text.split()) for text in paragraphs)
+    return "\n\n".join(" ".join(text.split()) for text in paragraphs)
 
 
 def value_text(value: object) -> str:

@@ -29,9 +29,14 @@ COMMANDS = dict(commands(get_command(app)))
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_are_lines_that_can_be_copied(name: str) -> None:
-    lines = COMMANDS[name].help.splitlines()
-    assert not any("mesm " in line for line in lines if re.match(r"Examples?:.", line))
-    for line in (line for line in lines if line.startswith(" ")):
+    paragraphs = COMMANDS[name].help.split("\n\n")
+    start = next((number for number, text in enumerate(paragraphs) if re.match(r"Examples?:", text)), None)
+    if start is None:
+        assert not any(text.startswith("mesm ") for text in paragraphs)
+        return
+    assert paragraphs[start] in {"Example:", "Examples:"}
+    assert len(paragraphs) > start + 1
+    for line in paragraphs[start + 1 :]:
         assert len(line) <= WIDTH
         words = shlex.split(line)
         assert words[0] == "mesm"
