@@ -152,7 +152,7 @@ def _load(
         checkpoint, features=features, split=split, device=device, skip_missing=skip_missing, **given, **more
     )
     if job.skipped:
-        render.warn(f"{count(len(job.skipped), 'video')} without features are left out")
+        render.warn(f"Left out: {count(len(job.skipped), 'video')} without features")
     for warning in job.warnings:
         render.warn(warning)
     return job

@@ -286,7 +286,7 @@ def _show(report: Report) -> None:
 
     for video, warning in report.warnings:
         render.warn(f"{video.path}: {warning}.")
-    there = f" ({report.already} more were there already)" if report.already else ""
+    there = f" ({report.already} more existed already)" if report.already else ""
     render.say(f"{count(report.videos, 'video')} extracted{there}, {count(report.frames, 'frame')} decoded")
     for name, path in report.outputs.items():
         render.say(f"{render.plain(str(path))}: {name}, {count(report.rows.get(name, 0), 'new row')}")

@@ -229,7 +229,7 @@ def _report(report: Conversion, *, as_json: bool) -> None:
             }
         )
     else:
-        there = f" ({report.skipped} more were there already)" if report.skipped else ""
+        there = f" ({report.skipped} more existed already)" if report.skipped else ""
         size = f"{count(report.frames, 'frame')}, width {report.width}, {report.bytes / 1e6:.1f} MB"
         render.say(f"{report.out}: {count(report.videos, 'video')}{there}, {size}")
     if report.bad:

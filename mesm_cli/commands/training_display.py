@@ -146,7 +146,7 @@ def _started(event: Started, run: Run, human: Speaker) -> None:
 
     train = run.config.train
     if event.skipped:
-        render.warn(f"{count(len(event.skipped), 'video')} without features are left out")
+        render.warn(f"Left out: {count(len(event.skipped), 'video')} without features")
     for split, repairs in event.repairs.items():
         made = ", ".join(f"{count} {what}" for what, count in repairs.items())
         human(f"[dim]Repaired annotations of {split}: {made}[/]")
