@@ -1,4 +1,4 @@
-# make demo: install into .venv and run the whole pipeline on invented data.
+# make demo: install into .venv and run the whole pipeline on generated data.
 # make test: the same, then everything below `check`.
 # CONSTRAINTS: the versions to install; constraints-oldest.txt and constraints-newest.txt are the others.
 # The workflows in .github/workflows run these targets and nothing else.
@@ -35,7 +35,7 @@ types: install
 unit: install
 	$(PYTEST)
 
-# The site: docs/_build/index.html. Warnings are errors.
+# The documentation site, docs/_build/index.html. Warnings are errors.
 docs: install
 	$(BIN)/sphinx-build -b html -W --keep-going --quiet docs docs/_build
 

@@ -1,10 +1,10 @@
-"""Time `mesm prepare npy2hdf5` beside `cp`, in turn, on files in the page cache.
+"""Compare the time of `mesm prepare npy2hdf5` with `cp`, alternately, on files in the page cache.
 
     python benchmarks/convert.py FOLDER [--published npy2hdf5.py] [--runs 7] [--keep]
 
-FOLDER receives three sets of invented features (7.5 GB with room for the outputs) and should lie on the disk that is
-to be measured. `--published` names the published script (data/npy2hdf5.py of github.com/lntzm/MESM); it is imported
-and its function of the same name is called.
+FOLDER receives three sets of generated features (7.5 GB with room for the outputs). It should be on the disk to
+measure. `--published` names the published script (data/npy2hdf5.py of github.com/lntzm/MESM). Its function `npy2hdf5`
+is called.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PUBLISHED = "import runpy, sys; runpy.run_path(sys.argv[1])['npy2hdf5'](sys.argv
 
 
 def make(folder: Path, files: int, frames: int) -> None:
-    """Write ``files`` arrays (frames, 1024) float32 to ``folder``, where they are not there already."""
+    """Write ``files`` arrays (frames, 1024) float32 to ``folder``, unless they exist."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     numbers = rng.standard_normal((frames, 1024), np.float32)
@@ -37,7 +37,7 @@ def make(folder: Path, files: int, frames: int) -> None:
 
 
 def timed(command: list[str]) -> tuple[float, float]:
-    """Run a command and return its seconds on the wall and on the processors."""
+    """Run a command and return its wall time and CPU time in seconds."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -45,13 +45,13 @@ def timed(command: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print the median, fastest and slowest wall time and the median processor time of every command and set."""
+    """Print the median, fastest and slowest wall time and the median CPU time of each command and set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--published", type=Path)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
-    parser.add_argument("--keep", action="store_true", help="leave the invented features for the next time")
+    parser.add_argument("--keep", action="store_true", help="keep the generated features for the next run")
     args = parser.parse_args()
     out = args.folder / "out"
     for name in args.sets:
@@ -72,12 +72,12 @@ def main() -> None:
                 shutil.rmtree(out) if out.is_dir() else out.unlink()
                 if run:  # the first fills the page cache
                     times[command].append(took)
-        print(f"{name}, {args.runs} runs in turn, load {os.getloadavg()[0]:.1f}")
+        print(f"{name}, {args.runs} alternating runs, load {os.getloadavg()[0]:.1f}")
         for command, taken in times.items():
             walls = sorted(wall for wall, _ in taken)
             print(
                 f"  {command:<10} {statistics.median(walls):6.2f} s ({walls[0]:.2f} to {walls[-1]:.2f}), "
-                f"processors {statistics.median(cpu for _, cpu in taken):6.2f} s"
+                f"CPU {statistics.median(cpu for _, cpu in taken):6.2f} s"
             )
         if not args.keep:
             shutil.rmtree(source)

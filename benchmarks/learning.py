@@ -1,9 +1,9 @@
-"""Does it learn as the published code does? Trains on golden/learning and compares with its curves.
+"""Compare the learning curves on golden/learning with those of the published code.
 
     python benchmarks/learning.py charades600_tacos --shared ../shared --work /tmp/learning
 
-Plants the features, trains three seeds one after the other, prints each one's best mIoU and the mean beside the
-published code's, and exits with 1 if the mean is more than the allowed points below.
+Generates the features, trains with three seeds, and prints the best mIoU of each seed and the mean, compared with the
+published code. Exits with 1 if the mean is lower by more than the allowed difference.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SMALL_MODEL = (
 
 @dataclass(frozen=True)
 class Problem:
-    """A folder of golden/learning: the preset it varies, its settings, and how far below is allowed."""
+    """A folder of golden/learning: its preset, changed settings, text file, and the allowed difference in points."""
 
     preset: str
     settings: tuple[str, ...]
@@ -61,7 +61,7 @@ PROBLEMS = {
 
 
 def plant(shared: Path, out: Path) -> None:
-    """Write the planted features that every problem shares."""
+    """Write the synthetic features, which all problems share."""
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         pickle_file = shared / "data" / "charades" / "annotations" / "glove.pkl"
@@ -77,7 +77,7 @@ def plant(shared: Path, out: Path) -> None:
 def best_miou(
     problem: Problem, paths: Paths, folder: Path, *, seed: int, device: torch.device, precision: str
 ) -> float:
-    """Train one seed and return its best mIoU."""
+    """Train with one seed and return the best mIoU."""
     config = load_config(
         problem.preset, overrides=[*problem.settings, f"train.seed={seed}", f"train.precision={precision}"]
     )

@@ -1,10 +1,10 @@
-"""Compare checkouts of mesm step by step, in turn, so that a shared machine's changing speed meets all of them alike.
+"""Compare the speed of checkouts of mesm, alternating after each step, so that load on the machine affects all equally.
 
     python benchmarks/lockstep.py --shared ../shared --work /tmp/mesm-workload FOLDER [FOLDER+reference ...]
 
-Each folder is a checkout; ``+reference`` runs it with ``model.fast=false``. Each is a process that trains on the first
-batches of ``workload.py`` and evaluates, in several rounds. The processes take turns after every batch. Prints medians
-over batches of wall and processor time as ratios to the first, and peak memory.
+Each folder is a checkout; ``+reference`` runs it with ``model.fast=false``. One process for each trains on the first
+batches of ``workload.py`` and evaluates, in several rounds. The processes alternate after each batch. Prints the ratios
+of wall time and CPU time to the first checkout, as medians over batches, and the peak memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REFERENCE = "+reference"
 
 
 def work(shared: Path, folder: Path, *, reference: bool, rounds: int) -> Iterator[tuple[str, int]]:
-    """Yield the kind and the number of queries of each batch that has been computed."""
+    """Yield the kind and the number of queries after each batch."""
     import torch
 
     from mesm_core.build import Paths, build_criterion, build_features, build_model, build_split, build_text
@@ -65,7 +65,7 @@ def work(shared: Path, folder: Path, *, reference: bool, rounds: int) -> Iterato
 
 
 def run_worker(arguments: argparse.Namespace) -> None:
-    """Compute a batch for every line of standard input, and print what it took."""
+    """Compute one batch for each line of standard input, and print its time and memory."""
     steps = work(arguments.shared, arguments.features, reference=arguments.reference, rounds=arguments.rounds)
     for _ in sys.stdin:
         wall, processor = time.perf_counter(), time.process_time()
@@ -76,7 +76,7 @@ def run_worker(arguments: argparse.Namespace) -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Start a process for each checkout, let them take turns, and print the ratios."""
+    """Start a process for each checkout, alternate between them, and print the ratios."""
     workers = []
     for name in arguments.checkouts:
         folder = Path(name.removesuffix(REFERENCE)).resolve()
@@ -110,7 +110,7 @@ def compare(arguments: argparse.Namespace) -> None:
                 medians = statistics.median(seconds) / statistics.median(each[0])
                 ratios = statistics.median(b / a for a, b in zip(each[0], seconds, strict=True))
                 print(
-                    f"{kind:12} {clock:10} {1e3 * sum(seconds) / queries:7.1f} ms a query, ratio of medians "
+                    f"{kind:12} {clock:10} {1e3 * sum(seconds) / queries:7.1f} ms per query, ratio of medians "
                     f"{medians:.3f}, median of ratios {ratios:.3f}  {name}"
                 )
     for name, most in zip(arguments.checkouts, memory, strict=True):
@@ -120,9 +120,11 @@ def compare(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Run the comparison, or one of its workers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkouts", nargs="*", help="folders, each of which may end in +reference")
+    parser.add_argument("checkouts", nargs="*", help="folders; append +reference to use the plain modules")
     parser.add_argument("--shared", default="../shared", type=lambda path: Path(path).resolve())
-    parser.add_argument("--work", default="/tmp/mesm-workload", type=Path, help="where workload.py put tacos.hdf5")
+    parser.add_argument(
+        "--work", default="/tmp/mesm-workload", type=Path, help="folder in which workload.py wrote tacos.hdf5"
+    )
     parser.add_argument("--rounds", default=3, type=int)
     parser.add_argument("--features", type=Path)
     parser.add_argument("--worker", action="store_true")

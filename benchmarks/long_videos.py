@@ -1,12 +1,12 @@
-"""How well is a moment found in half an hour of video: seen at once, in windows, and in the right window alone?
+"""Measure how well moments are found in half an hour of video: at once, in windows, and in the right window only.
 
     python benchmarks/long_videos.py --work /tmp/long-videos
 
-Trains a small model on invented videos of Charades-STA's lengths (about half a minute, three or four moments), whose
-frames are planted with the words that describe them. Puts 60 test videos in a row, in which no two moments have the
-same sentence, and asks for one moment of each. Prints R1@0.5 of three answers: the video averaged into bins (--window
-off), in overlapping windows (auto), and in the one window that holds the moment best, which tells what choosing
-between windows costs. Exits with 1 where windows are not 5 times as good as bins.
+Trains a small model on generated videos with the lengths of Charades-STA (about half a minute, three or four moments),
+whose frames are a projection of the words that describe them. Concatenates 60 test videos in which no two moments have
+the same sentence, and queries one moment of each. Prints R1@0.5 for the video averaged into bins (--window off), in
+overlapping windows (auto), and in the window that contains the moment best, which shows the cost of choosing among
+windows. Exits with 1 if windows are not at least 5 times as good as bins.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ Moment = tuple[float, float, str]
 
 @dataclass(frozen=True)
 class Short:
-    """A short video: frames (L, D), one a second, and the sentence of each moment."""
+    """A short video: frames (L, D), one per second, and its moments with their sentences."""
 
     vid: str
     frames: np.ndarray
@@ -74,7 +74,7 @@ class Short:
 
 @dataclass(frozen=True)
 class Long:
-    """Short videos in a row: frames (L, D), seconds, and each query with its moment (Q, 2) in the row's seconds."""
+    """Concatenated short videos: frames (L, D), duration, and the queries with their moments (Q, 2) in seconds."""
 
     frames: np.ndarray
     duration: float
@@ -91,7 +91,7 @@ class World:
         self._projection = self._rng.normal(size=(TEXT_DIM, VIDEO_DIM)) / TEXT_DIM**0.5
 
     def videos(self, name: str, count: int) -> list[Short]:
-        """Return videos in which no two moments have the same sentence, as long as there are enough sentences."""
+        """Return videos in which no two moments have the same sentence, if there are enough sentences."""
         pairs = np.concatenate([self._rng.permutation(len(ACTIONS) * len(OBJECTS)) for _ in range(count)])
         found = []
         for number in range(count):
@@ -116,7 +116,7 @@ class World:
 
 
 def written(work: Path, world: World, splits: dict[str, list[Short]]) -> Paths:
-    """Write videos in TACoS's layout, whose annotations need nothing but JSON; return where they lie."""
+    """Write videos in the layout of TACoS, whose annotations are plain JSON, and return their paths."""
     annotations, features, glove = work / "annotations", work / "features.hdf5", work / "glove.txt"
     annotations.mkdir(parents=True, exist_ok=True)
     rows = (f"{word} {' '.join(f'{x:.5f}' for x in vector)}\n" for word, vector in world.vectors.items())
@@ -140,7 +140,7 @@ def written(work: Path, world: World, splits: dict[str, list[Short]]) -> Paths:
 
 
 def trained(work: Path, paths: Paths, *, seed: int) -> Path:
-    """Train and return the best checkpoint."""
+    """Train and return the path of the best checkpoint."""
     folder = work / "run"
     config = load_config("tacos", overrides=[*SETTINGS, f"train.seed={seed}"])
     prepare_directory(folder, overwrite=True)
@@ -152,7 +152,7 @@ def trained(work: Path, paths: Paths, *, seed: int) -> Path:
 
 
 def in_a_row(videos: Sequence[Short]) -> Long:
-    """Return short videos as a long one, with a query about each: the moment in its middle."""
+    """Concatenate short videos, with one query about each: its middle moment."""
     starts = np.concatenate([[0], np.cumsum([video.seconds for video in videos])])
     chosen = [video.moments[len(video.moments) // 2] for video in videos]
     moments = np.array([[at + start, at + end] for at, (start, end, _) in zip(starts, chosen, strict=False)])
@@ -165,7 +165,7 @@ def in_a_row(videos: Sequence[Short]) -> Long:
 
 
 def right_window(retriever: MomentRetriever, video: Long) -> list[bool]:
-    """Return for each query whether it is found in the window that its moment lies deepest in."""
+    """Return for each query whether it is found in the window whose edges are farthest from its moment."""
     pieces = cut_video(
         [video.frames],
         window="auto",
@@ -185,18 +185,18 @@ def right_window(retriever: MomentRetriever, video: Long) -> list[bool]:
 
 
 def recall(answers: Sequence[Answer], moments: np.ndarray) -> list[bool]:
-    """Return for each query whether the first moment's IoU reaches the threshold."""
+    """Return for each query whether the IoU of the first moment reaches the threshold."""
     first = np.array([[a.moments[0].start, a.moments[0].end] for a in answers])
     return list(iou(first, moments) >= THRESHOLD)
 
 
 def main() -> int:
-    """Train, ask and compare; return the exit code."""
+    """Train, predict and compare. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("/tmp/mesm-long-videos"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", type=Path, help="best.pt of an earlier call with the same seed: only ask it")
+    parser.add_argument("--checkpoint", type=Path, help="best.pt of an earlier run with the same seed; skips training")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     world = World(arguments.seed)
@@ -227,7 +227,7 @@ def main() -> int:
     print(f"training videos: longest {retriever.lengths.longest:g} s, median {retriever.lengths.median:g} s")
     for name, score in scores.items():
         print(f"R1@0.5, {name:<13} {score:6.2f}" + (f"   {seconds[name]:.1f} s" if name in seconds else ""))
-    # Where bins find nothing, the ratio is to one found.
+    # If bins find nothing, compare with one query found.
     ratio = scores["windows"] / max(scores["bins"], 100 / len(hits["bins"]))
     print(f"windows / bins: {ratio:.1f} (at least {TARGET:g})")
     where = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {arguments.threads} threads"

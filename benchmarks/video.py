@@ -1,11 +1,11 @@
-"""Time what turns videos into features, beside the alternatives, in turn.
+"""Compare the speed of feature extraction with alternatives, in alternating runs.
 
-    python benchmarks/video.py frames VIDEO... [--runs 5]         # selection and scaling, beside the ffmpeg program
-    python benchmarks/video.py clip [--runs 5]                    # CLIP's image tower, beside transformers'
-    python benchmarks/video.py slowfast [--runs 5]                # SlowFast, beside the same network unfolded
-    python benchmarks/video.py memory FOLDER                      # 2 hours of video beside 2 minutes
+    python benchmarks/video.py frames VIDEO... [--runs 5]         # frame selection and scaling, compared with ffmpeg
+    python benchmarks/video.py clip [--runs 5]                    # CLIP's image encoder, compared with transformers
+    python benchmarks/video.py slowfast [--runs 5]                # SlowFast, compared with the unfolded network
+    python benchmarks/video.py memory FOLDER                      # memory for 2 minutes and for 2 hours of video
 
-`clip` needs `pip install transformers`. Weights are random: times do not depend on them.
+`clip` needs `pip install transformers`. Weights are random, since times do not depend on them.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from mesm_core.video.source import Video
 
 
 def processor_seconds() -> float:
-    """Return the seconds that this process and its children have had of the processors."""
+    """Return the CPU time of this process and its children in seconds."""
     own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def in_turn(works: dict[str, Callable[[], object]], *, runs: int, count: int, unit: str) -> None:
-    """Print the median wall and processor seconds of each work, run in turn, and how many ``unit`` it does a second."""
+    """Print the median wall and CPU time of each work, in alternating runs, and its ``unit`` per second."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     for run in range(runs + 1):
         for name, work in works.items():
@@ -47,15 +47,15 @@ def in_turn(works: dict[str, Callable[[], object]], *, runs: int, count: int, un
             work()
             if run:  # the first warms up
                 times[name].append((time.perf_counter() - began, processor_seconds() - before))
-    print(f"{runs} runs in turn, {torch.get_num_threads()} threads of torch, load {os.getloadavg()[0]:.1f}")
+    print(f"{runs} alternating runs, {torch.get_num_threads()} threads of torch, load {os.getloadavg()[0]:.1f}")
     first = statistics.median(wall for wall, _ in next(iter(times.values())))
     for name, taken in times.items():
         wall, cpu = (statistics.median(column) for column in zip(*taken, strict=True))
-        print(f"  {name:<28} {wall:7.2f} s, processors {cpu:7.2f} s, {count / wall:8.1f} {unit}/s, {wall / first:.2f}")
+        print(f"  {name:<28} {wall:7.2f} s, CPU {cpu:7.2f} s, {count / wall:8.1f} {unit}/s, {wall / first:.2f}")
 
 
 def frames(args: argparse.Namespace) -> None:
-    """Time frame selection and scaling, one thread, as rows of 1 s (CLIP) and of 1/30 s (SlowFast)."""
+    """Time frame selection and scaling with one thread, for rows of 1 s (CLIP) and of 1/30 s (SlowFast)."""
     for path in args.videos:
         with Video(path) as video:
             to = geometry(video.width, video.height)
@@ -77,7 +77,7 @@ def frames(args: argparse.Namespace) -> None:
 
 @torch.inference_mode()
 def clip(args: argparse.Namespace) -> None:
-    """Time CLIP ViT-B/32 in float32 on batches of 16 pictures."""
+    """Time CLIP ViT-B/32 in float32 on batches of 16 images."""
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     size = {"side": 224, "patch": 32, "width": 768, "layers": 12, "heads": 12, "out": 512}
@@ -106,7 +106,7 @@ def slowfast(args: argparse.Namespace) -> None:
 
 
 def memory(args: argparse.Namespace) -> None:
-    """Print the peak memory of an extraction of 2 minutes and of 2 hours, in a process each."""
+    """Print the peak memory of extracting 2 minutes and 2 hours of video, each in its own process."""
     import av
 
     peak = "import resource, sys; from mesm_cli.app import app\ntry: app()\nfinally: print('peak MB', "

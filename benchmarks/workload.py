@@ -1,13 +1,14 @@
-"""The workload that speed is judged by: real TACoS annotations, planted features, the full-size preset.
+"""Measure the speed of the full-size TACoS preset with real annotations and synthetic features.
 
     python benchmarks/workload.py --shared ../shared --work /tmp/mesm-workload --precision fp32
     python benchmarks/workload.py --reference          # the plain modules of mesm_core.model
-    python benchmarks/workload.py --profile            # where a training step's time goes
-    python benchmarks/workload.py --attention-weights  # memory, with weights kept as by nn.MultiheadAttention
+    python benchmarks/workload.py --profile            # time of a training step by operation
+    python benchmarks/workload.py --attention-weights  # memory with stored weights, as in nn.MultiheadAttention
 
-Trains on the first ten batches of seed 0, twice (the second time in memory that the process holds already), and
-evaluates eight, with 512-d video features; prints queries a second and products a query. A product is a float32 product
-of two 2048 x 2048 matrices, timed between the steps: a shared machine's speed changes from minute to minute.
+Trains on the first ten batches of seed 0, twice (the second time with memory that is allocated already), and evaluates
+eight batches, with 512-d video features. Prints queries per second and products per query. A product is a float32
+product of two 2048 x 2048 matrices. It is timed between the steps, since the speed of a shared machine changes from
+minute to minute.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ SETTINGS = ("model.video_dim=512", "train.seed=0")
 
 
 def plant(shared: Path, out: Path) -> None:
-    """Write the planted features."""
+    """Write the synthetic features."""
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         annotations = shared / "data" / "TACoS" / "annotations"
@@ -59,7 +60,7 @@ def plant(shared: Path, out: Path) -> None:
 def attend_with_weights(
     query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None, causal: bool = False
 ) -> Tensor:
-    """Return what ``attend`` does, by float32 attention weights with dropout, kept for the backward pass."""
+    """Compute ``attend`` with explicit float32 attention weights and dropout, stored for the backward pass."""
     q, k, v = (split_heads(x, heads) for x in (query, key, value))
     scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
     if key_mask is not None:
@@ -87,14 +88,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--attention-weights", action="store_true")
-    parser.add_argument("--reference", action="store_true", help="the plain modules: model.fast=false")
-    parser.add_argument("--longest", action="store_true", help="the two batches with the longest videos instead")
+    parser.add_argument("--reference", action="store_true", help="use the plain modules (model.fast=false)")
+    parser.add_argument("--longest", action="store_true", help="use the two batches with the longest videos")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.attention_weights:
         kernels.attend = attend_with_weights
-        Packing.runs_of = staticmethod(lambda mask: ())  # such attention is padded and projected
+        Packing.runs_of = staticmethod(lambda mask: ())  # explicit weights need padded and projected inputs
     features = arguments.work / "tacos.hdf5"
     plant(arguments.shared, features)
     keep_freed_memory()
@@ -140,13 +141,13 @@ def main() -> None:
 
 @torch.inference_mode()
 def answer(model: Mesm, batch: Batch, device: torch.device) -> int:
-    """Answer a batch and return its number of queries."""
+    """Predict a batch and return its number of queries."""
     model(batch.to(device).inputs)
     return len(batch.queries)
 
 
 def report(name: str, work: Iterator[int], device: torch.device) -> None:
-    """Print the speed of work that yields the number of queries done, with a product timed behind each piece."""
+    """Print the speed of work that yields numbers of completed queries. A product is timed after each of them."""
     seconds, processor, queries, products = 0.0, 0.0, 0, [seconds_of_product(device, repeats=3)]
     began, busy = time.perf_counter(), time.process_time()
     for done in work:
@@ -156,8 +157,8 @@ def report(name: str, work: Iterator[int], device: torch.device) -> None:
         began, busy = time.perf_counter(), time.process_time()
     product = statistics.mean(products)
     print(
-        f"{name:10} {queries / seconds:6.1f} queries/s, {seconds / queries / product:.2f} products a query of "
-        f"{1e3 * product:.1f} ms, {1e3 * processor / queries:.1f} ms of the processor a query"
+        f"{name:10} {queries / seconds:6.1f} queries/s, {seconds / queries / product:.2f} products per query of "
+        f"{1e3 * product:.1f} ms, {1e3 * processor / queries:.1f} ms of CPU time per query"
     )
 
 

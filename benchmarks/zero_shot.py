@@ -1,4 +1,4 @@
-"""Zero-shot on planted CLIP features behind real annotations, beside sliding windows: see zero_shot.md.
+"""Compare zero-shot with sliding windows, on synthetic CLIP features for real annotations. See zero_shot.md.
 
 python -m benchmarks.zero_shot ../shared/data/charades/annotations --dataset charades
 """
@@ -40,7 +40,7 @@ Answer = Callable[[np.ndarray, np.ndarray, float], tuple[float, float]]
 
 
 def main() -> None:
-    """Plant features, answer by every method, and print a table in Markdown."""
+    """Generate features, evaluate every method, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("annotations", type=Path)
     parser.add_argument("--dataset", default="charades")
@@ -87,7 +87,7 @@ def _measure(options, queries, usual, seed, planting, folder, rows) -> None:  # 
 
 
 def methods(usual: float) -> dict[str, Answer]:
-    """Return the methods beside zero-shot; ``usual``: the split's mean length of a moment, which only one may know."""
+    """Return the other methods. ``usual`` is the mean length of the split's moments; only one method uses it."""
 
     def ungrouped(similarity: np.ndarray, deviation: float, duration: float) -> tuple[float, float]:
         length = len(similarity)
@@ -110,13 +110,13 @@ def methods(usual: float) -> dict[str, Answer]:
 
 
 def write_tower(path: Path, seed: int) -> None:
-    """Write a small random CLIP text tower with a projection into ``JOINT`` dimensions."""
+    """Write a small random CLIP text encoder with a projection to ``JOINT`` dimensions."""
     torch.manual_seed(seed)
     model = ClipTextTransformer(vocabulary=49408, context=77, width=WIDTH, layers=2, heads=2)
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1:
             nn.init.normal_(parameter, std=0.02 if name == "positional_embedding" else WIDTH**-0.5)
-    # Start and end are in every sentence: with vectors of their own, all sentences would be nearly one.
+    # Start and end tokens are in every sentence. If their vectors were not zero, all sentences would be similar.
     model.token_embedding.weight.data[-2:] = 0
     weights = {name: value.detach() for name, value in model.state_dict().items()}
     projection = torch.randn(WIDTH, JOINT) / WIDTH**0.5
@@ -126,7 +126,7 @@ def write_tower(path: Path, seed: int) -> None:
 def write_features(
     path: Path, queries: tuple[Query, ...], clip: Path, *, seed: int, rate: float, planting: Planting
 ) -> None:
-    """Write the planted frames of all videos, float16, as a feature file is laid out."""
+    """Write the synthetic frames of all videos to a feature file, as float16."""
     sentences = build_sentences(clip, device=torch.device("cpu"))
     with h5py.File(path, "w") as file:
         for vid, group in _by_video(queries).items():

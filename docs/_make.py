@@ -1,6 +1,6 @@
-"""Writes the pages that are made from the code: commands, settings, the API, modules and layers.
+"""Generate the pages of commands, settings, the API, modules and layers from the code.
 
-``conf.py`` calls it before every build. The pages lie in ``_made``, which git ignores.
+``conf.py`` calls this before every build. The pages are written to ``_made``, which git ignores.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ MADE = HERE / "_made"
 KINDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 EXAMPLES = re.compile(r"Examples?: *")
 HUGE = 1e10
-"""Bounds beyond it only keep forged settings out."""
+"""Larger bounds are not shown: they only reject malicious settings."""
 BOUNDS = (("exclusiveMinimum", ">"), ("minimum", "≥"), ("exclusiveMaximum", "<"), ("maximum", "≤"))
 
 
 def main(made: Path = MADE) -> None:
-    """Write all pages into a folder that holds nothing else."""
+    """Write all pages to a folder that contains nothing else."""
     wanted = dict(pages())
     for old in sorted(made.rglob("*.md")) if made.is_dir() else ():
         if old.relative_to(made).as_posix() not in wanted:
@@ -32,7 +32,9 @@ def main(made: Path = MADE) -> None:
     for name, content in wanted.items():
         path = made / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_file() or path.read_text(encoding="utf-8") != content:  # unchanged pages are not read again
+        if (
+            not path.is_file() or path.read_text(encoding="utf-8") != content
+        ):  # keeps Sphinx from reading unchanged pages again
             path.write_text(content, encoding="utf-8")
 
 
@@ -48,7 +50,7 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def adding(kind: str) -> str:
-    """Return what CONTRIBUTING.md says of adding a part, or nothing where the file is not there, as in a package."""
+    """Return the section of CONTRIBUTING.md about adding a part, or nothing if the file is missing, as in a package."""
     path = ROOT / "CONTRIBUTING.md"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     found = re.search(rf"^### A {kind}\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
@@ -73,7 +75,7 @@ def command_pages() -> Iterator[tuple[str, str]]:
 
 
 def leaves(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield the commands below a group with the words that name them; a group that does something is one, too."""
+    """Yield the commands below a group with their names. A group that can be invoked itself is included."""
     children = getattr(command, "commands", None)
     if children is None or (words and getattr(command, "invoke_without_command", False)):
         yield words, command
@@ -102,20 +104,20 @@ def command_page(words: tuple[str, ...], command: Any) -> str:
 
 
 def argument_name(param: Any) -> str:
-    """Return how usage shows an argument."""
+    """Return an argument as shown in the usage line."""
     name = param.metavar or param.name.upper()
     many = "..." if param.nargs == -1 and "..." not in name else ""
     return f"{name}{many}" if param.required else f"[{name}]{many}"
 
 
 def option_name(param: Any) -> str:
-    """Return an option's spellings and the kind of its value, as code."""
+    """Return the names of an option and the kind of its value, as code."""
     spellings = ", ".join(f"`{name}`" for name in (*param.opts, *param.secondary_opts))
     return spellings if param.is_flag else f"{spellings} `{value_kind(param)}`"
 
 
 def value_kind(param: Any) -> str:
-    """Return what stands for an option's value: its metavar, its choices, or the name of its type."""
+    """Return a placeholder for the value of an option: its metavar, its choices, or the name of its type."""
     if param.metavar:
         return str(param.metavar)
     descriptor = getattr(param, "type_descriptor", None)
@@ -129,7 +131,7 @@ def value_kind(param: Any) -> str:
 
 
 def option_help(param: Any) -> str:
-    """Return an option's help with its default and its environment variable."""
+    """Return the help of an option with its default and its environment variable."""
     said = [param.help or ""]
     default = param.default.value if isinstance(param.default, enum.Enum) else param.default
     if getattr(param, "show_default", True) and not param.is_flag and default not in (None, (), [], ""):
@@ -142,16 +144,16 @@ def option_help(param: Any) -> str:
 
 
 def paragraphs(help_text: str) -> Iterator[str]:
-    """Yield a help text as Markdown; the paragraphs from "Examples:" on are code."""
+    """Yield a help text as Markdown. Paragraphs from "Examples:" on are code."""
     code: list[str] = []
     examples = False
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(help_text)):
         joined = " ".join(paragraph.split())
         if EXAMPLES.match(joined):
             examples, joined = True, EXAMPLES.sub("", joined, count=1)
-        if examples:
+        if examples and joined:
             code.append(joined)
-        elif joined:
+        elif not examples and joined:
             yield text(joined)
     if code:
         yield "## Examples"
@@ -159,14 +161,14 @@ def paragraphs(help_text: str) -> Iterator[str]:
 
 
 def settings_page() -> str:
-    """Return the page of all settings, from the schema, and what each preset changes."""
+    """Return the page of all settings, from the schema, and of the changes that each preset makes."""
     from mesm_core.config.load import load_config, preset_names
     from mesm_core.config.schema import Config
 
     parts = [
         "# Settings",
-        "A run is decided by its settings: the defaults below, then the dataset's preset, then a file (`--config`), "
-        "then `--set KEY=VALUE`, each over the one before. Unknown keys are refused. "
+        "The settings of a run come from the defaults below, the preset of the dataset, a file (`--config`), and "
+        "`--set KEY=VALUE`; each overrides the ones before. Unknown keys are refused. "
         "`mesm config show --dataset NAME` prints every value and where it comes from.",
     ]
     defaults: dict[str, Any] = {}
@@ -184,7 +186,7 @@ def settings_page() -> str:
             meaning = f"{text(item.description or '')} ({setting_kind(properties[name])}; {shown})"
             rows.append((f"`{key}`", meaning.strip()))
         parts += [f"## {section}", text(sentence(schema.__doc__)), table(("key", "meaning"), rows)]
-    parts += ["## Presets", "What each preset changes."]
+    parts += ["## Presets", "The settings that each preset changes."]
     for preset in preset_names():
         values = flat(load_config(preset).model_dump(mode="json"))
         changed = [f"{key} = {value_text(value)}" for key, value in values.items() if defaults.get(key, ...) != value]
@@ -215,7 +217,7 @@ def api_page() -> str:
         value = getattr(mesm_core, name)
         kind = "autoclass" if inspect.isclass(value) else "autofunction"
         directive = fence("{eval-rst}", f".. {kind}:: mesm_core.{name}")
-        if hasattr(value, "model_fields"):  # its fields are a page of their own
+        if hasattr(value, "model_fields"):  # its fields have their own page
             directive = f"{sentence(value.__doc__)} [Settings](settings.md) lists the fields."
         parts += [f"## {name}", directive]
     parts += ["## Errors", fence("{eval-rst}", ".. automodule:: mesm_core.errors", "   :exclude-members: MesmError")]
@@ -233,7 +235,7 @@ def modules_list() -> str:
 
 
 def place(path: Path) -> tuple[Any, ...]:
-    """Return where a module comes in the list: a package before its modules, modules before packages."""
+    """Return the sort key of a module: a package before its modules, modules before packages."""
     parts = path.relative_to(ROOT).parts
     return (*((1, part) for part in parts[:-1]), (0, parts[-1] != "__init__.py", parts[-1]))
 
@@ -265,7 +267,7 @@ def sentence(docstring: str | None) -> str:
 
 
 def text(words: str) -> str:
-    """Return plain text as Markdown: options and code in backticks, nothing else with a meaning."""
+    """Return plain text as Markdown, with options and code in backticks and everything else escaped."""
     pieces = re.split(r"(`[^`]+`)", words.replace("``", "`"))
     return "".join(piece if piece.startswith("`") else _escaped(piece) for piece in pieces)
 
@@ -276,7 +278,7 @@ def _escaped(words: str) -> str:
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a Markdown table; a | inside of code is escaped."""
+    """Return a Markdown table. Any | inside of code is escaped."""
     head = list(columns)
     lines = [head, ["---"] * len(head)]
     lines += [[re.sub(r"(?<!\\)\|", r"\\|", cell).replace("\n", " ") for cell in row] for row in rows]
@@ -289,7 +291,7 @@ def fence(kind: str, *lines: str) -> str:
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by their keys."""
+    """Return nested settings as a flat dictionary."""
     found: dict[str, Any] = {}
     for name, value in tree.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
@@ -297,7 +299,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a default as JSON has it."""
+    """Return a default value as JSON represents it."""
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -1,4 +1,4 @@
-"""Sphinx: the site that ``make docs`` builds. Pages below ``_made`` are made from the code first."""
+"""Sphinx configuration of the site that ``make docs`` builds. Generates the pages below ``_made`` first."""
 
 from __future__ import annotations
 

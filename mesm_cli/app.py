@@ -1,17 +1,17 @@
-"""The Typer app: one line a subcommand. Imports no torch, so that help is instant; ``mesm_cli.entry`` runs it."""
+"""The Typer app, with one line for each command. Does not import torch, so that help is fast."""
 
 from __future__ import annotations
 
 from mesm_cli.entry import main
 
 if __name__ == "__main__":
-    main()  # here, so that it sees to Ctrl-C during the imports below, too; it does not return
+    main()  # before the imports below, so that Ctrl-C during them is handled; does not return
 
 from typing import Annotated
 
 import typer
 
-from mesm_cli import options
+from mesm_cli import formats, options
 from mesm_cli.commands import (
     bench,
     cache,
@@ -33,10 +33,10 @@ from mesm_cli.commands import (
 
 app = typer.Typer(
     name="mesm",
-    help="Find the seconds of a video in which a sentence happens.\n\n"
-    'Ask about a video of yours: `mesm locate my.mp4 "a person opens the door"`. '
-    "`mesm demo` shows the whole pipeline on invented data. For a model of your own prepare features "
-    "(`mesm extract`), train (`mesm train --dataset tacos`), evaluate (`mesm eval`) and ask (`mesm predict`).",
+    help="Find the moments of a video that a sentence describes.\n\n"
+    'Search a video file: `mesm locate my.mp4 "a person opens the door"`. '
+    "Run the whole pipeline on generated data: `mesm demo`. To train your own model, extract features "
+    "(`mesm extract`), train (`mesm train --dataset tacos`), evaluate (`mesm eval`) and predict (`mesm predict`).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -60,6 +60,18 @@ app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 
 
+def _set_help(group: typer.Typer) -> None:
+    """Set the help of all commands from their docstrings."""
+    for command in group.registered_commands:
+        command.help = formats.help_text(command.callback.__doc__)
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _set_help(inner.typer_instance)
+
+
+_set_help(app)
+
+
 def _show_version(value: bool) -> None:
     if value:
         from mesm_core.version import __version__
@@ -75,4 +87,4 @@ def root(
     ] = False,
     debug: options.Debug = False,
 ) -> None:
-    """Options before the subcommand."""
+    """Parse the options before the command."""

@@ -1,4 +1,4 @@
-"""What the shell offers for a word that is being typed; imports no torch, so that it answers at once."""
+"""Shell completion of option values. Does not import torch, so that it is fast."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 def presets(incomplete: str) -> list[str]:
-    """Return the datasets' presets."""
+    """Return the names of the presets."""
     from mesm_core.config.load import preset_names
 
     return _starting(incomplete, preset_names())
 
 
 def precisions(incomplete: str) -> list[str]:
-    """Return the numbers of matrix products."""
+    """Return the precisions of matrix products."""
     return _starting(incomplete, PRECISIONS)
 
 
 def settings(incomplete: str) -> list[str]:
-    """Return the settings' keys, ``=`` behind each."""
+    """Return the keys of the settings, each followed by ``=``."""
     from mesm_core.config.load import known_keys
 
     return _starting(incomplete, [f"{key}=" for key in known_keys()])
 
 
 def runs(incomplete: str) -> list[str]:
-    """Return the runs below ./runs, and what else is there of that name."""
+    """Return the runs below ./runs, or else matching folders."""
     return _starting(incomplete, map(str, _runs())) or _folders(incomplete)
 
 
 def checkpoints(incomplete: str) -> list[str]:
-    """Return the checkpoints of the runs below ./runs, else files and folders of that name."""
+    """Return the checkpoints of the runs below ./runs, or else matching files and folders."""
     found = [str(run / name) for run in _runs() for name in CHECKPOINTS if (run / name).is_file()]
     return _starting(incomplete, found) or [*_folders(incomplete), *_files(incomplete)]
 
 
 def retrievers(incomplete: str) -> list[str]:
-    """Return what finds moments: the checkpoints, and zero-shot."""
+    """Return the checkpoints and zero-shot."""
     return _starting(incomplete, [ZERO_SHOT]) + checkpoints(incomplete)
 
 

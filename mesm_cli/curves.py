@@ -1,4 +1,4 @@
-"""Curves and bars as a line of text."""
+"""Curves and bars as lines of text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def sparkline(values: Sequence[float] | np.ndarray, width: int, *, unicode: bool
     >>> sparkline([0.0, 1.0], 4)
     '▁▁██'
     """
-    import numpy as np  # not above: ``mesm --help`` needs none
+    import numpy as np  # imported here, so that ``mesm --help`` does not load it
 
     at = np.minimum((np.arange(width) * len(values)) // width, len(values) - 1)
     sampled = np.asarray(values, float)[at]

@@ -1,6 +1,6 @@
-"""Where the program begins: Ctrl-C and OpenMP's way to wait are seen to before anything else is imported.
+"""Entry point: sets up Ctrl-C and OpenMP before anything else is imported.
 
-Nothing is imported here that the interpreter has not loaded already.
+This module imports only what the interpreter has loaded already.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _SOON = 0.05
 
 
 class Interrupt(BaseException):
-    """A signal ends the program. Unlike KeyboardInterrupt no library catches it on the way.
+    """Raised when a signal ends the program. Unlike KeyboardInterrupt, no library catches it.
 
-    ``code``: the exit code, 128 and the signal's number.
+    ``code``: the exit code, 128 plus the signal's number.
     """
 
     def __init__(self, number: int) -> None:
@@ -38,39 +38,41 @@ def main() -> None:
 def _run() -> int:
     import signal
 
-    heeded = signal.getsignal(signal.SIGINT) != signal.SIG_IGN  # as in a shell's background job
-    if heeded:
+    handles_interrupts = signal.getsignal(signal.SIGINT) != signal.SIG_IGN  # ignored in a shell's background job
+    if handles_interrupts:
         signal.signal(signal.SIGINT, _leave)
-    wait_politely()
+    limit_busy_waiting()
     from mesm_cli.app import app
-    from mesm_cli.errors import guard, open_standard_streams
+    from mesm_cli.errors import guard, is_repeated, open_standard_streams, without_usage_errors
 
     open_standard_streams()
     handler = Interrupts()
-    if heeded:
+    if handles_interrupts:
         sys.unraisablehook = handler.unraisable
         signal.signal(signal.SIGINT, handler)
-    code = guard(app, interrupted=lambda: handler.received)
-    # The end of threads and of the interpreter would be interrupted with a traceback.
-    if heeded:
+    run = (lambda: without_usage_errors(app)) if is_repeated() else app
+    code = guard(run, interrupted=lambda: handler.received)
+    # From here on Ctrl-C must not print a traceback while threads and the interpreter shut down.
+    if handles_interrupts:
         signal.signal(signal.SIGINT, _leave)
     return code
 
 
-def wait_politely() -> None:
-    """Let OpenMP's threads wait for each other without keeping a core busy for long, unless the user chose how.
+def limit_busy_waiting() -> None:
+    """Let OpenMP's threads wait for each other without occupying a core, unless the user chose otherwise.
 
-    Threads that wait busily take the core from those they wait for, where other programs run. OpenMP reads the setting
-    when it is loaded, with torch.
+    If other programs run, a thread that waits busily takes the core from the threads that it waits for. OpenMP reads
+    the setting when it is loaded together with torch.
     """
     if not any(name in os.environ for name in _WAITING):
         os.environ["GOMP_SPINCOUNT"] = _SPINS
 
 
 class Interrupts:
-    """What Ctrl-C does while a command runs: it raises ``Interrupt``, again where that was swallowed.
+    """Signal handler of a running command: raises ``Interrupt``, and raises it again if it was swallowed.
 
-    ``received``: it was pressed. An extension module that is being imported turns the exception into an ImportError.
+    ``received``: whether Ctrl-C was pressed. An extension module that is being imported can turn the exception into an
+    ImportError.
     """
 
     def __init__(self) -> None:
@@ -82,20 +84,20 @@ class Interrupts:
         raise Interrupt(number)
 
     def unraisable(self, raised: sys.UnraisableHookArgs) -> None:
-        """Handle an exception that came where none can be raised, as in a callback of the import system."""
+        """Handle an exception where none can be raised, for example in a callback of the import system."""
         if not issubclass(raised.exc_type, Interrupt):
             sys.__unraisablehook__(raised)
             return
         import signal
         from threading import Timer
 
-        # Sent to the process, not to the timer's own thread: the main thread may be waiting in a system call.
+        # Signals the process, not the timer's thread: the main thread may be waiting in a system call.
         again = Timer(_SOON, os.kill, [os.getpid(), signal.SIGINT])
         again.daemon = True
         again.start()
 
 
 def _leave(*_: object) -> None:
-    """End at once: nothing has begun that would have to be ended in order, or all has ended."""
+    """Exit at once. Safe before any work has begun and after all of it has ended."""
     os.write(2, b"Interrupted.\n")
     os._exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""Tables as lines of text: aligned columns that fit a width, without losing a column or a character."""
+"""Tables as lines of text: aligned columns that fit a given width. No column and no character is dropped."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterable, Sequence
 from rich.cells import cell_len
 
 GAP = 2
-# Columns are folded down to this many characters before they are moved below the others.
+# Columns are wrapped to this width before they are moved below the others.
 NARROW, NARROW_HEAD = 12, 8
 NARROW_FIRST = 20
-# A long word is folded behind these where it can be.
+# Long words are preferably broken after these characters.
 BREAKS = " /,;_-="
 
 Part = tuple[list[str], list[str]]
 
 
 def laid_out(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None) -> list[Part]:
-    """Return a table as parts of (header lines, body lines); the first column is aligned left, the others right.
+    """Return a table as parts of (header lines, body lines). The first column is aligned left, the others right.
 
     Args:
-        width: characters a line may have; None for no limit: then there is one part, and a row is one line.
+        width: maximum characters in a line. With None there is no limit: one part, and one line for each row.
 
     >>> laid_out(["run", "mIoU"], [["a", "51.20"], ["longer", "9.00"]], width=None)
     [(['run      mIoU'], ['a       51.20', 'longer   9.00'])]
@@ -32,7 +32,7 @@ def laid_out(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: in
     lines = [list(columns), *map(list, rows)]
     natural = [max(cell_len(line[number]) for line in lines) for number in range(len(columns))]
     if width is None or _total(natural) <= width:
-        return [_part(lines, natural, folds=False)]
+        return [_part(lines, natural, wraps=False)]
     bodies = [max((cell_len(row[number]) for row in rows), default=0) for number in range(len(columns))]
     floors = [
         max(min(body, NARROW), min(cell_len(column), NARROW_HEAD)) if number else min(natural[0], NARROW_FIRST)
@@ -42,16 +42,16 @@ def laid_out(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: in
     for group in _groups(floors, width):
         chosen = [[line[number] for number in group] for line in lines]
         sizes = _shrunk([natural[n] for n in group], [floors[n] for n in group], width)
-        parts.append(_part(chosen, sizes, folds=True))
+        parts.append(_part(chosen, sizes, wraps=True))
     return parts
 
 
-def folded(text: str, width: int | None) -> list[str]:
-    """Return a text in lines of at most ``width`` characters, broken behind spaces and separators where it can be.
+def wrapped(text: str, width: int | None) -> list[str]:
+    """Return a text as lines of at most ``width`` characters, preferably broken after spaces and separators.
 
-    >>> folded("runs/tacos-default/best.pt", 12)
+    >>> wrapped("runs/tacos-default/best.pt", 12)
     ['runs/tacos-', 'default/', 'best.pt']
-    >>> folded("abcdef", 4), folded("", 4), folded("no limit", None)
+    >>> wrapped("abcdef", 4), wrapped("", 4), wrapped("no limit", None)
     (['abcd', 'ef'], [''], ['no limit'])
     """
     lines = []
@@ -66,7 +66,7 @@ def folded(text: str, width: int | None) -> list[str]:
 
 
 def _longest(text: str, width: int) -> int:
-    """Return how many characters fit; wide ones count twice."""
+    """Return how many characters fit. Wide characters count twice."""
     end, used = 0, 0
     while end < len(text) and used + cell_len(text[end]) <= width:
         used += cell_len(text[end])
@@ -79,7 +79,7 @@ def _total(sizes: Sequence[int]) -> int:
 
 
 def _groups(floors: Sequence[int], width: int) -> list[list[int]]:
-    """Return which columns stand side by side: the first, which names the rows, and as many others as there is room."""
+    """Return the columns of each part: the first column, which names the rows, and as many others as fit."""
     groups = [[0]]
     for number in range(1, len(floors)):
         if len(groups[-1]) > 1 and _total([floors[n] for n in (*groups[-1], number)]) > width:
@@ -89,7 +89,7 @@ def _groups(floors: Sequence[int], width: int) -> list[list[int]]:
 
 
 def _shrunk(sizes: list[int], floors: Sequence[int], width: int) -> list[int]:
-    """Return the sizes with the widest columns narrowed, until all fit or are at their floors."""
+    """Return the sizes with the widest columns narrowed until all fit or have their minimum size."""
     sizes = list(sizes)
     while _total(sizes) > width:
         wide = [number for number, size in enumerate(sizes) if size > floors[number]]
@@ -99,13 +99,13 @@ def _shrunk(sizes: list[int], floors: Sequence[int], width: int) -> list[int]:
     return sizes
 
 
-def _part(lines: Sequence[Sequence[str]], sizes: Sequence[int], *, folds: bool) -> Part:
-    drawn = [_row(line, sizes, folds=folds) for line in lines]
+def _part(lines: Sequence[Sequence[str]], sizes: Sequence[int], *, wraps: bool) -> Part:
+    drawn = [_row(line, sizes, wraps=wraps) for line in lines]
     return drawn[0], [text for row in drawn[1:] for text in row]
 
 
-def _row(cells: Sequence[str], sizes: Sequence[int], *, folds: bool) -> list[str]:
-    parts = [folded(cell, size) if folds else [cell] for cell, size in zip(cells, sizes, strict=True)]
+def _row(cells: Sequence[str], sizes: Sequence[int], *, wraps: bool) -> list[str]:
+    parts = [wrapped(cell, size) if wraps else [cell] for cell, size in zip(cells, sizes, strict=True)]
     texts = []
     for level in range(max(map(len, parts))):
         shown = [part[level] if level < len(part) else "" for part in parts]
@@ -116,10 +116,10 @@ def _row(cells: Sequence[str], sizes: Sequence[int], *, folds: bool) -> list[str
 
 
 def shown_losses(names: Iterable[str], *, most: int | None = None) -> list[tuple[str, str]]:
-    """Return (short name, name) of the losses to show: the total, then those of the last decoder layer.
+    """Return (short name, name) of the losses to show: the total, then the losses of the last decoder layer.
 
     Args:
-        most: of the losses beside the total; default: all.
+        most: maximum number of losses besides the total; default: all.
 
     >>> shown_losses(["loss_span", "loss_giou", "class_error", "loss_span_0", "loss"], most=1)
     [('loss', 'loss'), ('span', 'loss_span')]

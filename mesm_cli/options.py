@@ -1,4 +1,4 @@
-"""Options that commands share, as annotated types."""
+"""Options that several commands share, as annotated types."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ import typer
 from mesm_cli import completion
 from mesm_cli.errors import set_debug
 
-DATA = "Where the data lies"
+DATA = "Data"
 SETTINGS = "Settings"
 OUTPUT = "Output"
 
 CheckpointFile = Annotated[
     Path,
     typer.Argument(
-        metavar="CKPT", help="best.pt or last.pt of a run, or zero-shot.", autocompletion=completion.retrievers
+        metavar="CKPT",
+        help="Checkpoint: best.pt or last.pt of a run, or zero-shot.",
+        autocompletion=completion.retrievers,
     ),
 ]
 Independent = Annotated[
     bool,
     typer.Option(
         "--independent",
-        help="Answer each query as if it were the only one. Else the queries about a video are read together, as in "
-        "training, and the answer to one can depend on the others.",
+        help="Answer each query on its own. By default the queries about a video are encoded together, as in training, "
+        "so the answer to one can depend on the others.",
     ),
 ]
 DataDir = Annotated[
@@ -33,7 +35,7 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         envvar="MESM_DATA",
-        help="Folder that holds the datasets (TACoS/, glove.6B.300d.txt …). Default: ./data.",
+        help="Folder of the datasets (TACoS/, glove.6B.300d.txt …). Default: ./data.",
         show_default=False,
         rich_help_panel=DATA,
     ),
@@ -51,7 +53,7 @@ Features = Annotated[
     list[Path] | None,
     typer.Option(
         "--features",
-        help="HDF5 file of video features; repeat it to join several, in this order. Default: the dataset's.",
+        help="HDF5 file of video features; repeat to join several files, in this order. Default: the dataset's.",
         show_default=False,
         rich_help_panel=DATA,
     ),
@@ -60,7 +62,7 @@ Glove = Annotated[
     Path | None,
     typer.Option(
         "--glove",
-        help="GloVe text file (plain, .gz or .zip), or glove.pkl where the dataset uses one. Default: the dataset's.",
+        help="GloVe text file (plain, .gz or .zip), or glove.pkl for datasets that use it. Default: the dataset's.",
         show_default=False,
         rich_help_panel=DATA,
     ),
@@ -69,20 +71,20 @@ Clip = Annotated[
     Path | None,
     typer.Option(
         "--clip",
-        help="CLIP text weights, for CLIP text. Default: clip_text_encoder.safetensors in the data folder.",
+        help="Weights of CLIP's text encoder. Default: clip_text_encoder.safetensors in the data folder.",
         show_default=False,
         rich_help_panel=DATA,
     ),
 ]
 SkipMissing = Annotated[
     bool,
-    typer.Option("--skip-missing", help="Go on without videos that have no features.", rich_help_panel=DATA),
+    typer.Option("--skip-missing", help="Leave out videos that have no features.", rich_help_panel=DATA),
 ]
 Dataset = Annotated[
     str | None,
     typer.Option(
         "--dataset",
-        help="Dataset, by the name of its preset, e.g. tacos.",
+        help="Name of the dataset's preset, e.g. tacos.",
         show_default=False,
         autocompletion=completion.presets,
     ),
@@ -91,7 +93,7 @@ ZeroShotDataset = Annotated[
     str | None,
     typer.Option(
         "--dataset",
-        help="For zero-shot: the dataset, by the name of its preset. A checkpoint has its own.",
+        help="For zero-shot: name of the dataset's preset. A checkpoint contains its own.",
         show_default=False,
         autocompletion=completion.presets,
         rich_help_panel=DATA,
@@ -101,7 +103,7 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="Settings from a TOML file (its paths are relative to it) or a run's config.json.",
+        help="Read settings from a TOML file or a run's config.json. Paths in it are relative to the file.",
         show_default=False,
         rich_help_panel=SETTINGS,
     ),
@@ -111,7 +113,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change one setting, e.g. train.lr=1e-4; repeatable. `mesm config show` lists them.",
+        help="Change one setting, e.g. train.lr=1e-4. Repeatable. `mesm config show` lists all settings.",
         show_default=False,
         autocompletion=completion.settings,
         rich_help_panel=SETTINGS,
@@ -120,7 +122,7 @@ Set = Annotated[
 
 
 def check_nms(value: float | None) -> float | None:
-    """Return a threshold of temporal NMS that is in (0, 1], or -1 for none; refuse any other."""
+    """Return a threshold of temporal NMS: in (0, 1], or -1 to turn it off. Refuse other values."""
     if value is not None:
         from mesm_core.metrics.nms import check_nms
 
@@ -129,12 +131,17 @@ def check_nms(value: float | None) -> float | None:
 
 
 Nms = Annotated[
-    float, typer.Option("--nms", help="Temporal NMS at this overlap, in (0, 1]; -1 for none.", callback=check_nms)
+    float,
+    typer.Option(
+        "--nms",
+        help="Drop moments that overlap a better one by more than this, in (0, 1]. -1 keeps all.",
+        callback=check_nms,
+    ),
 ]
 
 
 def check_window(value: str) -> str:
-    """Return a value of --window that is auto, off or a positive number of seconds; refuse any other."""
+    """Return a value of --window: auto, off or a positive number of seconds. Refuse other values."""
     from mesm_core.inference.windows import check_window
 
     check_window(value)
@@ -146,39 +153,39 @@ Window = Annotated[
     typer.Option(
         "--window",
         metavar="auto|off|SECONDS",
-        help="How a long video is seen: in overlapping windows of SECONDS; off: at once, its frames averaged (or cut) "
-        "to dataset.max_frames, as published; auto: videos longer than all of training's in windows of the median "
-        "training video's length.",
+        help="How to process long videos. SECONDS: in overlapping windows of this length. off: at once, with the "
+        "frames averaged or cut to dataset.max_frames, as published. auto: in windows of the median length of the "
+        "training videos, if the video is longer than all of them.",
         callback=check_window,
     ),
 ]
 Device = Annotated[
     str,
-    typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."),
+    typer.Option("--device", help="auto, cpu, cuda or cuda:N. auto uses CUDA if it is available."),
 ]
 Precision = Annotated[
     str | None,
     typer.Option(
         "--precision",
-        help="Numbers of matrix products: fp32, tf32 (CUDA) or bf16. Default: train.precision.",
+        help="Precision of matrix products: fp32, tf32 (CUDA only) or bf16. Default: train.precision.",
         show_default=False,
         autocompletion=completion.precisions,
     ),
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the model (torch.compile); for GPUs.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.", rich_help_panel=OUTPUT)]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the model with torch.compile. Useful on GPUs only.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=OUTPUT)]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="Print JSON on stdout; everything else on stderr.", rich_help_panel=OUTPUT),
+    typer.Option("--json", help="Print JSON on stdout and everything else on stderr.", rich_help_panel=OUTPUT),
 ]
 Debug = Annotated[
     bool,
-    typer.Option("--debug", help="Show the traceback of an error.", callback=set_debug, rich_help_panel=OUTPUT),
+    typer.Option("--debug", help="Show the traceback of errors.", callback=set_debug, rich_help_panel=OUTPUT),
 ]
 
 
 def text_file(checkpoint: Path, glove: Path | None, clip: Path | None) -> Path | None:
-    """Return the text encoder's file that was given; refuse word vectors where zero-shot asks for CLIP's weights."""
+    """Return the file of the text encoder that was given. Refuse word vectors for zero-shot, which uses CLIP."""
     if glove is not None:
         from mesm_core.inference.zero_shot_files import names_zero_shot
 

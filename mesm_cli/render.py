@@ -1,8 +1,7 @@
-"""Tables, progress and timelines: the only module that prints."""
+"""Messages, tables, progress bars and timelines. The only module that prints."""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
@@ -29,7 +28,8 @@ from rich.progress import (
 )
 
 from mesm_cli.curves import span_bar, sparkline
-from mesm_cli.layout import GAP, NARROW, folded, laid_out, shown_losses
+from mesm_cli.formats import formatted, value_text
+from mesm_cli.layout import GAP, NARROW, laid_out, shown_losses, wrapped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,19 +39,19 @@ if TYPE_CHECKING:
 
 WIDE = 120
 LIVE_LOSSES = 4
-"""Losses beside the total that fit in the live line."""
+"""Number of losses besides the total in the live line."""
 BAR_SECONDS, LINE_SECONDS = 0.5, 30.0
 
 _out = Console(highlight=False, soft_wrap=False)
 _err = Console(stderr=True, highlight=False)
 
 
-# Lines printed while a progress bar is live must go through the bar's console, or they run into it.
+# Number of progress bars shown. Lines printed meanwhile go through the bar's console, so that they do not overlap.
 _live = 0
 
 
 def say(text: str = "") -> None:
-    """Print a line for a person on stdout; ``text`` may hold rich markup."""
+    """Print a line on stdout. ``text`` may contain rich markup."""
     _screen().print(text, soft_wrap=True)
 
 
@@ -60,7 +60,7 @@ def _screen() -> Console:
 
 
 def width() -> int | None:
-    """Return the terminal's width, or None where stdout is no terminal."""
+    """Return the width of the terminal, or None if stdout is not a terminal."""
     return _out.width if _out.is_terminal else None
 
 
@@ -76,12 +76,12 @@ def _showing(bar: Progress) -> Iterator[Progress]:
 
 
 def plain(text: str) -> str:
-    """Return the text with its square brackets kept from being read as markup."""
+    """Return the text with its square brackets escaped, so that they are not read as markup."""
     return escape(text)
 
 
 def note(text: str) -> None:
-    """Print a line for a person on stderr; ``text`` may hold rich markup."""
+    """Print a line on stderr. ``text`` may contain rich markup."""
     _err.print(text, soft_wrap=True)
 
 
@@ -91,20 +91,30 @@ def warn(text: str) -> None:
 
 
 def error(message: str, hint: str | None = None) -> None:
-    """Print an error, and what to do about it, on stderr."""
+    """Print an error and a hint on stderr."""
     _err.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
     if hint:
         _err.print(f"  {escape(hint)}", soft_wrap=True, style="dim")
 
 
 def text(content: str) -> None:
-    """Print a text on stdout as it is."""
+    """Print a text on stdout without changes."""
     sys.stdout.write(content)
 
 
+def can_ask() -> bool:
+    """Return whether somebody can answer a question: standard input and standard error are a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def ask(question: str) -> bool:
-    """Ask a person a question on stderr, to be answered with y or n."""
+    """Ask a question on stderr that is answered with y or n."""
     return typer.confirm(question, default=True, err=True)
+
+
+def ask_text(question: str, default: str) -> str:
+    """Ask a question on stderr that is answered with a line of text."""
+    return str(typer.prompt(question, default=default, err=True))
 
 
 def data(value: object) -> None:
@@ -113,10 +123,10 @@ def data(value: object) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table on stdout; the first column is text, the others are numbers.
+    """Print a table on stdout. The first column is text, the others are numbers.
 
-    In a terminal that is too narrow, long cells are folded, and then columns are printed in parts, one below the
-    other. Where stdout is no terminal, a row is a line, however long.
+    In a narrow terminal, long cells are wrapped; if that is not enough, the columns are printed in parts, one below the
+    other. If stdout is not a terminal, each row is one line of any length.
     """
     cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
     if title:
@@ -140,24 +150,7 @@ def pairs(rows: Iterable[tuple[str, str]]) -> None:
 
 def raw(columns: Sequence[str], rows: Iterable[Sequence[object]], *, form: str) -> None:
     """Print rows on stdout as ``csv``, ``markdown`` or ``latex``."""
-    table_rows = [list(map(str, columns)), *([str(cell) for cell in row] for row in rows)]
-    if form == "csv":
-        csv.writer(sys.stdout, lineterminator="\n").writerows(table_rows)
-        return
-    if form == "markdown":
-        lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in table_rows]
-        lines.insert(1, "| --- |" + " ---: |" * (len(columns) - 1))
-    else:
-        escaped = [[_latex(cell) for cell in row] for row in table_rows]
-        body = [" & ".join(row) + r" \\" for row in escaped]
-        head = rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}"
-        lines = [head, r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}"]
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _latex(text: str) -> str:
-    text = text.replace("–", "--")
-    return "".join(f"\\{c}" if c in "&%$#_{}" else c for c in text)
+    text(formatted(columns, rows, form=form))
 
 
 def keys(rows: Iterable[tuple[str, object, str]]) -> None:
@@ -181,16 +174,9 @@ def toml(sections: Mapping[str, Mapping[str, object]], *, top: Mapping[str, obje
     sys.stdout.write("\n\n".join(blocks) + "\n")
 
 
-def value_text(value: object) -> str:
-    """Return a setting's value as TOML writes it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
-
-
 @contextmanager
 def progress(description: str, total: int | None, *, unit: str = "") -> Iterator[Callable[[int, str], None]]:
-    """Show a progress bar on stderr and yield ``advance(amount, text)``; silent where stderr is no terminal."""
+    """Show a progress bar on stderr and yield ``advance(amount, text)``. Silent if stderr is not a terminal."""
     with _showing(_bar_on_stderr(unit)) as bar:
         task = bar.add_task(description, total=total, text="")
 
@@ -237,14 +223,14 @@ def _progress(columns: Sequence[ProgressColumn], *, quiet: bool = False) -> Prog
         console=_err,
         transient=True,
         disable=quiet or not _err.is_terminal,
-        redirect_stdout=_out.is_terminal,  # rich would send what is meant for a pipe to the terminal
+        redirect_stdout=_out.is_terminal,  # otherwise rich prints output for a pipe on the terminal
     )
 
 
 class TrainingProgress:
-    """The live line of a training run; losses are read from the device a few times a second at most.
+    """The live line of a training run. Losses are read from the device at most every ``BAR_SECONDS``.
 
-    Where stderr is no terminal, a line is printed every ``LINE_SECONDS`` instead.
+    If stderr is not a terminal, a line is printed every ``LINE_SECONDS`` instead.
 
     Args:
         bar: the progress bar; lines: whether to print lines instead; clock: returns seconds.
@@ -260,11 +246,11 @@ class TrainingProgress:
         self._began = self._shown = clock()
 
     def step(self, step: Step, *, epochs: int, processes: int) -> None:
-        """Show a step that is done; of several processes this one's batches stand for all."""
+        """Show a completed step. The totals of several processes are estimated from this one."""
         now, queries = self._clock(), step.queries * processes
         epoch = f"Epoch {step.epoch + 1}/{epochs}"
         if step.epoch != self._epoch:
-            # The first step's time is not known, so its queries do not count towards the speed.
+            # The duration of the first step is unknown, so its queries do not count towards the speed.
             self._epoch, self._queries, self._began = step.epoch, -queries, now
             self._bar.reset(self._task, total=step.steps, description=epoch)
         self._queries += queries
@@ -278,14 +264,14 @@ class TrainingProgress:
                 note(f"{epoch}  step {step.index + 1}/{step.steps}  {text}")
 
     def busy(self, what: str, done: int, total: int) -> None:
-        """Show how far work between epochs is."""
+        """Show the progress of work between epochs."""
         self._epoch = -1
         self._bar.update(self._task, completed=done, total=total, description=what, text="")
         if self._lines and self._due(self._clock()):
             note(f"{what}  {done}/{total}")
 
     def _due(self, now: float) -> bool:
-        """Return whether it is time to show something again, and if so remember that it was."""
+        """Return whether it is time for the next update; if so, start waiting for the one after it."""
         due = now - self._shown >= (LINE_SECONDS if self._lines else BAR_SECONDS)
         if due:
             self._shown = now
@@ -296,49 +282,34 @@ class TrainingProgress:
 def training_progress(
     *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[TrainingProgress]:
-    """Show a training run's progress on stderr: a live line in a terminal, else a line now and then; or ``quiet``."""
+    """Show the progress of a training run on stderr: a live line in a terminal, else a line every 30 seconds."""
     with _showing(_bar_on_stderr("", quiet=quiet)) as bar:
         yield TrainingProgress(bar, lines=not quiet and not _err.is_terminal, clock=clock)
 
 
 def metrics(brief: Mapping[str, float | None]) -> None:
-    """Print a summary of docs/evaluation.md's keys as one table."""
+    """Print a summary with the keys of docs/evaluation.md as one table."""
     table(["metric", "%"], [(key, None if value is None else f"{value:.2f}") for key, value in brief.items()])
 
 
 def length_table(tables: Mapping[str, Any]) -> None:
-    """Print one row a length range: queries, recalls, mean IoU, mAP."""
-    thresholds = list(tables["full"]["MR-R1"])
-    shown = [t for t in ("0.1", "0.3", "0.5", "0.7") if t in thresholds]
-    rows = []
-    for name, scores in tables.items():
-        if name == "brief":
-            continue
-        if scores is None:
-            rows.append([name, 0, *[None] * (len(shown) + 2)])
-            continue
-        recalls = [f"{scores['MR-R1'][t]:.2f}" for t in shown]
-        rows.append(
-            [
-                name,
-                scores["queries"],
-                *recalls,
-                f"{scores['MR-mIoU']:.2f}",
-                f"{scores['MR-mAP']['average']:.2f}",
-            ]
-        )
-    table(["moments", "queries", *(f"R1@{t}" for t in shown), "mIoU", "mAP"], rows)
+    """Print one row for all queries and one for each length range: the number of queries, and every metric in %."""
+    from mesm_core.metrics.report import rows_by_length
+
+    columns, rows = rows_by_length(tables)
+    shown = [[name, count, *(None if x is None else f"{x:.2f}" for x in figures)] for name, count, *figures in rows]
+    table(["moments", "queries", *columns], shown)
 
 
 def answer(found: Answer, *, video: str, duration: float, top: int) -> None:
-    """Draw the ``top`` moments of an answer about a video of ``duration`` seconds, below the query."""
+    """Draw the query and the ``top`` moments of an answer about a video of ``duration`` seconds."""
     say(f"[bold]{escape(found.query)}[/]  in {escape(video)}")
     rows = [(moment.start, moment.end, moment.score) for moment in found.moments[:top]]
     timeline(rows, duration=duration, saliency=found.saliency, seen=found.seen)
 
 
 def timeline(rows: Iterable[tuple[float, float, float]], *, duration: float, saliency: np.ndarray, seen: float) -> None:
-    """Draw (start, end, score) rows on a time axis on stdout, above the saliency curve of the ``seen`` seconds."""
+    """Draw (start, end, score) rows on a time axis, and below them the saliency curve of the ``seen`` seconds."""
     from mesm_core.pages.page import clock
 
     end_text = clock(duration)
@@ -357,7 +328,7 @@ def timeline(rows: Iterable[tuple[float, float, float]], *, duration: float, sal
 
 
 def curves(series: Mapping[str, Sequence[tuple[float, float]]]) -> None:
-    """Draw one line a curve of (epoch, value) points on stdout: its name, first and last value, and its course."""
+    """Draw one line on stdout for each curve of (epoch, value) points: name, first and last value, and shape."""
     shown = max(min(_out.width, 100) - 44, 16)
     for name, points in series.items():
         values = [value for _, value in points]
@@ -368,30 +339,19 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]]) -> None:
         )
 
 
-def duration(seconds: float) -> str:
-    """Return a time span in words.
-
-    >>> duration(42), duration(3725)
-    ('42 s', '1 h 2 min')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
 def _unicode() -> bool:
     return "utf" in (_out.encoding or "").lower() or bool(os.environ.get("MESM_UNICODE"))
 
 
 def findings(rows: Sequence[tuple[str, str, str]]) -> None:
-    """Print one line a check on stdout: ok, or what kind of problem it is, its subject, and what was found."""
+    """Print one line on stdout for each check: ok or the kind of problem, the subject, and the message."""
     styles = {"ok": "green", "warning": "yellow", "missing": "yellow", "error": "bold red", "damaged": "bold red"}
     levels = max((len(level) for level, _, _ in rows), default=0)
     subjects = max((cell_len(subject) for _, subject, _ in rows), default=0)
     indent = levels + subjects + 2 * GAP
     for level, subject, message in rows:
         front = f"[{styles[level]}]{level}[/]{' ' * (levels - len(level) + GAP)}[bold]{escape(subject)}[/]"
-        first, *rest = folded(message, None if (shown := width()) is None else max(shown - indent, NARROW))
+        first, *rest = wrapped(message, None if (shown := width()) is None else max(shown - indent, NARROW))
         _out.print(f"{front}{' ' * (subjects - cell_len(subject) + GAP)}{escape(first)}", soft_wrap=True)
         for line in rest:
             _out.print(f"{' ' * indent}{escape(line)}", soft_wrap=True)

@@ -73,8 +73,9 @@ def join_team(device: torch.device) -> tuple[Team, torch.device]:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if device.type == "cuda":
         count = torch.cuda.device_count()
-        if local >= count:
-            raise DeviceError(f"Process {local} has no GPU: this machine has {count}.", hint="Start fewer processes.")
+        here = max(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), local + 1)
+        if here > count:
+            raise DeviceError(f"{here} processes, but this machine has {count} GPU(s).", hint="Start fewer processes.")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if not dist.is_initialized():

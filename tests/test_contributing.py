@@ -124,6 +124,25 @@ def test_a_loss_without_a_weight_is_not_computed(added: list[str]) -> None:
     assert term.weight == 2
 
 
+def test_the_metric_of_the_guide_is_in_the_tables_by_length(
+    added: list[str], mesm, trained: Trained, tmp_path: Path
+) -> None:
+    page, answers = tmp_path / "report.html", tmp_path / "answers.jsonl"
+    done = mesm("eval", trained.best, "--split", "test", "--output", answers, "--report", page)
+    assert done.code == 0, done.err
+    (head,) = [line.split() for line in done.out.splitlines() if line.startswith("moments")]
+    columns = ["R1@0.1", "R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "mAP", "center"]
+    assert head == ["moments", "queries", *columns]
+    rows = [line.split() for line in done.out.splitlines() if line.split()[:1] in (["full"], ["middle"])]
+    assert [len(row) for row in rows] == [2 + len(columns)] * 2
+    text = page.read_text()
+    assert "".join(f"<th>{name}</th>" for name in ("moments", "queries", *columns)) in text
+    # Every metric with several figures has a table with its own labels.
+    assert "<th>R1</th><th>0.1</th>" in text
+    assert "<th>mAP</th><th>0.5</th>" in text
+    assert "<th>center</th></tr>" in text
+
+
 def test_names_that_are_in_no_table_are_refused() -> None:
     config = small_config()
     with pytest.raises(ConfigError, match=r"loss\.weights\.smooth"):

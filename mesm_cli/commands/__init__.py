@@ -1,1 +1,1 @@
-"""One module a subcommand: parse, call one library function, render."""
+"""One module for each command: parse the options, call the library, render the result."""

@@ -9,13 +9,13 @@ import typer
 
 from mesm_cli import options, render
 
-Steps = Annotated[int, typer.Option("--steps", min=1, help="Batches to time, after warming up.")]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Number of batches to time, after a warm-up.")]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="CPU threads. Default: torch's.", show_default=False)
+    int | None, typer.Option("--threads", min=1, help="Number of CPU threads. Default: PyTorch's.", show_default=False)
 ]
 Compare = Annotated[
     Path | None,
-    typer.Option("--compare", help="An earlier run's --json output, to compare with.", show_default=False),
+    typer.Option("--compare", help="The --json output of an earlier run, to compare with.", show_default=False),
 ]
 FIGURES = (
     ("training, queries/s", "training", "queries_per_s"),
@@ -32,7 +32,7 @@ FIGURES = (
 
 
 def bench(
-    dataset: Annotated[str, typer.Option("--dataset", help="Dataset, by the name of its preset.")] = "tacos",
+    dataset: Annotated[str, typer.Option("--dataset", help="Name of the dataset's preset.")] = "tacos",
     config: options.ConfigFile = None,
     set_: options.Set = None,
     precision: options.Precision = None,
@@ -44,13 +44,15 @@ def bench(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Measure training, evaluation and prediction on invented data of the dataset's real size.
+    """Measure the speed of training, evaluation and prediction on generated data of the dataset's size.
 
-    A product is a float32 product of two 2048 × 2048 matrices on the same device: the unit that carries between
-    machines. Useful operations are those of valid frames and words. Prediction is one query about a video of 150
-    seconds, with one thread.
+    Speeds are also given in products, which can be compared between machines: one product is a float32 product of two
+    2048 × 2048 matrices on the same device. Useful operations are those on valid frames and words. Prediction is one
+    query about a video of 150 seconds, with one thread.
 
-    Example: mesm bench --dataset tacos --set model.video_dim=512 --json > before.json
+    Example:
+
+      mesm bench --dataset tacos --set model.video_dim=512 --json > before.json
     """
     import torch
 
@@ -78,7 +80,7 @@ def bench(
     parts = f"{result['threads']} threads, {result['precision']}{', compiled' if result['compile'] else ''}"
     render.say(f"{result['dataset']} on {result['device']}, {parts}, torch {result['versions']['torch']}")
     product = 1e3 * result["training"]["product_seconds"]
-    render.say(f"A product takes {product:.1f} ms; peak memory {result['peak_memory_mb']} MB\n")
+    render.say(f"One product takes {product:.1f} ms; peak memory {result['peak_memory_mb']} MB\n")
     rows = [[name, result[part][key], *_against(earlier, part, key, result)] for name, part, key in FIGURES]
     render.table(["", "now", *(["then", "now/then"] if earlier else [])], rows)
 
@@ -100,4 +102,4 @@ def _read(path: Path) -> dict[str, Any]:
     parts = [content.get(part) if isinstance(content, dict) else None for _, part, _ in FIGURES]
     if all(isinstance(p, dict) and is_number(p.get(key)) for p, (_, _, key) in zip(parts, FIGURES, strict=True)):
         return dict(content)
-    raise DataError(f"{path} is not what `mesm bench --json` writes.", hint=hint)
+    raise DataError(f"{path} is not the output of `mesm bench --json`.", hint=hint)

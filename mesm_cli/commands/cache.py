@@ -1,4 +1,4 @@
-"""``mesm cache``: what is kept so that nothing is computed twice, and how to be rid of it."""
+"""``mesm cache``: list and clear the caches of features and of encoded sentences."""
 
 from __future__ import annotations
 
@@ -9,33 +9,37 @@ import typer
 
 from mesm_cli import options, render
 
-app = typer.Typer(help="Show and clear the caches of features and of encoded sentences.", no_args_is_help=True)
+app = typer.Typer(help="List and clear the caches of features and of encoded sentences.", no_args_is_help=True)
 DAY = 86_400
 
 
 class What(StrEnum):
-    """The caches, and all of them."""
+    """Names of the caches, or all of them."""
 
     FEATURES = "features"
     TEXT = "text"
     ALL = "all"
 
 
-Which = Annotated[What, typer.Argument(metavar="features|text|all", help="What to clear.")]
+Which = Annotated[What, typer.Argument(metavar="features|text|all", help="Cache to clear.")]
 OlderThan = Annotated[
     float,
     typer.Option(
-        "--older-than", metavar="DAYS", min=0, max=36_500, help="Only features that were not used for so many days."
+        "--older-than",
+        metavar="DAYS",
+        min=0,
+        max=36_500,
+        help="Clear only features that were not used for this many days.",
     ),
 ]
 
 
 @app.command("list")
 def list_(json_: options.Json = False, debug: options.Debug = False) -> None:
-    """Show the caches: where each lies, how much it holds, and how large it may grow.
+    """List the caches with their paths, sizes and limits.
 
-    $MESM_CACHE says where they lie (default ~/.cache/mesm), $MESM_CACHE_GB how many GB of features are kept (default
-    4); those that were not used for the longest time go first. Weights: `mesm weights list`.
+    $MESM_CACHE is their folder (default: ~/.cache/mesm). $MESM_CACHE_GB is the limit of the cache of features in GB
+    (default: 4); the least recently used features are removed first. For weights see `mesm weights list`.
     """
     from mesm_core.extraction.kept import list_caches
     from mesm_core.places import size_text
@@ -59,17 +63,19 @@ def list_(json_: options.Json = False, debug: options.Debug = False) -> None:
 
 @app.command("clear")
 def clear(what: Which, older_than: OlderThan = 0, json_: options.Json = False, debug: options.Debug = False) -> None:
-    """Remove what is kept; it is computed again when it is needed. Weights stay.
+    """Remove cached features or sentences. They are computed again when they are needed. Weights are kept.
 
-    Examples: mesm cache clear features --older-than 30
+    Examples:
 
-    mesm cache clear all
+      mesm cache clear features --older-than 30
+
+      mesm cache clear all
     """
     from mesm_core.extraction.kept import clear_caches
     from mesm_core.places import size_text
 
     if older_than and what is not What.FEATURES:
-        raise typer.BadParameter("it is known of features only, when they were last used", param_hint="--older-than")
+        raise typer.BadParameter("the last use is recorded for features only", param_hint="--older-than")
     cleared = clear_caches({"features", "text"} if what is What.ALL else {what.value}, older_than=older_than * DAY)
     if json_:
         render.data([cache.as_json() for cache in cleared])

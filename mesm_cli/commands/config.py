@@ -1,4 +1,4 @@
-"""``mesm config``: show and check settings."""
+"""``mesm config``: show and validate settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from mesm_cli import options, render
 
-app = typer.Typer(help="Show a run's settings and where each came from; check config files.", no_args_is_help=True)
+app = typer.Typer(help="Show all settings and where each comes from, and validate config files.", no_args_is_help=True)
 
 
 @app.command()
@@ -22,7 +22,9 @@ def show(
 ) -> None:
     """Print every setting, and whether it comes from a default, the preset, a file or --set.
 
-    Example: mesm config show --dataset tacos --set train.lr=1e-4
+    Example:
+
+      mesm config show --dataset tacos --set train.lr=1e-4
     """
     from mesm_core.config import load
 
@@ -41,7 +43,7 @@ def validate(
     dataset: options.Dataset = None,
     debug: options.Debug = False,
 ) -> None:
-    """Check config files; with --dataset, as changes to that preset."""
+    """Validate config files. With --dataset they are read as changes to that preset."""
     from mesm_core.config import load
 
     for file in files:
@@ -55,11 +57,15 @@ def import_(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Print the published implementation's JSON config as a TOML file of ours: a preset, and what differs from it.
+    """Convert a JSON config of the published implementation to TOML: a preset and the settings that differ from it.
 
-    Flags that ask for a computation that is not supported are refused; those that have no effect here are warned of.
+    Flags for computations that mesm does not support are refused. Flags without effect here cause a warning.
 
-    Example: mesm config import config.json > mine.toml; then mesm train --config mine.toml
+    Examples:
+
+      mesm config import config.json > mine.toml
+
+      mesm train --config mine.toml
     """
     from mesm_core.config.load import file_layer, over_preset
     from mesm_core.official.config import config_from_flags, flag_warnings

@@ -1,4 +1,4 @@
-"""``mesm demo``: from videos to a moment that is cut out, on invented videos."""
+"""``mesm demo``: the whole pipeline on generated videos, from features to a clip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mesm_cli import options, render
+from mesm_cli import formats, options, render
 
 if TYPE_CHECKING:
     from mesm_core.build import Paths
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mesm_core.types import Query
 
 SETTINGS = """\
-# Changes to the preset for videos of one's own: a small model for a small set of small videos.
+# Changes to the preset for your own videos: a small model for a small set of small videos.
 preset = "jsonl"
 
 [dataset]
@@ -29,8 +29,8 @@ train = "train.jsonl"
 eval = "val.jsonl"
 annotations = "."
 videos = "videos"
-backbones = ["pixels"]   # knows colours, edges and change only; real videos need clip-b32
-clip_len = 1             # seconds a row of features stands for
+backbones = ["pixels"]   # colours, edges and motion only; real videos need clip-b32
+clip_len = 1             # seconds that each row of features covers
 max_frames = 64
 max_words = 8
 
@@ -67,39 +67,37 @@ VIDEOS = {"train": 60, "val": 16, "test": 16}
 SHOWN = ("MR-full-R1@0.3", "MR-full-R1@0.5", "MR-full-R1@0.7", "MR-full-mIoU", "MR-full-mAP")
 TOP = 3
 
-Seed = Annotated[
-    int, typer.Option("--seed", min=0, max=2**31, help="Of the videos and of the training: another one, other videos.")
-]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**31, help="Seed of the videos and of the training.")]
 
 
 def demo(
-    folder: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("mesm-demo"),
+    folder: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("mesm-demo"),
     seed: Seed = 0,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Go all the way from video files to a moment that is cut out: no files needed, two to three minutes.
+    """Run the whole pipeline on generated videos. Needs no files and takes two to three minutes.
 
-    Draws short videos of moving shapes with sentences about them, extracts features, trains a small model, scores it on
-    videos that it has not seen, finds a sentence's moment in one of them and cuts it out. Each step is shown with the
-    command that does the same on videos of yours.
+    The demo draws short videos of moving shapes with sentences about them, extracts features, trains a small model,
+    evaluates it on test videos, finds the moment of a sentence in one of them and cuts it out. Each step is shown with
+    the command that does the same for your own videos.
     """
     from mesm_core.build import build_device
     from mesm_core.errors import OutputError
     from mesm_core.files import make_folder
 
-    build_device(device)  # a missing device is reported before anything is written
+    build_device(device)  # reports a missing device before anything is written
     made = make_folder(folder)
     empty = not any(folder.iterdir())
     if not empty and not overwrite:
         raise OutputError(f"{folder} is not empty.", hint="Add --overwrite, or choose another folder with --out.")
     try:
         with redirect_stdout(sys.stderr if json_ else sys.stdout):
-            result = _tour(folder, seed, device)
+            result = _run_steps(folder, seed, device)
     except OutputError as error:
-        if empty:  # a full disk: nothing of it is worth keeping
+        if empty:  # the disk is full: remove the incomplete demo
             with suppress(OSError):
                 for path in folder.iterdir():
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -111,8 +109,8 @@ def demo(
         render.data(result)
 
 
-def _tour(folder: Path, seed: int, device: str) -> dict[str, Any]:
-    """Go through all steps, and return what came of them."""
+def _run_steps(folder: Path, seed: int, device: str) -> dict[str, Any]:
+    """Run all steps and return their results."""
     from mesm_core.build import data_paths
     from mesm_core.config.load import DATA_ROOT, load_config
 
@@ -144,20 +142,20 @@ def _draw(folder: Path, file: Path, seed: int) -> None:
     from mesm_core.files import write_atomically
 
     total = sum(VIDEOS.values())
-    _step(1, "Videos, and sentences that say what happens when in them")
+    _step(1, "Videos, and sentences about what happens in them")
     with render.progress("Drawing", total, unit="videos") as advance:
         for vid in write_invented_videos(folder, videos=VIDEOS, seed=seed):
             advance(1, vid)
     write_atomically(file, SETTINGS.format(seed=seed).encode())
     first = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()[0]
-    render.say(f"{total} videos in {folder / 'videos'}, split by video: {json.dumps(VIDEOS)[1:-1]}")
+    render.say(f"{total} videos in {folder / 'videos'}, in three splits: {json.dumps(VIDEOS)[1:-1]}")
     render.say(render.plain(f"train.jsonl: {first}"))
 
 
 def _extract(settings: Config, paths: Paths, folder: Path, device: str) -> None:
     from mesm_cli.commands import own_videos
 
-    _step(2, "Features: numbers that say what each second looks like")
+    _step(2, "Features, which describe what each second looks like")
     names = [word for name in settings.dataset.backbones for word in ("--backbone", name)]
     features = paths.features[0].parent
     _show("extract", folder / "videos", features, *names, "--clip-len", f"{settings.dataset.clip_len:g}")
@@ -180,19 +178,19 @@ def _count(settings: Config, paths: Paths, file: Path) -> None:
         overwrite=True,
         splits=counted_splits(settings.dataset),
     )
-    render.say(f"{written[0].rows} different of {written[0].tokens} words")
+    render.say(f"{written[0].tokens} words, {written[0].rows} distinct")
 
 
 def _train(file: Path, runs: Path, device: str) -> tuple[Path, dict[str, float]]:
-    """Train; return the run's folder, and the validation scores of the checkpoint that is kept."""
-    from mesm_cli.commands.follow import follow
+    """Train. Return the folder of the run and the validation scores of its best checkpoint."""
+    from mesm_cli.commands.training_display import display_training
     from mesm_core.build import build_device
     from mesm_core.build.ready import require_ready
     from mesm_core.training.directory import claimed, prepare_directory, read_records, run_directory
     from mesm_core.training.run import Run
     from mesm_core.training.start import Given, new_run
 
-    _step(4, "Training: the longest step")
+    _step(4, "Training, the longest step")
     _show("train", "--config", file, "--runs-dir", runs)
     settings, paths = new_run(None, file, [], Given(), init=None)
     require_ready(settings, paths, device=device)
@@ -200,7 +198,7 @@ def _train(file: Path, runs: Path, device: str) -> tuple[Path, dict[str, float]]
     run = Run.open(settings, paths, directory, device=build_device(device))
     with claimed(directory):
         prepare_directory(directory, overwrite=True)
-        _, code = follow(run, human=lambda _: None)
+        _, code = display_training(run, human=lambda _: None)
     if code:
         raise typer.Exit(code)
     evaluated = [next(iter(r["eval"].values())) for r in read_records(directory) if r.get("eval")]
@@ -216,7 +214,7 @@ def _evaluate(best: Path, folder: Path, device: str) -> dict[str, float | None]:
     from mesm_core.inference.scoring import load_for_scoring, score_checkpoint, write_evaluation
     from mesm_core.pages.report import write_report
 
-    _step(5, "The score, on videos that the model has not seen")
+    _step(5, "Evaluation on test videos, which the model has not seen")
     split, page = folder / "test.jsonl", folder / "report.html"
     _show("eval", best, "--split", split, "--report", page)
     job = load_for_scoring(best, split=str(split), device=device)
@@ -230,24 +228,24 @@ def _evaluate(best: Path, folder: Path, device: str) -> dict[str, float | None]:
 
 
 def _find(best: Path, folder: Path, device: str) -> dict[str, Any]:
-    """Ask for a sentence of the first test video, show the answer, cut the best moment out, and write a page."""
+    """Find a sentence in the first test video, show the answer, cut the moments out, and write a page."""
     from mesm_core.inference.clips import cut_clips, plan_clips
     from mesm_core.inference.locate import Located, Locator
     from mesm_core.pages.located import write_located_page
 
     query = _longest(folder / "test.jsonl")
     video, page, clips = folder / "videos" / f"{query.vid}.mp4", folder / "moments.html", folder / "clips"
-    _step(6, "A sentence about one of these videos: when does it happen?")
+    _step(6, "Finding the moment of a sentence in a test video")
     _show("locate", video, query.sentence, "--model", best, "--top", TOP, "--cut", clips, "--page", page)
     locator = Locator.load(best, device=device)
     (found,) = locator.locate_many({video: [query.sentence]})
-    assert isinstance(found, Located)  # a video that was read before
+    assert isinstance(found, Located)  # the video was read before
     answer = found.answers[0]
     render.answer(answer, video=str(video), duration=found.duration, top=TOP)
     write_located_page(page, [found], top=TOP, note=" ".join(locator.warnings), overwrite=True)
     cuts = list(cut_clips(plan_clips([found], clips, top=TOP, fast=False), fast=False, overwrite=True))
     start, end = query.windows[0]
-    render.say(f"It is annotated from {start:.1f} to {end:.1f} s. Cut out: {cuts[0].planned.target}")
+    render.say(f"The annotation is {start:.1f} to {end:.1f} s. Best moment as a clip: {cuts[0].planned.target}")
     return {
         "video": query.vid,
         "query": query.sentence,
@@ -259,15 +257,15 @@ def _find(best: Path, folder: Path, device: str) -> dict[str, Any]:
 
 
 def _next(folder: Path, run: Path, seconds: float) -> None:
-    render.say(f"\n[bold]Done in {render.duration(seconds)}.[/] Look at {folder / 'report.html'} and {run}.")
-    render.say("Next, on videos of yours, described as in train.jsonl:")
-    render.say(f"  1. copy {folder / 'demo.toml'}, and name your files in it;")
-    render.say('  2. put backbones = ["clip-b32"] there, and mesm weights pull clip-b32;')
-    render.say("  3. mesm count-tokens --config mine.toml; mesm train --config mine.toml")
+    render.say(f"\n[bold]Done in {formats.duration(seconds)}.[/] Look at {folder / 'report.html'} and {run}.")
+    render.say("Next, for your own videos, annotated as in train.jsonl:")
+    render.say(f"  1. Copy {folder / 'demo.toml'} to mine.toml and name your files in it.")
+    render.say('  2. Set backbones = ["clip-b32"] in it, and run: mesm weights pull clip-b32')
+    render.say("  3. Run: mesm count-tokens --config mine.toml; mesm train --config mine.toml")
 
 
 def _longest(path: Path) -> Query:
-    """Return the query of the longest moment of the first video."""
+    """Return the query with the longest moment in the first video."""
     from mesm_core.data.readers.json_lines import read_lines
 
     queries = read_lines(path).queries

@@ -1,4 +1,4 @@
-"""``mesm doctor``: what this installation has to work with."""
+"""``mesm doctor``: versions, devices, caches and data of this installation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ def doctor(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Say what mesm finds: versions, devices, threads, caches, and each preset's data; and how to get what is missing.
+    """Show versions, devices, threads, caches, and the data of each preset, with commands to get missing data.
 
-    It changes nothing, and its exit code is 0 whatever is missing: no one needs the data of every preset.
-    `mesm prepare check --dataset NAME` says whether one dataset's data fit together.
+    Nothing is changed. The exit code is 0 even if data are missing, since nobody needs the data of every preset.
+    `mesm prepare check --dataset NAME` checks whether the data of one dataset fit together.
 
-    Example: mesm doctor --data-dir data
+    Example:
+
+      mesm doctor --data-dir data
     """
     from mesm_core.build import doctor as examine
     from mesm_core.extraction.cache import default_cache
@@ -40,7 +42,7 @@ def doctor(
         render.data(about | {"data_dir": str(root), "data": [vars(item) | {"path": str(item.path)} for item in found]})
         return
     _show_machine(about)
-    render.say(f"\n[bold]Data[/] below {render.plain(str(root))}{'' if root.is_dir() else ', which is not there'}")
+    render.say(f"\n[bold]Data[/] below {render.plain(str(root))}{'' if root.is_dir() else ', which does not exist'}")
     for name in dict.fromkeys(item.dataset for item in found):
         render.say(f"\n[bold]{name}[/]")
         render.findings([_line(item) for item in found if item.dataset == name])
@@ -65,7 +67,7 @@ def _show_machine(about: dict[str, Any]) -> None:
     threads = about["threads"]
     given = [f"{name}={value}" for name, value in threads["environment"].items() if value is not None]
     render.say("\n[bold]Threads[/]")
-    render.say(f"  {threads['torch']} in torch; {threads['usable']} of {threads['cores']} cores may be used")
+    render.say(f"  {threads['torch']} in torch; {threads['usable']} of {threads['cores']} cores usable")
     render.say(f"  environment: {render.plain(', '.join(given)) or 'nothing set'}")
     cache = about["text_cache"]
     render.say("\n[bold]Cache of encoded sentences[/]")
@@ -80,7 +82,7 @@ def _sentences(cache: dict[str, Any]) -> str:
 
     if cache["problem"]:
         return f"; [yellow]{render.plain(cache['problem'])}[/]"
-    return ", not there yet" if cache["sentences"] is None else f", {count(cache['sentences'], 'sentence')}"
+    return ", does not exist yet" if cache["sentences"] is None else f", {count(cache['sentences'], 'sentence')}"
 
 
 def _line(item: Found) -> tuple[str, str, str]:
@@ -88,4 +90,4 @@ def _line(item: Found) -> tuple[str, str, str]:
         return item.state, item.what, f"{item.path}" + (f", {item.detail}" if item.detail else "")
     if item.state == "missing":
         return item.state, item.what, f"{item.detail or f'Nothing at {item.path}'}. To get it: {item.how}"
-    return item.state, item.what, f"{item.path} is damaged: {item.detail} To mend it: {item.how}"
+    return item.state, item.what, f"{item.path} is damaged: {item.detail} To repair it: {item.how}"

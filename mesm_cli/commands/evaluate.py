@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from mesm_core.inference.scoring import Changes, Job
 
 SplitOption = Annotated[
-    str | None, typer.Option("--split", help="Split to score. Default: the validation split.", show_default=False)
+    str | None, typer.Option("--split", help="Split to evaluate. Default: the validation split.", show_default=False)
 ]
 Truth = Annotated[
     Path | None,
     typer.Option(
         "--truth",
-        help="Ground truth (Moment-DETR's format) of a split that has none of its own.",
+        help="Ground truth in Moment-DETR's format, for a split without annotations.",
         show_default=False,
         rich_help_panel=options.DATA,
     ),
@@ -31,7 +31,7 @@ Output = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Predictions file (.jsonl). Default: predictions/ beside the checkpoint.",
+        help="Predictions file (.jsonl). Default: in predictions/ beside the checkpoint.",
         show_default=False,
         rich_help_panel=options.OUTPUT,
     ),
@@ -40,7 +40,7 @@ Report = Annotated[
     Path | None,
     typer.Option(
         "--report",
-        help="Write a page of tables, histograms, and the best and worst answers (.html).",
+        help="Write a web page (.html) with tables, histograms, and the best and worst answers.",
         show_default=False,
         rich_help_panel=options.OUTPUT,
     ),
@@ -69,20 +69,22 @@ def evaluate(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Score a checkpoint on a split: recall, mean IoU and mAP, by length of the moments.
+    """Evaluate a checkpoint on a split: recall, mean IoU and mAP, also by length of the moments.
 
-    Data are looked for in the data folder, else where they were at training. Checkpoints of the published
-    implementation (model_test_best.ckpt) work as they are; unlike ours they hold no word vectors, so --glove names
-    the file. --clip says where CLIP's weights lie, if they were moved. --set and --config change dataset.max_frames,
-    eval.… and data.…; the other settings are the checkpoint's.
+    Data are read from the data folder, or else from where they were at training. Checkpoints of the published
+    implementation (model_test_best.ckpt) work as they are. They do not contain word vectors, so --glove must name the
+    file. --clip names CLIP's weights if they were moved. --set and --config can change dataset.max_frames, eval.… and
+    data.…; all other settings come from the checkpoint.
 
-    zero-shot in place of a checkpoint scores CLIP without training, on the dataset that --dataset or --config names; it
-    needs CLIP image features, and text weights with their projection (mesm prepare clip-text).
+    zero-shot instead of a checkpoint evaluates CLIP without training, on the dataset of --dataset or --config. It needs
+    CLIP image features, and text weights with their projection (mesm prepare clip-text).
 
-    Examples: mesm eval runs/tacos-default/best.pt --split test
+    Examples:
 
-    mesm eval zero-shot --dataset charades
-    """  # fmt: skip
+      mesm eval runs/tacos-default/best.pt --split test
+
+      mesm eval zero-shot --dataset charades
+    """
     from mesm_core.files import together
     from mesm_core.inference.evaluate import predictions_name
     from mesm_core.inference.scoring import evaluation_files, score_checkpoint, write_evaluation
@@ -136,10 +138,10 @@ def _load(
     skip_missing: bool,
     **more: Any,
 ) -> Job:
-    """Return what is to be scored, with warnings about it; features that one's own videos lack are extracted first.
+    """Load the model and the split, and print warnings about them. Missing features of own videos are extracted first.
 
     Args:
-        given: over the checkpoint's own settings; more: others of ``load_for_scoring``.
+        given: options that override the settings of the checkpoint; more: other arguments of ``load_for_scoring``.
     """
     from mesm_core.errors import count
     from mesm_core.inference.scoring import load_for_scoring
@@ -150,7 +152,7 @@ def _load(
         checkpoint, features=features, split=split, device=device, skip_missing=skip_missing, **given, **more
     )
     if job.skipped:
-        render.warn(f"{count(len(job.skipped), 'video')} without features left out")
+        render.warn(f"Left out: {count(len(job.skipped), 'video')} without features")
     for warning in job.warnings:
         render.warn(warning)
     return job
@@ -160,7 +162,7 @@ def _about_report(report: Path, *, written: bool) -> None:
     if written:
         render.note(f"Report: {report}")
     else:
-        render.warn("The split has no ground truth, so there is no report.")
+        render.warn("The split has no ground truth, so no report was written.")
 
 
 def _show(checkpoint: Path, job: Job, evaluation: Evaluation, target: Path) -> None:
@@ -170,7 +172,7 @@ def _show(checkpoint: Path, job: Job, evaluation: Evaluation, target: Path) -> N
     trained = "without training" if job.epoch is None else f"epoch {job.epoch}"
     render.say(f"[bold]{checkpoint}[/] ({trained}) on {job.split}: {count(len(job.dataset), 'query')}")
     if evaluation.metrics is None:
-        render.say("The split has no ground truth, so nothing is scored; --truth names a file that has it.")
+        render.say("The split has no ground truth, so there are no metrics. Name a file that has it with --truth.")
     else:
         render.metrics(evaluation.brief)
         render.say()

@@ -17,22 +17,26 @@ def export(
             metavar="CKPT", help="best.pt of a run, or a published .ckpt.", autocompletion=completion.checkpoints
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to; with --official a .ckpt file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder; with --official a .ckpt file.")],
     official: Annotated[
-        bool, typer.Option("--official", help="Write the published implementation's format, opt.json beside it.")
+        bool,
+        typer.Option("--official", help="Write the format of the published implementation, with opt.json beside it."),
     ] = False,
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write a checkpoint in a form that others read: safetensors and JSON, or the published implementation's.
+    """Export a checkpoint as safetensors and JSON, or in the format of the published implementation.
 
-    OUT gets model.safetensors, config.json and checkpoint.json; mesm reads such a folder wherever it reads a
-    checkpoint. The published form holds no word vectors: its readers take them from the GloVe or CLIP files.
+    OUT receives model.safetensors, config.json and checkpoint.json. Every mesm command that reads a checkpoint also
+    reads such a folder. The published format does not contain word vectors; the published code reads them from the
+    GloVe or CLIP files.
 
-    Examples: mesm export runs/tacos-default/best.pt exported
+    Examples:
 
-    mesm export runs/tacos-default/best.pt model_best.ckpt --official
+      mesm export runs/tacos-default/best.pt exported
+
+      mesm export runs/tacos-default/best.pt model_best.ckpt --official
     """
     from mesm_core.checkpoint import export_files, write_export
     from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mesm_cli import options, render
+from mesm_cli import formats, options, render
 from mesm_cli.commands.prepare_features import Dtype
 from mesm_cli.commands.probe import seconds_of
 from mesm_cli.entry import Interrupt
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from mesm_core.extraction.work import Event
 
 WORST = 5
-SPEED = "How it runs"
+SPEED = "Speed"
 
 
 class Interpolation(StrEnum):
-    """How frames are scaled."""
+    """Interpolation of the frame scaler."""
 
     BILINEAR = "bilinear"
     BICUBIC = "bicubic"
 
 
 class Precision(StrEnum):
-    """Numbers of the networks."""
+    """Precision of the networks."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -46,53 +46,61 @@ class Precision(StrEnum):
 Sources = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCE... OUTDIR", help="Videos: files, folders, quoted patterns or .txt lists; last, the folder."
+        metavar="SOURCE... OUTDIR",
+        help="Videos: files, folders, quoted patterns or .txt lists. The output folder comes last.",
     ),
 ]
 Backbones = Annotated[
     list[str] | None,
     typer.Option(
         "--backbone",
-        help="clip-b32, slowfast-r50, slowfast-r50-pytorchvideo or pixels; repeatable.",
+        help="clip-b32, slowfast-r50, slowfast-r50-pytorchvideo or pixels. Repeatable.",
         show_default=False,
     ),
 ]
 ClipLen = Annotated[
-    str, typer.Option("--clip-len", metavar="SECONDS", help="Seconds a row of features stands for, e.g. 2, 1 or 1/3.")
+    str, typer.Option("--clip-len", metavar="SECONDS", help="Seconds that each row of features covers: 2, 1 or 1/3.")
 ]
 Weights = Annotated[
     list[str] | None,
     typer.Option(
         "--weights",
         metavar="NAME=FILE",
-        help="A backbone's file of weights; repeatable. Default: where `mesm weights` keeps them.",
+        help="Weights of a backbone. Repeatable. Default: the file that `mesm weights pull` downloaded.",
         show_default=False,
     ),
 ]
 DtypeOption = Annotated[
-    Dtype, typer.Option("--dtype", help="Numbers that features are kept in.", rich_help_panel=options.OUTPUT)
+    Dtype, typer.Option("--dtype", help="Data type of the stored features.", rich_help_panel=options.OUTPUT)
 ]
 InterpolationOption = Annotated[
     Interpolation,
-    typer.Option("--interpolation", help="Of scaling: bilinear, as published features were made, or bicubic."),
+    typer.Option(
+        "--interpolation", help="Interpolation of the scaler: bilinear, as for the published features, or bicubic."
+    ),
 ]
 PrecisionOption = Annotated[
     Precision | None,
     typer.Option(
         "--precision",
-        help="Numbers of the networks. Default: fp16 on CUDA, fp32 on the CPU.",
+        help="Precision of the networks. Default: fp16 on CUDA, fp32 on the CPU.",
         show_default=False,
         rich_help_panel=SPEED,
     ),
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, max=4096, help="Rows a batch.", rich_help_panel=SPEED)]
+BatchSize = Annotated[
+    int, typer.Option("--batch-size", min=1, max=4096, help="Rows in a batch.", rich_help_panel=SPEED)
+]
 Decoders = Annotated[
-    int, typer.Option("--decoders", min=1, max=256, help="Threads that decode, a video each.", rich_help_panel=SPEED)
+    int,
+    typer.Option(
+        "--decoders", min=1, max=256, help="Number of decoder threads; each decodes one video.", rich_help_panel=SPEED
+    ),
 ]
 Processes = Annotated[
     int,
     typer.Option(
-        "--processes", min=1, max=256, help="Processes side by side; on CUDA one a GPU.", rich_help_panel=SPEED
+        "--processes", min=1, max=256, help="Number of processes; on CUDA each uses one GPU.", rich_help_panel=SPEED
     ),
 ]
 ShardOption = Annotated[
@@ -100,8 +108,8 @@ ShardOption = Annotated[
     typer.Option(
         "--shard",
         metavar="I/N",
-        help="Only the I-th of N shares of the videos; slurm/N takes I from SLURM_ARRAY_TASK_ID. "
-        "`mesm prepare merge` joins the shares.",
+        help="Process only the I-th of N shares of the videos. slurm/N takes I from SLURM_ARRAY_TASK_ID. "
+        "`mesm prepare merge` merges the shares.",
         show_default=False,
         rich_help_panel=SPEED,
     ),
@@ -110,21 +118,19 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on where an interrupted extraction stopped, or add videos. What is there is known by the content of "
+        help="Continue an interrupted extraction, or add videos. Existing features are recognised by the content of "
         "the video file and the settings.",
         rich_help_panel=options.OUTPUT,
     ),
 ]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say what it would take: hours, rows, GB, time. Write nothing.")
-]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Estimate hours of video, rows, GB and time. Write nothing.")]
 Compare = Annotated[
     Path | None,
     typer.Option(
         "--compare",
         metavar="PUBLISHED.hdf5",
-        help="Report the cosine between OUTDIR's features and these, by video and row. Without SOURCE nothing is "
-        "extracted.",
+        help="Report the cosine similarity between the features in OUTDIR and these, by video and row. Without SOURCE "
+        "nothing is extracted.",
         show_default=False,
     ),
 ]
@@ -150,13 +156,15 @@ def extract(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Turn videos into the feature files that training and prediction read: one HDF5 file a backbone.
+    """Extract features from videos for training and prediction: one HDF5 file for each backbone.
 
-    Each video is decoded once for all backbones. A video that cannot be read is reported, and the others go on.
+    Each video is decoded once for all backbones. A video that cannot be read is reported, and the others are processed.
 
-    Examples: mesm extract videos/ data/mine --backbone clip-b32 --weights clip-b32=ViT-B-32.pt --clip-len 2
+    Examples:
 
-    mesm extract data/mine --compare published/clip_image.hdf5
+      mesm extract videos/ data/mine --backbone clip-b32 --clip-len 2
+
+      mesm extract data/mine --compare published/clip_image.hdf5
     """
     outdir = Path(sources[-1])
     if len(sources) == 1:
@@ -196,11 +204,11 @@ def extract(
         _show(job.report)
         if found is not None:
             _show_comparison(found, as_json=False)
-    tell_bad(job)
+    raise_for_bad(job)
 
 
 def weights_by_name(words: Iterable[str]) -> dict[str, Path]:
-    """Return NAME=FILE words as a table."""
+    """Return NAME=FILE words as a dictionary."""
     found = {}
     for word in words:
         name, equals, path = word.partition("=")
@@ -211,7 +219,7 @@ def weights_by_name(words: Iterable[str]) -> dict[str, Path]:
 
 
 def carry_out(job: Extraction) -> None:
-    """Extract, with progress on stderr; an interruption says what is kept."""
+    """Extract features, with progress on stderr. If interrupted, print where finished features are."""
     try:
         with _ended_by_term(), render.training_progress() as live, closing(job.run()) as events:
             show = _Speed(len(job.videos), live.busy)
@@ -219,13 +227,13 @@ def carry_out(job: Extraction) -> None:
                 show(event)
     except (KeyboardInterrupt, Interrupt):
         if job.parts:
-            render.note(render.plain(f"Finished videos are kept in {job.parts}: --resume goes on with them."))
+            render.note(render.plain(f"Finished videos are kept in {job.parts}. Continue with --resume."))
         raise
 
 
 @contextmanager
 def _ended_by_term() -> Iterator[None]:
-    """Let TERM end the extraction in order, as Ctrl-C does."""
+    """Let TERM end the extraction like Ctrl-C."""
 
     def end(number: int, _: object) -> None:
         raise Interrupt(number)
@@ -238,7 +246,7 @@ def _ended_by_term() -> Iterator[None]:
 
 
 class _Speed:
-    """Tells how far an extraction is: videos, frames a second, and about how long it will still take."""
+    """Shows the progress of an extraction: videos, frames per second, and the estimated time left."""
 
     def __init__(
         self, videos: int, show: Callable[[str, int, int], None], clock: Callable[[], float] = time.monotonic
@@ -248,16 +256,16 @@ class _Speed:
         self._began = clock()
 
     def __call__(self, event: Event) -> None:
-        """Count an event, and show what is known."""
+        """Count an event and update the progress."""
         self._frames += getattr(event, "count", 0)
         self._done += hasattr(event, "video")
-        # Videos that were there already take no time, so they say nothing about the rest.
+        # Videos that were extracted before take no time, so they are left out of the estimate.
         self._worked += bool(getattr(event, "rows", None))
         passed = max(self._clock() - self._began, 1e-3)
         text = f"Extracting, {self._frames / passed:.0f} frames/s"
         if self._worked:
             left = passed / self._worked * (self._videos - self._done)
-            text += f", about {render.duration(left)} left"
+            text += f", about {formats.duration(left)} left"
         self._show(text, self._done, self._videos)
 
 
@@ -278,14 +286,16 @@ def _show(report: Report) -> None:
 
     for video, warning in report.warnings:
         render.warn(f"{video.path}: {warning}.")
-    there = f" ({report.already} more were there already)" if report.already else ""
+    there = f" ({report.already} more existed already)" if report.already else ""
     render.say(f"{count(report.videos, 'video')} extracted{there}, {count(report.frames, 'frame')} decoded")
     for name, path in report.outputs.items():
         render.say(f"{render.plain(str(path))}: {name}, {count(report.rows.get(name, 0), 'new row')}")
 
 
-def tell_bad(job: Extraction, *, hint: str = "The others are done. Mend these and add them with --resume.") -> None:
-    """Raise where videos have no features."""
+def raise_for_bad(
+    job: Extraction, *, hint: str = "The others are done. Repair these and add them with --resume."
+) -> None:
+    """Raise an error if videos have no features."""
     from mesm_core.errors import DataError
 
     bad = job.report.bad
@@ -313,7 +323,7 @@ def _show_estimate(job: Extraction, *, as_json: bool) -> None:
         lines = [("videos", f"{found.videos}, {found.hours:.2f} h{unknown}")]
         lines += [(n, f"{rows} rows, {found.bytes[n] / 1e9:.3g} GB") for n, rows in found.rows.items()]
         expected = (
-            "unknown: no video can be read" if found.seconds is None else f"about {render.duration(found.seconds)}"
+            "unknown, no video can be read" if found.seconds is None else f"about {formats.duration(found.seconds)}"
         )
         lines.append(("time", f"{expected} on {', '.join(dict.fromkeys(job.devices))}"))
         render.pairs(lines)
@@ -341,7 +351,7 @@ def _show_comparison(found: Comparison, *, as_json: bool) -> None:
     render.say(f"{found.ours} against {found.theirs}: {count(len(found.videos), 'video')}, {count(rows, 'row')}")
     render.say(f"cosine: mean {found.mean:.4f}, lowest {found.lowest:.4f}")
     render.table(
-        ["least alike", "mean", "lowest", "row", "our rows", "their rows"],
+        ["least similar", "mean", "lowest", "row", "our rows", "their rows"],
         [
             (v.name, f"{v.mean:.4f}", f"{v.cosines.min():.4f}", v.worst_row, v.ours, v.theirs)
             for v in found.videos[:WORST]
@@ -350,9 +360,9 @@ def _show_comparison(found: Comparison, *, as_json: bool) -> None:
     worst = [f"{name} row {row} ({cosine:.4f})" for cosine, name, row in found.worst_rows(WORST)]
     render.say(f"worst rows: {render.plain(', '.join(worst))}")
     for difference, names in (
-        ("have another number of rows in the two files", [video.name for video in found.other_lengths]),
-        (f"are in {found.ours} only", found.only_ours),
-        (f"are in {found.theirs} only", found.only_theirs),
+        ("have different numbers of rows in the two files", [video.name for video in found.other_lengths]),
+        (f"are only in {found.ours}", found.only_ours),
+        (f"are only in {found.theirs}", found.only_theirs),
     ):
         if names:
             render.say(f"{len(names)} videos {difference}: {render.plain(listing(names))}")

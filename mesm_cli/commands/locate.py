@@ -1,4 +1,4 @@
-"""``mesm locate``: from video files and sentences to seconds, clips and a page."""
+"""``mesm locate``: find moments in video files; write them as text, clips or a page."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mesm_cli import options, render
+from mesm_cli.answer_warnings import AnswerWarnings
 from mesm_cli.commands.extract import PrecisionOption, Weights, weights_by_name
 from mesm_cli.commands.locate_options import (
     SHOWN,
@@ -31,7 +32,6 @@ from mesm_cli.commands.locate_options import (
     Yes,
 )
 from mesm_cli.commands.probe import seconds_of
-from mesm_cli.warned import Warned
 
 if TYPE_CHECKING:
     from mesm_core.extraction.pipeline import Failed
@@ -67,20 +67,22 @@ def locate(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Find the seconds of videos in which sentences happen.
+    """Find the moments that sentences describe in video files.
 
-    The videos' features are extracted as the model needs them and kept, so that the next question is answered at once;
-    `mesm cache` shows and clears what is kept. Without --model the answers are CLIP's, which was never trained on
-    moments: a first look.
+    The features of each video are extracted and cached, so the next query about it is fast. `mesm cache` lists and
+    clears the cache. Without --model the answers come from CLIP alone, which was not trained on moments: use them as
+    a first look.
 
-    Examples: mesm locate my.mp4 "a person opens the door"
+    Examples:
 
-    mesm locate my.mp4 "a person opens the door" --model best.pt --cut clips --page door.html
+      mesm locate my.mp4 "a person opens the door"
+
+      mesm locate my.mp4 "a door opens" --model best.pt --cut clips --page a.html
     """
     from mesm_core.inference.locate import Locator, plan_location
     from mesm_core.places import refuse_inputs
 
-    asked = _asked(words or [], video or [], query or [], queries)
+    asked = _queries_by_video(words or [], video or [], query or [], queries)
     wanted = Wanted(_form(form, output, json_=json_), output, cut, fast, page, top, overwrite)
     wanted.check(list(asked))
     plan = plan_location(
@@ -106,7 +108,7 @@ def locate(
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to become of the answers: their form, and which files are written."""
+    """The output that was asked for: the format of the answers and the files to write."""
 
     form: Form
     output: Path | None
@@ -118,26 +120,28 @@ class Wanted:
 
     @property
     def shows(self) -> bool:
-        """Whether answers are drawn on the screen as they come."""
+        """Whether answers are drawn on the screen as they are found."""
         return self.form is Form.TABLE
 
     def check(self, videos: Sequence[Path]) -> None:
-        """Refuse what cannot be written, before any work is done."""
+        """Refuse outputs that cannot be written, before any work is done."""
         from mesm_core.inference.clips import check_clips
         from mesm_core.inference.exchange import common_rate
         from mesm_core.places import refuse_existing, refuse_inputs
 
         if self.form is Form.SRT and len(videos) > 1:
-            raise typer.BadParameter("subtitles are of one video: give one, or --format csv", param_hint="--format")
+            raise typer.BadParameter(
+                "subtitles are for one video: give one video, or use --format csv", param_hint="--format"
+            )
         if self.form is Form.EDL:
             common_rate(videos)
         if self.fast and self.cut is None:
-            raise typer.BadParameter("it says how --cut DIR cuts", param_hint="--fast")
+            raise typer.BadParameter("it needs --cut DIR", param_hint="--fast")
         for path in (self.output, self.page):
             if path is not None:
                 refuse_existing(path, overwrite=self.overwrite)
         if self.page is not None and self.page.suffix.lower() not in {".html", ".htm"}:
-            raise typer.BadParameter(f"{self.page}: a page ends in .html", param_hint="--page")
+            raise typer.BadParameter(f"{self.page}: the file name of a page must end in .html", param_hint="--page")
         if self.cut is not None:
             check_clips(self.cut)
         refuse_inputs([self.output, self.page], videos)
@@ -145,14 +149,14 @@ class Wanted:
 
 @dataclass
 class Outcome:
-    """What was answered and written so far."""
+    """The answers, the failed videos and the clips so far."""
 
     found: list[Located] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
     clips: list[CutClip] = field(default_factory=list)
 
     def raise_problems(self, videos: int) -> None:
-        """Raise where videos were not answered or moments not cut."""
+        """Raise an error if videos could not be read or moments could not be cut."""
         from mesm_core.errors import DataError, count
 
         if self.failed and videos == 1:
@@ -172,20 +176,22 @@ def _rest(text: str) -> str | None:
 
 
 def _form(form: Form | None, output: Path | None, *, json_: bool) -> Form:
-    """Return the form of the answers: what is asked for, else what the output's name says."""
+    """Return the format of the answers: the one asked for, else by the ending of the output file."""
     if json_ and form not in (None, Form.JSON):
         raise typer.BadParameter("give --json or another --format, not both", param_hint="--format")
     ending = "" if output is None else output.suffix.lower().removeprefix(".")
     chosen = Form.JSON if json_ else form or (Form(ending) if ending in set(Form) - {Form.TABLE} else None)
     if output is not None and chosen in (None, Form.TABLE):
-        raise typer.BadParameter("say which format: --format json, csv, srt or edl", param_hint="--output")
+        raise typer.BadParameter(
+            "its ending does not say the format: add --format json, csv, srt or edl", param_hint="--output"
+        )
     return chosen or Form.TABLE
 
 
-def _asked(
+def _queries_by_video(
     words: Sequence[str], videos: Sequence[str], queries: Sequence[str], file: Path | None
 ) -> dict[Path, list[str]]:
-    """Return the queries about each video; those of a file may name the one they are about."""
+    """Return the queries about each video. Queries from a file may name the video that they are about."""
     from mesm_core.extraction.sources import split_words, video_paths
     from mesm_core.inference.locate import refuse_queries
     from mesm_core.inference.questions import queries_about
@@ -207,7 +213,7 @@ def _asked(
 
 
 def _fetch_missing(plan: Plan, *, yes: bool) -> None:
-    """Fetch the weights that are not here, after asking once; refuse to go on without them."""
+    """Download missing weights after asking once. Refuse to continue without them."""
     missing = plan.missing
     if not missing:
         return
@@ -217,17 +223,17 @@ def _fetch_missing(plan: Plan, *, yes: bool) -> None:
 
     lines = "\n".join(f"  {w.name}: {w.purpose}, {size_of(w)}, licence {w.licence}" for w in missing)
     if not yes:
-        asks = sys.stdin.isatty() and sys.stderr.isatty()
+        asks = render.can_ask()
         if asks:
-            render.note(render.plain(f"This needs weights that are not here:\n{lines}"))
-        if not asks or not render.ask("Fetch them now?"):
+            render.note(render.plain(f"These weights are missing:\n{lines}"))
+        if not asks or not render.ask("Download them now?"):
             commands = ", ".join(f"`mesm weights pull {w.name}`" for w in missing)
             raise FeatureError(
-                f"Weights are not here:\n{lines}",
-                hint="\n  ".join([f"Fetch them with {commands}, or add --yes.", *map(by_hand, missing)]),
+                f"Weights are missing:\n{lines}",
+                hint="\n  ".join([f"Download them with {commands}, or add --yes.", *map(by_hand, missing)]),
             )
     for entry in missing:
-        with render.bytes_progress(f"Fetching {entry.name}", entry.size) as advance:
+        with render.bytes_progress(f"Downloading {entry.name}", entry.size) as advance:
             path = fetching.pull(entry, progress=advance)
         render.note(render.plain(f"{entry.name}: {path}"))
 
@@ -235,7 +241,7 @@ def _fetch_missing(plan: Plan, *, yes: bool) -> None:
 def _with_progress(
     locator: Locator, asked: dict[Path, list[str]], *, nms: float, window: str, independent: bool
 ) -> Iterator[Located | Failed]:
-    """Yield what is found, with the frames that are decoded meanwhile shown on stderr."""
+    """Yield the answers, with the number of decoded frames shown on stderr."""
     with render.training_progress() as live:
         done = total = 0
 
@@ -246,16 +252,16 @@ def _with_progress(
 
                 total = max(expected_frames(list(asked)), 1)
             done += frames
-            live.busy("Extracting features, frames", done, max(total, done))
+            live.busy("Extracting features: frames", done, max(total, done))
 
         yield from locator.locate_many(asked, nms=nms, window=window, independent=independent, progress=progress)
 
 
 def _show(events: Iterator[Located | Failed], wanted: Wanted) -> Outcome:
-    """Draw the answers as they come, and warn of what a person should know of them."""
+    """Draw the answers as they are found, and print their warnings."""
     from mesm_core.extraction.pipeline import Failed
 
-    outcome, warned = Outcome(), Warned()
+    outcome, warnings = Outcome(), AnswerWarnings()
     for event in events:
         if isinstance(event, Failed):
             outcome.failed.append(event)
@@ -263,12 +269,12 @@ def _show(events: Iterator[Located | Failed], wanted: Wanted) -> Outcome:
         outcome.found.append(event)
         name = str(event.video)
         for warning in event.warnings:
-            warned.of(name, warning)
+            warnings.warn(name, warning)
         for answer in event.answers:
-            warned.about(answer, name)
+            warnings.warn_about(answer, name)
             if wanted.shows:
                 render.answer(answer, video=name, duration=event.duration, top=wanted.top)
-    warned.rest()
+    warnings.count_the_rest()
     return outcome
 
 
@@ -296,7 +302,7 @@ def _write_files(outcome: Outcome, wanted: Wanted, locator: Locator) -> None:
 
 
 def _write_answers(outcome: Outcome, wanted: Wanted, locator: Locator) -> None:
-    """Write the answers in another form than the table, to a file or stdout."""
+    """Write the answers to a file or stdout, in any format but the table."""
     from mesm_core.files import write_atomically
     from mesm_core.inference.exchange import common_rate, texts
 

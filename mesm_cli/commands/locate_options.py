@@ -11,7 +11,7 @@ import typer
 from mesm_cli import completion, options
 
 SHOWN = 5
-WHAT = "What is asked"
+WHAT = "Videos and queries"
 
 
 class Form(StrEnum):
@@ -28,7 +28,7 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="VIDEO|QUERY",
-        help="Video files or folders, and sentences in quotes. What is a file, or is named like one, is a video.",
+        help="Video files or folders, and sentences in quotes. A word that is a file or is named like one is a video.",
         show_default=False,
     ),
 ]
@@ -37,7 +37,7 @@ Videos = Annotated[
     typer.Option(
         "--video",
         metavar="FILE",
-        help="A video, folder, quoted pattern, or .txt list of videos; repeatable.",
+        help="A video, a folder, a quoted pattern, or a .txt list of videos. Repeatable.",
         show_default=False,
         rich_help_panel=WHAT,
     ),
@@ -47,7 +47,7 @@ Query = Annotated[
     typer.Option(
         "--query",
         metavar="TEXT",
-        help="A query that would be taken for a video; repeatable.",
+        help="A query, for words that would be taken for a video. Repeatable.",
         show_default=False,
         rich_help_panel=WHAT,
     ),
@@ -57,8 +57,8 @@ Queries = Annotated[
     typer.Option(
         "--queries",
         metavar="FILE",
-        help="Queries from a file, one a line: sentences, or JSON with query (and vid, for a query about one of the "
-        "videos); - for stdin.",
+        help="File of queries, one per line: a sentence, or JSON with query and optionally vid, the video that it is "
+        "about. - reads stdin.",
         show_default=False,
         rich_help_panel=WHAT,
     ),
@@ -68,18 +68,18 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="CKPT",
-        help="A trained model: best.pt of a run, or a published checkpoint. Default: zero-shot, CLIP without training.",
+        help="Trained model: best.pt of a run, or a published checkpoint. Default: zero-shot (CLIP without training).",
         show_default=False,
         autocompletion=completion.retrievers,
     ),
 ]
-Top = Annotated[int, typer.Option("--top", min=1, help="Moments of each query.")]
+Top = Annotated[int, typer.Option("--top", min=1, help="Number of moments for each query.")]
 ClipLen = Annotated[
     str | None,
     typer.Option(
         "--clip-len",
         metavar="SECONDS",
-        help="Zero-shot: seconds a row of features stands for. Default: 1. A model knows its own.",
+        help="For zero-shot: seconds that each row of features covers. Default: 1. A trained model has its own.",
         show_default=False,
     ),
 ]
@@ -87,7 +87,8 @@ FormatOption = Annotated[
     Form | None,
     typer.Option(
         "--format",
-        help="table, json, csv, srt (subtitles of one video) or edl (CMX3600). Default: as OUTPUT ends, else table.",
+        help="table, json, csv, srt (subtitles, one video only) or edl (CMX3600). Default: by the ending of --output, "
+        "else table.",
         show_default=False,
         rich_help_panel=options.OUTPUT,
     ),
@@ -103,7 +104,7 @@ Cut = Annotated[
     typer.Option(
         "--cut",
         metavar="DIR",
-        help="Cut each moment into a file of its own in this folder.",
+        help="Write each moment as a clip to this folder.",
         show_default=False,
         rich_help_panel=options.OUTPUT,
     ),
@@ -112,7 +113,7 @@ Fast = Annotated[
     bool,
     typer.Option(
         "--fast",
-        help="Cut without encoding again: at once, but from the keyframe before the moment on.",
+        help="Cut without re-encoding. This is fast, but clips begin at the keyframe before the moment.",
         rich_help_panel=options.OUTPUT,
     ),
 ]
@@ -121,9 +122,9 @@ Page = Annotated[
     typer.Option(
         "--page",
         metavar="FILE.html",
-        help="Write a page with a player, the moments to click on, and the saliency.",
+        help="Write a web page with a player, clickable moments and the saliency curve.",
         show_default=False,
         rich_help_panel=options.OUTPUT,
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Fetch missing weights without asking.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Download missing weights without asking.")]

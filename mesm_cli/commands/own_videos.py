@@ -1,9 +1,8 @@
-"""Extraction of what one's own videos still lack, before another command's work; options and questions about it."""
+"""Extraction of missing features of the user's videos before training or evaluation."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +22,7 @@ Videos = Annotated[
     Path | None,
     typer.Option(
         "--videos",
-        help="Folder of your videos: features that are missing are extracted first (dataset.videos).",
+        help="Folder of your videos. Missing features are extracted first (dataset.videos).",
         show_default=False,
         rich_help_panel=options.DATA,
     ),
@@ -32,7 +31,7 @@ Backbones = Annotated[
     list[str] | None,
     typer.Option(
         "--backbone",
-        help="What extracts them: clip-b32, slowfast-r50 or pixels; repeatable (dataset.backbones).",
+        help="Backbone for the extraction: clip-b32, slowfast-r50 or pixels. Repeatable (dataset.backbones).",
         show_default=False,
         rich_help_panel=options.DATA,
     ),
@@ -40,15 +39,15 @@ Backbones = Annotated[
 
 
 def ask_backbones() -> list[str]:
-    """Return the backbones that the user of a terminal chooses; empty where there is no terminal to ask on."""
+    """Ask for backbones and return them. The list is empty if there is no terminal to ask on."""
     from mesm_core.config.own_videos import FEATURE_FILES
 
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not render.can_ask():
         return []
     for name, (_, width) in FEATURE_FILES.items():
-        render.note(f"  {name}, {width} numbers a row")
-    words = typer.prompt("Backbones that extract the features, separated by spaces", default="clip-b32", err=True)
-    return str(words).replace(",", " ").split()
+        render.note(f"  {name}: {width} values per row")
+    words = render.ask_text("Backbones for the extraction, separated by spaces", default="clip-b32")
+    return words.replace(",", " ").split()
 
 
 def extract_missing(
@@ -60,12 +59,12 @@ def extract_missing(
     skip_missing: bool,
     say: Callable[[str], None] = render.note,
 ) -> None:
-    """Extract the features that the videos of these splits lack, with progress; nothing where no videos are named.
+    """Extract the missing features of the videos of these splits, with progress. Do nothing without ``dataset.videos``.
 
-    Videos that cannot be read are warned of, or refused where ``skip_missing`` is off.
+    Videos that cannot be read are an error, or with ``skip_missing`` a warning.
 
     Raises:
-        MesmError: settings do not fit, a video is absent, or a feature file could not be written.
+        MesmError: the settings do not fit, a video is absent, or a feature file cannot be written.
     """
     if not config.dataset.videos:
         return
@@ -83,10 +82,10 @@ def extract_missing(
 
 
 def extract_for(checkpoint: Path, split: str | None, given: Changes, *, device: str, skip_missing: bool) -> None:
-    """Extract the features that a split lacks, where the model was trained on a folder of videos.
+    """Extract the missing features of a split, if the model was trained on a folder of videos.
 
     Args:
-        given: over the checkpoint's own settings.
+        given: options that override the settings of the checkpoint.
     """
     from mesm_core.inference.scoring import settings_of_checkpoint
     from mesm_core.inference.zero_shot_files import names_zero_shot
@@ -100,7 +99,7 @@ def extract_for(checkpoint: Path, split: str | None, given: Changes, *, device: 
 def _carry_out(
     config: Config, found: OwnVideos, job: Extraction, *, skip_missing: bool, say: Callable[[str], None]
 ) -> None:
-    from mesm_cli.commands.extract import carry_out, tell_bad
+    from mesm_cli.commands.extract import carry_out, raise_for_bad
     from mesm_core.errors import count
     from mesm_core.extraction.job import notes
 
@@ -109,31 +108,31 @@ def _carry_out(
         render.warn(note)
     if found.missing:
         of = f"{len(found.missing)} of {count(len(found.names), 'video')}"
-        say(render.plain(f"{of} without features: extracting {names}, {config.dataset.clip_len:g} s a row"))
+        say(render.plain(f"{of} without features: extracting {names}, {config.dataset.clip_len:g} s per row"))
     carry_out(job)
     report = job.report
     for video, warning in report.warnings:
         render.warn(f"{video.path}: {warning}.")
     changed = report.videos - sum(video.name in set(found.missing) for video in job.videos) + len(report.bad)
     if changed > 0 and not report.bad:
-        told = f"{count(changed, 'video')} had features of other content or of other settings"
-        render.warn(f"{told}; they were extracted again.")
+        videos = count(changed, "video")
+        render.warn(f"{videos} had features of other content or other settings; they were extracted again.")
     if report.videos:
         say(render.plain(f"{count(report.videos, 'video')} extracted; the features are in {found.folder}"))
     if report.bad and not skip_missing:
-        tell_bad(job, hint="Mend or replace them, or go on without them: --skip-missing.")
+        raise_for_bad(job, hint="Repair or replace them, or leave them out with --skip-missing.")
     for video, reason in report.bad:
         render.warn(reason if str(video.path) in reason else f"{video.path}: {reason}")
 
 
 def _refuse_in_team(config: Config, found: OwnVideos) -> None:
-    """Refuse to train in several processes while features are missing: one process has to extract them."""
+    """Refuse to train in several processes while features are missing, since one process must extract them."""
     from mesm_core.errors import ConfigError, count
 
     if found.missing:
         words = " ".join(f"--backbone {name}" for name in config.dataset.backbones)
         raise ConfigError(
-            f"{count(len(found.missing), 'video')} without features, and several processes to train.",
+            f"{count(len(found.missing), 'video')} without features, and several processes cannot extract them.",
             hint=f"Extract first: mesm extract {config.dataset.videos} {found.folder} {words} "
             f"--clip-len {config.dataset.clip_len:g} --resume",
         )

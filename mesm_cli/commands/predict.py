@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mesm_cli import options, render
-from mesm_cli.warned import Warned
+from mesm_cli.answer_warnings import AnswerWarnings
 
 if TYPE_CHECKING:
     from mesm_core.inference.asking import Reply
@@ -23,14 +23,14 @@ STDIN = Path("/dev/stdin")
 SHOWN = 5
 
 Video = Annotated[
-    str | None, typer.Option("--video", help="Which video of the HDF5 file, where the queries do not say.")
+    str | None, typer.Option("--video", help="Name of the video in the feature file, for queries that do not name one.")
 ]
 Features = Annotated[
     list[Path] | None,
     typer.Option(
         "--features",
-        help="HDF5 file of many videos' features, or one video's .npy or .npz; repeat it to join several, in this "
-        "order. Default: the dataset's.",
+        help="HDF5 file with the features of many videos, or the .npy or .npz file of one video. Repeat to join "
+        "several files, in this order. Default: the dataset's.",
         show_default=False,
         rich_help_panel=options.DATA,
     ),
@@ -39,7 +39,7 @@ Queries = Annotated[
     Path | None,
     typer.Option(
         "--queries",
-        help="Queries from a file, one a line: sentences (.txt), or JSON with query and vid (.jsonl); - for stdin.",
+        help="File of queries, one per line: sentences (.txt), or JSON with query and vid (.jsonl). - reads stdin.",
         show_default=False,
     ),
 ]
@@ -47,7 +47,7 @@ Duration = Annotated[
     float | None,
     typer.Option(
         "--duration",
-        help="The video's length in seconds. Default: from the feature file, else from the annotations.",
+        help="Duration of the video in seconds. Default: from the feature file, else from the annotations.",
         show_default=False,
         rich_help_panel=options.DATA,
     ),
@@ -57,7 +57,7 @@ Output = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Write the field's submission format (.jsonl) as answers come; - for stdout.",
+        help="Write predictions as JSON lines in the usual submission format. - writes to stdout.",
         show_default=False,
         rich_help_panel=options.OUTPUT,
     ),
@@ -66,21 +66,23 @@ Plot = Annotated[
     Path | None,
     typer.Option(
         "--plot",
-        help="Draw moments and saliency: a page (.html), or with matplotlib a picture (.png, .svg).",
+        help="Draw moments and saliency, as a web page (.html) or, with matplotlib, as an image (.png, .svg).",
         show_default=False,
         rich_help_panel=options.OUTPUT,
     ),
 ]
 Top = Annotated[
     int | None,
-    typer.Option("--top", min=1, help="Moments of each query. Default: 5; in files all.", show_default=False),
+    typer.Option(
+        "--top", min=1, help="Number of moments for each query. Default: 5; in files all.", show_default=False
+    ),
 ]
 Nms = Annotated[
     float | None,
     typer.Option(
         "--nms",
-        help="Leave out moments that overlap a better one by more than this; -1 keeps all. Default: 0.7, but -1 in "
-        "--output.",
+        help="Drop moments that overlap a better one by more than this, in (0, 1]. -1 keeps all. Default: 0.7, and -1 "
+        "in --output.",
         show_default=False,
         callback=options.check_nms,
     ),
@@ -114,17 +116,19 @@ def predict(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Find the moments of videos in which sentences happen.
+    """Find the moments that sentences describe, from features of videos.
 
-    Checkpoints of the published implementation work as they are; unlike ours they hold no word vectors, so --glove
-    names the file. --clip says where CLIP's weights lie, if they were moved. --set and --config change
-    dataset.max_frames, model.fast, eval.… and data.…; the other settings are the checkpoint's.
+    Checkpoints of the published implementation work as they are. They do not contain word vectors, so --glove must name
+    the file. --clip names CLIP's weights if they were moved. --set and --config can change dataset.max_frames,
+    model.fast, eval.… and data.…; all other settings come from the checkpoint.
 
-    zero-shot in place of a checkpoint is CLIP alone, without training; it needs CLIP's image features.
+    zero-shot instead of a checkpoint uses CLIP alone, without training. It needs CLIP's image features.
 
-    Examples: mesm predict runs/tacos-default/best.pt --features c3d.hdf5 --video s30-d52.avi "She took out kiwi"
+    Examples:
 
-    cat queries.jsonl | mesm predict runs/tacos-default/best.pt --queries - --output - | gzip > answers.jsonl.gz
+      mesm predict best.pt --video s30-d52.avi "She took out kiwi"
+
+      mesm predict best.pt --queries queries.jsonl --output answers.jsonl
     """
     from mesm_core.data.one_video import video_name
     from mesm_core.files import together
@@ -163,7 +167,7 @@ def predict(
 
 
 def _outputs(output: Path | None, plot: Path | None, *, overwrite: bool) -> list[Path]:
-    """Return the files that will be written, after a look at whether they can be."""
+    """Return the files to write, after checking that they can be written."""
     from mesm_core.pages.predictions import check_plot
     from mesm_core.places import refuse_existing
 
@@ -176,7 +180,7 @@ def _outputs(output: Path | None, plot: Path | None, *, overwrite: bool) -> list
 
 
 def _tell(kept: list[Reply], output: Path | None, plot: Path | None, *, top: int | None, json_: bool) -> None:
-    """Print the replies as JSON where that is wanted, and which files were written."""
+    """Print the replies as JSON with --json, and the names of the files that were written."""
     if plot is not None:
         render.note(f"Plot: {plot}")
     if json_:
@@ -188,14 +192,14 @@ def _tell(kept: list[Reply], output: Path | None, plot: Path | None, *, top: int
 def _questions(
     sentences: list[str], file: Path | None, video: str | None, duration: float | None
 ) -> Iterator[Question]:
-    """Return the questions of the command line, a file or stdin, read as they are needed."""
+    """Return the questions from the command line, a file or stdin. They are read when they are needed."""
     from mesm_core.inference.questions import Question, questions_of_file, read_questions
 
     if sentences and file is not None:
         raise typer.BadParameter("give sentences or a file of them, not both", param_hint="--queries")
     if sentences:
         if video is None:
-            raise typer.BadParameter("say which video of the feature file is meant", param_hint="--video")
+            raise typer.BadParameter("name the video in the feature file", param_hint="--video")
         return (Question(number, video, text, duration) for number, text in enumerate(sentences, start=1))
     if file is None and sys.stdin.isatty():
         raise typer.BadParameter("give a sentence in quotes, or --queries FILE", param_hint="QUERY")
@@ -207,7 +211,7 @@ def _questions(
 def _written(
     stack: ExitStack, replies: Iterable[Reply], output: Path, *, top: int | None, overwrite: bool
 ) -> Iterator[Reply]:
-    """Yield the replies after writing each as a line of a submission file."""
+    """Write each reply as a line of a submission file, then yield it."""
     from mesm_core.files import text_output
 
     file = sys.stdout if output == PIPE else stack.enter_context(text_output(output, overwrite=overwrite))
@@ -221,16 +225,16 @@ def _written(
 
 
 def _shown(replies: Iterable[Reply], top: int, *, quiet: bool) -> Iterator[Reply]:
-    """Yield the replies, drawn as they come unless only files are wanted; count and warn on stderr."""
-    warned = Warned()
+    """Draw each reply unless ``quiet``, then yield it. Progress and warnings go to stderr."""
+    warnings = AnswerWarnings()
     with render.progress("Answering", None, unit="queries") as advance:
         for reply in replies:
-            warned.about(reply.answer, reply.question.vid)
+            warnings.warn_about(reply.answer, reply.question.vid)
             if not quiet:
                 render.answer(reply.answer, video=reply.question.vid, duration=reply.duration, top=top)
             advance(1, "")
             yield reply
-    warned.rest()
+    warnings.count_the_rest()
 
 
 def _as_json(reply: Reply, top: int) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""``mesm prepare``: everything before training."""
+"""``mesm prepare``: prepare features, text and annotations for training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from mesm_cli import options, render
 from mesm_cli.commands import prepare_data, prepare_features, prepare_text
 
-app = typer.Typer(help="Turn features and annotations into what training reads.", no_args_is_help=True)
+app = typer.Typer(help="Prepare features, text and annotations for training, and check them.", no_args_is_help=True)
 app.command("npy2hdf5")(prepare_features.npy2hdf5)
 app.command("hdf52npy")(prepare_features.hdf52npy)
 app.command("merge")(prepare_features.merge)
@@ -36,13 +36,13 @@ def count_tokens(
     annotations: options.AnnotationsDir = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder to write to. Default: the annotations' folder.", show_default=False),
+        typer.Option("--out", help="Output folder. Default: the folder of the annotations.", show_default=False),
     ] = None,
     kind: Annotated[Kind, typer.Option("--kind", help="Which count files to write.")] = Kind.BOTH,
     split: Annotated[
         list[str] | None,
         typer.Option(
-            "--split", help="Split to count; repeatable. Default: train and the evaluation split.", show_default=False
+            "--split", help="Split to count. Repeatable. Default: train and the evaluation split.", show_default=False
         ),
     ] = None,
     max_words: Annotated[
@@ -50,8 +50,8 @@ def count_tokens(
         typer.Option(
             "--max-words",
             min=3,
-            help="CLIP only: count a sentence's first MAX_WORDS - 2 tokens, which are all that a model of this "
-            "dataset.max_words reads beside its start and end tokens. Default: the dataset's.",
+            help="CLIP only: count the first MAX_WORDS - 2 tokens of a sentence. A model with this dataset.max_words "
+            "reads no more, beside the start and end tokens. Default: the dataset's.",
             show_default=False,
         ),
     ] = None,
@@ -61,11 +61,13 @@ def count_tokens(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Count the words of a dataset's sentences: the vocabulary of masked-word reconstruction.
+    """Count the words of a dataset's sentences. The counts define the vocabulary of masked-word reconstruction.
 
     Writes GloVe_tokenized_count.txt and CLIP_tokenized_count.txt.
 
-    Example: mesm count-tokens --dataset tacos
+    Example:
+
+      mesm count-tokens --dataset tacos
     """
     from mesm_core.config.load import load_config
     from mesm_core.data.count_dataset import count_dataset, count_inputs, count_outputs
@@ -96,4 +98,4 @@ def count_tokens(
         state = "" if item.changed else " (up to date)"
         if item.link is not None:
             state += f" -> {item.link}"
-        render.say(f"{item.path}: {item.rows} different of {item.tokens} tokens{state}")
+        render.say(f"{item.path}: {item.tokens} tokens, {item.rows} distinct{state}")

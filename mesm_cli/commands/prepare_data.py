@@ -19,18 +19,18 @@ def convert(
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
     annotations: options.AnnotationsDir = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse annotations that would have to be repaired.")
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse annotations that need repairs.")] = False,
     config: options.ConfigFile = None,
     set_: options.Set = None,
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Turn a dataset's split into JSON lines, one query each: Moment-DETR's format, and that of your own data.
+    """Convert a split of a dataset to JSON lines in Moment-DETR's format, with one query per line.
 
-    Example: mesm prepare convert --dataset tacos --split val tacos-val.jsonl
+    Example:
+
+      mesm prepare convert --dataset tacos --split val tacos-val.jsonl
     """
     from mesm_core.config.load import load_config
     from mesm_core.data.readers import annotation_files, read_split
@@ -47,7 +47,9 @@ def convert(
     read = read_split(settings.name, folder, named)
     if strict and read.repairs:
         made = ", ".join(f"{count} {what}" for what, count in read.repairs.items())
-        raise DataError(f"The {split} split has annotations outside their videos: {made}.", hint="Leave out --strict.")
+        raise DataError(
+            f"The {split} split has annotations outside their videos: {made}.", hint="Remove --strict to repair them."
+        )
     write_lines(out, read.queries, overwrite=overwrite)
     if json_:
         render.data({"out": str(out), "queries": len(read.queries), "repairs": dict(read.repairs)})
@@ -68,26 +70,29 @@ def check(
         Path | None,
         typer.Option(
             "--checkpoint",
-            help="Check data for this trained model, with its settings: are the features those that it was trained on?",
+            help="Check the data for this trained model, with its settings. This also compares the features with those "
+            "that it was trained on.",
             show_default=False,
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Treat repaired annotations and warnings as errors.")
+        bool, typer.Option("--strict", help="Treat warnings and repaired annotations as errors.")
     ] = False,
     config: options.ConfigFile = None,
     set_: options.Set = None,
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Say whether everything for a run is there and fits together; exit code 2 where a run could not start.
+    """Check that all data of a run exist and fit together. The exit code is 2 if a run could not start.
 
-    Looks at annotations, features (missing videos, widths, frame rate against duration and clip_len, what they say
-    they were made with), the text encoder's files and how much of the vocabulary they cover.
+    The annotations are checked, the features (missing videos, widths, the frame rate compared with duration and
+    clip_len, and how they were extracted), and the files of the text encoder with their coverage of the vocabulary.
 
-    Examples: mesm prepare check --dataset charades
+    Examples:
 
-    mesm prepare check --checkpoint best.pt --features data/mine/clip_image.hdf5
+      mesm prepare check --dataset charades
+
+      mesm prepare check --checkpoint best.pt --features data/mine/clip_image.hdf5
     """
     from mesm_core.build import data_paths
     from mesm_core.build.check import check_data
@@ -101,7 +106,7 @@ def check(
         settings = load_config(dataset, file=config, overrides=set_ or [])
         paths = data_paths(settings, options.data_root(data_dir), **given)
     elif dataset is not None:
-        raise typer.BadParameter("the checkpoint has its own settings: leave out --dataset", param_hint="--checkpoint")
+        raise typer.BadParameter("the checkpoint contains its settings: remove --dataset", param_hint="--checkpoint")
     else:
         settings, paths, statistics = settings_of_checkpoint(
             checkpoint, root=data_dir, config_file=config, overrides=set_ or [], **given
@@ -116,4 +121,6 @@ def check(
         render.findings([(f.level, f.subject, f.message) for f in findings])
     failed = [f for f in findings if f.level == "error" or (strict and f.level == "warning")]
     if failed:
-        raise DataError(f"{len(failed)} of {len(findings)} checks failed: a run could not start, or would go wrong.")
+        raise DataError(
+            f"{len(failed)} of {len(findings)} checks failed: a run could not start, or its results would be wrong."
+        )

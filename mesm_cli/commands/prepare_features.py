@@ -1,4 +1,4 @@
-"""``mesm prepare npy2hdf5`` and ``hdf52npy``: features from one form to the other."""
+"""``mesm prepare npy2hdf5``, ``hdf52npy`` and ``merge``: convert and merge feature files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Dtype(StrEnum):
-    """Numbers that features are kept in."""
+    """Data types of stored features."""
 
     FLOAT16 = "float16"
     FLOAT32 = "float32"
 
 
 class Compression(StrEnum):
-    """Filters of HDF5 that every reader has, or h5py brings."""
+    """HDF5 compression filters that every reader has or that come with h5py."""
 
     GZIP = "gzip"
     LZF = "lzf"
@@ -32,49 +32,60 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE... OUT",
-        help="Folders, files, quoted patterns, .txt lists, or archives (.tar, .tar.gz, .zip; ARCHIVE::FOLDER takes one "
-        "folder of it); last, the HDF5 file.",
+        help="Folders, files, quoted patterns, .txt lists, or archives (.tar, .tar.gz, .zip; ARCHIVE::FOLDER selects "
+        "one folder). The HDF5 file to write comes last.",
     ),
 ]
 Concat = Annotated[
-    bool, typer.Option("--concat", help="Join the sources' features of each video side by side, in this order.")
+    bool, typer.Option("--concat", help="Concatenate the features of each video from all sources, in this order.")
 ]
 MaxSkew = Annotated[
     int,
     typer.Option(
         "--max-skew",
         min=0,
-        help="With --concat: a video whose sources differ by "
-        "more frames is left out; where they differ by fewer, the longer ones are cut at the end.",
+        help="With --concat: leave out videos whose sources differ by more frames than this. Smaller differences are "
+        "cut at the end.",
     ),
 ]
 Key = Annotated[
     str | None,
-    typer.Option("--key", help="Array to take from .npz. Default: features, or the only one.", show_default=False),
+    typer.Option(
+        "--key", help="Array to read from .npz files. Default: features, or the only array.", show_default=False
+    ),
 ]
 NameRegex = Annotated[
     str | None,
-    typer.Option("--name-regex", help="Name videos by what it (its first group) finds in files.", show_default=False),
+    typer.Option(
+        "--name-regex",
+        help="Take the video name from the file name: the match, or its first group.",
+        show_default=False,
+    ),
 ]
 NameFormat = Annotated[
     str | None,
     typer.Option(
-        "--name-format", help="Name videos so, with {} for what names them otherwise: '{}.avi'.", show_default=False
+        "--name-format",
+        help="Format of the video name; {} is the name without this option. Example: '{}.avi'.",
+        show_default=False,
     ),
 ]
 DtypeOption = Annotated[
-    Dtype | None, typer.Option("--dtype", help="Convert to this dtype. Default: as stored.", show_default=False)
+    Dtype | None, typer.Option("--dtype", help="Convert to this data type. Default: as stored.", show_default=False)
 ]
 Fps = Annotated[
     float | None,
-    typer.Option("--fps", min=1e-6, help="Feature frames a second; tells predict the duration.", show_default=False),
+    typer.Option(
+        "--fps",
+        min=1e-6,
+        help="Frames per second of the features. Stores each video's duration, which predict reads.",
+        show_default=False,
+    ),
 ]
 CompressionOption = Annotated[
     Compression | None, typer.Option("--compression", help="Compress each video.", show_default=False)
 ]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on where an interrupted conversion stopped, or add what is new.")
-]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted conversion, or add new videos.")]
 
 
 def npy2hdf5(
@@ -92,15 +103,17 @@ def npy2hdf5(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Join .npy or .npz features, one file a video, into one HDF5 file.
+    """Convert .npy or .npz features, one file for each video, to one HDF5 file.
 
-    Archives are read as they come; nothing is unpacked to disk.
+    Archives are streamed; nothing is unpacked to disk.
 
-    Examples: mesm prepare npy2hdf5 features/ data/TACoS/c3d.hdf5
+    Examples:
 
-    mesm prepare npy2hdf5 --concat clip/ slowfast/ data/mine.hdf5
+      mesm prepare npy2hdf5 features/ data/TACoS/c3d.hdf5
 
-    mesm prepare npy2hdf5 tacos.tar.gz::clip data/TACoS/clip_image.hdf5 --name-format '{}.avi'
+      mesm prepare npy2hdf5 --concat clip/ slowfast/ data/mine.hdf5
+
+      mesm prepare npy2hdf5 tacos.tar.gz::clip clip.hdf5 --name-format '{}.avi'
     """
     from mesm_core.data import convert, npy_files
     from mesm_core.inputs import file_size
@@ -128,12 +141,12 @@ def npy2hdf5(
 
 def hdf52npy(
     source: Annotated[Path, typer.Argument(help="HDF5 file of features.")],
-    folder: Annotated[Path, typer.Argument(help="Folder to write one .npy a video to.")],
+    folder: Annotated[Path, typer.Argument(help="Output folder for the .npy files, one for each video.")],
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Take an HDF5 file apart again, into one .npy a video."""
+    """Convert an HDF5 file of features to .npy files, one for each video."""
     from mesm_core.data import convert
     from mesm_core.errors import count
 
@@ -149,17 +162,22 @@ def hdf52npy(
 def merge(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SHARD... OUT", help="Feature files or quoted patterns; last, the HDF5 file to write."),
+        typer.Argument(
+            metavar="SHARD... OUT", help="Feature files or quoted patterns. The HDF5 file to write comes last."
+        ),
     ],
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Join feature files that have videos each, such as the shards of `mesm extract`, into one.
+    """Merge feature files with different videos, such as the shards of `mesm extract`, into one file.
 
-    All must have been made with the same settings. A video that several files have must be the same in all of them.
+    All files must have been made with the same settings. A video that is in several files must have the same features
+    in all of them.
 
-    Example: mesm prepare merge 'data/mine/clip_image.*-of-8.hdf5' data/mine/clip_image.hdf5
+    Example:
+
+      mesm prepare merge 'clip_image.*-of-8.hdf5' clip_image.hdf5
     """
     from mesm_core.data.merging import find_shards
     from mesm_core.data.merging import merge as join
@@ -187,15 +205,15 @@ def merge(
             }
         )
         return
-    twice = f" ({count(report.repeated, 'copy')} left out)" if report.repeated else ""
+    twice = f" ({count(report.repeated, 'duplicate')} left out)" if report.repeated else ""
     size = f"{count(report.rows, 'row')}, {report.bytes / 1e6:.1f} MB"
     render.say(
-        f"{render.plain(str(report.out))}: {count(report.videos, 'video')} of {len(shards)} files{twice}, {size}"
+        f"{render.plain(str(report.out))}: {count(report.videos, 'video')} from {len(shards)} files{twice}, {size}"
     )
 
 
 def _report(report: Conversion, *, as_json: bool) -> None:
-    """Print what a conversion did; raise where videos were left out."""
+    """Print the result of a conversion. Raise an error if videos were left out."""
     from mesm_core.errors import FeatureError, count
 
     if as_json:
@@ -211,12 +229,12 @@ def _report(report: Conversion, *, as_json: bool) -> None:
             }
         )
     else:
-        there = f" ({report.skipped} more were there already)" if report.skipped else ""
+        there = f" ({report.skipped} more existed already)" if report.skipped else ""
         size = f"{count(report.frames, 'frame')}, width {report.width}, {report.bytes / 1e6:.1f} MB"
         render.say(f"{report.out}: {count(report.videos, 'video')}{there}, {size}")
     if report.bad:
         reasons = "\n".join(f"  {where}: {reason}" for where, reason in report.bad)
         raise FeatureError(
             f"{len(report.bad)} of {len(report.bad) + report.videos + report.skipped} videos were left out:\n{reasons}",
-            hint=f"The others are in {report.out}. Mend these and add them with --resume.",
+            hint=f"The others are in {report.out}. Repair these and add them with --resume.",
         )

@@ -1,4 +1,4 @@
-"""``mesm prepare glove`` and ``mesm prepare clip-text``: what text encoders read."""
+"""``mesm prepare glove`` and ``mesm prepare clip-text``: files of the text encoders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Activation(StrEnum):
 
 def glove(
     source: Annotated[
-        Path, typer.Argument(metavar="GLOVE", help="glove.*.300d.txt, plain, .gz or .zip; or a glove.pkl to make safe.")
+        Path, typer.Argument(metavar="GLOVE", help="glove.*.300d.txt (plain, .gz or .zip), or a glove.pkl to convert.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Vocabulary file to write (.h5).")],
     dataset: options.Dataset = None,
@@ -32,13 +32,15 @@ def glove(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write a dataset's words with their counts and GloVe vectors to one small file, as the published glove.pkl does.
+    """Write the words of a dataset with their counts and GloVe vectors to one file, like the published glove.pkl.
 
-    Only presets with the text encoder glove-pkl (charades-vgg-glove) read such a file: make one if you have no
-    glove.pkl, or give yours as GLOVE to turn it into a file that can be read without running code. Other presets
-    (tacos, your own videos) read GloVe's text file as it is and do not need this command.
+    Only presets with the text encoder glove-pkl (charades-vgg-glove) read such a file. Use this command if you have no
+    glove.pkl, or to convert a glove.pkl to a file that can be read without running code. Other presets (tacos, your own
+    videos) read GloVe's text file and do not need this command.
 
-    Example: mesm prepare glove glove.6B.300d.txt data/charades/annotations/glove.h5 --dataset charades-vgg-glove
+    Example:
+
+      mesm prepare glove glove.6B.300d.txt glove.h5 --dataset charades-vgg-glove
     """
     from mesm_core.config.load import load_config
     from mesm_core.data.splits import counted_splits
@@ -73,26 +75,31 @@ def clip_text(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="SOURCE", help="OpenAI's ViT-B-32.pt, open_clip's, Hugging Face's, or the paper's .pth."
+            metavar="SOURCE",
+            help="CLIP weights: OpenAI's ViT-B-32.pt, open_clip's, Hugging Face's, or the paper's .pth.",
         ),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Text-only weights to write (.safetensors).")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File of text weights to write (.safetensors).")],
     heads: Annotated[
-        int | None, typer.Option("--heads", min=1, help="Attention heads. Default: width / 64.", show_default=False)
+        int | None,
+        typer.Option("--heads", min=1, help="Number of attention heads. Default: width / 64.", show_default=False),
     ] = None,
     activation: Annotated[
-        Activation, typer.Option("--activation", help="quick_gelu for OpenAI's weights, gelu for most of open_clip's.")
+        Activation,
+        typer.Option("--activation", help="quick_gelu for OpenAI's weights, gelu for most weights of open_clip."),
     ] = Activation.QUICK_GELU,
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Keep only the text encoder of a CLIP model, as safetensors; no code from the file is run.
+    """Extract the text encoder of a CLIP model as safetensors. No code from the file is run.
 
-    The text projection is kept with it where SOURCE has one: zero-shot needs it, training does not.
+    The text projection is included if SOURCE has one. Zero-shot needs it, training does not.
 
-    Example: mesm prepare clip-text ViT-B-32.pt data/clip_text_encoder.safetensors
-    """  # fmt: skip
+    Example:
+
+      mesm prepare clip-text ViT-B-32.pt data/clip_text_encoder.safetensors
+    """
     from mesm_core.errors import count
     from mesm_core.places import refuse_existing, refuse_inputs
     from mesm_core.text.clip import ClipTextTransformer
@@ -110,6 +117,6 @@ def clip_text(
         about = {"out": str(out), "width": model.width, "layers": layers, "tensors": len(weights)}
         render.data(about | {"projection": joint})
         return
-    render.say(f"{out}: {count(layers, 'layer')}, {model.width} wide, {size:.1f} MB")
+    render.say(f"{out}: {count(layers, 'layer')}, width {model.width}, {size:.1f} MB")
     if joint is None:
-        render.note(f"{source} has no text projection: this is enough to train, not for zero-shot.")
+        render.note(f"{source} has no text projection. That is sufficient for training, but not for zero-shot.")

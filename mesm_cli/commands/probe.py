@@ -17,23 +17,28 @@ SHORTEST, LONGEST = Fraction(1, 1000), 3600
 
 ClipLen = Annotated[
     str,
-    typer.Option("--clip-len", metavar="SECONDS", help="With --rows: seconds a row stands for, e.g. 2, 0.5 or 1/3."),
+    typer.Option(
+        "--clip-len", metavar="SECONDS", help="With --rows: seconds that each row covers, e.g. 2, 0.5 or 1/3."
+    ),
 ]
 
 
 def probe(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Video file (.mp4, .mkv, .webm, .avi, .mov …).")],
-    rows: Annotated[bool, typer.Option("--rows", help="Also list the time and the frame of every row.")] = False,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="Also list the time and the frame of each row of features.")
+    ] = False,
     clip_len: ClipLen = "2",
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show what the decoder sees in a video: true duration, frame rate, rotation, damaged packets.
+    """Show the properties of a decoded video: actual duration, frame rate, rotation, damaged packets.
 
-    The whole video is decoded, since headers may be wrong. With --rows it lists which frame stands for each row of
-    features.
+    The whole video is decoded, since headers can be wrong. With --rows the frame of each row of features is listed.
 
-    Example: mesm probe my.mp4 --rows --clip-len 2
+    Example:
+
+      mesm probe my.mp4 --rows --clip-len 2
     """
     from mesm_core.video.probe import probe as look
 
@@ -50,14 +55,14 @@ def probe(
 
 
 def seconds_of(text: str) -> Fraction:
-    """Return the seconds that an option such as 2, 0.5 or 1/3 says; refuse what is no length of a row."""
+    """Return the seconds of an option such as 2, 0.5 or 1/3. Refuse values outside of [0.001, 3600]."""
     try:
         seconds = Fraction(text)
     except (ValueError, ZeroDivisionError):
         seconds = Fraction(0)
     if not SHORTEST <= seconds <= LONGEST:
         raise typer.BadParameter(
-            f"{text!r} is not a number of seconds, from {float(SHORTEST):g} to {LONGEST}", param_hint="--clip-len"
+            f"{text!r} is not a number of seconds from {float(SHORTEST):g} to {LONGEST}", param_hint="--clip-len"
         )
     return seconds
 
@@ -66,15 +71,15 @@ def _show(found: Probe) -> None:
     rate = f"{found.frame_rate:.3f} frames/s" + (", variable" if found.variable else "")
     said = found.header_duration_s
     differs = said is not None and abs(said - found.duration_s) > 0.1
-    facts = [
+    rows = [
         ("duration", f"{found.duration_s:.3f} s" + (f" (the header says {said:.3f} s)" if differs else "")),
         ("frames", f"{found.frames}, {rate}"),
         ("size", f"{found.width} × {found.height}"),
         ("rotation", f"{found.rotation}°" if found.rotation else "none"),
         ("damaged packets", str(found.skipped_packets)),
     ]
-    facts += [(f"stream {stream['index']}", _stream(stream)) for stream in found.streams]
-    render.pairs(facts)
+    rows += [(f"stream {stream['index']}", _stream(stream)) for stream in found.streams]
+    render.pairs(rows)
 
 
 def _stream(stream: dict[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""``mesm runs``: what was trained, how it went, and what made the difference."""
+"""``mesm runs``: list runs, draw their curves, and compare their settings."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mesm_cli import completion, options, render
+from mesm_cli import completion, formats, options, render
 
 if TYPE_CHECKING:
     from mesm_core.training.record import RunSummary
 
 
 class _ListFirst(TyperGroup):
-    """A group whose first word may also be a folder: `mesm runs DIR` is `mesm runs list DIR`."""
+    """A group whose default command is ``list``: `mesm runs DIR` means `mesm runs list DIR`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
@@ -25,7 +25,7 @@ class _ListFirst(TyperGroup):
 
 app = typer.Typer(
     cls=_ListFirst,
-    help="List runs (mesm runs [DIR]), draw their curves, compare their settings.",
+    help="List runs (mesm runs [DIR]), draw their curves, or compare their settings.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 RunFolder = Annotated[
@@ -34,7 +34,7 @@ RunFolder = Annotated[
 ]
 Html = Annotated[
     Path | None,
-    typer.Option("--html", help="Write it as a page.", show_default=False, rich_help_panel=options.OUTPUT),
+    typer.Option("--html", help="Write a web page.", show_default=False, rich_help_panel=options.OUTPUT),
 ]
 ROOT = Path("runs")
 
@@ -45,9 +45,13 @@ def list_(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """List the runs of a folder, the newest first: epochs, best metrics, when, how long, how each ended.
+    """List the runs in a folder, newest first: epochs, best metrics, start, duration and status.
 
-    Example: mesm runs; then mesm runs show runs/tacos-default
+    Examples:
+
+      mesm runs
+
+      mesm runs show runs/tacos-default
     """
     from mesm_core.metrics.table import column_names
     from mesm_core.training.record import find_runs
@@ -59,7 +63,7 @@ def list_(
         render.data([_as_json(run) for run in found])
         return
     if not found:
-        render.say(f"No runs in {folder} yet: `mesm train` makes one.")
+        render.say(f"No runs in {folder} yet. `mesm train` starts one.")
         return
     rows = [
         [
@@ -67,7 +71,7 @@ def list_(
             f"{run.epochs}/{run.config['train']['epochs']}",
             *(_score(run, name) for name in column_names()),
             run.started[:16].replace("T", " "),
-            render.duration(run.seconds),
+            formats.duration(run.seconds),
             run.status,
         ]
         for run in found
@@ -83,7 +87,7 @@ def show(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Draw a run's losses and metrics; tell its best epoch, sessions and versions."""
+    """Draw the losses and metrics of a run, and show its sessions and versions."""
     from mesm_core.errors import count
     from mesm_core.pages.runs import run_curves, write_run_page
     from mesm_core.places import refuse_inputs
@@ -104,7 +108,7 @@ def show(
     for session in summary.sessions:
         host, torch = session["host"]["processor"], session["versions"].get("torch")
         commit = f", commit {session['git'][:12]}" if session["git"] else ""
-        took = render.duration(session["seconds"])
+        took = formats.duration(session["seconds"])
         render.say(f"[dim]{session['started']}: {took} on {session['device']} ({host}), torch {torch}{commit}[/]")
 
 
@@ -115,7 +119,7 @@ def diff(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show the settings and circumstances in which two runs differ, and what each reached."""
+    """Show the settings and versions in which two runs differ, and the metrics of both."""
     from mesm_core.metrics.table import curve_names
     from mesm_core.training.record import config_differences, read_run
 
@@ -128,7 +132,7 @@ def diff(
         return
     if not changed:
         render.say("The settings are the same.")
-    rows = [(key, render.value_text(x), render.value_text(y)) for key, x, y in (*changed, *around)]
+    rows = [(key, formats.value_text(x), formats.value_text(y)) for key, x, y in (*changed, *around)]
     scores = [(f"best {name}", _score(first, name), _score(second, name)) for name in curve_names()]
     render.table(["", first.path.name, second.path.name], [*rows, *scores])
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """Forms of the summary."""
+    """Formats of the summary."""
 
     TABLE = "table"
     CSV = "csv"
@@ -30,23 +30,25 @@ Files = Annotated[
     list[Path],
     typer.Argument(
         metavar="PREDICTIONS... [TRUTH]",
-        help="Submissions (.jsonl, .jsonl.gz); last the truth, unless --truth is given.",
+        help="Submissions (.jsonl, .jsonl.gz). The last file is the ground truth, unless --truth is given.",
     ),
 ]
 Truth = Annotated[
     Path | None, typer.Option("--truth", help="Ground truth in Moment-DETR's format.", show_default=False)
 ]
 SplitOption = Annotated[
-    str | None, typer.Option("--split", help="With --dataset: the split that is the truth.", show_default=False)
+    str | None, typer.Option("--split", help="With --dataset: the split to use as ground truth.", show_default=False)
 ]
-Ci = Annotated[bool, typer.Option("--ci", help="Add bootstrap 95% intervals of the main figures.")]
+Ci = Annotated[bool, typer.Option("--ci", help="Add bootstrap 95% confidence intervals of the main metrics.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap.")]
 PerQuery = Annotated[
     Path | None,
-    typer.Option("--per-query", help="Write each query's IoU and AP as JSON lines, worst first.", show_default=False),
+    typer.Option(
+        "--per-query", help="Write the IoU and AP of each query as JSON lines, worst first.", show_default=False
+    ),
 ]
-Partial = Annotated[bool, typer.Option("--allow-partial", help="Score the queries that both sides have.")]
-FormatOption = Annotated[Format, typer.Option("--format", help="Form of the summary.")]
+Partial = Annotated[bool, typer.Option("--allow-partial", help="Score only the queries that are in both files.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="Format of the summary.")]
 
 
 def score(
@@ -66,11 +68,13 @@ def score(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Score predictions of any system as the field's evaluator does; several files side by side.
+    """Score the predictions of any system with the standard metrics. Several files are shown side by side.
 
-    Examples: mesm score predictions.jsonl highlight_val_release.jsonl
+    Examples:
 
-    mesm score ours.jsonl theirs.jsonl --truth highlight_val_release.jsonl --ci
+      mesm score predictions.jsonl highlight_val_release.jsonl
+
+      mesm score ours.jsonl theirs.jsonl --truth truth.jsonl --ci
     """
     from mesm_core.config.load import load_config
     from mesm_core.data.readers import annotation_files
@@ -122,19 +126,25 @@ def score(
 def _check_files(
     files: list[Path], truth: Path | None, dataset: str | None, *, split: str | None, annotations: Path | None
 ) -> tuple[Path | None, list[Path]]:
-    """Return the file of the truth, None with a dataset, and the submissions.
+    """Return the file of the ground truth (None with a dataset) and the submissions.
 
     Raises:
         typer.BadParameter: the options contradict each other, or one of them would have no effect.
     """
     if dataset is not None and truth is not None:
-        raise typer.BadParameter("the truth is a file or a dataset's split: give --truth or --dataset, not both")
+        raise typer.BadParameter(
+            "the ground truth is a file or a split of a dataset: give --truth or --dataset, not both"
+        )
     if dataset is None:
         for option, value in (("--split", split), ("--annotations", annotations)):
             if value is not None:
-                raise typer.BadParameter("it needs --dataset NAME, whose annotations are the truth", param_hint=option)
+                raise typer.BadParameter(
+                    "it needs --dataset NAME, whose annotations are the ground truth", param_hint=option
+                )
         if truth is None and len(files) < 2:
-            raise typer.BadParameter("give predictions and the truth, or --dataset and --split", param_hint="TRUTH")
+            raise typer.BadParameter(
+                "give predictions and the ground truth, or --dataset and --split", param_hint="TRUTH"
+            )
         truth, files = (truth, files) if truth is not None else (files[-1], files[:-1])
     twice = [file for number, file in enumerate(files) if file in files[:number]]
     if twice:
@@ -143,7 +153,7 @@ def _check_files(
 
 
 def _extras(scored: list[Scored], *, ci: bool, seed: int) -> list[dict[str, Any]]:
-    """Return each file's intervals, and its p-values against the first, where asked for."""
+    """Return the intervals of each file if asked for, and its p-values against the first file."""
     from mesm_core.metrics.bootstrap import interval, paired_p_value
     from mesm_core.metrics.report import percent
     from mesm_core.metrics.table import per_query_values
@@ -204,7 +214,7 @@ def _show(scored: list[Scored], extras: list[dict[str, Any]], truth: Annotations
         if more:
             render.raw(about, more, form=str(format_))
         return
-    render.say(f"{len(scored[0].queries)} of {count(len(truth.queries), 'query')}; % of queries, or mean AP in %")
+    render.say(f"{len(scored[0].queries)} of {count(len(truth.queries), 'query')}; figures in %")
     render.table(columns, rows)
     if more:
         render.say()
@@ -222,7 +232,7 @@ def _doubt(extra: dict[str, Any], key: str) -> tuple[str, str]:
 
 
 def _short(names: list[str]) -> list[str]:
-    """Return file names without the end that all share, so that columns stay narrow."""
+    """Return the file names without their common ending, to keep columns narrow."""
     if len(names) < 2:
         return names
     shared = takewhile(lambda column: len(set(column)) == 1, zip(*(reversed(name) for name in names), strict=False))

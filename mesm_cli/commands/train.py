@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     from mesm_core.training.start import Given
 
 Name = Annotated[
-    str, typer.Option("--name", help="The run is kept in RUNS/DATASET-NAME.", rich_help_panel=options.OUTPUT)
+    str,
+    typer.Option(
+        "--name", help="Name of the run. Its folder is RUNS_DIR/DATASET-NAME.", rich_help_panel=options.OUTPUT
+    ),
 ]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.", rich_help_panel=options.OUTPUT)]
 Resume = Annotated[
     Path | None,
     typer.Option(
         "--resume",
-        help="Go on with this run's folder, with its settings.",
+        help="Continue the run in this folder, with its settings.",
         autocompletion=completion.runs,
         show_default=False,
         rich_help_panel=options.OUTPUT,
@@ -38,8 +41,8 @@ Init = Annotated[
     Path | None,
     typer.Option(
         "--init",
-        help="Start from the weights of a checkpoint, ours or a published one; without --dataset and --config "
-        "with its settings too.",
+        help="Start from the weights of a checkpoint of mesm or of the published code, and also from its settings if "
+        "neither --dataset nor --config is given.",
         autocompletion=completion.checkpoints,
         show_default=False,
         rich_help_panel=options.SETTINGS,
@@ -47,11 +50,13 @@ Init = Annotated[
 ]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="With --resume: go on although the settings differ.", rich_help_panel=options.OUTPUT),
+    typer.Option(
+        "--force", help="With --resume: continue although the settings differ.", rich_help_panel=options.OUTPUT
+    ),
 ]
 Gpus = Annotated[
     int | None,
-    typer.Option("--gpus", min=1, help="Train on this many GPUs, a process each.", show_default=False),
+    typer.Option("--gpus", min=1, help="Train on this many GPUs, with one process for each.", show_default=False),
 ]
 
 
@@ -83,14 +88,17 @@ def train(
     """Train a model and keep the best checkpoint.
 
     The data folder has the published layout, e.g. data/TACoS/annotations/train.json, data/TACoS/c3d.hdf5 and
-    data/glove.6B.300d.txt; --annotations, --features and --glove point elsewhere. The best checkpoint is chosen
-    on the validation split (--set train.select_on=paper chooses on the paper's, a test split).
+    data/glove.6B.300d.txt. Use --annotations, --features and --glove for files elsewhere. The best checkpoint is
+    selected on the validation split; --set train.select_on=paper selects it on the split that the paper uses, which is
+    a test split for most datasets.
 
-    Ctrl-C, a TERM signal or a closed terminal ends it after the step under way, with everything saved; --resume goes
-    on from there.
+    Ctrl-C, a TERM signal or a closed terminal stops the run after the current step and saves its state. Continue with
+    --resume.
 
-    Example: mesm train --dataset tacos --features c3d.hdf5 --set train.epochs=50
-    """  # fmt: skip
+    Example:
+
+      mesm train --dataset tacos --features c3d.hdf5 --set train.epochs=50
+    """
     from mesm_core.build import data_files
     from mesm_core.errors import ConfigError
     from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
@@ -106,7 +114,7 @@ def train(
         render.warn(warning)
     if resume is not None:
         if init or overwrite:
-            raise ConfigError("--resume goes on with a run's own weights: leave out --init and --overwrite.")
+            raise ConfigError("--resume continues from the weights of the run. Remove --init and --overwrite.")
         directory, settings, paths = earlier_run(resume, dataset, config, overrides, given, force=force)
     else:
         settings, paths, given = _new_run(dataset, config, overrides, given, start)
@@ -135,7 +143,7 @@ def train(
 def _new_run(
     dataset: str | None, file: Path | None, overrides: list[str], given: Given, init: Checkpoint | None
 ) -> tuple[Config, Paths, Given]:
-    """Return a new run's settings and paths; on a terminal, ask for the backbones of its videos where none are set."""
+    """Return the settings and paths of a new run. On a terminal, ask for backbones if they are needed but not set."""
     from mesm_core.training.start import new_run
 
     settings, paths = new_run(dataset, file, overrides, given, init=init)
@@ -148,7 +156,7 @@ def _new_run(
 
 
 def _prepare(settings: Config, paths: Paths, *, device: str, skip_missing: bool) -> None:
-    """Extract what one's own videos lack, once all else is known to be there."""
+    """Check that all data are there, and extract missing features of the user's videos."""
     from mesm_core.build.ready import require_ready
 
     if settings.dataset.videos:
@@ -170,8 +178,8 @@ def _carry_out(
     overwrite: bool,
     json_: bool,
 ) -> int:
-    """Train, alone or in a team that torchrun started, and return the exit code."""
-    from mesm_cli.commands.follow import follow
+    """Train, alone or as one of the processes that torchrun started, and return the exit code."""
+    from mesm_cli.commands.training_display import display_training
     from mesm_core.build import build_device
     from mesm_core.processes import join_team, leave_team
     from mesm_core.training.directory import claimed, prepare_directory
@@ -187,7 +195,7 @@ def _carry_out(
             if team.is_main and not resume:
                 prepare_directory(directory, overwrite=overwrite)
             say = render.note if json_ else render.say
-            result, code = follow(run, human=say if team.is_main else lambda _: None)
+            result, code = display_training(run, human=say if team.is_main else lambda _: None)
     finally:
         leave_team()
     if json_ and team.is_main:
@@ -198,12 +206,12 @@ def _carry_out(
 def _launch(
     gpus: int, settings: Config, paths: Paths, backbones: Sequence[str], *, device: str, skip_missing: bool
 ) -> int:
-    """Start this command again in a process a GPU, by torch's elastic launcher; return the exit code.
+    """Run this command in one process for each GPU, with torch's elastic launcher, and return the exit code.
 
-    Features that are missing are extracted before, by this process.
+    This process extracts missing features first.
 
     Raises:
-        DeviceError: there are fewer GPUs.
+        DeviceError: the machine has fewer GPUs.
     """
     from mesm_core.processes import launch, require_gpus
 

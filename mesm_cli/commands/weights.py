@@ -1,4 +1,4 @@
-"""``mesm weights``: the files of weights that backbones need; nothing is fetched but by ``pull``."""
+"""``mesm weights``: the weights of the backbones. Only ``pull`` downloads files."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import typer
 
 from mesm_cli import options, render
 
-app = typer.Typer(help="List, fetch, find and check the weights of backbones.", no_args_is_help=True)
+app = typer.Typer(help="List, download, find and verify the weights of backbones.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the weights, as `mesm weights list` shows it.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the weights, as shown by `mesm weights list`.")]
 From = Annotated[
     Path | None,
-    typer.Option("--from", metavar="FILE", help="Copy this file instead of fetching one.", show_default=False),
+    typer.Option("--from", metavar="FILE", help="Copy this file instead of downloading one.", show_default=False),
 ]
 
 
 @app.command("list")
 def list_(data_dir: options.DataDir = None, json_: options.Json = False, debug: options.Debug = False) -> None:
-    """Show the weights that are known: what each is for, its licence and size, and where it lies if it is here.
+    """List the known weights: name, size, licence, purpose, and path if the file exists.
 
-    `unverified` means that no check sum is known, so that a file can only be taken as it comes.
+    `unverified` means that no checksum is known, so the file cannot be verified.
     """
     from mesm_core.backbones import weights
 
@@ -35,7 +35,7 @@ def list_(data_dir: options.DataDir = None, json_: options.Json = False, debug: 
         render.data([entry.as_json() | {"path": path} for entry, path in rows])
         return
     render.table(
-        ["name", "size", "check sum", "licence", "here", "for"],
+        ["name", "size", "checksum", "licence", "path", "purpose"],
         [
             (
                 entry.name,
@@ -58,19 +58,21 @@ def pull(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Fetch a file of weights to the cache ($MESM_CACHE/weights, or ~/.cache/mesm/weights), and check it.
+    """Download weights to the cache ($MESM_CACHE/weights, by default ~/.cache/mesm/weights) and verify them.
 
-    A transfer that broke goes on where it stopped when the command is run again. $HF_ENDPOINT names a mirror of
-    Hugging Face, $MESM_WEIGHTS a table of addresses of your own.
+    Run the command again to continue an interrupted download. $HF_ENDPOINT names a mirror of Hugging Face, and
+    $MESM_WEIGHTS a table with other addresses.
 
-    Examples: mesm weights pull clip-b32
+    Examples:
 
-    mesm weights pull clip-b32 --from ~/Downloads/ViT-B-32.pt
+      mesm weights pull clip-b32
+
+      mesm weights pull clip-b32 --from ~/Downloads/ViT-B-32.pt
     """
     from mesm_core.backbones import fetching, weights
 
     entry = weights.known_weights(name)
-    with render.bytes_progress("Copying" if source else "Fetching", entry.size) as advance:
+    with render.bytes_progress("Copying" if source else "Downloading", entry.size) as advance:
         if source is not None:
             path = weights.take_file(entry, source, overwrite=overwrite, progress=advance)
         else:
@@ -80,16 +82,18 @@ def pull(
         return
     render.say(render.plain(f"{path}: {entry.purpose} (licence: {entry.licence})"))
     if entry.sha256 is None:
-        render.warn(f"No check sum of {entry.file} is known: whether it is the right file was not checked.")
+        render.warn(f"No checksum of {entry.file} is known, so the file was not verified.")
 
 
 @app.command("where")
 def where(
     name: Name, data_dir: options.DataDir = None, json_: options.Json = False, debug: options.Debug = False
 ) -> None:
-    """Print where a file of weights lies; where it is not here, say which file belongs where.
+    """Print the path of a file of weights. If it is missing, say which file is needed and where to put it.
 
-    Example: mesm prepare clip-text "$(mesm weights where clip-b32)" data/clip_text_encoder.safetensors
+    Example:
+
+      mesm prepare clip-text "$(mesm weights where clip-b32)" text.safetensors
     """
     from mesm_core.backbones import weights
 
@@ -104,13 +108,15 @@ def where(
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Weights to check. Default: all that are here.", show_default=False),
+        typer.Argument(
+            metavar="[NAME]...", help="Weights to verify. Default: all that are on this machine.", show_default=False
+        ),
     ] = None,
     data_dir: options.DataDir = None,
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Compare files of weights with the table's check sums, or with those noted when they were fetched."""
+    """Verify files of weights with their known checksums, or with those recorded when they were downloaded."""
     from mesm_core.backbones import weights
     from mesm_core.errors import FeatureError, listing
 
@@ -128,18 +134,18 @@ def verify(
     elif checked:
         render.findings([(LEVELS[state], entry.name, f"{path}: {MEANINGS[state]}") for entry, path, state in checked])
     else:
-        render.say("No weights are here. `mesm weights list` shows which there are.")
+        render.say("There are no weights on this machine. `mesm weights list` shows the known ones.")
     bad = [str(path) for _, path, state in checked if state in {"wrong", "missing"}]
     if bad:
         raise FeatureError(
-            f"Not as they should be: {listing(bad)}.", hint="Fetch them again: mesm weights pull NAME --overwrite."
+            f"Missing or damaged: {listing(bad)}.", hint="Download them again: mesm weights pull NAME --overwrite."
         )
 
 
 LEVELS = {"verified": "ok", "unverified": "warning", "wrong": "damaged", "missing": "missing"}
 MEANINGS = {
     "verified": "the right file",
-    "unverified": "no check sum is known for it; it is as it was fetched, where it was fetched by mesm",
-    "wrong": "its check sum is another: it is damaged, or another file",
-    "missing": "there is no such file",
+    "unverified": "no checksum is known; if mesm downloaded the file, it is unchanged since",
+    "wrong": "the checksum differs: the file is damaged, or it is another file",
+    "missing": "the file does not exist",
 }

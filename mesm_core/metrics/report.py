@@ -47,6 +47,33 @@ def moment_tables(
     return {"brief": _brief(tables)} | tables
 
 
+def rows_by_length(tables: Mapping[str, Table | None]) -> tuple[list[str], list[list[Any]]]:
+    """Return a table with one row for each part of the queries: all of them (``full``), and each length range.
+
+    Args:
+        tables: as ``moment_tables`` returns them; ``brief`` is left out.
+
+    Returns:
+        The names of the figures, and rows (part, number of queries, figures in %). Figures are None in a range
+        without queries.
+    """
+    full = tables[FULL]
+    assert full is not None  # of all queries
+    columns = [
+        (name, label)
+        for name, metric in METRICS.items()
+        for label in metric.rows
+        if label in _labelled_figures(full, name)
+    ]
+    rows: list[list[Any]] = []
+    for part, table in tables.items():
+        if part == "brief":
+            continue
+        figures = [None if table is None else _labelled_figures(table, name)[label] for name, label in columns]
+        rows.append([part, 0 if table is None else table["queries"], *figures])
+    return [labelled(name, label) for name, label in columns], rows
+
+
 def percent(fraction: float) -> float:
     """Return a fraction as a percentage with two decimals.
 
@@ -80,9 +107,14 @@ def _figures(table: Table | None, part: str, name: str, labels: Sequence[str]) -
     keys = {label: f"MR-{part}-{labelled(name, label)}" for label in labels}
     if table is None:
         return dict.fromkeys(keys.values())
-    given = table[f"MR-{name}"]
-    figures = given if isinstance(given, dict) else {"": given}
+    figures = _labelled_figures(table, name)
     return {key: figures[label] for label, key in keys.items() if label in figures}
+
+
+def _labelled_figures(table: Table, name: str) -> dict[str, float]:
+    """Return a metric's figures by label."""
+    given = table[f"MR-{name}"]
+    return given if isinstance(given, dict) else {"": given}
 
 
 def _of_length(windows: np.ndarray, shortest: float, longest: float) -> np.ndarray:

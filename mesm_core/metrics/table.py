@@ -23,6 +23,7 @@ class Metric:
     ``function``: takes ``Answers`` and returns fractions by label, e.g. by threshold; a single value has the label "";
     ``per_query``: the same as (Q,) values, whose means are the fractions; for intervals and for tests between systems;
     ``summary``: labels in the summary of all queries; ``by_length``: labels in the summary of each length range;
+    ``rows``: labels in the table with a row for each length range;
     ``columns``: labels shown after an epoch and in the list of runs; ``curves``: labels plotted on a run's page and
     compared between runs.
     """
@@ -31,6 +32,7 @@ class Metric:
     per_query: Callable[[Answers], PerQuery] | None = None
     summary: tuple[str, ...] = MAIN[:1]
     by_length: tuple[str, ...] = ()
+    rows: tuple[str, ...] = MAIN
     columns: tuple[str, ...] = ()
     curves: tuple[str, ...] = ()
 
@@ -40,6 +42,7 @@ METRICS: dict[str, Metric] = {
         moments.recall_of_first,
         per_query=moments.first_hits,
         summary=("0.1", "0.3", "0.5", "0.7"),
+        rows=("0.1", "0.3", "0.5", "0.7"),
         columns=("0.5",),
         curves=("0.5", "0.7"),
     ),

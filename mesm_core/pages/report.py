@@ -14,6 +14,7 @@ from mesm_core.errors import count
 from mesm_core.files import write_atomically
 from mesm_core.inference.evaluate import Evaluation
 from mesm_core.metrics.moments import score_moments
+from mesm_core.metrics.report import rows_by_length
 from mesm_core.pages.page import axis, bars, cards, clock, lane, page, paragraph, saliency_lane, section, stats, table
 from mesm_core.types import Query
 
@@ -61,33 +62,23 @@ def _summary(brief: dict[str, float | None]) -> list[Markup]:
 
 
 def _scores(tables: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in tables.items() if isinstance(value, dict) and "MR-R1" in value}
+    """Return the tables of all queries and of the length ranges that have queries."""
+    return {name: value for name, value in tables.items() if isinstance(value, dict) and "queries" in value}
 
 
 def _lengths(tables: dict[str, Any]) -> Markup:
-    scored = _scores(tables)
-    shown = [t for t in ("0.1", "0.3", "0.5", "0.7") if t in scored["full"]["MR-R1"]]
-    rows = [
-        [name, s["queries"], *(s["MR-R1"][t] for t in shown), s["MR-mIoU"], s["MR-mAP"]["average"]]
-        for name, s in scored.items()
-    ]
-    return table(["moments", "queries", *(f"R1@{t}" for t in shown), "mIoU", "mAP"], rows)
+    columns, rows = rows_by_length(_scores(tables))
+    return table(["moments", "queries", *columns], rows)
 
 
 def _thresholds(tables: dict[str, Any]) -> list[Markup]:
-    rows: list[list[object]] = []
-    for name, scores in _scores(tables).items():
-        for metric in ("MR-R1", "MR-mAP"):
-            rows.append([f"{name} {metric.removeprefix('MR-')}", *scores[metric].values()])
-    full = _scores(tables)["full"]
-    columns = max((list(full[metric]) for metric in ("MR-R1", "MR-mAP")), key=len)
-    widest = len(columns)
-    if any(len(row) != widest + 1 for row in rows):
-        return [
-            table([metric, *full[metric]], [[n, *s[metric].values()] for n, s in _scores(tables).items()])
-            for metric in ("MR-R1", "MR-mAP")
-        ]
-    return [table(["", *columns], rows)]
+    """Return a table for each metric that has several figures, with a row for each length range."""
+    scored = _scores(tables)
+    several = [key for key, value in scored["full"].items() if isinstance(value, dict)]
+    return [
+        table([key.removeprefix("MR-"), *scored["full"][key]], [[name, *s[key].values()] for name, s in scored.items()])
+        for key in several
+    ]
 
 
 def _histogram(iou: np.ndarray) -> Markup:

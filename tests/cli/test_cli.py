@@ -124,7 +124,7 @@ def test_train_eval_predict(mesm, trained: Trained, tmp_path: Path) -> None:
     more = mesm("train", "--resume", runs / "tacos-mine", "--set", "train.epochs=2", "--json")
     assert more.code == 0, more.err
     assert json.loads(more.out)["run"] == str(runs / "tacos-mine")
-    assert "Going on after epoch 1" in more.err
+    assert "Resuming after epoch 1" in more.err
 
     scored = mesm("eval", best, "--split", "test", "--json")
     assert scored.code == 0, scored.err

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from itertools import count
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from mesm_cli import render
+from mesm_cli.commands.own_videos import ask_backbones
 from mesm_core.losses.table import LOSSES
+from mesm_core.metrics.report import moment_tables
 
 NAMES = [f"a-long-name-of-a-submission-{number}.jsonl" for number in range(6)]
 SCORES = [["MR-full-R1@0.5", *(f"{number}.25" for number in range(6))], ["MR-full-mIoU", *["9.00"] * 6]]
@@ -121,3 +124,27 @@ def test_a_quiet_training_prints_nothing(pipe: io.StringIO) -> None:
     with render.training_progress(quiet=True, clock=lambda: float(next(seconds))) as progress:
         progress.busy("Evaluating", 8, 90)
     assert pipe.getvalue() == ""
+
+
+@pytest.mark.parametrize(("stdin", "stderr"), [(True, True), (True, False), (False, True)])
+def test_a_question_needs_a_terminal_to_read_from_and_to_write_to(
+    monkeypatch: pytest.MonkeyPatch, stdin: bool, stderr: bool
+) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: stdin))
+    monkeypatch.setattr("sys.stderr", SimpleNamespace(isatty=lambda: stderr))
+    asked: list[str] = []
+    monkeypatch.setattr(render, "note", lambda _: None)
+    monkeypatch.setattr(render, "ask_text", lambda question, default: asked.append(question) or f"{default}, pixels")
+    assert render.can_ask() == (stdin and stderr)
+    assert ask_backbones() == (["clip-b32", "pixels"] if stdin and stderr else [])
+    assert len(asked) == (stdin and stderr)
+
+
+def test_the_table_by_length_shows_ranges_without_queries(pipe: io.StringIO) -> None:
+    tables = moment_tables([np.array([[0.0, 4.0, 0.9]])], [np.array([[0.0, 5.0]])])
+    render.length_table(tables)
+    head, full, short, middle, long = (line.split() for line in pipe.getvalue().splitlines())
+    assert head == ["moments", "queries", "R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "mAP"]
+    assert full == ["full", "1", "100.00", "100.00", "100.00", "80.00", "70.00"]
+    assert short == ["short", *full[1:]]
+    assert [middle, long] == [[name, "0", *"–––––"] for name in ("middle", "long")]

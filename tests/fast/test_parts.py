@@ -238,7 +238,7 @@ def test_bench(mesm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "now/then" in again.out
     assert "bf16" in again.out
     (tmp_path / "other.json").write_text("{}")
-    assert "not what `mesm bench --json` writes" in mesm(*BENCH, "--compare", tmp_path / "other.json").err
+    assert "not the output of `mesm bench --json`" in mesm(*BENCH, "--compare", tmp_path / "other.json").err
     assert "Did you mean 'tacos'" in mesm("bench", "--dataset", "tacoss").err
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from mesm_core.checkpoint import load_checkpoint
-from mesm_core.processes import Team
+from mesm_core.errors import DeviceError
+from mesm_core.processes import Team, join_team, launch
 from mesm_core.training.directory import read_records
 from mesm_core.training.events import Warned
 from mesm_core.training.loop import _share
@@ -140,8 +141,14 @@ def test_gpus_that_are_not_there(mesm, trained: Trained, tmp_path: Path) -> None
     assert "--gpus 64: this machine has" in result.err
 
 
-def test_a_failing_process_decides_the_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
-    from mesm_core.processes import launch
+def test_a_mistake_is_printed_once_and_decides_the_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
+    assert launch("mesm_cli.app", ["train", "--dataset", "nothing"], processes=2) == 2
+    assert capfd.readouterr().err.count("Error:") == 1
 
-    assert launch("mesm_cli.app", ["config", "show", "--dataset", "nothing"], processes=2) == 2
-    assert "nothing" in capfd.readouterr().err
+
+def test_more_processes_than_gpus_are_a_mistake_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DeviceError, match=r"2 processes, but this machine has 1 GPU\(s\)"):
+        join_team(torch.device("cuda"))

@@ -297,7 +297,7 @@ def test_an_error_in_training_says_how_to_go_on(whole: Path, mesm, tmp_path: Pat
     settings = ("--set", "train.lr=1e10", "--set", "train.grad_clip=0", "--set", "train.epochs=9")
     ended = mesm("train", "--resume", folder, "--force", *settings)
     assert (ended.code, "The loss is" in ended.err) == (2, True)
-    assert f"What is saved goes on with: mesm train --resume {folder}" in ended.err
+    assert f"Continue from the last checkpoint with: mesm train --resume {folder}" in ended.err
 
 
 def test_out_of_memory_says_what_to_lower(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

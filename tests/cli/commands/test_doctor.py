@@ -24,7 +24,7 @@ def test_doctor_in_an_empty_folder(mesm, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     result = mesm("doctor")
     assert (result.code, result.err) == (0, "")
-    for expected in (f"mesm {__version__}", "cpu", "OMP_NUM_THREADS=3", "not there yet", "qvhighlights"):
+    for expected in (f"mesm {__version__}", "cpu", "OMP_NUM_THREADS=3", "does not exist yet", "qvhighlights"):
         assert expected in result.out
     assert "mesm count-tokens --dataset tacos" in result.out
     assert "mesm prepare npy2hdf5 FOLDER data/TACoS/c3d.hdf5" in result.out
@@ -116,9 +116,9 @@ def test_the_shell_is_answered_without_torch(tmp_path: Path, trained: Trained, w
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("predict",), "as if it were the only one"),
+        (("predict",), "Answer each query on its own"),
         (("count-tokens",), "start and end tokens"),
-        (("prepare", "npy2hdf5"), "more frames is left out"),
+        (("prepare", "npy2hdf5"), "differ by more frames than this"),
         (("prepare", "glove"), "do not need this command"),
     ],
 )

@@ -109,7 +109,7 @@ def test_training_starts_from_a_checkpoint(mesm, trained: Trained, shared: Path,
     assert all(torch.allclose(after.model[name], before.model[name], atol=1e-6) for name in before.model)
     other = mesm(*train_words(trained, "--init", trained.best, *words, "--set", "text.vocab_size=12"))
     assert other.code == 0, other.err
-    assert "weights are not the checkpoint's but new: frame_word.head.output" in " ".join(other.err.split())
+    assert "not in the checkpoint and start untrained: frame_word.head.output" in " ".join(other.err.split())
     unlike = mesm(*train_words(trained, "--init", trained.best, "--name", "x", *words, "--set", "model.hidden_dim=32"))
     assert unlike.code == 2
     assert "weights fit" in unlike.err

@@ -184,10 +184,10 @@ def test_forms_that_cannot_be_are_refused_before_any_work(mesm: Any, here: Path,
     film(here / "b.mp4", 2, rate=10)
     asked = ["locate", "a.mp4", "b.mp4", QUERY, *zero]
     for words, told in (
-        (["--format", "srt"], "subtitles are of one video"),
+        (["--format", "srt"], "subtitles are for one video"),
         (["--format", "edl"], "different frame rates"),
-        (["-o", "answers.txt"], "say which format"),
-        (["--page", "page.pdf"], "a page ends in .html"),
+        (["-o", "answers.txt"], "does not say the format"),
+        (["--page", "page.pdf"], "the file name of a page must end in .html"),
         (["--json", "--format", "csv"], "not both"),
         (["--window", "x"], "window is auto, off"),
         (["--clip-len", "0"], "is not a number of seconds"),
@@ -233,5 +233,5 @@ def test_a_person_is_asked_once(mesm: Any, here: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("mesm_cli.render.ask", answer)
     done = mesm("locate", "my.mp4", QUERY)
     assert done.code == 2
-    assert asked == ["Fetch them now?"]
+    assert asked == ["Download them now?"]
     assert "354.0 MB, licence MIT" in " ".join(done.err.split())

@@ -206,7 +206,7 @@ def test_many_warnings_are_counted(mesm, trained: Trained, tmp_path: Path) -> No
     (tmp_path / "q.txt").write_text("".join(f"xyzzy{number}\n" for number in range(30)))
     done = mesm("predict", trained.best, "--video", "test-000", "--queries", tmp_path / "q.txt", "--output", "-")
     assert done.err.count("knows no word") == 20
-    assert "10 more such warnings" in done.err
+    assert "10 more warnings of this kind" in done.err
 
 
 def test_timelines_fit_the_screen(monkeypatch) -> None:

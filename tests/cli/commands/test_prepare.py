@@ -43,7 +43,7 @@ def test_clip_text(mesm, tmp_path: Path) -> None:
     out = tmp_path / "text.safetensors"
     result = mesm("prepare", "clip-text", tmp_path / "clip.pth", out, "--heads", "2")
     assert result.code == 0, result.err
-    assert "2 layers, 16 wide" in result.out
+    assert "2 layers, width 16" in result.out
     assert mesm("prepare", "clip-text", tmp_path / "clip.pth", out).code == 2
     torch.save({"x": torch.zeros(1)}, tmp_path / "other.pth")
     refused = mesm("prepare", "clip-text", tmp_path / "other.pth", tmp_path / "b.safetensors")
@@ -171,7 +171,7 @@ def test_your_own_data_from_files_to_an_answer(mesm, trained: Trained, tmp_path:
     assert unscored.code == 0, unscored.err
     assert "brief" not in json.loads(unscored.out)
     assert len(Path(json.loads(unscored.out)["predictions"]).read_text().splitlines()) == len(bare)
-    assert "nothing is scored" in mesm("eval", best, "--split", "bare.jsonl").out
+    assert "there are no metrics" in mesm("eval", best, "--split", "bare.jsonl").out
     scored = mesm("eval", best, "--split", "bare.jsonl", "--truth", "val.jsonl", "--json")
     usual = mesm("eval", best, "--json")
     assert json.loads(scored.out)["brief"] == json.loads(usual.out)["brief"]

@@ -98,7 +98,7 @@ def test_from_videos_to_a_score(mesm, mine: Path, encoded: list[int], tmp_path: 
     before, _ = run(mesm, "prepare", "check", "--config", "mine.toml")
     assert "4 of 4 videos have no features yet" in before
     _, said = run(mesm, "train", "--config", "mine.toml")
-    assert "4 of 4 videos without features: extracting pixels, 0.2 s a row" in said
+    assert "4 of 4 videos without features: extracting pixels, 0.2 s per row" in said
     assert FEATURES.is_file()
     assert sum(encoded) == 4 * 5
     kept = json.loads(Path("runs/jsonl-default/config.json").read_text())
@@ -139,7 +139,7 @@ def test_a_video_that_changed_is_extracted_again(mine: Path, encoded: list[int],
     assert extract() == []
     shutil.copy("videos/v0004.avi", "videos/v0003.avi")
     assert len(extract()) == 1
-    assert "1 video had features of other content or of other settings" in " ".join(capsys.readouterr().err.split())
+    assert "1 video had features of other content or other settings" in " ".join(capsys.readouterr().err.split())
     assert sum(encoded) == 5
     Path("videos/v0003.avi").unlink()
     assert extract() == []  # its features are there

@@ -1,4 +1,4 @@
-"""A training run as it is shown: its events as lines and a live bar, and signals that end it in order."""
+"""Display of a training run: its events as lines and a progress bar; signals stop it after a step."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mesm_cli import render
 from mesm_cli.entry import Interrupt
+from mesm_cli.errors import is_repeated
 from mesm_cli.layout import shown_losses
 from mesm_core.errors import MesmError
 
@@ -23,7 +24,7 @@ HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # not on Window
 
 
 class Signals:
-    """What a signal does: before the first step it ends the program, later it asks the run to stop."""
+    """Signal handler: before the first step it ends the program, later it asks the run to stop."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -31,7 +32,7 @@ class Signals:
         self.received: int | None = None
 
     def __call__(self, number: int, _: object) -> None:
-        """Handle a signal; a second one ends the program at once."""
+        """Handle a signal. A second one ends the program at once."""
         again, self.received = self.received is not None, number
         if number == HANGUP:
             _leave_the_terminal()
@@ -39,19 +40,19 @@ class Signals:
             raise Interrupt(number)
         self.run.ask_to_stop()
         if self.run.team.is_main:
-            render.note("Stopping after this step; once more to stop at once.")
+            render.note("Stopping after this step. Press Ctrl-C again to stop at once.")
 
     @property
     def exit_code(self) -> int:
-        """The shell's exit code for a program that a signal ended."""
+        """The exit code of a program that was ended by a signal."""
         return 128 + (self.received or signal.SIGINT)
 
 
 @contextmanager
 def signals(run: Run) -> Iterator[Signals]:
-    """Let INT, TERM and HUP end a run in order, as long as the context lasts.
+    """Handle INT, TERM and HUP within the context, so that they stop the run after a step.
 
-    HUP that is ignored, as by ``nohup``, stays so.
+    If HUP is ignored, as with ``nohup``, it stays ignored.
     """
     handler = Signals(run)
     numbers = [signal.SIGINT, signal.SIGTERM]
@@ -66,7 +67,7 @@ def signals(run: Run) -> Iterator[Signals]:
 
 
 def _leave_the_terminal() -> None:
-    """Send what would be printed on a terminal that is gone nowhere: writing to it is an error."""
+    """Discard output to a terminal that was closed, since writing to it is an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
@@ -75,29 +76,36 @@ def _leave_the_terminal() -> None:
 
 
 @contextmanager
-def _what_is_left(handler: Signals) -> Iterator[None]:
-    """Where an error ends a run that has begun, say that it can go on."""
+def _hint_to_resume(handler: Signals) -> Iterator[None]:
+    """If an error ends a run that has begun, add a hint that the run can be resumed."""
     from mesm_core.training.directory import LAST
+    from mesm_core.training.finite import NotFiniteError
 
     try:
         yield
     except MesmError as error:
         if handler.stepping and (handler.run.directory / LAST).exists():
-            again = f"What is saved goes on with: mesm train --resume {handler.run.directory}"
+            again = f"Continue from the last checkpoint with: mesm train --resume {handler.run.directory}"
             error.hint = f"{error.hint}\n  {again}" if error.hint else again
+        if handler.stepping and is_repeated() and not isinstance(error.__cause__, NotFiniteError):
+            # Only this process has the error, for example because only it reads a damaged video.
+            render.error(f"Process {handler.run.team.rank}: {error.message}", error.hint)
         raise
 
 
-def follow(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
-    """Show a run's events as they come; return its result, and the exit code: 0, or a signal's."""
+def display_training(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
+    """Train and show the run's events. Return its result and the exit code: 0, or that of a signal."""
     from mesm_core.training.directory import BEST
     from mesm_core.training.events import Busy, EpochDone, Finished, Started, Stopped, Warned
     from mesm_core.training.loop import Step
 
     result: dict[str, Any] = {"run": str(run.directory)}
     code = 0
-    quiet = not run.team.is_main
-    with signals(run) as handler, _what_is_left(handler), render.training_progress(quiet=quiet) as display:
+    with (
+        signals(run) as handler,
+        _hint_to_resume(handler),
+        render.training_progress(quiet=not run.team.is_main) as display,
+    ):
         for event in run.train():
             handler.stepping |= isinstance(event, Step)
             if isinstance(event, Stopped):
@@ -116,14 +124,14 @@ def follow(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
                 human(_epoch_line(event, run.config.train.epochs))
             elif isinstance(event, Stopped):
                 result["stopped"] = {"epoch": event.epoch, "step": event.step}
-                human(f"Stopped in epoch {event.epoch} after step {event.step}, and saved.")
-                again = f", in {run.team.world} processes again" if run.team.world > 1 else ""
-                human(f"Go on{again} with: mesm train --resume {run.directory}")
+                human(f"Stopped in epoch {event.epoch} after step {event.step}. The checkpoint is saved.")
+                again = f" (in {run.team.world} processes, as before)" if run.team.world > 1 else ""
+                human(f"Continue{again} with: mesm train --resume {run.directory}")
             elif isinstance(event, Finished):
                 result |= {"best_epoch": event.best_epoch, "best_score": event.best_score}
                 result["stopped_early"] = event.stopped_early
                 if event.stopped_early:
-                    human(f"Stopped early: no better score in {run.config.train.patience} evaluations")
+                    human(f"Stopped early: no improvement in {run.config.train.patience} evaluations")
     if result.get("best_epoch") is not None:
         result["best"] = str(run.directory / BEST)
         human(f"Best: epoch {result['best_epoch']}, {run.config.eval.select} {result['best_score']:.2f}")
@@ -138,10 +146,10 @@ def _started(event: Started, run: Run, human: Speaker) -> None:
 
     train = run.config.train
     if event.skipped:
-        render.warn(f"{count(len(event.skipped), 'video')} without features left out")
+        render.warn(f"Left out: {count(len(event.skipped), 'video')} without features")
     for split, repairs in event.repairs.items():
         made = ", ".join(f"{count} {what}" for what, count in repairs.items())
-        human(f"[dim]Annotations of {split} repaired: {made}[/]")
+        human(f"[dim]Repaired annotations of {split}: {made}[/]")
     human(
         f"Training on {count(event.queries, 'query')} in {count(event.videos, 'video')}: "
         f"{event.parameters:,} parameters on {run.device}, {count(event.epochs, 'epoch')}, "
@@ -151,19 +159,21 @@ def _started(event: Started, run: Run, human: Speaker) -> None:
         parts = f"{run.team.world} processes × {train.accumulate} batches × {train.batch_size}"
         human(f"A step takes {event.effective_batch} groups ({parts}), learning rate {train.lr:g}")
     if train.precision == "bf16" and run.device.type == "cpu" and not fast_bfloat16():
-        how = "only the feed-forwards round to it" if run.config.model.fast else "fp32 trains faster"
-        human(f"This CPU multiplies bfloat16 slower than float32 (no AMX): {how}.")
+        how = "bf16 is used in the feed-forward layers only" if run.config.model.fast else "fp32 trains faster"
+        human(f"On this CPU bfloat16 products are slower than float32 (no AMX): {how}.")
     if train.compile:
-        slower = ": on a CPU the first steps take minutes, and the others longer than without --compile"
+        slower = ". On a CPU the first steps take minutes, and later steps are slower than without --compile"
         human(f"Compiling the model{slower if run.device.type == 'cpu' else ''}.")
     if event.fresh:
-        render.warn(f"{len(event.fresh)} weights are not the checkpoint's but new: {listing(event.fresh, limit=3)}")
+        render.warn(
+            f"{len(event.fresh)} weights are not in the checkpoint and start untrained: {listing(event.fresh, limit=3)}"
+        )
     if event.first_step > 1:
-        human(f"Going on in epoch {event.first_epoch} after step {event.first_step - 1}")
+        human(f"Resuming in epoch {event.first_epoch} after step {event.first_step - 1}")
     elif event.first_epoch > event.epochs:
-        human(f"All {event.epochs} epochs are done; --set train.epochs=N goes on.")
+        human(f"All {event.epochs} epochs are done. To train longer, add --set train.epochs=N.")
     elif event.first_epoch > 1:
-        human(f"Going on after epoch {event.first_epoch - 1}")
+        human(f"Resuming after epoch {event.first_epoch - 1}")
 
 
 def _epoch_line(event: EpochDone, epochs: int) -> str:
@@ -173,7 +183,7 @@ def _epoch_line(event: EpochDone, epochs: int) -> str:
     record = event.record
     parts = [f"[bold]{record['epoch']:>4}/{epochs}[/]"]
     if record["losses"]:
-        # Every loss where there is room for it, the total where there is not; metrics.jsonl has them all.
+        # All losses if there is room for them, else the total; metrics.jsonl has all of them.
         named = shown_losses(record["losses"], most=None if (render.width() or render.WIDE) >= render.WIDE else 0)
         losses = [f"{short} {record['losses'][key]:.3g}" for short, key in named]
         parts.append(" ".join(losses) + f"  {record['queries_per_s']:.0f} q/s")
