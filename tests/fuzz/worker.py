@@ -38,10 +38,10 @@ NOBODY = 65534
 OURS = re.compile(r"mesm_(?:core|cli)/.*\.py")
 STOPPED = re.compile(r'mesm_(?:core|cli)/[^"]*", line \d+ in \S+')
 LAZY = (
-    "ctypes.util", "encodings.ascii", "encodings.cp437", "encodings.idna", "encodings.latin_1", "encodings.utf_16",
-    "encodings.utf_32", "encodings.utf_8_sig", "getpass", "importlib.readers", "pydantic.type_adapter",
-    "rich._emoji_codes", "nltk.tokenize.destructive", "scipy.optimize", "termios", "torch._dynamo",
-    "typer.rich_utils", "webbrowser",
+    "ctypes.util", "encodings.ascii", "encodings.cp437", "encodings.idna", "encodings.latin_1",
+    "encodings.unicode_escape", "encodings.utf_16", "encodings.utf_32", "encodings.utf_8_sig", "getpass",
+    "importlib.readers", "jinja2", "nltk.tokenize.destructive", "pydantic.type_adapter", "rich._emoji_codes",
+    "scipy.optimize", "termios", "torch._dynamo", "typer.rich_utils", "webbrowser",
 )  # fmt: skip
 """What libraries import late: it takes time, and nobody may not be able to read it."""
 
