@@ -26,9 +26,12 @@ TRIED_SAMPLES = 4
 
 @dataclass(frozen=True)
 class Estimate:
-    """``hours``: of video by the headers; ``rows``, ``bytes``: of each backbone; ``seconds``: of work expected, or
-    None where no video could be read; ``unknown``: videos whose header tells no duration; ``bad``: those that do not
-    open, and why."""
+    """The expected size of an extraction.
+
+    ``hours``: of video, by the headers; ``rows``, ``bytes``: by backbone; ``seconds``: expected work, None if no video
+    could be read; ``unknown``: videos without a duration in the header; ``bad``: videos that cannot be opened, with the
+    reason.
+    """
 
     videos: int
     hours: float
@@ -52,13 +55,13 @@ def estimate(
     processes: int = 1,
     seconds: float = TRIED_SECONDS,
 ) -> Estimate:
-    """Look at the videos' headers, and measure decoding and networks on the first that can be read.
+    """Read the videos' headers, and measure decoding and networks on the first video that can be read.
 
-    The time expected is that of decoding on one thread and of the networks, one after the other, so that it is rather
-    too long than too short.
+    The expected time is the sum of decoding on one thread and of the networks. Both overlap in an extraction, so the
+    estimate tends to be too long.
 
     Args:
-        processes: on devices of their own, so that the work is divided by them; seconds: for measuring.
+        processes: number of processes that divide the work, each on its own device; seconds: time for measuring.
     """
     clip_len = float(settings.clip_len)
     durations, unknown, bad = [], [], []

@@ -41,21 +41,21 @@ def output_path(folder: Path, backbone: str, shard: Shard | None = None) -> Path
 
 
 @dataclass(frozen=True, slots=True)
-class There:
-    """A video that a feature file holds already: ``content``: hash of the video file that it was made of."""
+class Present:
+    """A video whose features are in the file; ``content``: hash of the video file they were extracted from."""
 
     same_settings: bool
     content: str
 
 
 class Output:
-    """A backbone's feature file, with what it holds of an earlier extraction.
+    """A backbone's feature file and its features from earlier extractions.
 
     Args:
-        path: the file; there may be none yet. adds: whether what it holds is to be kept.
+        path: the file, which need not exist; adds: whether features already in the file are kept.
 
     Raises:
-        FeatureError: it is damaged, or is no HDF5 file.
+        FeatureError: the file is damaged or not HDF5.
     """
 
     def __init__(self, path: Path, backbone: Backbone, settings: Settings, *, adds: bool) -> None:
@@ -63,18 +63,18 @@ class Output:
         self.backbone = backbone
         self._made = settings.described(backbone)
         self._settings = settings
-        self.there: dict[str, There] = {}
+        self.present: dict[str, Present] = {}
         if adds and path.exists():
             with open_hdf5(path) as file:
-                self.there = {name: self._look(node) for name, node in hdf5.datasets(file)}
+                self.present = {name: self._look(node) for name, node in hdf5.datasets(file)}
 
     def known(self) -> dict[str, str]:
         """Return the content hash of each video whose features were made with the same settings."""
-        return {name: there.content for name, there in self.there.items() if there.same_settings}
+        return {name: video.content for name, video in self.present.items() if video.same_settings}
 
     def refuse_mixing(self, names: set[str]) -> None:
         """Raise FeatureError if videos other than ``names``, which stay in the file, have other settings."""
-        others = [name for name, there in self.there.items() if not there.same_settings and name not in names]
+        others = [name for name, video in self.present.items() if not video.same_settings and name not in names]
         if others:
             raise FeatureError(
                 f"{self.path} holds {count(len(others), 'video')} that are not among the sources and were not made "
@@ -85,23 +85,23 @@ class Output:
     def kept(self, done: Mapping[str, str], failed: Mapping[str, str | None]) -> list[str]:
         """Return the names of the videos that stay in the file as they are.
 
-        Features of other content than the video file has now go, even where there are no new ones.
+        Features of a video file whose content has changed are removed, even if no new features replace them.
 
         Args:
-            done, failed: content hash of each video of this extraction; None where it could not be read.
+            done, failed: content hash of each video of this extraction; None if it could not be read.
         """
-        return [name for name, there in self.there.items() if self._stays(name, there, done, failed)]
+        return [name for name, video in self.present.items() if self._stays(name, video, done, failed)]
 
     def write(
         self, kept: Sequence[str], new: Mapping[str, str], parts: Parts, *, shard: Shard | None
     ) -> Iterator[tuple[str, str | None]]:
-        """Write the file; yield each video's name, with what is wrong where its part is damaged.
+        """Write the file; yield each video's name, and the reason if its part is damaged, else None.
 
         Args:
-            kept: videos that are copied; new: content hash of each video that is taken from the parts.
+            kept: videos that are copied; new: content hash of each video whose features are read from the parts.
 
         Raises:
-            OutputError: it could not be written.
+            OutputError: the file could not be written.
         """
         with ExitStack() as stack:
             old = stack.enter_context(open_hdf5(self.path)) if kept else None
@@ -125,19 +125,19 @@ class Output:
 
     def bytes(self, new: Mapping[str, str], parts: Parts) -> int:
         """Return the approximate size of the file in bytes."""
-        before = self.path.stat().st_size if self.there else 0
+        before = self.path.stat().st_size if self.present else 0
         return before + sum(parts.size(self._settings.key(self.backbone, content)) for content in new.values())
 
     @staticmethod
-    def _stays(name: str, there: There, done: Mapping[str, str], failed: Mapping[str, str | None]) -> bool:
+    def _stays(name: str, video: Present, done: Mapping[str, str], failed: Mapping[str, str | None]) -> bool:
         if name in done:
-            return there.same_settings and done[name] == there.content
-        return name not in failed or (there.same_settings and failed[name] in (None, there.content))
+            return video.same_settings and done[name] == video.content
+        return name not in failed or (video.same_settings and failed[name] in (None, video.content))
 
-    def _look(self, node: h5py.Dataset) -> There:
+    def _look(self, node: h5py.Dataset) -> Present:
         origin = read_origin(node, (*MADE_WITH, HASH))
         content = str(origin.pop(HASH, ""))
-        return There(origin == self._made, content)
+        return Present(origin == self._made, content)
 
     def _attributes(self, about: Mapping[str, Any], rows: int) -> dict[str, str | int | float]:
         return {
@@ -161,23 +161,23 @@ def join(
     shard: Shard | None,
     stop: threading.Event,
 ) -> dict[str, str]:
-    """Write all feature files, or none; return the videos that are missing from one, with the reason.
+    """Write all feature files or none; return the videos that are missing from any file, with the reason.
 
     A file without new features is not changed.
 
     Args:
-        done, failed: as for ``Output.kept``; shard: an empty file is written where it holds no video.
-        stop: ends it after the video under way, with all files as they were.
+        done, failed: as for ``Output.kept``; shard: if given, a file without videos is written too.
+        stop: if set, writing ends after the current video, and no file is changed.
 
     Raises:
-        OutputError: one could not be written; all are as they were then.
+        OutputError: a file could not be written; no file is changed.
     """
     missing: dict[str, str] = {}
     with together():
         for output in outputs:
             kept = output.kept(done, failed)
             new = {name: content for name, content in done.items() if name not in set(kept)}
-            unchanged = not new and len(kept) == len(output.there) and output.path.exists()
+            unchanged = not new and len(kept) == len(output.present) and output.path.exists()
             if unchanged or not (kept or new or shard):
                 continue
             need_room(output.path, output.bytes(new, parts))

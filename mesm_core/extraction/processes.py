@@ -1,7 +1,7 @@
-"""Several processes that extract side by side, each a share of the videos; they speak JSON lines with this one.
+"""Worker processes that each extract a share of the videos and report events as JSON lines.
 
-A process ends when its standard input does, so that none outlives the one that started it, however that ends. They
-are in sessions of their own: Ctrl-C reaches the first process only, which then ends them.
+A worker ends when its standard input is closed, so it never outlives the main process. Each worker has its own session:
+Ctrl-C reaches only the main process, which then ends the workers.
 """
 
 from __future__ import annotations
@@ -98,16 +98,16 @@ def process_devices(device: str, processes: int) -> list[str]:
     """Return the device of each process: one GPU each, or the CPU for all.
 
     Raises:
-        DeviceError: there are fewer GPUs than processes, or one GPU is named for several.
+        DeviceError: there are fewer GPUs than processes, or one GPU is named for several processes.
     """
     chosen = build_device(device)
     if processes == 1 or chosen.type == "cpu":
         return [str(chosen)] * processes
     if ":" in device:
-        raise DeviceError(f"--device {device} is one GPU; each of {processes} processes has its own.")
+        raise DeviceError(f"--device {device} names one GPU, but each of {processes} processes needs its own.")
     if torch.cuda.device_count() < processes:
         raise DeviceError(
-            f"--processes {processes}: this machine has {torch.cuda.device_count()} CUDA device(s), one a process.",
+            f"--processes {processes}: one GPU each, but this machine has {torch.cuda.device_count()}.",
             hint="Start fewer processes, or run them on the CPU: --device cpu.",
         )
     return [f"cuda:{number}" for number in range(processes)]
@@ -116,7 +116,7 @@ def process_devices(device: str, processes: int) -> list[str]:
 class _Worker:
     """A process and the videos that it has not reported yet."""
 
-    def __init__(self, number: int, share: Share, told: Handover[tuple[_Worker, str | None]], threads: int) -> None:
+    def __init__(self, number: int, share: Share, lines: Handover[tuple[_Worker, str | None]], threads: int) -> None:
         self.number = number
         self.left = {video.name: video for video in share.videos}
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
@@ -130,7 +130,7 @@ class _Worker:
         )
         assert self._process.stdin is not None
         self._input, self._output = self._process.stdin, self._process.stdout
-        self._told = told
+        self._lines = lines
         self._reader = threading.Thread(target=self._read, args=(share.as_json(),), daemon=True)
         self._reader.start()
 
@@ -140,10 +140,10 @@ class _Worker:
             self._input.write(share + "\n")
             self._input.flush()
         except OSError:
-            pass  # it has ended already, as its exit code tells
+            pass  # the worker has ended; its exit code is reported below
         for line in self._output:
-            self._told.put((self, line))
-        self._told.put((self, None))
+            self._lines.put((self, line))
+        self._lines.put((self, None))
 
     def ended(self) -> str | None:
         """Wait for the process to end; return how it failed, or None."""
@@ -171,29 +171,29 @@ class _Worker:
 
 
 def run_processes(shares: Sequence[Share]) -> Iterator[Event]:
-    """Run each share in a process of its own, yielding the events of all processes.
+    """Run each share in its own process and yield the events of all processes.
 
-    The videos that a process leaves behind when it fails are failed ones; the other processes go on.
+    If a process dies, its remaining videos are reported as failed and the other processes continue.
 
     Raises:
-        MesmError: what a process could not begin or go on for, such as a full disk; the others are ended then.
+        MesmError: an error that stops a process, such as a full disk; all processes are ended.
     """
-    told: Handover[tuple[_Worker, str | None]] = Handover()
+    lines: Handover[tuple[_Worker, str | None]] = Handover()
     threads = max(1, (os.cpu_count() or 1) // max(1, len(shares)))
     workers: list[_Worker] = []
     try:
         for number, share in enumerate(shares, start=1):
-            workers.append(_Worker(number, share, told, threads))
+            workers.append(_Worker(number, share, lines, threads))
         running = len(workers)
         while running:
-            worker, line = told.get()
+            worker, line = lines.get()
             if line is not None:
                 yield _event(worker, line)
                 continue
             running -= 1
             how = worker.ended()
             for video in worker.left.values():
-                yield Failed(video, f"{video.path}: {how or 'its process ended without it'}")
+                yield Failed(video, f"{video.path}: {how or 'its process ended before extracting it'}")
     finally:
         for worker in workers:
             worker.ask_to_end()

@@ -1,4 +1,4 @@
-"""How the features that a model expects are extracted: by which backbones, with which rows and weights."""
+"""Derives from a checkpoint how its features were extracted: backbones, row length, scaling and weights."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ TOLERANCE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """``backbones``: in the order in which their features are joined; ``clip_len``: seconds a row; ``interpolation``:
-    of the frames' scaling; ``weights``: for each backbone the hash that its weights must have, or None for any."""
+    """The settings of an extraction.
+
+    ``backbones``: in the order in which their features are concatenated; ``clip_len``: seconds per row;
+    ``interpolation``: used to scale frames; ``weights``: the required hash of each backbone's weights, or None for any.
+    """
 
     backbones: tuple[str, ...] = (CLIP,)
     clip_len: Fraction = USUAL_CLIP_LEN
@@ -31,21 +34,21 @@ class Recipe:
     weights: tuple[str | None, ...] = (None,)
 
 
-def recipe_of(config: Config, facts: Mapping[str, Any], *, source: str) -> Recipe:
+def recipe_of(config: Config, statistics: Mapping[str, Any], *, source: str) -> Recipe:
     """Return how the features that a checkpoint was trained on were extracted.
 
-    What the features themselves said at training counts first. Older and published checkpoints do not know it: there
-    the names of the feature files count, which are those of the preset.
+    The attributes of the training features are used first. Older and published checkpoints do not record them; for
+    those the recipe follows from the names of the feature files, which are the preset's.
 
     Args:
-        config: the checkpoint's settings; facts: what it knows of its training data; source: its path, for messages.
+        config: the checkpoint's settings; statistics: those of its training data; source: its path, for messages.
 
     Raises:
-        FeatureError: such features cannot be extracted, or it is not known how; the message says which file is needed.
+        FeatureError: these features cannot be extracted, or their recipe is unknown. The message names the file needed.
     """
     names = [Path(name).name for name in config.dataset.features]
-    files = facts.get("files") or names
-    origins = list(facts.get("origins") or [{}] * len(files))
+    files = statistics.get("files") or names
+    origins = list(statistics.get("origins") or [{}] * len(files))
     backbones = tuple(
         _backbone(origin, file, usual, source=source)
         for origin, file, usual in zip(origins, files, _fitted(names, len(files)), strict=True)
@@ -85,7 +88,7 @@ def _backbone(origin: Origin, file: str, usual: str, *, source: str) -> str:
                 "it was trained on features that cannot be extracted, since their weights or recipe were not published"
             )
             raise _cannot(source, why, files=[published])
-    raise _cannot(source, f"it does not say what the features in {file} were made with", files=[file])
+    raise _cannot(source, f"it does not record which backbone made the features in {file}", files=[file])
 
 
 def _clip_len(config: Config, origins: Sequence[Origin], *, source: str, files: Sequence[str]) -> Fraction:
@@ -98,7 +101,7 @@ def _clip_len(config: Config, origins: Sequence[Origin], *, source: str, files: 
         return _fraction(float(said))
     if wanted > 0:
         return _fraction(wanted)
-    raise _cannot(source, "it does not say how many seconds a row of its features stands for", files=files)
+    raise _cannot(source, "it does not record how many seconds a row of its features covers", files=files)
 
 
 def _agreed(origins: Sequence[Origin], key: str, source: str) -> str | int | float | None:
@@ -107,7 +110,7 @@ def _agreed(origins: Sequence[Origin], key: str, source: str) -> str | int | flo
     if len(said) > 1:
         values = " and ".join(f"{key} {value}" for value in said)
         raise FeatureError(
-            f"{source} was trained on files of features with {values}, which `mesm locate` does not mix.",
+            f"{source} was trained on feature files with {values}; `mesm locate` does not combine them.",
             hint=_use_files("the feature files"),
         )
     return said[0] if said else None

@@ -158,7 +158,7 @@ def test_presets_decide_for_published_and_older_checkpoints(preset: str, clip_le
     [
         ("tacos", [], {}, r"(?s)published.*c3d\.hdf5 \(4096 wide\).*mesm predict CKPT --features"),
         ("charades-vgg-glove", [], {}, r"(?s)published.*vgg\.hdf5 \(4096 wide, rows of 0\.17 s\)"),
-        ("charades", [], {"files": ["a.h5"]}, r"does not say what the features in a\.h5 were made with"),
+        ("charades", [], {"files": ["a.h5"]}, r"does not record which backbone made the features in a\.h5"),
         ("charades", ["model.video_dim=100"], {}, r"100 wide, not as wide as those of clip-b32 \(512\)"),
         ("charades", ["model.video_dim=256"], {"files": ["a"], "origins": [MADE]}, "rows of 0.333333 s, but .* is 1"),
         ("charades", [], {"files": ["a"], "origins": [{"backbone": "i3d"}]}, "'i3d', which mesm does not extract"),
@@ -166,13 +166,13 @@ def test_presets_decide_for_published_and_older_checkpoints(preset: str, clip_le
             "tacos",
             ["model.video_dim=512"],
             {"files": ["a", "b"], "origins": [MADE, MADE | {"clip_len": 2.0}]},
-            "files of features with clip_len .* and clip_len 2.0",
+            "feature files with clip_len .* and clip_len 2.0",
         ),
         (
             "tacos",
             ["model.video_dim=256"],
             {"files": ["a"], "origins": [{"backbone": "pixels"}]},
-            "does not say how many seconds a row",
+            "does not record how many seconds a row",
         ),
     ],
 )
