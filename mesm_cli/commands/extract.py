@@ -300,13 +300,9 @@ def raise_for_bad(
 
     bad = job.report.bad
     if bad:
-        reasons = "\n".join(
-            f"  {reason if str(video.path) in reason else f'{video.path}: {reason}'}" for video, reason in bad
-        )
-        raise DataError(
-            f"{len(bad)} of {len(job.videos)} videos have no features:\n{reasons}",
-            hint=hint,
-        )
+        reasons = [reason if str(video.path) in reason else f"{video.path}: {reason}" for video, reason in bad]
+        lines = "\n".join("  " + reason.replace("\n", "\n    ") for reason in reasons)  # a hint follows its reason
+        raise DataError(f"{len(bad)} of {len(job.videos)} videos have no features:\n{lines}", hint=hint)
 
 
 def _show_estimate(job: Extraction, *, as_json: bool) -> None:
