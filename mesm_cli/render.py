@@ -304,7 +304,7 @@ def length_table(tables: Mapping[str, Any]) -> None:
 def answer(found: Answer, *, video: str, duration: float, top: int) -> None:
     """Draw the query and the ``top`` moments of an answer about a video of ``duration`` seconds."""
     say(f"[bold]{escape(found.query)}[/]  in {escape(video)}")
-    rows = [(moment.start, moment.end, moment.score) for moment in found.moments[:top]]
+    rows = found.windows[:top].tolist()
     timeline(rows, duration=duration, saliency=found.saliency, seen=found.seen)
 
 

@@ -9,7 +9,7 @@ import sys
 import mesm_core
 
 SIGNATURES = {
-    "Answer": "query moments saliency seen unknown_words all_words_unknown warnings window",
+    "Answer": "query windows saliency seen unknown_words all_words_unknown warnings window",
     "Answer.as_json": "self top",
     "Answer.prediction": "self qid vid",
     "Answer.suppressed": "self nms",

@@ -32,15 +32,15 @@ class Moment:
 class Answer:
     """The answer to a query.
 
-    ``moments``: by decreasing score; ``saliency`` (frames,) float32: a ranking score of each frame the model saw;
-    ``seen``: seconds, from the start of the video, that these frames cover; ``unknown_words``: words of the query
-    without a vector in the text encoder; ``all_words_unknown``: True if no word has a vector, which makes the answer
-    meaningless; ``warnings``: texts for the user; ``window``: seconds of each overlapping window of the video, or None
-    if the video was processed at once.
+    ``windows`` (N, 3) float64: start, end and score of each moment, by decreasing score; ``saliency`` (frames,)
+    float32: a ranking score of each frame the model saw; ``seen``: seconds, from the start of the video, that these
+    frames cover; ``unknown_words``: words of the query without a vector in the text encoder; ``all_words_unknown``:
+    True if no word has a vector, which makes the answer meaningless; ``warnings``: texts for the user; ``window``:
+    seconds of each overlapping window of the video, or None if the video was processed at once.
     """
 
     query: str
-    moments: tuple[Moment, ...]
+    windows: np.ndarray
     saliency: np.ndarray
     seen: float
     unknown_words: tuple[str, ...] = ()
@@ -48,10 +48,14 @@ class Answer:
     warnings: tuple[str, ...] = ()
     window: float | None = None
 
+    @property
+    def moments(self) -> tuple[Moment, ...]:
+        """The moments by decreasing score."""
+        return tuple(Moment(*row) for row in self.windows.tolist())
+
     def prediction(self, qid: int | str | None, vid: str) -> Prediction:
         """Return the answer as a line of a submission file."""
-        rows = np.array([[m.start, m.end, m.score] for m in self.moments]).reshape(-1, 3)
-        return Prediction(qid, self.query, vid, rows, self.saliency)
+        return Prediction(qid, self.query, vid, self.windows, self.saliency)
 
     def as_json(self, top: int | None = None) -> dict[str, Any]:
         """Return the answer as JSON-able values, with the ``top`` moments (default: all)."""
@@ -73,13 +77,10 @@ class Answer:
         """
         if check_nms(nms) == NO_NMS:
             return self
-        windows = np.array([[m.start, m.end, m.score] for m in self.moments]).reshape(-1, 3)
-        kept = temporal_nms(windows, threshold=nms).tolist()
+        kept = temporal_nms(self.windows, threshold=nms)
         # Moments of zero length have no overlap, so NMS does not remove their duplicates.
-        first: dict[tuple[float, float], Moment] = {}
-        for start, end, score in kept:
-            first.setdefault((start, end), Moment(start, end, score))
-        return replace(self, moments=tuple(first.values()))
+        _, first = np.unique(kept[:, :2], axis=0, return_index=True)
+        return replace(self, windows=kept[np.sort(first)])
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ from mesm_core.inference.answers import (
     Answer,
     Asked,
     Features,
-    Moment,
     locate_one,
     parts_of,
     refuse_invalid_queries,
@@ -255,7 +254,7 @@ class MomentRetriever:
             )
         return Answer(
             query=prediction.query,
-            moments=tuple(Moment(*row) for row in prediction.windows.tolist()),
+            windows=prediction.windows,
             saliency=prediction.saliency,
             seen=video.duration if len(cut) > 1 else shortening.seen(video.frames, video.duration),
             unknown_words=unknown,

@@ -17,7 +17,6 @@ from mesm_core.inference.answers import (
     Answer,
     Asked,
     Features,
-    Moment,
     locate_one,
     parts_of,
     refuse_invalid_queries,
@@ -124,7 +123,7 @@ class ZeroShotRetriever:
         return [
             Answer(
                 query=query,
-                moments=tuple(Moment(*row) for row in rows.tolist()),
+                windows=rows,
                 saliency=scores,
                 seen=video.duration,
                 warnings=(NOTHING,) if not rows[0, 2] > 0 else (),

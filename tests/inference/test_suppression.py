@@ -38,11 +38,11 @@ def test_the_library_leaves_near_duplicates_out(trained: Trained) -> None:
 
 
 def test_equal_moments_without_length_are_one() -> None:
-    moments = (Moment(4, 4, 0.9), Moment(0, 2, 0.8), Moment(4, 4, 0.7))
-    answer = Answer("he cuts", moments, np.zeros(3, np.float32), seen=9.0)
-    assert answer.suppressed(0.7).moments == moments[:2]
-    assert answer.suppressed(-1).moments == moments
-    assert Answer("he cuts", (), np.zeros(3, np.float32), seen=9.0).suppressed(0.7).moments == ()
+    windows = np.array([[4, 4, 0.9], [0, 2, 0.8], [4, 4, 0.7]])
+    answer = Answer("he cuts", windows, np.zeros(3, np.float32), seen=9.0)
+    assert answer.suppressed(0.7).moments == (Moment(4, 4, 0.9), Moment(0, 2, 0.8))
+    assert answer.suppressed(-1).windows is windows
+    assert Answer("he cuts", np.empty((0, 3)), np.zeros(3, np.float32), seen=9.0).suppressed(0.7).moments == ()
 
 
 def test_nms_cuts_nothing_by_its_limits() -> None:

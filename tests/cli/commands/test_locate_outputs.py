@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from mesm_core.inference.answers import Answer, Moment
+from mesm_core.inference.answers import Answer
 from mesm_core.inference.clips import plan_clips
 from mesm_core.inference.exchange import Timecode, csv_text, edl_text, srt_text
 from mesm_core.inference.locate import Located
@@ -31,8 +31,7 @@ QUERY = "a person opens the door"
 def located(name: str, *answers: tuple[str, list[tuple[float, float, float]]]) -> Located:
     """Return answers about a video of 90 seconds."""
     made = tuple(
-        Answer(query, tuple(Moment(*row) for row in rows), np.arange(9, dtype=np.float32), 90.0)
-        for query, rows in answers
+        Answer(query, np.array(rows).reshape(-1, 3), np.arange(9, dtype=np.float32), 90.0) for query, rows in answers
     )
     return Located(Path(name), 90.0, made)
 
