@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from mesm_core.types import TextFeatures, Words
 UNKNOWN = 1
 FIRST_WORD = 2
 BOM = b"\xef\xbb\xbf"
+KEPT_SENTENCES = 65_536
+"""Sentences whose tokens are kept, more than any of the datasets has."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,8 @@ class GloveText:
         self._labels = {word: label for label, word in enumerate(label_words)}
         self._tagger = tagger
         self._max_words = max_words
+        # The words, the rows and the warnings of a query need the same tokens.
+        self._tokens = lru_cache(maxsize=KEPT_SENTENCES)(tagger.tokens)
 
     @property
     def classes(self) -> int:
@@ -142,7 +147,7 @@ class GloveText:
             TextError: the sentence has no words.
         """
         refuse_empty(sentence)
-        raw = self._tagger.tokens(sentence)
+        raw = self._tokens(sentence)
         tokens = tuple(token.lower() for token in raw[: self._max_words])
         unknown = len(self.label_words)
         labels = np.array([self._labels.get(token, unknown) for token in tokens], np.int64)
@@ -156,7 +161,7 @@ class GloveText:
     def ids(self, sentence: str) -> np.ndarray:
         """Return the table rows (w,) int64 of the sentence's words."""
         refuse_empty(sentence)
-        tokens = self._tagger.tokens(sentence)[: self._max_words]
+        tokens = self._tokens(sentence)[: self._max_words]
         return np.array([self._rows.get(token.lower(), UNKNOWN) for token in tokens], np.int64)
 
     def features(self, sentence: str) -> TextFeatures:
@@ -175,7 +180,7 @@ class GloveText:
         """
         refuse_empty(sentence)
         vectors = self.table.vectors
-        tokens = [token.lower() for token in self._tagger.tokens(sentence)[: self._max_words]]
+        tokens = [token.lower() for token in self._tokens(sentence)[: self._max_words]]
         rows = {token: self._rows.get(token, UNKNOWN) for token in tokens}
         # A checkpoint does not list the words missing in its GloVe file, but they have the vector of <UNK>.
         return spoken({token: bool((vectors[row] != vectors[UNKNOWN]).any()) for token, row in rows.items()})

@@ -105,6 +105,15 @@ def test_long_sentences_are_cut() -> None:
     assert text.features("The knife cuts.").words.shape == (2, 3)
 
 
+def test_a_sentence_is_tokenised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sentences, tokens = [], LexiconTagger.tokens
+    monkeypatch.setattr(LexiconTagger, "tokens", lambda self, text: sentences.append(text) or tokens(self, text))
+    text = small_text()
+    for _ in range(2):
+        text.words("He cuts"), text.features("He cuts"), text.known_words("He cuts")
+    assert sentences == ["He cuts"]
+
+
 def test_unknown_words_only() -> None:
     features = small_text().features("Xyzzy plugh")
     assert np.isfinite(features.words).all()
