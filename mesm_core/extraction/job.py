@@ -210,7 +210,7 @@ class Extraction:
         for path in outputs:
             if path.exists() and not path.is_dir() and not again:
                 raise OutputError(
-                    f"{path} exists already.", hint="Add videos to it: --resume. Start over: --overwrite."
+                    f"{path} already exists.", hint="Add videos to it: --resume. Start over: --overwrite."
                 )
             refuse_existing(path, overwrite=True)
         if self._work.left and not again:

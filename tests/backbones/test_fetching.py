@@ -64,7 +64,7 @@ def test_a_good_pull(hub: Hub, tmp_path: Path, name: str) -> None:
     wanted = "/models/f.pt" if name == "by-url" else f"/openai/clip/resolve/{REVISION}/model.bin"
     assert {line.split()[1] for line in hub.asked} == {wanted}
     asked = len(hub.asked)
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         pull(name)
     assert len(hub.asked) == asked
     assert pull(name, overwrite=True) == path

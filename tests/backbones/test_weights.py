@@ -123,7 +123,7 @@ def test_a_local_file(own: Path) -> None:
     assert weights.take_file(entry, right) == target
     assert (target.read_bytes(), right.read_bytes()) == (CONTENT, CONTENT)
     assert weights.take_file(entry, target) == target
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         weights.take_file(entry, right)
     with pytest.raises(FeatureError, match="its SHA-256 is"):
         weights.take_file(entry, wrong, overwrite=True)

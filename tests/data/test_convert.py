@@ -137,7 +137,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     npy_to_hdf5([[save(tmp_path, "v.npy", array)]], tmp_path / "out.hdf5")
     assert hdf5_to_npy(tmp_path / "out.hdf5", tmp_path / "back") == 1
     assert np.array_equal(np.load(tmp_path / "back" / "v.npy"), array)
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         hdf5_to_npy(tmp_path / "out.hdf5", tmp_path / "back")
     with pytest.raises(FeatureError, match="No feature file"):
         hdf5_to_npy(tmp_path / "none.hdf5", tmp_path / "back")
@@ -164,7 +164,7 @@ def test_conversion_refuses(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.npy"]
     (tmp_path / "out.hdf5").write_text("precious")
     good = save(tmp_path, "good.npy", np.ones((1, 1)))
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         npy_to_hdf5([[good]], tmp_path / "out.hdf5")
     assert (tmp_path / "out.hdf5").read_text() == "precious"
     (tmp_path / "sub").mkdir()

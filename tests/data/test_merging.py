@@ -60,7 +60,7 @@ def test_outputs_are_kept(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="one of the files this command reads"):
         merge([one], one, overwrite=True)
     (tmp_path / "out.hdf5").write_text("mine")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         merge([one], tmp_path / "out.hdf5")
     assert (tmp_path / "out.hdf5").read_text() == "mine"
     with pytest.raises(FeatureError, match="No feature file at"):

@@ -68,7 +68,7 @@ def test_what_is_there_is_refused_or_gone_on_with(videos: Path, tmp_path: Path) 
     out = tmp_path / "out"
     run(videos, out)
     first = content(out / "pixels.hdf5")
-    with pytest.raises(OutputError, match="exists already") as refused:
+    with pytest.raises(OutputError, match="already exists") as refused:
         run(videos, out)
     assert "--resume" in str(refused.value.hint)
     before = (out / "pixels.hdf5").stat()

@@ -157,7 +157,7 @@ def test_moments_are_cut_whole_or_not_at_all(mesm: Any, here: Path, zero: list[o
     before = {path: path.read_bytes() for path in Path("clips").iterdir()}
     again = mesm(*words)
     assert again.code == 2
-    assert "exists already" in again.err
+    assert "already exists" in again.err
     assert {path: path.read_bytes() for path in Path("clips").iterdir()} == before
     assert mesm(*words, "--overwrite", "--fast").code == 0
     (here / "file").write_text("")
@@ -174,7 +174,7 @@ def test_the_ending_says_the_format(mesm: Any, here: Path, zero: list[object], e
     shown = mesm("locate", "my.mp4", QUERY, *zero, "--format", ending)
     written = Path(f"out.{ending}").read_text()
     assert re.sub(r'"(cached|page)": .*', "", shown.out) == re.sub(r'"(cached|page)": .*', "", written)
-    assert "exists already" in mesm("locate", "my.mp4", QUERY, *zero, "-o", f"out.{ending}").err
+    assert "already exists" in mesm("locate", "my.mp4", QUERY, *zero, "-o", f"out.{ending}").err
     own = mesm("locate", "my.mp4", QUERY, *zero, "-o", "my.mp4", "--format", ending, "--overwrite")
     assert "one of the files this command reads" in own.err
 

@@ -108,8 +108,8 @@ def test_files_that_are_none(mesm, files: tuple[Path, Path, Path], tmp_path: Pat
     (tmp_path / "no.jsonl.gz").write_bytes(b"plain")
     bare = write(tmp_path / "bare.jsonl", [{k: v for k, v in TRUTH[0].items() if k != "relevant_windows"}])
     for words, expected in (
-        ((tmp_path / "cut.jsonl.gz", truth), "not a whole gzip file"),
-        ((tmp_path / "no.jsonl.gz", truth), "not a whole gzip file"),
+        ((tmp_path / "cut.jsonl.gz", truth), "not a complete gzip file"),
+        ((tmp_path / "no.jsonl.gz", truth), "not a complete gzip file"),
         ((tmp_path / "none.jsonl", truth), "No predictions"),
         ((good, bare), "have no windows"),
         ((good,), "TRUTH"),
