@@ -18,7 +18,7 @@ import numpy as np
 from mesm_core import hdf5
 from mesm_core.data.archives import Archive, BrokenArchiveError, Member, entries
 from mesm_core.data.attributes import describe
-from mesm_core.data.npy_files import Source, VideoNames, by_name, read_array, same_name, wrong_name
+from mesm_core.data.npy_files import Source, VideoNames, by_name, name_problem, read_array, same_name
 from mesm_core.data.rawcopy import RawArray, allocate, copy_numbers, raw_array
 from mesm_core.data.workfile import WorkFile, about_size
 from mesm_core.errors import FeatureError, listing
@@ -169,7 +169,7 @@ def _with_usable_names(
     """Return the videos whose names are valid for datasets; report the others as bad."""
     usable = []
     for name, paths in videos.items():
-        wrong = wrong_name(name)
+        wrong = name_problem(name)
         if wrong is None:
             usable.append((name, paths))
         else:
@@ -200,7 +200,7 @@ def _from_archives(
                     raise same_name(taken[name][0], entry.where, name)
                 taken[name] = [entry.where]
                 try:
-                    if wrong := entry.problem or wrong_name(name):
+                    if wrong := entry.problem or name_problem(name):
                         raise FeatureError(wrong)
                     if _complete(file, name):
                         report.skipped += 1

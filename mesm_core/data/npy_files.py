@@ -162,10 +162,10 @@ def same_name(one: object, other: object, name: str) -> FeatureError:
     )
 
 
-def wrong_name(name: str) -> str | None:
+def name_problem(name: str) -> str | None:
     r"""Return why a name cannot be used for a video, or None; names of HDF5 datasets are UTF-8.
 
-    >>> wrong_name("caf\udce9")
+    >>> name_problem("caf\udce9")
     'its name is not UTF-8: rename the file'
     """
     if has_surrogates(name):

@@ -239,8 +239,8 @@ class Locator:
             nms=nms,
             window=window,
         )
-        unkept = f"its features could not be kept: {video.unkept}" if video.unkept else ""
-        warnings = tuple(text for text in (video.warning, unkept) if text)
+        uncached = f"its features could not be cached: {video.cache_error}" if video.cache_error else ""
+        warnings = tuple(text for text in (video.warning, uncached) if text)
         return Located(video.video.path, video.duration, tuple(answers), warnings, video.cached)
 
 

@@ -106,8 +106,8 @@ class Video:
     def frames(self) -> Iterator[Decoded]:
         """Yield every frame that decodes, in presentation order.
 
-        Meanwhile ``decoded`` counts the frames, ``skipped_packets`` the damaged packets, and ``end`` is the last frame's
-        time plus its duration. A frame earlier than the previous one gets the time of that one.
+        ``decoded`` then counts the frames and ``skipped_packets`` the damaged packets; ``end`` is the last frame's time
+        plus its duration. A frame earlier than the previous one gets the time of that one.
 
         Raises:
             DataError: a frame is more than an hour after the previous one.

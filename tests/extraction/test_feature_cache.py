@@ -127,12 +127,12 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
         e for e in extraction(tmp_path).run([VideoFile("v0000", folder / "v0000.avi")]) if isinstance(e, Featured)
     ]
     assert len(found.features[0]) == 2
-    assert "could not be written" in found.unkept
+    assert "could not be written" in found.cache_error
 
 
 def test_other_weights_than_at_training_are_refused(tmp_path: Path) -> None:
     recipe = Recipe(("pixels",), Fraction(1), weights=("0" * 32,))
-    with pytest.raises(FeatureError, match=r"The weights of pixels are others .* \(000000000000\)"):
+    with pytest.raises(FeatureError, match=r"The weights of pixels .* differ .* \(000000000000\)"):
         list(extraction(tmp_path, recipe).run([]))
 
 

@@ -144,7 +144,7 @@ def test_what_was_recovered_of_a_cut_video_is_told(tmp_path: Path) -> None:
     report = run(videos, tmp_path / "out")
     assert not report.bad
     assert "frames were recovered" in report.warnings[0][1]
-    assert "of the 8.0 s that its header says" in report.warnings[0][1]
+    assert "of the 8.0 s in its header" in report.warnings[0][1]
 
 
 def _noise(frames: int) -> list[np.ndarray]:
@@ -153,7 +153,7 @@ def _noise(frames: int) -> list[np.ndarray]:
 
 
 def test_features_that_float16_cannot_hold_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match=r"up to 1e\+05, beyond float16"):
+    with pytest.raises(FeatureError, match=r"up to 1e\+05, beyond the range of float16"):
         SETTINGS.stored(np.array([[1.0, 1e5]], np.float32))
     with pytest.raises(FeatureError, match="NaN"):
         SETTINGS.stored(np.array([[1.0, np.nan]], np.float32))
@@ -168,7 +168,7 @@ def test_an_end_in_the_middle_keeps_what_is_finished(videos: Path, tmp_path: Pat
             break
     events.close()  # as Ctrl-C does
     assert [path.name for path in out.iterdir()] == ["extract.parts"]
-    with pytest.raises(OutputError, match="left of an earlier extraction"):
+    with pytest.raises(OutputError, match="remains from an earlier extraction"):
         run(videos, out)
     report = run(videos, out, resume=True)
     assert report.already >= 1
@@ -182,7 +182,7 @@ def test_no_room_keeps_the_finished_parts(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with files_of_at_most(4000), pytest.raises(OutputError, match=r"pixels\.hdf5") as told:
         run(videos, out)
-    assert "--resume goes on" in str(told.value.hint)
+    assert "--resume continues" in str(told.value.hint)
     assert [path.name for path in out.iterdir()] == ["extract.parts"]
     assert len(list((out / "extract.parts").glob("*.npz"))) == 4
     assert run(videos, out, resume=True).already == 4
@@ -196,7 +196,7 @@ def test_an_outdir_that_is_held_or_cannot_be(videos: Path, tmp_path: Path) -> No
     with pytest.raises(OutputError, match="not a folder"):
         run(videos, tmp_path / "file" / "out")
     folder = work.WorkFolder(tmp_path / "out" / "extract.parts")
-    with folder.held(), pytest.raises(OutputError, match="Another process is extracting"):
+    with folder.locked(), pytest.raises(OutputError, match="Another process is extracting"):
         run(videos, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
