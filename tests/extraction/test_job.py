@@ -204,7 +204,7 @@ def test_an_outdir_that_is_held_or_cannot_be(videos: Path, tmp_path: Path) -> No
 def test_rows_that_a_backbone_does_not_have_are_refused_at_once(videos: Path, tmp_path: Path) -> None:
     with pytest.raises(FeatureError, match="i3d features: their exact weights"):
         run(videos, tmp_path / "out", names=("i3d",))
-    with pytest.raises(FeatureError, match=r"The weights .clip-b32. .* are not here"):
+    with pytest.raises(FeatureError, match=r"The weights .clip-b32. .* were not found"):
         run(videos, tmp_path / "out", names=("clip-b32",))
     assert not (tmp_path / "out").exists()
 

@@ -65,7 +65,7 @@ def test_a_bad_video_does_not_end_the_others(videos: list[VideoFile]) -> None:
 def test_two_videos_of_one_name_are_refused(videos: list[VideoFile], tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "v1.mkv").write_bytes(b"")
-    with pytest.raises(DataError, match="Two videos have the name 'v1'"):
+    with pytest.raises(DataError, match="Two videos have the same name 'v1'"):
         find_videos([tmp_path])
 
 
