@@ -59,7 +59,7 @@ class Shortening:
         if seen < duration:
             return (
                 f"only the first {seen:.1f} of {duration:.1f} seconds are seen "
-                f"(dataset.max_frames = {self.max_frames}, the video has {frames} frames); nothing later is found",
+                f"(dataset.max_frames = {self.max_frames}, the video has {frames} frames); later moments are not found",
             )
         if coarse is not None:
             return (

@@ -142,7 +142,7 @@ def test_which_files_are_meant(tmp_path: Path) -> None:
     assert "data/clip_features, data/slowfast_features" in str(raised.value.hint)
     assert next(entries(Archive(path))).load().open().read(2) == b"PK"
     assert str(next(entries(Archive(path))).load()) == f"{path}::data/clip_features/s0-d5.npz"
-    with pytest.raises(FeatureError, match="is no archive"):
+    with pytest.raises(FeatureError, match="is not an archive"):
         (tmp_path / "a.npy").touch()
         find_sources(f"{tmp_path}/a.npy::x")
     with pytest.raises(FeatureError, match="File name too long"):
@@ -164,10 +164,10 @@ def test_which_files_are_meant(tmp_path: Path) -> None:
 HOSTILE = {
     "link.npy": ({"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, "it is a link to '/etc/passwd'"),
     "hard.npy": ({"type": tarfile.LNKTYPE, "linkname": "good.npz"}, "it is a link to 'good.npz'"),
-    "device.npy": ({"type": tarfile.CHRTYPE}, "it is no ordinary file"),
-    "pipe.npy": ({"type": tarfile.FIFOTYPE}, "it is no ordinary file"),
-    "/absolute.npy": ({}, "its name leads out of the archive"),
-    "a/../../up.npy": ({}, "its name leads out of the archive"),
+    "device.npy": ({"type": tarfile.CHRTYPE}, "it is not a regular file"),
+    "pipe.npy": ({"type": tarfile.FIFOTYPE}, "it is not a regular file"),
+    "/absolute.npy": ({}, "its path leads outside the archive"),
+    "a/../../up.npy": ({}, "its path leads outside the archive"),
 }
 
 
@@ -207,7 +207,7 @@ def test_hostile_zip_members(tmp_path: Path) -> None:
     assert report.videos == 1
     reasons = {where.partition("::")[2]: reason for where, reason in report.bad}
     assert reasons["link.npy"] == "it is a link, which is not followed"
-    assert reasons["../up.npy"] == "its name leads out of the archive"
+    assert reasons["../up.npy"] == "its path leads outside the archive"
     assert "200 times" in reasons["bomb.npy"]
     assert "cannot be read" in reasons["damaged.npz"]
 
@@ -274,7 +274,7 @@ def test_a_tar_cut_between_members_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:at])
     report = convert(path, tmp_path / "out.hdf5")
     assert report.videos == 1
-    assert "the mark of its end is missing" in report.bad[0][1]
+    assert "its end marker is missing" in report.bad[0][1]
 
 
 def test_a_changed_byte_is_found_by_the_check_sum(tmp_path: Path) -> None:
@@ -300,10 +300,10 @@ def test_padding_and_several_streams_in_a_gzip_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "no archive"),
-        (b"not an archive at all" * 100, "no archive"),
+        (b"", "not an archive"),
+        (b"not an archive at all" * 100, "not an archive"),
         (b"<!DOCTYPE html><html>", "web page"),
-        (b"PK\x03\x04 but no more", "no archive"),
+        (b"PK\x03\x04 but no more", "not an archive"),
         (b"\x1f\x8b\x08\x00", "cut short"),
     ],
 )

@@ -147,7 +147,7 @@ def test_lists_and_names(tmp_path: Path) -> None:
     path = save(tmp_path, "a.npy", np.ones((1, 1)))
     (tmp_path / "list.txt").write_text(f"{path}\n\n")
     assert find_sources(tmp_path / "list.txt") == [path]
-    with pytest.raises(FeatureError, match=r"does not fit a\.npy"):
+    with pytest.raises(FeatureError, match=r"does not match a\.npy"):
         by_name([path], name_regex="z(.)")
     with pytest.raises(FeatureError, match="not a regular expression"):
         by_name([path], name_regex="(")

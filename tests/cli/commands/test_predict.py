@@ -67,7 +67,7 @@ def test_npy_files_are_joined_side_by_side(mesm, trained: Trained, tmp_path: Pat
     assert npy == hdf5
     mixed = mesm(*words, "--features", tmp_path / "clip" / "kitchen.npy", "--features", tmp_path / "slowfast.hdf5")
     assert mixed.code == 2
-    assert "joined with their like only" in " ".join(mixed.err.split())
+    assert "cannot be combined with other kinds of files" in " ".join(mixed.err.split())
 
 
 def test_foreign_npz_files_are_read(mesm, trained: Trained, shared: Path) -> None:
@@ -109,7 +109,7 @@ def test_another_video_than_the_files(mesm, trained: Trained, tmp_path: Path) ->
     np.save(tmp_path / "kitchen.npy", stored(trained))
     result = mesm("predict", trained.best, "--video", "kitchn", QUERY, "--features", tmp_path / "kitchen.npy")
     assert result.code == 2
-    assert "holds the video 'kitchen', not 'kitchn'. Did you mean 'kitchen'?" in " ".join(result.err.split())
+    assert "has the video 'kitchen', not 'kitchn'. Did you mean 'kitchen'?" in " ".join(result.err.split())
 
 
 def test_train_and_eval_need_one_file_of_many_videos(mesm, trained: Trained, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_against_a_datasets_split(mesm, trained) -> None:
         (['{"qid": 1, "pred_relevant_windows": [[1, 2, NaN]]}'], "not finite"),
         ([*GOOD[:1], '{"qid": 2, "pred_rel'], "line 2"),
         ([{"qid": 1}], "'qid' and 'pred_relevant_windows'"),
-        ([GOOD[0], GOOD[0]], "comes twice"),
+        ([GOOD[0], GOOD[0]], "is repeated"),
         ([{"qid": 1, "pred_relevant_windows": [], "pred_saliency_scores": ["x"]}], "finite numbers"),
     ],
 )

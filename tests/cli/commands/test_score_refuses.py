@@ -24,11 +24,11 @@ def marks(clips: list[Any], scores: list[Any]) -> dict[str, Any]:
     ("changes", "expected"),
     [
         ([marks([0, 1], [[1, 2, 3], [1, 2]])], "line 1: clip 1 has 2 saliency_scores, clip 0 has 3"),
-        ([marks([0], [[1, 2, 3]]), marks([0], [[1, 2]])], "line 2: 2 saliency_scores a clip, but 3 in line 1"),
+        ([marks([0], [[1, 2, 3]]), marks([0], [[1, 2]])], "line 2: 2 saliency_scores per clip, but 3 in line 1"),
         ([marks([0], [[1, float("nan"), 3]])], "line 1: saliency_scores of clip 0 are not finite"),
         ([marks([0], [None])], "line 1: saliency_scores must be lists of numbers"),
         ([marks([0], [[]])], "line 1: clip 0 has no saliency_scores"),
-        ([marks([1, 1], [[1, 2, 3], [0, 0, 0]])], "line 1: relevant clip id 1 comes twice"),
+        ([marks([1, 1], [[1, 2, 3], [0, 0, 0]])], "line 1: relevant clip id 1 is repeated"),
         ([{}, {"duration": 21}], "line 2: video 'v' lasts 21 s, but 20 s in line 1"),
         ([{"relevant_windows": [[True, 5]]}], "line 1: relevant_windows has true or false"),
         ([marks([0], [[1, False, 3]])], "line 1: saliency_scores has true or false"),
