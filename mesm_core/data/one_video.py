@@ -59,7 +59,7 @@ class OneVideo:
             if vid not in self._names:
                 raise FeatureError(
                     f"{self._where} has the video '{self.name}', not '{vid}'.{did_you_mean(vid, self._names)}",
-                    hint="A .npy or .npz file has one video, named like the file. For several, use `mesm prepare npy2hdf5`.",
+                    hint="A .npy or .npz file has one video, named like it. For several, use `mesm prepare npy2hdf5`.",
                 )
 
     def raw(self, vid: str) -> list[np.ndarray]:

@@ -33,7 +33,7 @@ class Answer:
     """The answer to a query.
 
     ``moments``: by decreasing score; ``saliency`` (frames,) float32: a ranking score of each frame the model saw;
-    ``seen``: seconds, from the start of the video, that these frames cover; ``unknown_words``: words of the query
+    ``seen``: seconds from the start of the video that these frames cover; ``unknown_words``: words of the query
     without a vector in the text encoder; ``all_words_unknown``: True if no word has a vector, which makes the answer
     meaningless; ``warnings``: texts for the user; ``window``: seconds of each overlapping window of the video, or None
     if the video was processed at once.
@@ -128,7 +128,7 @@ def refuse_invalid_queries(asked: Asked) -> None:
         words = len(query.split())
         if words > MOST_WORDS:
             raise TextError(
-                f"The query '{query[:40]}…' has {words:,} words; models read the first few dozen at most.",
+                f"The query '{query[:40]}…' has {words:,} words; models read at most a few dozen.",
                 hint="Describe one moment in a sentence.",
             )
     if not asked.duration > 0 or not np.isfinite(asked.duration):

@@ -77,7 +77,7 @@ def check_window(window: Window) -> Window:
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if isinstance(window, bool) or not 0 < seconds < math.inf:
-        raise ConfigError(f"window is auto, off, or a positive number of seconds, not {str(window)[:40]!r}.")
+        raise ConfigError(f"window must be auto, off, or a positive number of seconds, not {str(window)[:40]!r}.")
     return seconds
 
 
@@ -154,9 +154,9 @@ def cut_video(
     ranges = window_ranges(frames, length)
     if len(ranges) > MOST_WINDOWS:
         raise FeatureError(
-            f"A video of {frames:,} frames in {duration:g} seconds would be seen in {len(ranges):,} windows, more than "
+            f"A video of {frames:,} frames in {duration:g} seconds would have {len(ranges):,} windows, more than "
             f"{MOST_WINDOWS:,}.",
-            hint="Is the duration right? Give longer windows (--window), or --window off to see it at once.",
+            hint="Is the duration right? Use longer windows (--window), or --window off to process it at once.",
         )
     seconds_per_frame = duration / frames
     return [
@@ -176,7 +176,7 @@ def window_warnings(pieces: Sequence[Piece], window: Window, *, max_frames: int)
     if isinstance(window, str) or abs(used - window) <= used / frames:
         return ()
     return (
-        f"its windows are of {used:.1f} seconds, not {window:g}: a window has {FEWEST_FRAMES} to {max_frames} frames "
+        f"its windows have {used:.1f} seconds, not {window:g}: a window has {FEWEST_FRAMES} to {max_frames} frames "
         "(dataset.max_frames)",
     )
 

@@ -267,10 +267,10 @@ def test_windows_of_other_lengths_than_asked_for_are_told(trained: Trained) -> N
     retriever = MomentRetriever.load(trained.best, device="cpu")
     (answer,) = retriever.locate(long_video(900), [QUERY], duration=900.0, window=300.0)
     assert answer.window == 80  # 40 frames
-    assert answer.warnings == ("its windows are of 80.0 seconds, not 300: a window has 4 to 40 frames "
+    assert answer.warnings == ("its windows have 80.0 seconds, not 300: a window has 4 to 40 frames "
                                "(dataset.max_frames)",)  # fmt: skip
     (answer,) = retriever.locate(long_video(900), [QUERY], duration=900.0, window=0.5)
-    assert "its windows are of 8.0 seconds, not 0.5" in answer.warnings[0]
+    assert "its windows have 8.0 seconds, not 0.5" in answer.warnings[0]
 
 
 def test_features_that_cannot_be_used(trained: Trained) -> None:
@@ -314,5 +314,5 @@ def test_nms_of_thousands() -> None:
 
 def test_too_many_windows_are_refused() -> None:
     frames = np.zeros((200_000, 2), np.float32)
-    with pytest.raises(FeatureError, match="would be seen in 9,999 windows"):
+    with pytest.raises(FeatureError, match="would have 9,999 windows"):
         cut_video([frames], window=20, duration=60.0, lengths=Lengths(100.0, 30.0), max_frames=40)

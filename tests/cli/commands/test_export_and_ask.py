@@ -148,10 +148,10 @@ def test_questions_from_files_and_pipes(mesm, trained: Trained, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("", "holds no QUERY"),
+        ("", "has no queries"),
         ("He cuts.\n", "line 1: the line has no 'vid'"),
         ('{"query": "He cuts.", "vid": "test-000"}\n{"query": "He', "line 2: Unterminated string"),
-        ('{"vid": "test-000"}\n', "line 1: a question has a 'query'"),
+        ('{"vid": "test-000"}\n', "line 1: 'query' must be a sentence"),
         ('{"query": "He cuts.", "vid": "test-000", "duration": "long"}\n', "is not a number of seconds"),
         ('{"query": "He cuts.", "vid": "tst-000"}\n', "Did you mean 'test-000'?"),
         ('{"query": "' + "cut " * 10000 + '", "vid": "test-000"}\n', "has 10,000 words"),

@@ -117,7 +117,7 @@ def test_several_videos_and_queries_from_a_file(mesm: Any, here: Path, zero: lis
         ("b.mkv", "he sits"),
     ]
     Path("q.txt").write_text('{"query": "he sits", "vid": "c"}\n')
-    assert "'c' is none of the videos" in told(mesm("locate", "videos", "--queries", "q.txt", *zero))
+    assert "the vid 'c', which is not one of the videos" in told(mesm("locate", "videos", "--queries", "q.txt", *zero))
 
 
 def test_one_bad_video_does_not_end_the_others(mesm: Any, here: Path, zero: list[object]) -> None:

@@ -189,7 +189,7 @@ def test_forms_that_cannot_be_are_refused_before_any_work(mesm: Any, here: Path,
         (["-o", "answers.txt"], "does not say the format"),
         (["--page", "page.pdf"], "the file name of a page must end in .html"),
         (["--json", "--format", "csv"], "not both"),
-        (["--window", "x"], "window is auto, off"),
+        (["--window", "x"], "window must be auto, off"),
         (["--clip-len", "0"], "is not a number of seconds"),
         (["--device", "tpu"], "Unknown device"),
     ):

@@ -79,7 +79,7 @@ def test_foreign_npz_files_are_read(mesm, trained: Trained, shared: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("x.npy", {}, "The duration of video 'x' is not known"),
+        ("x.npy", {}, "The duration of video 'x' is unknown"),
         ("x.npz", {"a": 1, "b": 2}, "several arrays (a, b)"),
         ("x.npz", {"features": None, "duration": np.array("long")}, "not one number of seconds"),
         ("x.npz", {"features": None, "duration": -3.0}, "must be positive"),

@@ -85,7 +85,7 @@ def test_against_a_datasets_split(mesm, trained) -> None:
     ("records", "expected"),
     [
         ([*GOOD[:2], {"qid": 9, "pred_relevant_windows": []}], "1 without an answer: 3"),
-        ([*GOOD[:2], {"qid": 9, "pred_relevant_windows": []}], "1 that the truth does not have: 9"),
+        ([*GOOD[:2], {"qid": 9, "pred_relevant_windows": []}], "1 not in the ground truth: 9"),
         ([{"qid": 1, "pred_relevant_windows": [[5, 2, 1]]}], "line 1: window [5, 2] ends before it starts"),
         ([{"qid": 1, "pred_relevant_windows": [[5, 8]]}], "a score is missing"),
         (['{"qid": 1, "pred_relevant_windows": [[1, 2, NaN]]}'], "not finite"),

@@ -45,11 +45,11 @@ def test_truth(mesm, tmp_path: Path, changes: list[dict[str, Any]], expected: st
 @pytest.mark.parametrize(
     ("record", "expected"),
     [
-        ({"pred_relevant_windows": [[True, 5, 1]]}, "line 1: windows are rows of [start, end, score]"),
-        ({"pred_relevant_windows": [["1", "5", "1"]]}, "line 1: windows are rows of [start, end, score]"),
-        ({"pred_relevant_windows": [[None, 5, 1]]}, "line 1: windows are rows of [start, end, score]"),
-        ({"pred_relevant_windows": {"abc": 1}}, "line 1: windows are rows of [start, end, score]"),
-        ({"pred_relevant_windows": None}, "line 1: windows are rows of [start, end, score]"),
+        ({"pred_relevant_windows": [[True, 5, 1]]}, "line 1: windows must be rows of [start, end, score]"),
+        ({"pred_relevant_windows": [["1", "5", "1"]]}, "line 1: windows must be rows of [start, end, score]"),
+        ({"pred_relevant_windows": [[None, 5, 1]]}, "line 1: windows must be rows of [start, end, score]"),
+        ({"pred_relevant_windows": {"abc": 1}}, "line 1: windows must be rows of [start, end, score]"),
+        ({"pred_relevant_windows": None}, "line 1: windows must be rows of [start, end, score]"),
         ({"pred_relevant_windows": [[0, float("inf"), 1]]}, "line 1: a window or its score is not finite"),
         ({"pred_relevant_windows": [[0, 10**400, 1]]}, "line 1: a number has 401 digits"),
         ({"pred_saliency_scores": [True, False]}, "list of finite numbers"),

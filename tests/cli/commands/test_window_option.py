@@ -67,4 +67,4 @@ def test_windows_that_are_none(mesm, trained: Trained, long_file: Path, command:
     more = [QUERY, "--features", long_file, "--duration", 900] if command == "predict" else []
     result = mesm(command, trained.best, *more, f"--window={value}")
     assert (result.code, result.out) == (2, "")
-    assert "window is auto, off, or a positive number of seconds" in " ".join(result.err.split())
+    assert "window must be auto, off, or a positive number of seconds" in " ".join(result.err.split())

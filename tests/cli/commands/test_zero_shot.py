@@ -81,7 +81,7 @@ def test_a_video_is_asked_about_without_a_dataset(mesm, where, trained: Trained)
     (again,) = json.loads(mesm(*words, array, "--duration", seconds).out)
     assert again["moments"] == answer["moments"]
     assert len(answer["saliency"]) == len(np.load(array))
-    assert "The duration of video 'test-000' is not known: the feature file does not say it." in told(
+    assert "The duration of video 'test-000' is unknown: the feature file does not have it." in told(
         mesm(*words, array)
     )
     (known,) = json.loads(mesm(*words, array, "--dataset", "tacos").out)  # the annotations say it
@@ -104,9 +104,9 @@ def test_evaluation_and_prediction_agree(mesm, where, trained: Trained) -> None:
 
 def test_what_is_refused(mesm, where, trained: Trained, tmp_path: Path) -> None:
     assert "No dataset was chosen: give --dataset NAME" in told(mesm("eval", "zero-shot", *where))
-    assert "has no feature files" in told(mesm("predict", "zero-shot", *where, "--video", "x", QUERY))
+    assert "needs feature files" in told(mesm("predict", "zero-shot", *where, "--video", "x", QUERY))
     chosen = told(mesm("eval", trained.best, "--dataset", "tacos"))
-    assert "--dataset chooses the settings of zero-shot" in chosen
+    assert "--dataset selects the settings of zero-shot" in chosen
     assert "has its own" in told(mesm("predict", trained.best, "--dataset", "tacos", "--video", "x", QUERY))
     tacos = ["eval", "zero-shot", "--dataset", "tacos", "--data-dir", trained.root]
     assert "give --clip" in told(mesm(*tacos, "--glove", trained.paths.text))
@@ -116,7 +116,7 @@ def test_what_is_refused(mesm, where, trained: Trained, tmp_path: Path) -> None:
     assert "mesm prepare clip-text" in told(mesm(*tacos, "--clip", bare))
     other = tmp_path / "other.safetensors"
     write_clip_text(other, tiny().state_dict() | {PROJECTION: torch.ones(WIDTH, 7)}, heads=2, activation="quick_gelu")
-    needed = "The features are 12 wide; zero-shot needs CLIP image features, 7 wide as the text projection."
+    needed = "The features are 12 wide; zero-shot needs CLIP image features, 7 wide like the text projection."
     assert needed in told(mesm(*tacos, "--clip", other))
     array = trained.root / "npy" / "test-000.npy"
     words = ["--duration", 9, "--data-dir", trained.root, "--clip", other]
