@@ -56,7 +56,7 @@ def left(tmp_path: Path) -> list[str]:
 
 
 @BOTH
-def test_a_good_pull(hub: Hub, tmp_path: Path, name: str) -> None:
+def test_pull_downloads_and_verifies_a_file(hub: Hub, tmp_path: Path, name: str) -> None:
     path = pull(name)
     assert path.read_bytes() == CONTENT
     assert state_of(known_weights(name), path) == "verified"
@@ -71,7 +71,7 @@ def test_a_good_pull(hub: Hub, tmp_path: Path, name: str) -> None:
 
 
 @BOTH
-def test_a_transfer_that_breaks_goes_on_where_it_stopped(hub: Hub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_transfer_is_resumed(hub: Hub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "by-hub":  # it keeps whole chunks only
         monkeypatch.setattr(pytest.importorskip("huggingface_hub.constants"), "DOWNLOAD_CHUNK_SIZE", 10_000)
     hub.breaks = [100_000]
@@ -79,7 +79,7 @@ def test_a_transfer_that_breaks_goes_on_where_it_stopped(hub: Hub, name: str, mo
     assert any(line.startswith("GET") and line.endswith("bytes=100000-") for line in hub.asked)
 
 
-def test_the_next_pull_goes_on_too(hub: Hub, tmp_path: Path) -> None:
+def test_the_next_pull_resumes_a_broken_transfer(hub: Hub, tmp_path: Path) -> None:
     hub.breaks = [100_000, 0, 0, 0]
     with pytest.raises(FeatureError, match="continues it") as raised:
         pull("by-url")
@@ -91,7 +91,7 @@ def test_the_next_pull_goes_on_too(hub: Hub, tmp_path: Path) -> None:
     assert left(tmp_path) == ["f.pt", "f.pt.sha256"]
 
 
-def test_a_file_that_changed_meanwhile_is_fetched_anew(hub: Hub, tmp_path: Path) -> None:
+def test_a_file_that_changed_on_the_server_is_downloaded_again(hub: Hub, tmp_path: Path) -> None:
     hub.breaks = [100_000, 0, 0, 0]
     with pytest.raises(FeatureError):
         pull("loose-url")
@@ -101,7 +101,7 @@ def test_a_file_that_changed_meanwhile_is_fetched_anew(hub: Hub, tmp_path: Path)
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_what_is_there_already(hub: Hub, tmp_path: Path, ranges: bool) -> None:
+def test_a_complete_or_too_long_part_is_handled(hub: Hub, tmp_path: Path, ranges: bool) -> None:
     """All bytes had come when the process was killed; a server without ranges sends them again."""
     hub.ranges = ranges
     parts = tmp_path / "cache" / "weights" / ".partial" / "by-url"
@@ -114,7 +114,7 @@ def test_what_is_there_already(hub: Hub, tmp_path: Path, ranges: bool) -> None:
 
 
 @BOTH
-def test_a_wrong_file_is_refused_and_not_left(hub: Hub, tmp_path: Path, name: str) -> None:
+def test_a_file_with_a_wrong_hash_is_refused_and_removed(hub: Hub, tmp_path: Path, name: str) -> None:
     hub.content = b"x" + CONTENT[1:]
     with pytest.raises(FeatureError, match="its SHA-256 is"):
         pull(name)
@@ -124,7 +124,7 @@ def test_a_wrong_file_is_refused_and_not_left(hub: Hub, tmp_path: Path, name: st
 
 
 @BOTH
-def test_a_disk_that_is_too_small_is_noticed_before(hub: Hub, tmp_path: Path, name: str) -> None:
+def test_too_little_disk_space_is_refused_before_the_download(hub: Hub, tmp_path: Path, name: str) -> None:
     hub.claims = 10**10 * 6
     if name == "by-hub":
         hub.claims = 10**15
@@ -144,7 +144,7 @@ def _with_little_room(name: str) -> Path:
 
 
 @BOTH
-def test_a_disk_that_is_full_half_way(hub: Hub, tmp_path: Path, name: str) -> None:
+def test_a_disk_that_fills_up_during_a_download_is_reported(hub: Hub, tmp_path: Path, name: str) -> None:
     if name == "by-hub":
         pytest.importorskip("huggingface_hub")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -159,7 +159,9 @@ def test_a_disk_that_is_full_half_way(hub: Hub, tmp_path: Path, name: str) -> No
 
 
 @BOTH
-def test_offline(hub: Hub, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_variables_prevent_the_download(
+    hub: Hub, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FeatureError, match="HF_HUB_OFFLINE is set") as raised:
         pull(name)
@@ -171,7 +173,7 @@ def test_offline(hub: Hub, tmp_path: Path, name: str, monkeypatch: pytest.Monkey
 
 
 @BOTH
-def test_no_network(hub: Hub, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_network_is_reported(hub: Hub, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that no server has, as where there is no network; nobody waits for it."""
     table = (tmp_path / "table.toml").read_text()
     (tmp_path / "table.toml").write_text(table.replace(hub.address, "http://127.0.0.1:1"))
@@ -183,14 +185,14 @@ def test_no_network(hub: Hub, tmp_path: Path, name: str, monkeypatch: pytest.Mon
 
 
 @BOTH
-def test_a_file_that_has_moved(hub: Hub, tmp_path: Path, name: str) -> None:
+def test_a_file_missing_on_the_server_is_reported(hub: Hub, tmp_path: Path, name: str) -> None:
     hub.status = 404
     with pytest.raises(FeatureError, match="the server answered 404"):
         pull(name)
     assert left(tmp_path) == []
 
 
-def test_a_web_page_is_no_file_of_weights(hub: Hub, tmp_path: Path) -> None:
+def test_a_web_page_is_refused(hub: Hub, tmp_path: Path) -> None:
     hub.kind = "text/html; charset=utf-8"
     with pytest.raises(FeatureError, match="sent a web page"):
         pull("loose-url")
@@ -200,7 +202,7 @@ def test_a_web_page_is_no_file_of_weights(hub: Hub, tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
-def test_one_process_at_a_time(hub: Hub, tmp_path: Path) -> None:
+def test_only_one_process_downloads_a_file(hub: Hub, tmp_path: Path) -> None:
     from filelock import FileLock
 
     folder = tmp_path / "cache" / "weights" / ".partial"
@@ -209,7 +211,7 @@ def test_one_process_at_a_time(hub: Hub, tmp_path: Path) -> None:
         pull("by-url")
 
 
-def test_without_huggingface_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_huggingface_hub_is_reported(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(FeatureError, match="needs the package huggingface_hub") as raised:
         fetching.pull(known_weights("by-hub"))
@@ -217,7 +219,7 @@ def test_without_huggingface_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> N
     assert fetching.pull(known_weights("by-url")).read_bytes() == CONTENT
 
 
-def test_the_command(hub: Hub, mesm, tmp_path: Path) -> None:
+def test_the_pull_command(hub: Hub, mesm, tmp_path: Path) -> None:
     done = mesm("weights", "pull", "by-url")
     assert done.code == 0, done.err
     assert str(tmp_path / "cache" / "weights" / "f.pt") in done.out

@@ -34,7 +34,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_backbone_with_weights_has_a_line() -> None:
+def test_every_backbone_with_weights_is_in_the_table() -> None:
     entries = weights.table()
     for name, backbone in BACKBONES.items():
         assert (name in entries) == backbone.weights
@@ -46,7 +46,7 @@ def test_every_backbone_with_weights_has_a_line() -> None:
     assert entries["slowfast-r50"].sha256 is None
 
 
-def test_nothing_is_imported_for_it() -> None:
+def test_the_table_is_read_without_heavy_imports() -> None:
     code = (
         "import sys, mesm_core.backbones.weights, mesm_core.backbones.fetching as f\n"
         "sys.exit(bool({'torch', 'h5py', 'huggingface_hub'} & set(sys.modules)))"
@@ -70,21 +70,21 @@ def test_nothing_is_imported_for_it() -> None:
         ("a = ", "not readable TOML"),
     ],
 )
-def test_tables_that_are_wrong(own: Path, text: str, told: str) -> None:
+def test_invalid_tables_are_refused(own: Path, text: str, told: str) -> None:
     (own / "table.toml").write_text(text)
     with pytest.raises(ConfigError) as raised:
         weights.table()
     assert told in raised.value.message
 
 
-def test_a_table_of_ones_own_goes_first(own: Path) -> None:
+def test_a_user_table_overrides_the_packaged_one(own: Path) -> None:
     (own / "table.toml").write_text('[clip-b32]\nfile = "mine.pt"\nurl = "https://mirror/mine.pt"')
     entries = weights.table()
     assert entries["clip-b32"].source == "https://mirror/mine.pt"
     assert "slowfast-r50" in entries
 
 
-def test_where_weights_are_looked_for(own: Path) -> None:
+def test_weights_are_searched_in_order(own: Path) -> None:
     root, cache = own / "data", own / "cache" / "weights"
     assert weights.find_weights("known", root=root) is None
     for folder, name in (
@@ -110,7 +110,7 @@ def test_where_weights_are_looked_for(own: Path) -> None:
     assert weights.find_weights("known", root=Path("x" * 300)) == cache / "known.bin"
 
 
-def test_a_local_file(own: Path) -> None:
+def test_a_local_file_is_copied_and_verified(own: Path) -> None:
     right, wrong = own / "mine.bin", own / "wrong.bin"
     right.write_bytes(CONTENT)
     wrong.write_bytes(CONTENT[:-1])
@@ -130,7 +130,7 @@ def test_a_local_file(own: Path) -> None:
     assert target.read_bytes() == CONTENT
 
 
-def test_states(own: Path) -> None:
+def test_states_of_weights_files(own: Path) -> None:
     (own / "mine.bin").write_bytes(CONTENT)
     known, loose = weights.known_weights("known"), weights.known_weights("loose")
     first, second = (weights.take_file(entry, own / "mine.bin") for entry in (known, loose))
@@ -146,7 +146,7 @@ def test_states(own: Path) -> None:
     assert weights.state_of(loose, second) == "unverified"
 
 
-def test_the_commands(own: Path, mesm) -> None:
+def test_the_weights_commands(own: Path, mesm) -> None:
     listed = {row["name"]: row for row in json.loads(mesm("weights", "list", "--json").out)}
     assert (listed["known"]["verified"], listed["loose"]["verified"]) == (True, False)
     assert listed["clip-b32"]["licence"] == "MIT"

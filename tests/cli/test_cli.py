@@ -264,7 +264,7 @@ def test_debug_shows_the_traceback(mesm) -> None:
     assert "Traceback" in done.stderr
 
 
-def test_our_own_faults_exit_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_internal_errors_exit_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     from mesm_cli.errors import guard
 
     def broken() -> None:

@@ -112,7 +112,7 @@ def ended(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 @pytest.mark.parametrize(("name", "room"), NAMED, ids=lambda value: str(value))
-def test_a_full_disk(ended: dict[str, Any], name: str, room: int) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_partial_file(ended: dict[str, Any], name: str, room: int) -> None:
     result = ended[f"{name} {room}"]
     assert result["code"] == 2, result["told"]
     assert "Traceback" not in result["told"]

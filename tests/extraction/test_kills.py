@@ -66,7 +66,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     return Ended(folder, told[1:4], dict(zip(asked, told[4:], strict=True)))
 
 
-def test_kills_lose_nothing(ended: Ended) -> None:
+def test_kills_lose_no_finished_videos(ended: Ended) -> None:
     out = ended.folder / "out"
     assert [run["code"] for run in ended.kills] == [-signal.SIGKILL, -signal.SIGKILL, 0], ended.kills
     assert '"already_there"' in ended.kills[-1]["told"]
@@ -76,7 +76,7 @@ def test_kills_lose_nothing(ended: Ended) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_in_order(ended: Ended, number: signal.Signals) -> None:
+def test_a_signal_keeps_parts_and_suggests_resume(ended: Ended, number: signal.Signals) -> None:
     run, parts = ended.asked[number], ended.folder / f"out{int(number)}" / "extract.parts"
     assert run["code"] == 128 + number
     assert "Traceback" not in run["told"]
@@ -86,7 +86,7 @@ def test_a_signal_ends_it_in_order(ended: Ended, number: signal.Signals) -> None
 
 
 @pytest.mark.slow
-def test_twenty_kills_of_a_thousand_videos_lose_nothing(tmp_path: Path) -> None:
+def test_twenty_kills_of_a_thousand_videos_lose_no_finished_videos(tmp_path: Path) -> None:
     videos, out = make_videos(tmp_path / "videos", 1000), tmp_path / "out"
     told = signalled(tmp_path, killed_and_resumed(videos, out, 20, 0.5))
     assert [run["code"] for run in told] == [-signal.SIGKILL] * 20 + [0]

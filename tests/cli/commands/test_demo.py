@@ -13,14 +13,14 @@ from mesm_core.data.readers.json_lines import read_lines
 from mesm_core.video.probe import probe
 
 
-def test_it_refuses_a_folder_in_use(mesm, tmp_path: Path) -> None:
+def test_the_demo_refuses_a_folder_in_use(mesm, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     result = mesm("demo", "--out", tmp_path)
     assert result.code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_every_step_is_taken_and_shown(mesm, tmp_path: Path, monkeypatch) -> None:
+def test_the_demo_runs_and_shows_every_step(mesm, tmp_path: Path, monkeypatch) -> None:
     """A few videos and one epoch: what the steps do, not how well the model learns."""
     monkeypatch.setattr(demo, "VIDEOS", {"train": 3, "val": 2, "test": 2})
     monkeypatch.setattr(demo, "SETTINGS", demo.SETTINGS.replace("epochs = 40", "epochs = 1"))
@@ -47,7 +47,7 @@ def test_every_step_is_taken_and_shown(mesm, tmp_path: Path, monkeypatch) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-def test_it_learns(mesm, tmp_path: Path, seed: int) -> None:
+def test_the_demo_model_learns(mesm, tmp_path: Path, seed: int) -> None:
     result = mesm("demo", "--out", tmp_path / "demo", "--seed", seed, "--json")
     assert result.code == 0, result.err
     assert json.loads(result.out)["test"]["MR-full-R1@0.5"] >= 60

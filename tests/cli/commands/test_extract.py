@@ -24,7 +24,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_videos(tmp_path_factory.mktemp("made") / "videos", 6)
 
 
-def test_files_patterns_and_lists(videos: Path, tmp_path: Path, mesm: Any) -> None:
+def test_files_patterns_and_lists_are_accepted(videos: Path, tmp_path: Path, mesm: Any) -> None:
     (tmp_path / "list.txt").write_text(f"{videos}/v0002.avi\n\n{videos}/v0003.avi\n")
     done = mesm("extract", videos / "v0000.avi", f"{videos}/*1.avi", tmp_path / "list.txt", tmp_path / "out", *PIXELS)
     assert done.code == 0, done.err
@@ -34,7 +34,7 @@ def test_files_patterns_and_lists(videos: Path, tmp_path: Path, mesm: Any) -> No
     assert sorted(content(tmp_path / "out" / "pixels.hdf5")) == ["v0000", "v0001", "v0002", "v0003"]
 
 
-def test_bad_videos_end_with_2_and_their_reasons(tmp_path: Path, mesm: Any) -> None:
+def test_unreadable_videos_are_listed_with_exit_code_2(tmp_path: Path, mesm: Any) -> None:
     videos = make_videos(tmp_path / "videos", 3)
     (videos / "v0001.avi").write_text("text")
     (videos / "v'1\n2.avi").write_bytes((videos / "v0000.avi").read_bytes())
@@ -62,7 +62,7 @@ def test_bad_videos_end_with_2_and_their_reasons(tmp_path: Path, mesm: Any) -> N
         ([], "--backbone"),
     ],
 )
-def test_what_cannot_be_is_told(videos: Path, tmp_path: Path, mesm: Any, words: list[str], told: str) -> None:
+def test_invalid_arguments_are_refused(videos: Path, tmp_path: Path, mesm: Any, words: list[str], told: str) -> None:
     done = mesm("extract", videos, tmp_path / "out", *words)
     assert done.code == 2
     assert told in " ".join(done.err.replace("│", " ").split())
@@ -81,7 +81,7 @@ def test_a_dry_run_writes_nothing(videos: Path, tmp_path: Path, mesm: Any) -> No
     assert "about " in shown.out
 
 
-def test_progress_tells_videos_speed_and_time_left() -> None:
+def test_progress_shows_videos_speed_and_remaining_time() -> None:
     shown: list[tuple[str, int, int]] = []
     seconds = iter([0.0, 1.0, 2.0, 4.0])
     show = _Speed(10, lambda *told: shown.append(told), clock=lambda: next(seconds))
@@ -113,7 +113,7 @@ def test_shards_are_merged(videos: Path, tmp_path: Path, mesm: Any, monkeypatch:
     assert "Shards are missing: 2-of-3" in partly.err
 
 
-def test_a_shard_without_videos_is_a_file_all_the_same(videos: Path, tmp_path: Path, mesm: Any) -> None:
+def test_a_shard_without_videos_is_written_as_an_empty_file(videos: Path, tmp_path: Path, mesm: Any) -> None:
     done = mesm("extract", videos / "v0000.avi", tmp_path / "out", *PIXELS, "--shard", "1/2")
     other = mesm("extract", videos / "v0000.avi", tmp_path / "out", *PIXELS, "--shard", "2/2")
     assert (done.code, other.code) == (0, 0)
@@ -123,7 +123,7 @@ def test_a_shard_without_videos_is_a_file_all_the_same(videos: Path, tmp_path: P
     assert list(content(tmp_path / "pixels.hdf5")) == ["v0000"]
 
 
-def test_compare_finds_what_differs(videos: Path, tmp_path: Path, mesm: Any) -> None:
+def test_compare_finds_differences(videos: Path, tmp_path: Path, mesm: Any) -> None:
     out, published = tmp_path / "out", tmp_path / "published.hdf5"
     assert mesm("extract", videos, out, *PIXELS).code == 0
     with h5py.File(published, "w") as file:

@@ -35,7 +35,7 @@ def answered(result: Result) -> dict[str, Any]:
     return found
 
 
-def test_a_video_and_a_sentence_give_seconds(mesm: Any, here: Path, zero: list[object]) -> None:
+def test_a_video_and_a_sentence_give_moments(mesm: Any, here: Path, zero: list[object]) -> None:
     film(here / "my.mp4")
     shown = mesm("locate", "my.mp4", QUERY, *zero)
     assert shown.code == 0, shown.err
@@ -57,7 +57,7 @@ def test_a_video_and_a_sentence_give_seconds(mesm: Any, here: Path, zero: list[o
     assert len(answer["saliency"]) == 8
 
 
-def test_nothing_is_decoded_or_loaded_where_all_is_known(
+def test_cached_answers_need_no_decoding_or_torch(
     mesm: Any, here: Path, zero: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     film(here / "my.mp4")
@@ -81,7 +81,7 @@ def test_nothing_is_decoded_or_loaded_where_all_is_known(
     assert copied["answers"][0]["moments"] == again["answers"][0]["moments"]
 
 
-def test_a_file_of_the_same_name_is_another_video(mesm: Any, here: Path, zero: list[object]) -> None:
+def test_a_replaced_video_is_extracted_again(mesm: Any, here: Path, zero: list[object]) -> None:
     film(here / "my.mp4", 8)
     answered(mesm("locate", "my.mp4", QUERY, *zero, "--json"))
     film(here / "my.mp4", 4)
@@ -91,7 +91,7 @@ def test_a_file_of_the_same_name_is_another_video(mesm: Any, here: Path, zero: l
     assert len(coarse["answers"][0]["saliency"]) == 8
 
 
-def test_what_is_no_video_is_not_taken_for_a_query(mesm: Any, here: Path, zero: list[object]) -> None:
+def test_missing_videos_are_not_taken_for_queries(mesm: Any, here: Path, zero: list[object]) -> None:
     film(here / "my.mp4")
     assert "No video at mine.mp4. Did you mean 'my.mp4'?" in told(mesm("locate", "mine.mp4", QUERY, *zero))
     assert "No video at videos/my" in told(mesm("locate", "my.mp4", "videos/my", QUERY, *zero))
@@ -105,7 +105,7 @@ def test_what_is_no_video_is_not_taken_for_a_query(mesm: Any, here: Path, zero: 
     assert not list((here.parent / "cache" / "features").glob("*.npz")) or found["answers"]
 
 
-def test_several_videos_and_queries_from_a_file(mesm: Any, here: Path, zero: list[object]) -> None:
+def test_several_videos_and_a_file_of_queries(mesm: Any, here: Path, zero: list[object]) -> None:
     (here / "videos").mkdir()
     film(here / "videos" / "a.mp4", 4)
     film(here / "videos" / "b.mkv", 6)
@@ -120,7 +120,7 @@ def test_several_videos_and_queries_from_a_file(mesm: Any, here: Path, zero: lis
     assert "the vid 'c', which is not one of the videos" in told(mesm("locate", "videos", "--queries", "q.txt", *zero))
 
 
-def test_one_bad_video_does_not_end_the_others(mesm: Any, here: Path, zero: list[object]) -> None:
+def test_an_unreadable_video_does_not_stop_the_others(mesm: Any, here: Path, zero: list[object]) -> None:
     film(here / "good.mp4")
     whole = film(here / "cut.mkv", 8).read_bytes()
     (here / "cut.mkv").write_bytes(whole[: len(whole) * 3 // 4])
@@ -138,7 +138,7 @@ def test_one_bad_video_does_not_end_the_others(mesm: Any, here: Path, zero: list
     assert "bad.mp4 is not a video" in told(mesm("locate", "bad.mp4", QUERY, *zero))
 
 
-def test_absent_weights_are_named_and_nothing_is_fetched(mesm: Any, here: Path) -> None:
+def test_missing_weights_are_named_and_not_downloaded(mesm: Any, here: Path) -> None:
     film(here / "my.mp4")
     text = told(mesm("locate", "my.mp4", QUERY))
     assert "mesm weights pull clip-b32" in text
@@ -182,7 +182,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"model": run / "best.pt", "video": next(videos.iterdir())}
 
 
-def test_the_model_decides_the_backbone_and_the_rows(mesm: Any, here: Path, own: dict[str, Path]) -> None:
+def test_the_model_determines_backbone_and_row_length(mesm: Any, here: Path, own: dict[str, Path]) -> None:
     words = ["locate", own["video"], "The man cuts a pan.", "--model", own["model"]]
     found = answered(mesm(*words, "--json"))
     assert (found["method"], found["backbones"], found["clip_len"]) == ("trained", ["pixels"], 0.5)
@@ -207,7 +207,7 @@ def test_extract_finds_pulled_weights(mesm: Any, here: Path, archive: Path) -> N
     assert done.code == 0, done.err
 
 
-def test_the_pipeline_is_that_of_extract() -> None:
+def test_locate_uses_the_pipeline_of_extract() -> None:
     from mesm_core.extraction import cached
 
     assert cached.extract is extract

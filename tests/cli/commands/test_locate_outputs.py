@@ -44,7 +44,7 @@ ODD = located(
 )
 
 
-def test_tables_are_quoted() -> None:
+def test_csv_fields_are_quoted() -> None:
     rows = list(csv.DictReader(io.StringIO(csv_text([ODD], top=5))))
     assert [row["video"] for row in rows] == ['a "b", c.mp4'] * 3
     assert rows[0] == {
@@ -53,7 +53,7 @@ def test_tables_are_quoted() -> None:
     }  # fmt: skip
 
 
-def test_subtitles_are_by_time_and_numbered() -> None:
+def test_subtitles_are_numbered_by_time() -> None:
     assert srt_text(ODD, top=5) == (
         '1\n00:00:02,250 --> 00:00:03,000\n2. he said "hi", twice\n\n'
         '2\n00:01:01,500 --> 00:01:10,000\n1. he said "hi", twice\n\n'
@@ -82,7 +82,7 @@ def test_edit_lists_count_frames_at_the_real_rate(rate: Fraction, told: str, sta
     assert events[-1][4] != events[-1][5]
 
 
-def test_drop_frame_keeps_up_with_the_clock() -> None:
+def test_drop_frame_timecode_follows_the_clock() -> None:
     code = Timecode(Fraction(30000, 1001))
     written = [code.text(frame) for frame in range(1795, 1803)]
     assert written[:5] == ["00:00:59;25", "00:00:59;26", "00:00:59;27", "00:00:59;28", "00:00:59;29"]
@@ -91,7 +91,7 @@ def test_drop_frame_keeps_up_with_the_clock() -> None:
     assert len({code.text(frame) for frame in range(20_000)}) == 20_000
 
 
-def test_clips_have_names_of_their_own() -> None:
+def test_clips_have_distinct_names() -> None:
     one = located("x/a.mp4", ("open!", [(12.4, 18.0, 0.5)]))
     assert [clip.target.name for clip in plan_clips([one], Path("c"), top=3)] == ["a_01_0012.4-0018.0.mp4"]
     two = located("y/a.webm", ("open", [(1, 2, 0.5)]), ("Open?", [(1, 2, 0.5)]))
@@ -119,7 +119,7 @@ class _Seen(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def test_a_page_plays_the_video_where_it_lies(tmp_path: Path) -> None:
+def test_a_page_links_to_the_video(tmp_path: Path) -> None:
     name = 'it\'s "50%" #1 <b>?.mp4'
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / name).write_bytes(b"x")
@@ -141,7 +141,7 @@ def test_a_page_plays_the_video_where_it_lies(tmp_path: Path) -> None:
     assert video_address(Path("/a/b:c.mp4"), Path("/a")) == "b%3Ac.mp4"
 
 
-def test_moments_are_cut_whole_or_not_at_all(mesm: Any, here: Path, zero: list[object]) -> None:
+def test_clips_are_written_completely_or_not_at_all(mesm: Any, here: Path, zero: list[object]) -> None:
     film(here / "my.mp4", sound=True)
     words = ["locate", "my.mp4", QUERY, *zero, "--top", 2, "--cut", "clips"]
     done = mesm(*words, "--json")
@@ -166,7 +166,7 @@ def test_moments_are_cut_whole_or_not_at_all(mesm: Any, here: Path, zero: list[o
 
 
 @pytest.mark.parametrize("ending", ["csv", "srt", "edl", "json"])
-def test_the_ending_says_the_format(mesm: Any, here: Path, zero: list[object], ending: str) -> None:
+def test_the_suffix_determines_the_format(mesm: Any, here: Path, zero: list[object], ending: str) -> None:
     film(here / "my.mp4")
     done = mesm("locate", "my.mp4", QUERY, *zero, "-o", f"out.{ending}", "--page", "out.html")
     assert done.code == 0, done.err
@@ -179,7 +179,7 @@ def test_the_ending_says_the_format(mesm: Any, here: Path, zero: list[object], e
     assert "one of the files this command reads" in own.err
 
 
-def test_forms_that_cannot_be_are_refused_before_any_work(mesm: Any, here: Path, zero: list[object]) -> None:
+def test_invalid_formats_are_refused_before_any_work(mesm: Any, here: Path, zero: list[object]) -> None:
     film(here / "a.mp4", 2)
     film(here / "b.mp4", 2, rate=10)
     asked = ["locate", "a.mp4", "b.mp4", QUERY, *zero]
@@ -199,7 +199,7 @@ def test_forms_that_cannot_be_are_refused_before_any_work(mesm: Any, here: Path,
     assert not (here.parent / "cache" / "features").exists()
 
 
-def test_missing_weights_are_fetched_when_asked(
+def test_missing_weights_are_downloaded_on_request(
     mesm: Any, here: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     film(here / "my.mp4", 2)
@@ -220,7 +220,7 @@ def test_missing_weights_are_fetched_when_asked(
         assert not hub.asked
 
 
-def test_a_person_is_asked_once(mesm: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_is_asked_once(mesm: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film(here / "my.mp4", 2)
     asked: list[str] = []
 

@@ -39,7 +39,7 @@ def runs(trained: Trained, tmp_path: Path) -> Path:
     return root
 
 
-def test_list(mesm, runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_runs_are_listed(mesm, runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     listed = json.loads(mesm("runs", runs, "--json").out)
     assert [Path(run["run"]).name for run in listed] == ["tacos-a", "tacos-b"]
     assert [run["status"] for run in listed] == ["finished", "killed"]
@@ -59,7 +59,7 @@ def test_list(mesm, runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert "No folder of runs" in missing.err
 
 
-def test_show(mesm, runs: Path, tmp_path: Path) -> None:
+def test_a_run_is_shown(mesm, runs: Path, tmp_path: Path) -> None:
     shown = mesm("runs", "show", runs / "tacos-b")
     assert shown.code == 0, shown.err
     assert "loss_span" in shown.out
@@ -130,7 +130,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGES)
-def test_valid_json_that_is_no_runs(mesm, runs: Path, name: str, damage: object) -> None:
+def test_json_that_is_not_of_a_run_is_reported(mesm, runs: Path, name: str, damage: object) -> None:
     """It is one warning; the other runs are listed, and `show` and `diff` say what is wrong."""
     (runs / "tacos-b" / name).write_text(json.dumps(damage) + "\n")
     listed = mesm("runs", runs)
@@ -152,13 +152,13 @@ def test_a_best_epoch_without_figures_has_no_best(mesm, runs: Path) -> None:
     assert json.loads(mesm("runs", "show", runs / "tacos-b", "--json").out)["best"] is None
 
 
-def test_training_goes_on_beside_a_damaged_record(tmp_path: Path) -> None:
+def test_training_continues_despite_a_damaged_record(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"sessions": [3]}')
     RunRecord(tmp_path, device="cpu", processes=1, first_epoch=1).write("finished")
     assert [session["end"] for session in json.loads((tmp_path / "run.json").read_text())["sessions"]] == ["finished"]
 
 
-def test_diff(mesm, runs: Path, tmp_path: Path) -> None:
+def test_settings_of_runs_are_compared(mesm, runs: Path, tmp_path: Path) -> None:
     different = mesm("runs", "diff", runs / "tacos-a", runs / "tacos-b")
     rows = [line.split() for line in different.out.splitlines() if line.startswith("train.")]
     assert rows == [["train.lr", "0.0002", "0.5"]]

@@ -36,7 +36,7 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
     )
 
 
-def test_one_file(mesm, files: tuple[Path, Path, Path]) -> None:
+def test_one_submission_is_scored(mesm, files: tuple[Path, Path, Path]) -> None:
     good, _, truth = files
     brief = json.loads(mesm("score", good, truth, "--json").out)["brief"]
     assert brief["MR-full-R1@0.5"] == 100
@@ -48,7 +48,7 @@ def test_one_file(mesm, files: tuple[Path, Path, Path]) -> None:
     assert suppressed["brief"] == brief
 
 
-def test_side_by_side(mesm, files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_submissions_are_shown_side_by_side(mesm, files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     good, poor, truth = files
     worst = tmp_path / "worst.jsonl"
     result = mesm("score", good, poor, "--truth", truth, "--ci", "--json", "--per-query", worst)
@@ -67,11 +67,11 @@ def test_side_by_side(mesm, files: tuple[Path, Path, Path], tmp_path: Path) -> N
     ("form", "expected"),
     [("csv", "MR-full-mIoU,100.00"), ("markdown", "| MR-full-mIoU | 100.00 |"), ("latex", r"MR-full-mIoU & 100.00 \\")],
 )
-def test_forms(mesm, files: tuple[Path, Path, Path], form: str, expected: str) -> None:
+def test_table_formats(mesm, files: tuple[Path, Path, Path], form: str, expected: str) -> None:
     assert expected in mesm("score", files[0], files[2], "--format", form).out
 
 
-def test_against_a_datasets_split(mesm, trained) -> None:
+def test_a_split_of_a_dataset_is_the_ground_truth(mesm, trained) -> None:
     predictions = trained.run / "predictions" / "val.jsonl"
     command = ["score", predictions, "--dataset", "tacos", "--split", "val", "--data-dir", trained.root, "--json"]
     result = mesm(*command)
@@ -95,14 +95,16 @@ def test_against_a_datasets_split(mesm, trained) -> None:
         ([{"qid": 1, "pred_relevant_windows": [], "pred_saliency_scores": ["x"]}], "finite numbers"),
     ],
 )
-def test_mistakes(mesm, files: tuple[Path, Path, Path], tmp_path: Path, records: list[object], expected: str) -> None:
+def test_invalid_submissions_are_refused(
+    mesm, files: tuple[Path, Path, Path], tmp_path: Path, records: list[object], expected: str
+) -> None:
     result = mesm("score", write(tmp_path / "bad.jsonl", records), files[2])
     assert result.code == 2
     assert expected in result.err
     assert "Traceback" not in result.err
 
 
-def test_files_that_are_none(mesm, files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_missing_and_damaged_files_are_refused(mesm, files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     good, poor, truth = files
     (tmp_path / "cut.jsonl.gz").write_bytes(poor.read_bytes()[:-9])
     (tmp_path / "no.jsonl.gz").write_bytes(b"plain")

@@ -93,7 +93,9 @@ def refused(mesm, *words: object) -> str:
     return " ".join(result.err.split())
 
 
-def test_from_videos_to_a_score(mesm, mine: Path, encoded: list[int], tmp_path: Path, monkeypatch) -> None:
+def test_a_folder_of_videos_is_extracted_trained_and_scored(
+    mesm, mine: Path, encoded: list[int], tmp_path: Path, monkeypatch
+) -> None:
     run(mesm, "count-tokens", "--config", "mine.toml")
     before, _ = run(mesm, "prepare", "check", "--config", "mine.toml")
     assert "4 of 4 videos have no features yet" in before
@@ -156,7 +158,7 @@ def test_other_settings_extract_the_videos_of_all_splits_again(mine: Path, encod
     assert sum(encoded) == 5 * 5
 
 
-def test_without_backbones_a_terminal_is_asked_and_others_are_told(mesm, mine: Path, monkeypatch) -> None:
+def test_missing_backbones_are_asked_for_in_a_terminal_and_refused_elsewhere(mesm, mine: Path, monkeypatch) -> None:
     Path("mine.toml").write_text(MINE.replace('videos = "videos"\nbackbones = ["pixels"]\n', ""))
     given = Given(videos=Path("videos"))
     settings, _, _ = _new_run(None, Path("mine.toml"), [], given, None)
@@ -172,7 +174,7 @@ def test_without_backbones_a_terminal_is_asked_and_others_are_told(mesm, mine: P
     assert paths.features[0].resolve() == mine / FEATURES
 
 
-def test_a_video_that_cannot_be_read_is_refused_or_left_out(mine: Path, capsys) -> None:
+def test_an_unreadable_video_is_refused_or_skipped(mine: Path, capsys) -> None:
     Path("videos/v0002.avi").write_bytes(b"no video")
     with pytest.raises(DataError) as caught:
         extract()
@@ -186,7 +188,7 @@ def test_a_video_that_cannot_be_read_is_refused_or_left_out(mine: Path, capsys) 
     assert build_features(config, data_paths(config, Path())).missing(["v0001.avi", "v0002.avi"]) == ["v0002.avi"]
 
 
-def test_a_video_that_is_not_in_the_folder(mesm, mine: Path, encoded: list[int]) -> None:
+def test_a_video_missing_from_the_folder_is_refused(mesm, mine: Path, encoded: list[int]) -> None:
     run(mesm, "count-tokens", "--config", "mine.toml")
     Path("videos/v0001.avi").unlink()
     with pytest.raises(DataError, match="1 of 4 videos that the annotations name are not in") as caught:
@@ -197,7 +199,7 @@ def test_a_video_that_is_not_in_the_folder(mesm, mine: Path, encoded: list[int])
     assert (failed.code, "v0001" in failed.out) == (2, True)
 
 
-def test_other_problems_are_told_before_anything_is_extracted(mesm, mine: Path, encoded: list[int]) -> None:
+def test_other_problems_are_reported_before_the_extraction(mesm, mine: Path, encoded: list[int]) -> None:
     run(mesm, "count-tokens", "--config", "mine.toml")
     Path("glove.txt").unlink()
     assert "glove.txt" in refused(mesm, "train", "--config", "mine.toml")
@@ -213,7 +215,7 @@ def test_other_problems_are_told_before_anything_is_extracted(mesm, mine: Path, 
         ("dataset.backbones=clip-b16", FeatureError, "clip-b32"),
     ],
 )
-def test_settings_that_do_not_fit(setting: str, error: type[Exception], told: str) -> None:
+def test_conflicting_settings_are_refused(setting: str, error: type[Exception], told: str) -> None:
     given = ["dataset.videos=videos", "dataset.backbones=pixels", setting]
     config = load_config("jsonl", overrides=given)
     with pytest.raises(error) as caught:
@@ -221,7 +223,7 @@ def test_settings_that_do_not_fit(setting: str, error: type[Exception], told: st
     assert told in str(caught.value)
 
 
-def test_what_follows_from_backbones_gives_way_to_what_is_set() -> None:
+def test_explicit_settings_override_those_of_the_backbones() -> None:
     given = ["dataset.videos=videos", 'dataset.backbones=["clip-b32","slowfast-r50"]']
     config = load_config("jsonl", overrides=given)
     assert (config.model.video_dim, config.dataset.clip_len) == (2816, 2)

@@ -47,7 +47,7 @@ def told(result) -> str:
     return " ".join(result.err.split())
 
 
-def test_a_split_is_scored_as_any_model_is(mesm, where, trained: Trained) -> None:
+def test_a_split_is_scored_with_zero_shot(mesm, where, trained: Trained) -> None:
     done = mesm("eval", "zero-shot", "--dataset", "tacos", "--split", "test", *where, "--json")
     assert done.code == 0, done.err
     tables = json.loads(done.out)
@@ -66,7 +66,7 @@ def test_a_split_is_scored_as_any_model_is(mesm, where, trained: Trained) -> Non
     assert Path("report.html").is_file()
 
 
-def test_a_video_is_asked_about_without_a_dataset(mesm, where, trained: Trained) -> None:
+def test_a_video_can_be_queried_without_a_dataset(mesm, where, trained: Trained) -> None:
     words = ["predict", "zero-shot", *where, "--json", QUERY, "--features"]
     with h5py.File(trained.paths.features[0]) as file:
         seconds = float(file["test-000"].attrs["duration"])
@@ -102,7 +102,7 @@ def test_evaluation_and_prediction_agree(mesm, where, trained: Trained) -> None:
         assert np.allclose(one["pred_relevant_windows"][0], other["pred_relevant_windows"][0], atol=1.0)
 
 
-def test_what_is_refused(mesm, where, trained: Trained, tmp_path: Path) -> None:
+def test_invalid_options_are_refused(mesm, where, trained: Trained, tmp_path: Path) -> None:
     assert "No dataset was chosen: give --dataset NAME" in told(mesm("eval", "zero-shot", *where))
     assert "needs feature files" in told(mesm("predict", "zero-shot", *where, "--video", "x", QUERY))
     chosen = told(mesm("eval", trained.best, "--dataset", "tacos"))
@@ -124,7 +124,7 @@ def test_what_is_refused(mesm, where, trained: Trained, tmp_path: Path) -> None:
     assert not list(Path().iterdir())
 
 
-def test_the_preset_says_which_file_is_clips(tmp_path: Path) -> None:
+def test_the_preset_determines_the_file_of_clip(tmp_path: Path) -> None:
     config = load_config("charades")
     paths = data_paths(config, tmp_path)
     paths.features[0].parent.mkdir(parents=True)
