@@ -55,7 +55,7 @@ def test_the_table_is_read_without_heavy_imports() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ('[a]\nfile = "f"\nurl = "http://x/f"\nsha = "1"', "unknown key 'sha'. Did you mean 'sha256'"),
         ('[a]\nfile = "../f"\nurl = "http://x/f"', "invalid value: file = '../f'"),
@@ -70,11 +70,11 @@ def test_the_table_is_read_without_heavy_imports() -> None:
         ("a = ", "not readable TOML"),
     ],
 )
-def test_invalid_tables_are_refused(own: Path, text: str, told: str) -> None:
+def test_invalid_tables_are_refused(own: Path, text: str, message: str) -> None:
     (own / "table.toml").write_text(text)
     with pytest.raises(ConfigError) as raised:
         weights.table()
-    assert told in raised.value.message
+    assert message in raised.value.message
 
 
 def test_a_user_table_overrides_the_packaged_one(own: Path) -> None:
@@ -101,10 +101,10 @@ def test_weights_are_searched_in_order(own: Path) -> None:
     assert weights.find_weights("other") == cache / "other.bin"
     with pytest.raises(FeatureError) as raised:
         weights.require_weights("loose")
-    told = str(raised.value)
-    assert "mesm weights pull loose" in told
-    assert "http://127.0.0.1:9/f" in told
-    assert str(cache / "loose.bin") in told
+    message = str(raised.value)
+    assert "mesm weights pull loose" in message
+    assert "http://127.0.0.1:9/f" in message
+    assert str(cache / "loose.bin") in message
     with pytest.raises(FeatureError, match="Did you mean 'known'"):
         weights.find_weights("knwon")
     assert weights.find_weights("known", root=Path("x" * 300)) == cache / "known.bin"

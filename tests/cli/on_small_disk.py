@@ -37,19 +37,19 @@ def listed(root: Path) -> list[str]:
 
 def run(words: list[str], root: Path) -> tuple[int, str]:
     """Run a command in a forked process; return its exit code, or minus the signal that ended it, and its output."""
-    with tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as output:
         child = os.fork()
         if child == 0:
             os.chdir(root)
             for number in (1, 2):
-                os.dup2(told.fileno(), number)
+                os.dup2(output.fileno(), number)
             sys.argv = ["mesm", *words]
             code = guard(app)
             sys.stdout.flush()
             os._exit(code)
         _, status = os.waitpid(child, 0)
-        told.seek(0)
-        return os.waitstatus_to_exitcode(status), told.read().decode()
+        output.seek(0)
+        return os.waitstatus_to_exitcode(status), output.read().decode()
 
 
 def main(root: Path, spec: Path, results: Path) -> None:
@@ -60,9 +60,9 @@ def main(root: Path, spec: Path, results: Path) -> None:
     ended = {}
     for case in json.loads(spec.read_text()):
         fill(root, case["room"])
-        code, told = run(case["words"], root)
+        code, output = run(case["words"], root)
         left = [name for name in listed(root) if name != FILLER]
-        ended[case["name"]] = {"code": code, "told": told, "left": left}
+        ended[case["name"]] = {"code": code, "output": output, "left": left}
         for name in reversed(left):
             (root / name).rmdir() if (root / name).is_dir() else (root / name).unlink()
         (root / FILLER).unlink()

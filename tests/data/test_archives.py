@@ -300,7 +300,7 @@ def test_gzip_files_with_padding_and_several_streams_are_read(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "not an archive"),
         (b"not an archive at all" * 100, "not an archive"),
@@ -309,9 +309,9 @@ def test_gzip_files_with_padding_and_several_streams_are_read(tmp_path: Path) ->
         (b"\x1f\x8b\x08\x00", "cut short"),
     ],
 )
-def test_files_that_are_not_archives_are_refused(tmp_path: Path, content: bytes, told: str) -> None:
+def test_files_that_are_not_archives_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "f.tar.gz").write_bytes(content)
-    with pytest.raises(FeatureError, match=told):
+    with pytest.raises(FeatureError, match=message):
         convert(tmp_path / "f.tar.gz", tmp_path / "out.hdf5")
     assert not (tmp_path / "out.hdf5").exists()
 

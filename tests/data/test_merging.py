@@ -36,7 +36,7 @@ def test_merged_videos_keep_their_attributes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("videos", "changes", "told"),
+    ("videos", "changes", "message"),
     [
         ({"b": 1}, {"backbone": "pixels"}, "has clip-b32, .* has pixels"),
         ({"b": 1}, {"clip_len": 1.0}, "has clip_len 2, .* has clip_len 1"),
@@ -46,11 +46,11 @@ def test_merged_videos_keep_their_attributes(tmp_path: Path) -> None:
     ],
 )
 def test_files_with_different_settings_or_features_are_refused(
-    tmp_path: Path, videos: dict[str, float], changes: dict[str, Any], told: str
+    tmp_path: Path, videos: dict[str, float], changes: dict[str, Any], message: str
 ) -> None:
     one = shard(tmp_path / "1.hdf5", {"a": 1}, **MADE)
     two = shard(tmp_path / "2.hdf5", videos, **(MADE | changes))
-    with pytest.raises(FeatureError, match=told):
+    with pytest.raises(FeatureError, match=message):
         merge([one, two], tmp_path / "out.hdf5")
     assert not (tmp_path / "out.hdf5").exists()
 

@@ -1,4 +1,4 @@
-"""Features that lie about themselves: the file is named and the reason told, and the good ones are converted."""
+"""Invalid feature files: the error names the file and the reason, and valid files are converted."""
 
 from __future__ import annotations
 

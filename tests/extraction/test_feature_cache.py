@@ -156,7 +156,7 @@ def test_presets_determine_the_recipe_of_published_and_older_checkpoints(preset:
 
 
 @pytest.mark.parametrize(
-    ("preset", "settings", "facts", "told"),
+    ("preset", "settings", "statistics", "message"),
     [
         ("tacos", [], {}, r"(?s)published.*c3d\.hdf5 \(4096 wide\).*mesm predict CKPT --features"),
         ("charades-vgg-glove", [], {}, r"(?s)published.*vgg\.hdf5 \(4096 wide, rows of 0\.17 s\)"),
@@ -179,7 +179,7 @@ def test_presets_determine_the_recipe_of_published_and_older_checkpoints(preset:
     ],
 )
 def test_features_that_cannot_be_extracted_are_refused(
-    preset: str, settings: list[str], facts: dict[str, Any], told: str
+    preset: str, settings: list[str], statistics: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(FeatureError, match=told):
-        recipe_of(load_config(preset, overrides=settings), facts, source="best.pt")
+    with pytest.raises(FeatureError, match=message):
+        recipe_of(load_config(preset, overrides=settings), statistics, source="best.pt")

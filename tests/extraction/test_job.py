@@ -180,9 +180,9 @@ def test_an_interrupted_extraction_keeps_finished_videos(videos: Path, tmp_path:
 
 def test_a_full_disk_keeps_finished_parts(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with files_of_at_most(4000), pytest.raises(OutputError, match=r"pixels\.hdf5") as told:
+    with files_of_at_most(4000), pytest.raises(OutputError, match=r"pixels\.hdf5") as raised:
         run(videos, out)
-    assert "--resume continues" in str(told.value.hint)
+    assert "--resume continues" in str(raised.value.hint)
     assert [path.name for path in out.iterdir()] == ["extract.parts"]
     assert len(list((out / "extract.parts").glob("*.npz"))) == 4
     assert run(videos, out, resume=True).already == 4

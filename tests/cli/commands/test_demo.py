@@ -27,12 +27,12 @@ def test_the_demo_runs_and_shows_every_step(mesm, tmp_path: Path, monkeypatch) -
     monkeypatch.chdir(tmp_path)
     result = mesm("demo", "--json")
     assert result.code == 0, result.err
-    told = json.loads(result.out)
-    assert told["test"].keys() == set(demo.SHOWN)
-    assert told["video"] == "test-00"
+    printed = json.loads(result.out)
+    assert printed["test"].keys() == set(demo.SHOWN)
+    assert printed["video"] == "test-00"
     assert [path.name for path in Path("mesm-demo").glob("*.html")]
-    clip = probe(Path(told["clip"]))
-    best = told["moments"][0]
+    clip = probe(Path(printed["clip"]))
+    best = printed["moments"][0]
     assert clip.duration_s == pytest.approx(best["end"] - best["start"], abs=0.2)
     shown = [line for line in result.err.splitlines() if line.startswith("$ mesm ")]
     assert [line.split()[2] for line in shown] == ["extract", "count-tokens", "train", "eval", "locate"]

@@ -42,14 +42,14 @@ def test_unreadable_videos_are_listed_with_exit_code_2(tmp_path: Path, mesm: Any
     assert done.code == 2
     assert "1 of 4 videos have no features" in done.err
     assert "v0001.avi is not a video" in done.err
-    told = json.loads(done.out)
-    assert told["videos"] == 3
-    assert [Path(bad["video"]).name for bad in told["bad"]] == ["v0001.avi"]
+    printed = json.loads(done.out)
+    assert printed["videos"] == 3
+    assert [Path(bad["video"]).name for bad in printed["bad"]] == ["v0001.avi"]
     assert "v'1\n2" in content(tmp_path / "out" / "pixels.hdf5")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--backbone", "vgg"], "mesm does not extract vgg features"),
         (["--backbone", "c3d"], "c3d.hdf5 (4096 wide)"),
@@ -62,19 +62,19 @@ def test_unreadable_videos_are_listed_with_exit_code_2(tmp_path: Path, mesm: Any
         ([], "--backbone"),
     ],
 )
-def test_invalid_arguments_are_refused(videos: Path, tmp_path: Path, mesm: Any, words: list[str], told: str) -> None:
+def test_invalid_arguments_are_refused(videos: Path, tmp_path: Path, mesm: Any, words: list[str], message: str) -> None:
     done = mesm("extract", videos, tmp_path / "out", *words)
     assert done.code == 2
-    assert told in " ".join(done.err.replace("│", " ").split())
+    assert message in " ".join(done.err.replace("│", " ").split())
     assert not (tmp_path / "out").exists()
 
 
 def test_a_dry_run_writes_nothing(videos: Path, tmp_path: Path, mesm: Any) -> None:
     done = mesm("extract", videos, tmp_path / "out", *PIXELS, "--dry-run", "--json")
     assert done.code == 0, done.err
-    told = json.loads(done.out)
-    assert (told["videos"], told["rows"], told["bytes"]) == (6, {"pixels": 12}, {"pixels": 12 * 256 * 2})
-    assert told["seconds"] > 0
+    printed = json.loads(done.out)
+    assert (printed["videos"], printed["rows"], printed["bytes"]) == (6, {"pixels": 12}, {"pixels": 12 * 256 * 2})
+    assert printed["seconds"] > 0
     assert not (tmp_path / "out").exists()
     shown = mesm("extract", videos, tmp_path / "out", *PIXELS, "--dry-run")
     assert "12 rows, " in shown.out
@@ -84,7 +84,7 @@ def test_a_dry_run_writes_nothing(videos: Path, tmp_path: Path, mesm: Any) -> No
 def test_progress_shows_videos_speed_and_remaining_time() -> None:
     shown: list[tuple[str, int, int]] = []
     seconds = iter([0.0, 1.0, 2.0, 4.0])
-    show = _Speed(10, lambda *told: shown.append(told), clock=lambda: next(seconds))
+    show = _Speed(10, lambda *parts: shown.append(parts), clock=lambda: next(seconds))
     video = VideoFile("a", Path("a.mp4"))
     show(Frames(50))
     show(Done(video, "hash", {}))  # was there already
@@ -136,10 +136,14 @@ def test_compare_finds_differences(videos: Path, tmp_path: Path, mesm: Any) -> N
         file["other"] = np.ones((2, 256))
     done = mesm("extract", out, "--compare", published, "--json")
     assert done.code == 0, done.err
-    told = json.loads(done.out)
-    assert told["min"] == pytest.approx(-1)
-    assert [told["only_ours"], told["only_published"], told["other_lengths"]] == [["v0005"], ["other"], ["v0002"]]
-    by_name = {video["video"]: video for video in told["videos"]}
+    printed = json.loads(done.out)
+    assert printed["min"] == pytest.approx(-1)
+    assert [printed["only_ours"], printed["only_published"], printed["other_lengths"]] == [
+        ["v0005"],
+        ["other"],
+        ["v0002"],
+    ]
+    by_name = {video["video"]: video for video in printed["videos"]}
     assert by_name["v0001"]["worst_row"] == 1
     assert by_name["v0001"]["mean"] == pytest.approx(0, abs=1e-6)
     assert by_name["v0004"]["cosines"] == pytest.approx([1, 1])

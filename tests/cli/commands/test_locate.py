@@ -24,7 +24,7 @@ from tests.video.made import film
 QUERY = "a person opens the door"
 
 
-def told(result: Result) -> str:
+def error_text(result: Result) -> str:
     assert result.code == 2, (result.out, result.err)
     return " ".join(result.err.replace("│", " ").split())
 
@@ -93,13 +93,13 @@ def test_a_replaced_video_is_extracted_again(mesm: Any, here: Path, zero: list[o
 
 def test_missing_videos_are_not_taken_for_queries(mesm: Any, here: Path, zero: list[object]) -> None:
     film(here / "my.mp4")
-    assert "No video at mine.mp4. Did you mean 'my.mp4'?" in told(mesm("locate", "mine.mp4", QUERY, *zero))
-    assert "No video at videos/my" in told(mesm("locate", "my.mp4", "videos/my", QUERY, *zero))
-    assert "give a video" in told(mesm("locate", QUERY, *zero))
-    assert "give a query" in told(mesm("locate", "my.mp4", *zero))
-    assert "The query is empty" in told(mesm("locate", "my.mp4", " ", *zero))
+    assert "No video at mine.mp4. Did you mean 'my.mp4'?" in error_text(mesm("locate", "mine.mp4", QUERY, *zero))
+    assert "No video at videos/my" in error_text(mesm("locate", "my.mp4", "videos/my", QUERY, *zero))
+    assert "give a video" in error_text(mesm("locate", QUERY, *zero))
+    assert "give a query" in error_text(mesm("locate", "my.mp4", *zero))
+    assert "The query is empty" in error_text(mesm("locate", "my.mp4", " ", *zero))
     (here / "q.txt").write_text("the dog barks\n")
-    assert "--queries q.txt" in told(mesm("locate", "my.mp4", "q.txt", *zero))
+    assert "--queries q.txt" in error_text(mesm("locate", "my.mp4", "q.txt", *zero))
     found = answered(mesm("locate", "--video", "my.mp4", "--query", "say it.mp4", *zero, "--json"))
     assert found["answers"][0]["query"] == "say it.mp4"
     assert not list((here.parent / "cache" / "features").glob("*.npz")) or found["answers"]
@@ -117,7 +117,9 @@ def test_several_videos_and_a_file_of_queries(mesm: Any, here: Path, zero: list[
         ("b.mkv", "he sits"),
     ]
     Path("q.txt").write_text('{"query": "he sits", "vid": "c"}\n')
-    assert "the vid 'c', which is not one of the videos" in told(mesm("locate", "videos", "--queries", "q.txt", *zero))
+    assert "the vid 'c', which is not one of the videos" in error_text(
+        mesm("locate", "videos", "--queries", "q.txt", *zero)
+    )
 
 
 def test_an_unreadable_video_does_not_stop_the_others(mesm: Any, here: Path, zero: list[object]) -> None:
@@ -127,7 +129,7 @@ def test_an_unreadable_video_does_not_stop_the_others(mesm: Any, here: Path, zer
     (here / "bad.mp4").write_text("no video")
     (here / "empty.mp4").write_bytes(b"")
     done = mesm("locate", "bad.mp4", "cut.mkv", "empty.mp4", "good.mp4", QUERY, *zero, "--json")
-    assert "2 of 4 videos" in told(done)
+    assert "2 of 4 videos" in error_text(done)
     found = json.loads(done.out)
     assert [a["video"] for a in found["answers"]] == ["cut.mkv", "good.mp4"]
     assert [f["video"] for f in found["failed"]] == ["bad.mp4", "empty.mp4"]
@@ -135,12 +137,12 @@ def test_an_unreadable_video_does_not_stop_the_others(mesm: Any, here: Path, zer
     again = mesm("locate", "cut.mkv", QUERY, *zero)
     assert again.code == 0
     assert "frames were recovered" in " ".join(again.err.split())
-    assert "bad.mp4 is not a video" in told(mesm("locate", "bad.mp4", QUERY, *zero))
+    assert "bad.mp4 is not a video" in error_text(mesm("locate", "bad.mp4", QUERY, *zero))
 
 
 def test_missing_weights_are_named_and_not_downloaded(mesm: Any, here: Path) -> None:
     film(here / "my.mp4")
-    text = told(mesm("locate", "my.mp4", QUERY))
+    text = error_text(mesm("locate", "my.mp4", QUERY))
     assert "mesm weights pull clip-b32" in text
     assert "ViT-B-32.pt" in text
     assert "--yes" in text
@@ -195,8 +197,8 @@ def test_the_model_determines_backbone_and_row_length(mesm: Any, here: Path, own
     (predicted,) = json.loads(mesm("predict", own["model"], *features, "The man cuts a pan.", "--json").out)
     assert predicted["moments"] == answer["moments"]
     assert predicted["saliency"] == answer["saliency"]
-    assert "trained on rows of 0.5 s, not of 1 s" in told(mesm(*words, "--clip-len", 1))
-    assert "is not used here" in told(mesm(*words, "--weights", "clip-b32=x.pt"))
+    assert "trained on rows of 0.5 s, not of 1 s" in error_text(mesm(*words, "--clip-len", 1))
+    assert "is not used here" in error_text(mesm(*words, "--weights", "clip-b32=x.pt"))
 
 
 def test_extract_finds_pulled_weights(mesm: Any, here: Path, archive: Path) -> None:

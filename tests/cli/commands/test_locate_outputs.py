@@ -62,7 +62,7 @@ def test_subtitles_are_numbered_by_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "told", "start", "end"),
+    ("rate", "message", "start", "end"),
     [
         (Fraction(25), "FCM: NON-DROP FRAME", "00:01:01:13", "00:01:10:00"),
         (Fraction(30000, 1001), "FCM: DROP FRAME", "00:01:01;15", "00:01:10;00"),
@@ -71,9 +71,9 @@ def test_subtitles_are_numbered_by_time() -> None:
         (Fraction(25, 2), "FCM: NON-DROP FRAME", "00:01:04:01", "00:01:12:11"),
     ],
 )
-def test_edit_lists_count_frames_at_the_real_rate(rate: Fraction, told: str, start: str, end: str) -> None:
+def test_edit_lists_count_frames_at_the_real_rate(rate: Fraction, message: str, start: str, end: str) -> None:
     lines = edl_text([ODD], top=5, rate=rate).splitlines()
-    assert lines[1] == told
+    assert lines[1] == message
     assert lines[3].split()[:6] == ["001", "AX", "V", "C", start, end]
     assert lines[3].split()[6] in ("00:00:00:00", "00:00:00;00")
     assert lines[4] == '* FROM CLIP NAME: a "b", c.mp4'
@@ -146,8 +146,8 @@ def test_clips_are_written_completely_or_not_at_all(mesm: Any, here: Path, zero:
     words = ["locate", "my.mp4", QUERY, *zero, "--top", 2, "--cut", "clips"]
     done = mesm(*words, "--json")
     assert done.code == 0, done.err
-    told = json.loads(done.out)
-    clips = told["clips"]
+    message = json.loads(done.out)
+    clips = message["clips"]
     assert 0 < len(clips) <= 2
     assert sorted(path.name for path in Path("clips").iterdir()) == sorted(Path(c["path"]).name for c in clips)
     first = clips[0]
@@ -183,7 +183,7 @@ def test_invalid_formats_are_refused_before_any_work(mesm: Any, here: Path, zero
     film(here / "a.mp4", 2)
     film(here / "b.mp4", 2, rate=10)
     asked = ["locate", "a.mp4", "b.mp4", QUERY, *zero]
-    for words, told in (
+    for words, message in (
         (["--format", "srt"], "subtitles are for one video"),
         (["--format", "edl"], "different frame rates"),
         (["-o", "answers.txt"], "does not say the format"),
@@ -195,7 +195,7 @@ def test_invalid_formats_are_refused_before_any_work(mesm: Any, here: Path, zero
     ):
         done = mesm(*asked, *words)
         assert done.code == 2, words
-        assert told in " ".join(done.err.replace("│", " ").split())
+        assert message in " ".join(done.err.replace("│", " ").split())
     assert not (here.parent / "cache" / "features").exists()
 
 

@@ -174,21 +174,22 @@ def test_settings_of_runs_are_compared(mesm, runs: Path, tmp_path: Path) -> None
 
 
 class Recorder:
-    """Stands for a logging package: keeps what it is told."""
+    """Stands for a logging package: records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, Any]] = []
+        self.records: list[tuple[str, Any]] = []
 
     def module(self) -> SimpleNamespace:
         run = SimpleNamespace(
-            log=lambda scalars, step: self.told.append(("log", step)), finish=lambda: self.told.append(("finish", None))
+            log=lambda scalars, step: self.records.append(("log", step)),
+            finish=lambda: self.records.append(("finish", None)),
         )
         return SimpleNamespace(
             init=lambda **_: run,
             start_run=lambda **_: None,
             log_dict=lambda *_: None,
-            log_metrics=lambda scalars, step: self.told.append(("log", step)),
-            end_run=lambda: self.told.append(("finish", None)),
+            log_metrics=lambda scalars, step: self.records.append(("log", step)),
+            end_run=lambda: self.records.append(("finish", None)),
         )
 
 
@@ -198,7 +199,7 @@ def test_other_loggers(trained: Trained, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, name, recorder.module())
     config = small_config(f'train.loggers=["{name}"]')
     list(Run.open(config, trained.paths, tmp_path, device=torch.device("cpu")).train())
-    assert recorder.told == [("log", 1), ("log", 2), ("finish", None)]
+    assert recorder.records == [("log", 1), ("log", 2), ("finish", None)]
     assert not list(tmp_path.glob("events.*"))
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match="not installed"):

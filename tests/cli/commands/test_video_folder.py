@@ -164,9 +164,9 @@ def test_missing_backbones_are_asked_for_in_a_terminal_and_refused_elsewhere(mes
     settings, _, _ = _new_run(None, Path("mine.toml"), [], given, None)
     assert settings.dataset.backbones == ()
     run(mesm, "count-tokens", "--config", "mine.toml")
-    told = refused(mesm, "train", "--config", "mine.toml", "--videos", "videos")
-    assert "dataset.backbones" in told
-    assert "clip-b32, slowfast-r50" in told
+    message = refused(mesm, "train", "--config", "mine.toml", "--videos", "videos")
+    assert "dataset.backbones" in message
+    assert "clip-b32, slowfast-r50" in message
     monkeypatch.setattr(own_videos, "ask_backbones", lambda: ["pixels"])
     settings, paths, given = _new_run(None, Path("mine.toml"), [], given, None)
     assert (settings.dataset.videos, settings.dataset.backbones) == (str(mine / "videos"), ("pixels",))
@@ -178,10 +178,10 @@ def test_an_unreadable_video_is_refused_or_skipped(mine: Path, capsys) -> None:
     Path("videos/v0002.avi").write_bytes(b"no video")
     with pytest.raises(DataError) as caught:
         extract()
-    told = str(caught.value)
-    assert "1 of 4 videos have no features" in told
-    assert "v0002.avi" in told
-    assert "--skip-missing" in told
+    message = str(caught.value)
+    assert "1 of 4 videos have no features" in message
+    assert "v0002.avi" in message
+    assert "--skip-missing" in message
     extract(skip_missing=True)
     assert "v0002.avi" in capsys.readouterr().err
     config = load_config(file=Path("mine.toml"))
@@ -207,7 +207,7 @@ def test_other_problems_are_reported_before_the_extraction(mesm, mine: Path, enc
 
 
 @pytest.mark.parametrize(
-    ("setting", "error", "told"),
+    ("setting", "error", "message"),
     [
         ("dataset.features=mine.hdf5", ConfigError, "Leave out dataset.features"),
         ("dataset.clip_len=-1", ConfigError, "dataset.clip_len=2"),
@@ -215,12 +215,12 @@ def test_other_problems_are_reported_before_the_extraction(mesm, mine: Path, enc
         ("dataset.backbones=clip-b16", FeatureError, "clip-b32"),
     ],
 )
-def test_conflicting_settings_are_refused(setting: str, error: type[Exception], told: str) -> None:
+def test_conflicting_settings_are_refused(setting: str, error: type[Exception], message: str) -> None:
     given = ["dataset.videos=videos", "dataset.backbones=pixels", setting]
     config = load_config("jsonl", overrides=given)
     with pytest.raises(error) as caught:
         features_folder(config, data_paths(config, Path()))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_explicit_settings_override_those_of_the_backbones() -> None:
