@@ -1,4 +1,4 @@
-"""Fetching weights from a stand-in hub on loopback: whole and checked, or not at all."""
+"""Downloading weights from a local stand-in server: complete and verified, or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REVISION = "0" * 40
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """The server, and a table of addresses on it: by a url and on Hugging Face, with and without a check sum."""
+    """The server, and a table of its addresses: a URL and Hugging Face, with and without a checksum."""
     monkeypatch.setenv("MESM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setattr(fetching, "SECONDS", 5.0)
@@ -50,7 +50,7 @@ def pull(name: str, **options: bool) -> Path:
 
 
 def left(tmp_path: Path) -> list[str]:
-    """Return the files that are in the cache, but for locks."""
+    """Return the files in the cache, except locks."""
     files = (path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock")
     return sorted(str(path.relative_to(tmp_path / "cache" / "weights")) for path in files)
 
@@ -102,7 +102,7 @@ def test_a_file_that_changed_on_the_server_is_downloaded_again(hub: Hub, tmp_pat
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_complete_or_too_long_part_is_handled(hub: Hub, tmp_path: Path, ranges: bool) -> None:
-    """All bytes had come when the process was killed; a server without ranges sends them again."""
+    """All bytes were received when the process was killed; a server without ranges sends them again."""
     hub.ranges = ranges
     parts = tmp_path / "cache" / "weights" / ".partial" / "by-url"
     parts.mkdir(parents=True)
@@ -174,7 +174,7 @@ def test_offline_variables_prevent_the_download(
 
 @BOTH
 def test_a_missing_network_is_reported(hub: Hub, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that no server has, as where there is no network; nobody waits for it."""
+    """A host name that does not exist, as without a network, fails without delay."""
     table = (tmp_path / "table.toml").read_text()
     (tmp_path / "table.toml").write_text(table.replace(hub.address, "http://127.0.0.1:1"))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")

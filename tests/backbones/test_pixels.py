@@ -1,4 +1,4 @@
-"""The descriptor without weights."""
+"""The backbone ``pixels``, which needs no weights."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_features_do_not_depend_on_the_batch() -> None:
 
 
 def test_features_are_not_dominated_by_a_common_mean() -> None:
-    """Cells of plain colours with a little noise, that do not change from row to row."""
+    """Cells of plain colours with little noise, without change between rows."""
     rng = np.random.default_rng(0)
     samples = []
     for _ in range(8):

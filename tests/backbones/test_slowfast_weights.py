@@ -1,4 +1,4 @@
-"""SlowFast's weights from the files that people have."""
+"""SlowFast's weights from Caffe2, PySlowFast and PyTorchVideo files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of weights: the table, where they are looked for, taking local files, and the commands."""
+"""Weights files: the table, the search order, copies of local files, and the commands."""
 
 from __future__ import annotations
 

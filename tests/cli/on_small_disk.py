@@ -1,4 +1,4 @@
-"""Runs commands on a small disk, each in a process of its own, and tells how they ended: ``FOLDER SPEC RESULTS``.
+"""Runs commands on a small disk, each in its own process, and writes their results: ``FOLDER SPEC RESULTS``.
 
 FOLDER is the disk's root; SPEC a JSON list of {name, words, room}; ``room`` is how many bytes are left free.
 """
@@ -53,7 +53,7 @@ def run(words: list[str], root: Path) -> tuple[int, str]:
 
 
 def main(root: Path, spec: Path, results: Path) -> None:
-    """Run every command of SPEC on a disk that has only the filler on it."""
+    """Run every command of SPEC on a disk with only a filler file."""
     torch.set_num_threads(1)
     for module in pkgutil.walk_packages(mesm_core.__path__, "mesm_core."):
         importlib.import_module(module.name)  # once for all that are forked

@@ -1,4 +1,4 @@
-"""The commands as a user types them: what they print, and what they say about bad input."""
+"""The main commands: their output, and their errors for invalid input."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_training_warns_of_a_wrong_clip_len(mesm, trained: Trained, tmp_path: Pa
 
 
 def damaged(trained: Trained, tmp_path: Path, what: str) -> list[object]:
-    """Return a training command in which one thing is wrong."""
+    """Return a training command with one invalid argument."""
     root = tmp_path / "data"
     shutil.copytree(trained.root, root)
     annotations, features = root / "TACoS" / "annotations", root / "TACoS" / "c3d.hdf5"

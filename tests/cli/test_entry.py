@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment ends with one line and exit code 130, and OpenMP's threads do not wait busily."""
+"""Ctrl-C at any time ends a command with one line and exit code 130, and OpenMP threads do not wait actively."""
 
 from __future__ import annotations
 

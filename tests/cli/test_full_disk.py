@@ -1,4 +1,4 @@
-"""Every command that writes, on a disk without room for it: one message, exit code 2, and nothing left behind."""
+"""Commands that write to a full disk print one message, exit with code 2 and leave no partial files."""
 
 from __future__ import annotations
 

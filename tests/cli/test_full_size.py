@@ -1,4 +1,4 @@
-"""An epoch of every dataset at its full size, on planted features with a small model; each split evaluates."""
+"""Trains one epoch on every dataset at full size, with planted features and a small model, and evaluates each split."""
 
 from __future__ import annotations
 

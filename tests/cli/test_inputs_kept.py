@@ -1,4 +1,4 @@
-"""No command writes over what it reads, by whatever name it is called; devices and links are written through."""
+"""No command overwrites its inputs, even under another name; devices and links are written through."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.conftest import Trained
 
 @pytest.fixture
 def folder(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an input of every kind, which is the working folder."""
+    """A working folder with an input of every kind."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(trained.best, "best.pt")
     shutil.copytree(trained.paths.annotations, "annotations")

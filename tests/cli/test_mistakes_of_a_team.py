@@ -1,4 +1,4 @@
-"""Processes that train together make the same mistakes; one of them on each machine prints them."""
+"""Errors that all processes of a training have are printed by one process on each machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mesm_core.training.finite import NotFiniteError
 
 
 def in_team(monkeypatch: pytest.MonkeyPatch, *, local_rank: int) -> None:
-    """Stand for a process of two on this machine."""
+    """Set the environment of one of two processes on this machine."""
     for name, value in {"WORLD_SIZE": 2, "LOCAL_RANK": local_rank, "RANK": local_rank + 2}.items():
         monkeypatch.setenv(name, str(value))
 

@@ -1,4 +1,4 @@
-"""What is printed: tables in a narrow terminal and in a pipe, progress without a terminal."""
+"""Printed output: tables in a narrow terminal and in a pipe, progress without a terminal."""
 
 from __future__ import annotations
 

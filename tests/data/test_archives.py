@@ -1,4 +1,4 @@
-"""Features inside .tar, .tar.gz and .zip files, as published archives lay them out; and archives that mean harm."""
+"""Features in .tar, .tar.gz and .zip files with the layout of published archives, and hostile archives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def npz(width: int, seed: int = 0, rows: int = 7) -> bytes:
 
 
 def published(folder: str = "") -> dict[str, bytes]:
-    """Return files of the layout of the published archives: VID.npz with the key ``features``, a folder a kind."""
+    """Return files in the layout of the published archives: a folder per kind, VID.npz with the key ``features``."""
     files = {f"{folder}clip_features/{vid}.npz": npz(4, seed) for seed, vid in enumerate(VIDEOS)}
     files |= {f"{folder}slowfast_features/{vid}.npz": npz(6, 100 + seed) for seed, vid in enumerate(VIDEOS)}
     return files | {f"{folder}README.txt": b"text", f"{folder}clip_features/._s0-d5.npz": b"attributes of macOS"}
@@ -44,7 +44,7 @@ def tar_info(name: str, content: bytes = b"", **about: object) -> tarfile.TarInf
 
 
 def pack(path: Path, files: dict[str, bytes]) -> Path:
-    """Write an archive of the kind that its name says."""
+    """Write an archive in the format of its suffix."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in files.items():
@@ -97,7 +97,7 @@ def test_the_command_converts_archives(mesm, tmp_path: Path) -> None:
 def test_an_archive_is_read_once_and_existing_videos_are_skipped(
     tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An archive is read from start to end, once, and files that are there already are passed over."""
+    """An archive is read once, from start to end; existing videos are skipped."""
     path = pack(tmp_path / f"f{ending}", published())
     opened: list[str] = []
     real = Path.open
@@ -112,7 +112,7 @@ def test_an_archive_is_read_once_and_existing_videos_are_skipped(
 
 
 def test_memory_for_members_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more files are read ahead than HELD_BYTES allows, though each is written."""
+    """Reading ahead stops at HELD_BYTES, and all files are written."""
     from mesm_core.data import convert as module
 
     path = pack(tmp_path / "f.tar", published())
@@ -225,7 +225,7 @@ def test_a_decompression_bomb_in_an_npz_is_refused(tmp_path: Path) -> None:
 
 
 def huge(path: Path, **about: object) -> Path:
-    """Write a .tar.gz whose second member claims 2 TB in its header, which alone is there."""
+    """Write a .tar.gz whose second member claims 2 TB in its header, and has no content."""
     with gzip.open(path, "wb") as file:
         content = npz(3)
         good = tar_info("good.npz", content)

@@ -1,4 +1,4 @@
-"""Attributes of feature files come back as they were written."""
+"""Attributes of feature files are read back as they were written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes converting many small files quick: few calls of h5py's slow parts a file, and no needless threads."""
+"""Converting many small files makes few calls of h5py's slow functions, and uses threads only for large files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sources(folder: Path, *, frames: int = 3) -> Path:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[object]:
-    """Return a list that grows by one with every call of ``owner.name``."""
+    """Return a list to which every call of ``owner.name`` appends its arguments."""
     calls: list[object] = []
     original = getattr(owner, name)
 

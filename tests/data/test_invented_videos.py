@@ -1,4 +1,4 @@
-"""Drawn videos: what the sentences say is what the pictures show, at the times that the annotations give."""
+"""Synthetic videos show what their sentences describe, at the annotated times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUND = np.full((SIZE[1], SIZE[0], 3), 100, np.uint8)
 
 
 def middle(drawn: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean (x, y) of the pixels that differ from the ground, and how many they are."""
+    """Return the mean (x, y) of the pixels that differ from the ground, and their number."""
     y, x = np.nonzero((drawn != GROUND).any(axis=2))
     return float(x.mean()), float(y.mean()), float(len(x))
 

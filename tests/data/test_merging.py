@@ -1,4 +1,4 @@
-"""Feature files joined into one, and what does not belong together."""
+"""Merging feature files, and refusing files that do not belong together."""
 
 from __future__ import annotations
 

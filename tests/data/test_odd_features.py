@@ -213,7 +213,7 @@ def test_groups_become_folders(tmp_path: Path) -> None:
 
 
 def test_damaged_hdf5_files_raise_only_our_errors(tmp_path: Path) -> None:
-    """Damaged metadata: whatever a byte does, the features are read, or the error is ours."""
+    """With any byte of the metadata changed, the features are read, or the error is a FeatureError."""
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
         for name in "abc":
             file[name] = GOOD

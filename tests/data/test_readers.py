@@ -1,4 +1,4 @@
-"""Charades' and JSON-lines readers: repairs, mistakes, and that what is written is read back."""
+"""Readers of Charades and JSON lines: repairs, errors, and a round trip."""
 
 from __future__ import annotations
 

@@ -52,12 +52,12 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def parts(out: Path) -> int:
-    """Return how many parts lie in the output's work folder."""
+    """Return the number of parts in the output's work folder."""
     return len(list(out.glob("*.parts/*.npz")))
 
 
 def main(spec: Path, results: Path) -> None:
-    """Run all of SPEC, one after the other."""
+    """Run all commands of SPEC in order."""
     assert app is not None
     torch.set_num_threads(1)
     for module in pkgutil.walk_packages(mesm_core.__path__, "mesm_core."):

@@ -1,4 +1,4 @@
-"""Cached features: bounded, shared, sound; notes about files; and which backbones a checkpoint asks for."""
+"""The feature cache, notes about files, and the backbones that a checkpoint needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Videos to feature files: what is written, what is done again, and what an end in the middle leaves."""
+"""Extraction of feature files: their content, resuming, and interruptions."""
 
 from __future__ import annotations
 

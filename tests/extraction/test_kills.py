@@ -18,11 +18,11 @@ from tests.extraction.made import content, make_videos, run, same
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOWLY = ["--clip-len", "1/25", "--decoders", "1"]
-"""A row a frame and one thread: the signal comes long before the last video is done."""
+"""One row per frame and one thread, so that the signal arrives long before the last video is done."""
 
 
 def signalled(folder: Path, cases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Run commands in processes of their own, each of which gets a signal."""
+    """Run commands in separate processes, and send each a signal."""
     spec, results = folder / "spec.json", folder / "results.json"
     spec.write_text(json.dumps(cases))
     command = [sys.executable, "-m", "tests.extraction.signalled", str(spec), str(results)]
@@ -46,7 +46,7 @@ def killed_and_resumed(videos: Path, out: Path, kills: int, longest: float, *wor
 
 @dataclass(frozen=True)
 class Ended:
-    """What the runs of one worker did."""
+    """The results of the runs of one worker."""
 
     folder: Path
     kills: list[dict[str, Any]]

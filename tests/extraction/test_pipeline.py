@@ -1,4 +1,4 @@
-"""The pipeline: one pass a video, batches across videos, bad videos aside."""
+"""The extraction pipeline: one decoding pass per video, batches of several videos, and unreadable videos."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTINGS = Settings(Fraction(1, 2))
 
 
 class Halves(Pixels):
-    """A second backbone with rows twice as often."""
+    """A second backbone, with rows of half the length."""
 
     name = "halves"
 

@@ -1,4 +1,4 @@
-"""Sentences that were encoded before need no weights, and published checkpoints no count file."""
+"""Cached sentences need no weights, and published checkpoints no count file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Videos longer than max_time or max_frames: where answers end, what they are scaled by, what is said."""
+"""Videos longer than max_time or max_frames: ends and scale of moments, and warnings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.conftest import Trained
 
 
 def answering(spans: Sequence[tuple[float, float]], queries: int, frames: int = 4) -> ModelOutput:
-    """Return what a model says whose slots are these (center, width), by falling score, for every query."""
+    """Return the decoded output of a model whose slots are these (center, width), by falling score, for every query."""
     scores = torch.linspace(3, 1, len(spans))
     logits = torch.stack([scores, torch.zeros_like(scores)], dim=-1)
     empty = torch.zeros(queries, frames)
@@ -58,7 +58,7 @@ def decoded(decoding: Decoding, duration: float, *spans: tuple[float, float]) ->
 
 
 def retriever_with(trained: Trained, *changes: str) -> MomentRetriever:
-    """Return the trained model with settings that a user may not change."""
+    """Return the trained model with changes to settings that users cannot change."""
     checkpoint = load_checkpoint(trained.best)
     config = resolve([Layer("checkpoint", checkpoint.config), set_layer(changes)])
     return MomentRetriever.from_checkpoint(checkpoint, config=config, device="cpu")

@@ -1,4 +1,4 @@
-"""Near-duplicate moments: left out for people, kept in submissions and evaluation."""
+"""Near-duplicate moments are suppressed when shown to users, and kept in submissions and evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queries with words that the text encoder has no vector for."""
+"""Queries with words that have no vector in the text encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long videos in overlapping windows: how they are cut, how answers are joined, and what is said of them."""
+"""Long videos in overlapping windows: division, merged answers, and warnings."""
 
 from __future__ import annotations
 

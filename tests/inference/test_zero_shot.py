@@ -1,4 +1,4 @@
-"""Zero-shot: its parts on arrays, its worth on planted frames, and the retriever."""
+"""Zero-shot: its functions on arrays, its accuracy on planted moments, and the retriever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cutting: exact bounds by encoding, keyframes by copying, audio kept."""
+"""Cutting clips: exactly by encoding, at keyframes by copying packets, with audio."""
 
 from __future__ import annotations
 

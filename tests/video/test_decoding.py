@@ -1,4 +1,4 @@
-"""Decoding, probing and scaling of videos as people have them."""
+"""Decoding, probing and scaling of real and damaged videos."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_metadata_that_is_not_utf8_is_accepted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("start", "shown"), [(Fraction(0), 50), (Fraction(-2, 5), 40), (Fraction(1), 50)])
 def test_edit_lists_are_applied(tmp_path: Path, start: Fraction, shown: int) -> None:
-    """An edit list hides what comes before the first shown frame, or shifts a late start."""
+    """An edit list hides frames before the first shown one, or shifts a late start."""
     path = make_video(tmp_path / "edited.mp4", constant(25, 50, start=start))
     assert b"elst" in path.read_bytes()
     with Video(path) as video:

@@ -1,4 +1,4 @@
-"""Frame selection against what FFmpeg's fps filter keeps."""
+"""The selected frames match those of FFmpeg's fps filter."""
 
 from __future__ import annotations
 

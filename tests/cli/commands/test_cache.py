@@ -1,4 +1,4 @@
-"""``mesm cache``: what is kept, and how to be rid of it."""
+"""``mesm cache`` lists and clears the caches."""
 
 from __future__ import annotations
 

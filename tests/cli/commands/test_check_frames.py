@@ -1,4 +1,4 @@
-"""``mesm prepare check`` compares frame counts with durations: features of other videos are found by shapes alone."""
+"""``mesm prepare check`` compares frame counts with durations, which detects features of other videos."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_correct_features_pass(mesm, trained: Trained) -> None:
 
 
 def test_the_check_reads_no_frames(mesm, trained: Trained, tmp_path: Path) -> None:
-    """Counts come from shapes: what lies in the datasets does not matter."""
+    """Frame counts come from the shapes, so the content of the datasets does not matter."""
     with h5py.File(trained.paths.features[0]) as source, h5py.File(tmp_path / "f.hdf5", "w") as target:
         for vid, node in source.items():
             target.create_dataset(vid, data=np.zeros(node.shape, np.float16))
@@ -68,7 +68,7 @@ def test_the_check_reads_no_frames(mesm, trained: Trained, tmp_path: Path) -> No
                           ("qvhighlights", 0.5)]
 )  # fmt: skip
 def test_real_durations_pass_and_exchanged_ones_fail(shared: Path, dataset: str, rate: float) -> None:
-    """Rounded, cut to 400 frames and at least 8, as planted features are: right ones fit, exchanged ones do not."""
+    """The frame counts are those of planted features: rounded, at least 8 and at most 400."""
     config = load_config(dataset)
     folder = shared / "data" / config.dataset.annotations
     durations = {

@@ -1,4 +1,4 @@
-"""The demo: from drawn videos to a moment that is cut out."""
+"""``mesm demo``, from synthetic videos to a clip of a moment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_demo_refuses_a_folder_in_use(mesm, tmp_path: Path) -> None:
 
 
 def test_the_demo_runs_and_shows_every_step(mesm, tmp_path: Path, monkeypatch) -> None:
-    """A few videos and one epoch: what the steps do, not how well the model learns."""
+    """Uses a few videos and one epoch, since only the steps are tested."""
     monkeypatch.setattr(demo, "VIDEOS", {"train": 3, "val": 2, "test": 2})
     monkeypatch.setattr(demo, "SETTINGS", demo.SETTINGS.replace("epochs = 40", "epochs = 1"))
     monkeypatch.chdir(tmp_path)

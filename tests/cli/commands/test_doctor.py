@@ -1,4 +1,4 @@
-"""mesm doctor, and what the shell completes."""
+"""``mesm doctor`` and shell completion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Export and start from checkpoints, ask from files and pipes, plots and reports."""
+"""Exports, training from a checkpoint, queries from files and pipes, plots and reports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VOID = {"meta", "link", "br", "polyline"}
 
 
 class Page(HTMLParser):
-    """Reads a page: that its tags close, and what it would fetch."""
+    """Checks that the tags of a page are closed, and collects the resources that it loads."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

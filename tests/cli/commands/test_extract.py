@@ -1,4 +1,4 @@
-"""``mesm extract`` and ``mesm prepare merge`` as they are used."""
+"""``mesm extract`` and ``mesm prepare merge``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mesm locate``: from video files and sentences to seconds, without training and with a model of one's own."""
+"""``mesm locate`` on video files, with zero-shot and with a trained model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``mesm locate`` writes: tables, subtitles, edit lists, clips and pages; and weights that it fetches."""
+"""Outputs of ``mesm locate``: tables, subtitles, edit lists, clips and pages; and weights that it downloads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data of one's own: which folder a path is relative to, and runs that do not depend on where they were started."""
+"""Custom data: the folder that paths are relative to, and runs that do not depend on the working folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ glove = "glove.mine.txt"
 
 @pytest.fixture
 def mine(trained: Trained, tmp_path: Path) -> Path:
-    """A project of one's own: a config file, and all that it names beside it; GloVe's file is compressed."""
+    """A user's project: a config file, and its data files in the same folder; GloVe's file is compressed."""
     folder = tmp_path / "project"
     (folder / "features").mkdir(parents=True)
     shutil.copy(trained.paths.features[0], folder / "features" / "mine.hdf5")

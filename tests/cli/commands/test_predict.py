@@ -1,4 +1,4 @@
-"""``mesm predict``: features of one video, settings that may change, query ids, long videos."""
+"""``mesm predict``: features of one video, changed settings, query ids, long videos."""
 
 from __future__ import annotations
 

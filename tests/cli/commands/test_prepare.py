@@ -1,4 +1,4 @@
-"""``mesm prepare …`` as a user types it, and the way from your own files to an answer."""
+"""The ``mesm prepare`` commands, and the steps from the user's files to an answer."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_custom_data_from_files_to_an_answer(mesm, trained: Trained, tmp_path: P
 
 
 def test_features_of_other_tools_are_converted(mesm, shared: Path, trained: Trained, tmp_path: Path) -> None:
-    """CLIP features as other tools save them load, and a model of their width answers from them."""
+    """CLIP features saved by other tools are converted, and a model of their width uses them."""
     media = {name: shared / "media" / f"{name}.npz" for name in ("vid", "txt")}
     for name, dtype in (("vid", "float32"), ("txt", "float16")):
         out = tmp_path / f"{name}.hdf5"

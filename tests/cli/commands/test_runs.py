@@ -1,4 +1,4 @@
-"""The list of runs, their curves, their differences; loggers."""
+"""``mesm runs``: list, curves and differences of runs; and loggers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.conftest import Trained, small_config
 
 @pytest.fixture
 def runs(trained: Trained, tmp_path: Path) -> Path:
-    """Two runs, of which one has another learning rate and was cut short."""
+    """Two runs; one has another learning rate and was stopped early."""
     root = tmp_path / "runs"
     shutil.copytree(trained.run, root / "tacos-a")
     shutil.copytree(trained.run, root / "tacos-b")
@@ -131,7 +131,7 @@ DAMAGES = [
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGES)
 def test_json_that_is_not_of_a_run_is_reported(mesm, runs: Path, name: str, damage: object) -> None:
-    """It is one warning; the other runs are listed, and `show` and `diff` say what is wrong."""
+    """There is one warning; the other runs are listed, and `show` and `diff` report the problem."""
     (runs / "tacos-b" / name).write_text(json.dumps(damage) + "\n")
     listed = mesm("runs", runs)
     assert listed.code == 0, listed.err

@@ -1,4 +1,4 @@
-"""``mesm score`` as a user types it, and what it says about files that cannot be scored."""
+"""``mesm score``, and its errors for files that cannot be scored."""
 
 from __future__ import annotations
 

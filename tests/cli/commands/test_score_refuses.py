@@ -1,4 +1,4 @@
-"""``mesm score`` refuses, or says, what it would have to guess: nothing is scored wrong in silence."""
+"""``mesm score`` refuses ambiguous input or warns about it, so that no wrong score goes unnoticed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.cli.commands.test_score import GOOD, TRUTH, write
 
 
 def truth_with(*changes: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the truth with its first lines changed."""
+    """Return the ground truth with its first lines changed."""
     return [{**line, **(changes[row] if row < len(changes) else {})} for row, line in enumerate(TRUTH)]
 
 

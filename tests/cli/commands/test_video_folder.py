@@ -1,4 +1,4 @@
-"""Training on a folder of one's own videos: what is missing is extracted first, once, and said."""
+"""Training on a folder of the user's videos: missing features are extracted once, before training, and reported."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FEATURES = Path("features/0.2s/pixels.hdf5")
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with five videos of one second; the training file names them with their ending."""
+    """A project with five videos of one second; the training file names them with their suffix."""
     folder = tmp_path / "mine"
     folder.mkdir()
     make_videos(folder / "videos", 5, frames=25)
@@ -121,7 +121,7 @@ def test_a_folder_of_videos_is_extracted_trained_and_scored(
 
 
 def extract(file: str = "mine.toml", *, skip_missing: bool = False) -> list[str]:
-    """Do what training does first, and return what it says."""
+    """Run the extraction that precedes training, and return its output."""
     config = load_config(file=Path(file))
     said: list[str] = []
     own_videos.extract_missing(

@@ -1,4 +1,4 @@
-"""``--window`` of predict and eval: what it does by default, what --json says, and what is refused."""
+"""``--window`` of predict and eval: the default, the JSON output, and invalid values."""
 
 from __future__ import annotations
 

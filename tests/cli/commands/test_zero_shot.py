@@ -1,4 +1,4 @@
-"""``zero-shot`` in a checkpoint's place: ``mesm eval`` and ``mesm predict``."""
+"""``mesm eval`` and ``mesm predict`` with ``zero-shot`` instead of a checkpoint."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def clip(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def where(trained: Trained, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Options that say where the data lie; outputs go below an empty folder."""
+    """Options with the paths of the data; the working folder is empty."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
