@@ -292,9 +292,11 @@ def _bar(progress: Progress) -> type[Any]:
     return Bar
 
 
-def _offline(entry: Weights, why: str, *, kept: bool = False) -> FeatureError:
-    again = f" The downloaded part is kept; `mesm weights pull {entry.name}` continues it." if kept else ""
-    return FeatureError(f"{entry.file} could not be downloaded from {entry.source}: {why}.{again}", hint=by_hand(entry))
+def _offline(entry: Weights, cause: str, *, kept: bool = False) -> FeatureError:
+    resumable = f" The downloaded part is kept; `mesm weights pull {entry.name}` continues it." if kept else ""
+    return FeatureError(
+        f"{entry.file} could not be downloaded from {entry.source}: {cause}.{resumable}", hint=by_hand(entry)
+    )
 
 
 def _cause(error: BaseException) -> str:

@@ -18,7 +18,7 @@ RATE = 30
 """Frame rate at which videos are divided into windows."""
 FAST_FRAMES = 32
 REACH = 64
-"""Frames of the source, at its own rate, that a window's samples are meant to cover."""
+"""Number of frames of the source, at its own rate, that the samples of a window should cover."""
 SLOW_INDEX = (0, 4, 8, 13, 17, 22, 26, 31)
 """Samples that the slow pathway sees: 8 of 32, evenly spaced and rounded down, not every fourth."""
 
@@ -40,8 +40,8 @@ def sample_index(window: int, frame_rate: float) -> np.ndarray:
 class WindowSampler:
     """Cuts a video's frames at 30 a second into windows without overlap, and samples 32 frames of each.
 
-    The last frame is repeated up to a whole second, then the last second up to a whole window. As many windows are
-    kept as there are rows of ``clip_len`` seconds, the last one begun included.
+    The last frame is repeated to fill a second, then the last second to fill a window. There are as many windows as
+    rows of ``clip_len`` seconds, including the last incomplete one.
 
     Args:
         clip_len: seconds per window, a whole number; frame_rate: of the source.

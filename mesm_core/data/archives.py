@@ -55,7 +55,7 @@ class Archive:
         return f"{self.path}{SEPARATOR}{self.folder}" if self.folder else str(self.path)
 
     def holds(self, parents: tuple[str, ...]) -> bool:
-        """Return whether a member in these folders, outermost first, lies in ``folder``."""
+        """Return whether a member in these folders, outermost first, is in ``folder``."""
         wanted = PurePosixPath(self.folder).parts
         return any(parents[at : at + len(wanted)] == wanted for at in range(len(parents) - len(wanted) + 1))
 

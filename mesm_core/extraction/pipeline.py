@@ -176,7 +176,7 @@ def _collect(
     *,
     batch_size: int,
 ) -> Iterator[Extracted | Failed | Frames]:
-    """Encode samples in batches as they come, and yield the videos that are complete."""
+    """Encode samples in batches as they arrive, and yield the videos that are complete."""
     opened: dict[int, _Open] = {}
     waiting: dict[str, list[_Sample]] = {name: [] for name in backbones}
     remaining = len(videos)

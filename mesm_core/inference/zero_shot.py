@@ -96,10 +96,10 @@ def merging_order(frames: np.ndarray) -> np.ndarray:
 
     def push_cost(boundary: int) -> None:
         left = before[boundary]
-        apart = sums[left] / counts[left] - sums[boundary] / counts[boundary]
+        difference = sums[left] / counts[left] - sums[boundary] / counts[boundary]
         weight = counts[left] * counts[boundary] / (counts[left] + counts[boundary])
         version[boundary] += 1
-        heapq.heappush(heap, (float(weight * (apart @ apart)), boundary, int(version[boundary])))
+        heapq.heappush(heap, (float(weight * (difference @ difference)), boundary, int(version[boundary])))
 
     order: list[int] = []
     while heap:
