@@ -243,7 +243,7 @@ def test_bad_input_to_eval_and_predict(mesm, trained: Trained, tmp_path: Path) -
         (("predict", best, "--video", "tst-000", "a"), "Did you mean 'test-000'?"),
         (("predict", best, "--video", "test-000", ""), "query is empty"),
         (("predict", best, "--video", "test-000", "--duration", "0", "a"), "must be positive"),
-        (("predict", best, "--video", "test-000"), "QUERY"),
+        (("predict", best, "--video", "test-000"), "has no queries"),
     ]
     for words, expected in cases:
         result = mesm(*words)
