@@ -48,7 +48,7 @@ class DeviceError(MesmError):
 
 
 class OutputError(MesmError):
-    """An output that exists already or cannot be written."""
+    """An output that already exists or cannot be written."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from typing import IO, TextIO, cast
 from mesm_core.places import could_not_write, descriptor, explained, is_stream, real_path, refuse_existing
 from mesm_core.unfailing import UnfailingFile
 
-MOST_OF_NAME = 60
+NAME_BYTES = 60
 
 
 class _Draft:
@@ -39,7 +39,7 @@ class _Draft:
         self.new = not self.real.exists()
         try:
             # Use only a part of the name, because names have a maximum length.
-            start = f".{os.fsencode(self.real.name)[:MOST_OF_NAME].decode(errors='ignore')}."
+            start = f".{os.fsencode(self.real.name)[:NAME_BYTES].decode(errors='ignore')}."
             self.temporary, self._lock = _claimed(folder, start)
         except OSError:
             self.discard()
@@ -214,7 +214,7 @@ def write_links(links: Mapping[Path, Path]) -> None:
         for path, target in links.items():
             with explained(path):
                 made += make_folder(path.parent)
-                temporary = path.with_name(f".{path.name[:MOST_OF_NAME]}.{os.getpid()}.part")
+                temporary = path.with_name(f".{path.name[:NAME_BYTES]}.{os.getpid()}.part")
                 temporary.symlink_to(os.path.relpath(target.resolve(), path.parent.resolve()))
                 ready[path] = temporary
         for path, temporary in list(ready.items()):
@@ -234,7 +234,7 @@ def write_links(links: Mapping[Path, Path]) -> None:
 def continued(path: Path, *, at: int) -> Iterator[IO[bytes]]:
     """Open a file for writing from byte ``at`` on. If writing fails, the bytes written so far are kept.
 
-    For long writes that can be resumed. System errors pass unchanged.
+    For long writes that can be resumed. System errors are not converted.
     """
     with path.open("r+b" if at else "wb", buffering=0) as file:
         file.seek(at)
@@ -278,7 +278,7 @@ def _made_folder(folder: Path) -> list[Path]:
             path.mkdir(exist_ok=True)
             made.insert(0, path)
         if not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "it is not a folder", str(folder))
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(folder))
     except OSError:
         for path in made:
             with suppress(OSError):

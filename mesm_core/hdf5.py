@@ -11,7 +11,7 @@ import numpy as np
 
 from mesm_core.errors import FeatureError
 from mesm_core.inputs import has_surrogates, open_hdf5, printable, reading, reason
-from mesm_core.video.names import without_ending
+from mesm_core.video.names import without_suffix
 
 MOST_VALUES = 2**30
 """Maximum number of values of an array: those of a day at 25 frames per second and a width of 500."""
@@ -49,7 +49,7 @@ def has_video(file: h5py.File, vid: str) -> bool:
 
 
 def _video_name(file: h5py.File, vid: str) -> str:
-    return vid if has(file, vid) else without_ending(vid)
+    return vid if has(file, vid) else without_suffix(vid)
 
 
 def has(file: h5py.File, name: str) -> bool:

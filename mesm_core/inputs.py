@@ -64,7 +64,7 @@ def reading(
         raise error(f"No {what} at {where}.", hint=hint) from missing
     except (gzip.BadGzipFile, EOFError, zlib.error) as damaged:
         kind = "gzip file" if str(where).endswith(".gz") else "file"
-        raise error(f"{where} cannot be read: it is not a whole {kind} ({reason(damaged)}).", hint=hint) from damaged
+        raise error(f"{where} cannot be read: it is not a complete {kind} ({reason(damaged)}).", hint=hint) from damaged
     except UnicodeDecodeError as wrong:
         raise error(f"{where} is not UTF-8 text (byte {wrong.start}).", hint=hint) from wrong
     except Exception as other:  # parsers may raise any exception for damaged files
@@ -112,7 +112,9 @@ def read_bytes(path: Path, *, error: type[MesmError] = DataError, what: str = "f
         for block in _blocks(path, error):
             content += block
             if len(content) > LARGEST_TEXT:
-                raise error(f"{path} holds more than {LARGEST_TEXT >> 20} MiB of text.", hint="Split it, or check it.")
+                raise error(
+                    f"{path} has more than {LARGEST_TEXT >> 20} MiB of text.", hint="Check the file, or split it."
+                )
         return bytes(content)
 
 
@@ -255,10 +257,10 @@ def printable(text: object) -> str:
 def file_size(path: Path) -> int:
     """Return the size of a file in bytes, or 0 if it does not exist."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError):
         return 0
-    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def open_hdf5(
@@ -279,9 +281,9 @@ def open_hdf5(
     try:
         return h5py.File(path, "r")
     except Exception as wrong:  # damage raises OSError, RuntimeError, KeyError or ValueError
-        known = "it is truncated" if "truncated" in str(wrong) else f"it is not {kind}, or it is damaged"
+        problem = "it is truncated" if "truncated" in str(wrong) else f"it is not {kind}, or it is damaged"
         raise error(
-            f"{path} cannot be opened: {known} ({reason(wrong)}).", hint="Copy or write the file again."
+            f"{path} cannot be opened: {problem} ({reason(wrong)}).", hint="Copy or write the file again."
         ) from wrong
 
 
@@ -299,7 +301,8 @@ def open_zip(path: Path, *, error: type[MesmError], stored: bool = False) -> Ite
         claimed = sum(member.file_size for member in archive.infolist())
         if stored and claimed > path.stat().st_size:
             raise error(
-                f"The members of {path} have {claimed:,} bytes, more than the file itself.", hint="Do not trust it."
+                f"The members of {path} have {claimed:,} bytes, more than the file itself.",
+                hint="Do not trust this file.",
             )
         yield archive
 
@@ -333,7 +336,7 @@ def _blocks(path: Path, error: type[MesmError]) -> Iterator[bytes]:
             if size > ALWAYS_ALLOWED and size > LARGEST_COMPRESSION * raw.tell():
                 raise error(
                     f"{path} grows more than {LARGEST_COMPRESSION} times when it is decompressed.",
-                    hint="Text does not: unpack the file and look at it.",
+                    hint="Text compresses less than that: decompress the file and check its content.",
                 )
             yield block
 

@@ -33,7 +33,7 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
         if real.is_dir():
             raise OutputError(f"{path} is a folder.", hint="Give the name of a file.")
         if real.exists() and not overwrite:
-            raise OutputError(f"{path} exists already.", hint="Add --overwrite to replace it, or choose another name.")
+            raise OutputError(f"{path} already exists.", hint="Add --overwrite to replace it, or choose another name.")
         _check_folder(real.parent)
     except OSError as error:
         raise could_not_write(path, error) from error
@@ -59,7 +59,7 @@ def refuse_inputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None])
         if key in read:
             same = "" if path == read[key] else f" (it is {read[key]})"
             raise OutputError(
-                f"{path} is one of the files this command reads{same}: it was left as it is.",
+                f"{path} is one of the files this command reads{same}; it was not changed.",
                 hint="Choose another name for the output.",
             )
         if key in written:
@@ -81,7 +81,7 @@ def need_room(path: Path, needs: int, *, freed: int = 0) -> None:
     free = _free(path)
     if free is not None and needs > free + freed:
         raise OutputError(
-            f"{path} needs about {size_text(needs)}, and {size_text(free)} are free in {_existing_parent(path)}.",
+            f"{path} needs about {size_text(needs)}, but only {size_text(free)} are free in {_existing_parent(path)}.",
             hint="Free some space, or choose another disk. Nothing was written.",
         )
 
@@ -139,8 +139,8 @@ def could_not_write(
     if free is not None:
         with suppress(OSError):
             free += 0 if temporary is None else temporary.stat().st_blocks * 512
-        wanted = "" if needs is None else f"it needs {size_text(needs)}, and "
-        message = f"{message} ({wanted}{size_text(free)} are free in {_existing_parent(path)})"
+        required = "" if needs is None else f"it needs {size_text(needs)}, and "
+        message = f"{message} ({required}{size_text(free)} are free in {_existing_parent(path)})"
     return OutputError(f"{message}.", hint="Free some space, or choose another disk.")
 
 
@@ -167,7 +167,7 @@ def descriptor(path: Path) -> int | None:
         found = _DESCRIPTORS.fullmatch(folder)
         if path.name.isdigit() and (folder == "/dev/fd" or (found and int(found[1]) == os.getpid())):
             return int(path.name)
-        if not os.path.islink(path):  # noqa: PTH114 - False also for names that no file can have
+        if not os.path.islink(path):  # noqa: PTH114 - False also for invalid names
             break
         path = path.parent / path.readlink()
     return None
@@ -176,12 +176,12 @@ def descriptor(path: Path) -> int | None:
 def _identity(path: Path) -> object | None:
     """Return a value that is equal for names of the same file; None for devices and folders."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return os.path.realpath(path)
-    except ValueError:  # a name that no file can have
+    except ValueError:  # an invalid name
         return None
-    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 def _check_folder(folder: Path) -> None:
@@ -201,7 +201,7 @@ def _existing_parent(path: Path) -> Path:
 def _free(path: Path) -> int | None:
     """Return the number of free bytes for an output, or None if the system does not report it."""
     try:
-        found = os.statvfs(_existing_parent(path))
+        status = os.statvfs(_existing_parent(path))
     except (OSError, AttributeError):
         return None
-    return found.f_bavail * found.f_frsize if found.f_blocks else None
+    return status.f_bavail * status.f_frsize if status.f_blocks else None

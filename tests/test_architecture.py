@@ -117,7 +117,7 @@ def test_public_things_have_docstrings(path: Path) -> None:
         "mesm_core.inference.exchange",
         "mesm_core.inference.questions",
         "mesm_core.extraction.estimate",
-        "mesm_core.extraction.kept",
+        "mesm_core.extraction.cache_contents",
         "mesm_core.pages.located",
     ],
 )

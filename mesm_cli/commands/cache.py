@@ -41,7 +41,7 @@ def list_(json_: options.Json = False, debug: options.Debug = False) -> None:
     $MESM_CACHE is their folder (default: ~/.cache/mesm). $MESM_CACHE_GB is the limit of the cache of features in GB
     (default: 4); the least recently used features are removed first. For weights see `mesm weights list`.
     """
-    from mesm_core.extraction.kept import list_caches
+    from mesm_core.extraction.cache_contents import list_caches
     from mesm_core.places import size_text
 
     caches = list_caches()
@@ -71,7 +71,7 @@ def clear(what: Which, older_than: OlderThan = 0, json_: options.Json = False, d
 
       mesm cache clear all
     """
-    from mesm_core.extraction.kept import clear_caches
+    from mesm_core.extraction.cache_contents import clear_caches
     from mesm_core.places import size_text
 
     if older_than and what is not What.FEATURES:

@@ -29,7 +29,7 @@ def list_(data_dir: options.DataDir = None, json_: options.Json = False, debug: 
     root = options.data_root(data_dir)
     rows = []
     for entry in weights.table().values():
-        found = next((path for path in weights.places(entry, root=root) if weights.is_there(path)), None)
+        found = next((path for path in weights.places(entry, root=root) if weights.file_exists(path)), None)
         rows.append((entry, None if found is None else str(found)))
     if json_:
         render.data([entry.as_json() | {"path": path} for entry, path in rows])
@@ -89,7 +89,7 @@ def pull(
 def where(
     name: Name, data_dir: options.DataDir = None, json_: options.Json = False, debug: options.Debug = False
 ) -> None:
-    """Print the path of a file of weights. If it is missing, say which file is needed and where to put it.
+    """Print the path of a weights file. If it is missing, say which file is needed and where to put it.
 
     Example:
 
@@ -116,7 +116,7 @@ def verify(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Verify files of weights with their known checksums, or with those recorded when they were downloaded."""
+    """Verify weights files with their known checksums, or with those recorded when they were downloaded."""
     from mesm_core.backbones import weights
     from mesm_core.errors import FeatureError, listing
 
@@ -125,7 +125,7 @@ def verify(
     checked = []
     with render.progress("Checking", None) as advance:
         for entry in entries:
-            here = [path for path in weights.places(entry, root=root) if weights.is_there(path)]
+            here = [path for path in weights.places(entry, root=root) if weights.file_exists(path)]
             for path in here or (weights.places(entry)[-1:] if names else []):
                 checked.append((entry, path, weights.state_of(entry, path)))
                 advance(1, entry.name)

@@ -27,12 +27,12 @@ class _Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, L, width) of (B, L, width)."""
+        """Map (B, L, width) to (B, L, width)."""
         batch, length, width = x.shape
         packed = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, L, 3·width)
         q, k, v = packed.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(q, k, v)  # (B, heads, L, width / heads)
-        out: Tensor = self.out_proj(seen.transpose(1, 2).reshape(batch, length, width))
+        attended = F.scaled_dot_product_attention(q, k, v)  # (B, heads, L, width / heads)
+        out: Tensor = self.out_proj(attended.transpose(1, 2).reshape(batch, length, width))
         return out
 
 
@@ -47,7 +47,7 @@ class _Block(nn.Module):
         self.ln_2 = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, L, width) of (B, L, width)."""
+        """Map (B, L, width) to (B, L, width)."""
         x = x + self.attn(self.ln_1(x))
         hidden = self.mlp["c_fc"](self.ln_2(x))
         out: Tensor = x + self.mlp["c_proj"](hidden * torch.sigmoid(1.702 * hidden))
@@ -58,8 +58,8 @@ class ClipImageTransformer(nn.Module):
     """The image tower: patches and a class token through pre-norm blocks; the class token is projected.
 
     Args:
-        side: of the pictures in pixels; patch: of a patch; width, layers, heads: of the transformer; out: of the
-            features.
+        side, patch: sides of the pictures and of the patches, in pixels; width, layers, heads: of the transformer.
+        out: width of the features.
     """
 
     def __init__(self, *, side: int, patch: int, width: int, layers: int, heads: int, out: int) -> None:
@@ -75,7 +75,7 @@ class ClipImageTransformer(nn.Module):
         self.proj = nn.Parameter(torch.zeros(width, out))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Return the features (B, out), not of length 1, of ``normalised`` pictures (B, 3, side, side)."""
+        """Return the features (B, out), not normalised, of pictures (B, 3, side, side) from ``normalised``."""
         patches = self.conv1(pictures).flatten(2).transpose(1, 2)  # (B, P, width)
         token = self.class_embedding.expand(len(patches), 1, -1)
         x = self.ln_pre(torch.cat([token, patches], dim=1) + self.positional_embedding)  # (B, P + 1, width)
@@ -85,10 +85,10 @@ class ClipImageTransformer(nn.Module):
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, Tensor], *, heads: int | None = None) -> ClipImageTransformer:
-        """Return the tower of OpenAI-named weights (``visual.…``), in evaluation mode and float32.
+        """Return the tower with weights under OpenAI's names (``visual.…``), in evaluation mode and float32.
 
         Raises:
-            FeatureError: the weights are no image tower of a vision transformer.
+            FeatureError: the weights are not those of an image tower that is a vision transformer.
         """
         own = {name.removeprefix(PREFIX): value for name, value in weights.items() if name.startswith(PREFIX)}
         try:
@@ -96,19 +96,21 @@ class ClipImageTransformer(nn.Module):
             positions = len(own["positional_embedding"])
             out = own["proj"].shape[1]
         except (KeyError, ValueError, IndexError) as error:
-            raise FeatureError(f"These weights are no CLIP image encoder of a vision transformer: {error}.") from error
+            raise FeatureError(
+                f"These weights are not a CLIP image encoder with a vision transformer: {error}."
+            ) from error
         layers = len({name.split(".")[2] for name in own if name.startswith("transformer.resblocks.")})
         heads = heads or max(width // HEAD_WIDTH, 1)
         side = round((positions - 1) ** 0.5) * patch
         if width % heads or (side // patch) ** 2 + 1 != positions:
             raise FeatureError(
-                f"These weights are no CLIP image encoder: width {width}, {heads} heads, {positions} positions."
+                f"These weights are not a CLIP image encoder: width {width}, {heads} heads, {positions} positions."
             )
         model = cls(side=side, patch=patch, width=width, layers=layers, heads=heads, out=out)
         try:
             model.load_state_dict({name: value.float() for name, value in own.items()})
         except RuntimeError as error:
-            raise FeatureError(f"These weights are no CLIP image encoder: {error}") from error
+            raise FeatureError(f"These weights are not a CLIP image encoder: {error}") from error
         return model.eval().requires_grad_(False)
 
 

@@ -1,4 +1,4 @@
-"""Fetches weights files into the cache, atomically and verified; only on explicit request."""
+"""Downloads weights files into the cache, atomically and verified; only on explicit request."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ class _BrokenError(Exception):
 
 
 def pull(entry: Weights, *, overwrite: bool = False, progress: Progress | None = None) -> Path:
-    """Fetch a file of weights to its place in the cache and return that place.
+    """Download a weights file to its path in the cache, and return the path.
 
-    A broken transfer from an address is resumed, also by a later call; one from Hugging Face is resumed only within a
-    call. The file is moved to its place only if it is complete and its checksum is correct.
+    A broken transfer from a URL is resumed, also by a later call; one from Hugging Face is resumed only within a call.
+    The file is moved to its path only if it is complete and its checksum is correct.
 
     Args:
-        overwrite: fetch it, though it is there.
-        progress: called with the bytes of each part that is there.
+        overwrite: download the file even if it exists.
+        progress: called with the number of bytes of each block, and of a part that an earlier call downloaded.
 
     Raises:
-        FeatureError: there is no network or no such file, the connection breaks again and again, or the file is
-            another one; OutputError: there is no room, or the cache cannot be written.
+        FeatureError: the server or the file cannot be reached, the connection breaks repeatedly, or the file differs
+            from the expected one; OutputError: the disk is full, or the cache cannot be written.
     """
     target = weights_folder() / entry.file
     refuse_existing(target, overwrite=overwrite)
@@ -66,40 +66,40 @@ def pull(entry: Weights, *, overwrite: bool = False, progress: Progress | None =
         raise _offline(entry, f"{OFFLINE[0]} is set")
     parts = weights_folder() / PARTIAL / entry.name
     make_folder(parts)
-    with _alone(entry, parts):
-        came = (_from_address if entry.huggingface is None else _from_hub)(entry, parts, progress)
-        digest = file_hash(came)
+    with _locked(entry, parts):
+        fetched = (_from_url if entry.huggingface is None else _from_hub)(entry, parts, progress)
+        digest = file_hash(fetched)
         try:
             check_hash(entry, digest, entry.source)
         except FeatureError:
             discard(parts)
             raise
         with explained(target):
-            came.replace(target)
+            fetched.replace(target)
         note(target, digest)
         discard(parts)
     return target
 
 
 @contextmanager
-def _alone(entry: Weights, parts: Path) -> Iterator[None]:
+def _locked(entry: Weights, parts: Path) -> Iterator[None]:
     lock = FileLock(parts.with_name(f"{entry.name}.lock"))
     with explained(parts):
         try:
             lock.acquire(timeout=0)
         except Timeout:
             raise OutputError(
-                f"Another process is fetching the weights '{entry.name}'.", hint="Wait for it to end."
+                f"Another process is downloading the weights '{entry.name}'.", hint="Wait for it to end."
             ) from None
     try:
         yield
     finally:
-        with suppress(OSError):  # it is not empty where something is kept
+        with suppress(OSError):  # not empty if a partial file is kept
             parts.rmdir()
         lock.release()
 
 
-def _from_address(entry: Weights, parts: Path, progress: Progress | None) -> Path:
+def _from_url(entry: Weights, parts: Path, progress: Progress | None) -> Path:
     part, tag = parts / entry.file, parts / f"{entry.file}.etag"
     failed = 0
     if progress is not None and part.exists():
@@ -107,7 +107,7 @@ def _from_address(entry: Weights, parts: Path, progress: Progress | None) -> Pat
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
-            _take_rest(entry, part, tag, progress)
+            _fetch_rest(entry, part, tag, progress)
             return part
         except _BrokenError as error:
             grown = part.exists() and part.stat().st_size > before
@@ -116,77 +116,78 @@ def _from_address(entry: Weights, parts: Path, progress: Progress | None) -> Pat
                 raise _offline(entry, str(error), kept=part.exists()) from error
 
 
-def _take_rest(entry: Weights, part: Path, tag: Path, progress: Progress | None) -> None:
-    """Fetch the missing rest of a file.
+def _fetch_rest(entry: Weights, part: Path, tag: Path, progress: Progress | None) -> None:
+    """Download the missing rest of a file.
 
     Raises:
-        _BrokenError: the connection broke; FeatureError, OutputError: it is of no use to try again.
+        _BrokenError: the connection broke; FeatureError, OutputError: another attempt would fail, too.
     """
     done = part.stat().st_size if part.exists() else 0
-    known = tag.read_text(encoding="latin-1") if tag.exists() else ""
-    if done and not known and entry.sha256 is None:
+    etag = tag.read_text(encoding="latin-1") if tag.exists() else ""
+    if done and not etag and entry.sha256 is None:
         # Without a checksum or tag, the rest could belong to another file.
         done = 0
     headers = {"User-Agent": "mesm", "Accept-Encoding": "identity"}
     if done:
-        headers |= {"Range": f"bytes={done}-"} | ({"If-Range": known} if known else {})
+        headers |= {"Range": f"bytes={done}-"} | ({"If-Range": etag} if etag else {})
     request = urllib.request.Request(cast("str", entry.url), headers=headers)
     try:
         response: HTTPResponse = urllib.request.urlopen(request, timeout=SECONDS)
     except urllib.error.HTTPError as error:
         with error:
-            _answered(entry, error, part, done)
+            _handle_status(entry, error, part, done)
         return
     except (OSError, HTTPException) as error:
-        raise _BrokenError(_why(error)) from error
+        raise _BrokenError(_cause(error)) from error
     with response:
-        done, size = _agreed(entry, response, done)
+        done, size = _check_response(entry, response, done)
         need_room(weights_folder() / entry.file, size - done if size else 0)
         write_atomically(tag, (response.headers.get("ETag") or "").encode("latin-1", "ignore"))
         with _open_part(entry, part, done, size) as file:
             _receive(response, file, done, size, progress)
 
 
-def _answered(entry: Weights, error: urllib.error.HTTPError, part: Path, done: int) -> None:
+def _handle_status(entry: Weights, error: urllib.error.HTTPError, part: Path, done: int) -> None:
     """Return if a server error means that the file is already complete; otherwise raise the matching error."""
     if error.code == 416 and done:
         found = _RANGE.fullmatch(error.headers.get("Content-Range") or "")
         if found and int(found[2]) == done:
             return
         discard(part)
-        raise _BrokenError("what was fetched before does not belong to the file")
+        raise _BrokenError("the part downloaded earlier does not belong to the file")
     if error.code in {408, 425, 429} or error.code >= 500:
-        raise _BrokenError(f"the server answers {error.code} {error.reason}")
+        raise _BrokenError(f"the server answered {error.code} {error.reason}")
     raise FeatureError(
-        f"{entry.source} is not to be had: the server answers {error.code} {error.reason}.",
+        f"{entry.source} is not available: the server answered {error.code} {error.reason}.",
         hint=f"The file may have moved. {by_hand(entry)}",
     )
 
 
-def _agreed(entry: Weights, response: HTTPResponse, done: int) -> tuple[int, int | None]:
-    """Return the byte from which the server sends, and the size of the file, where it says.
+def _check_response(entry: Weights, response: HTTPResponse, done: int) -> tuple[int, int | None]:
+    """Return the offset of the first byte that the server sends, and the size of the file, or None if unknown.
 
     Raises:
-        FeatureError: it sends something else than a file of weights.
+        FeatureError: the response is not the requested file.
     """
     if (response.headers.get_content_type() or "") == "text/html":
         raise FeatureError(
             f"{entry.source} sent a web page, not {entry.file}.",
-            hint=f"Does the network ask for a login? {by_hand(entry)}",
+            hint=f"Does the network require a login? {by_hand(entry)}",
         )
     length = response.headers.get("Content-Length")
     size = int(length) if length and length.isdecimal() else None
     if response.status == 206:
         found = _RANGE.fullmatch(response.headers.get("Content-Range") or "")
         if not found or found[1] is None or int(found[1]) != done:
-            raise FeatureError(f"{entry.source} did not send the part of the file that was asked for.")
+            raise FeatureError(f"{entry.source} did not send the requested part of the file.")
         size = int(found[2])
     else:
         done = 0
     if size is not None and (size > LARGEST or (entry.sha256 and entry.size and size != entry.size)):
+        expected = f"at most {LARGEST:,}" if entry.size is None else f"{entry.size:,}"
         raise FeatureError(
-            f"{entry.source} sends {size:,} bytes; {entry.file} has {entry.size or 'at most ' + str(LARGEST)}.",
-            hint=f"Nothing was fetched. {by_hand(entry)}",
+            f"{entry.source} has {size:,} bytes; expected {expected}.",
+            hint=f"Nothing was downloaded. {by_hand(entry)}",
         )
     return done, size
 
@@ -211,7 +212,7 @@ def _receive(response: HTTPResponse, file: IO[bytes], done: int, size: int | Non
         try:
             block = response.read(min(BLOCK, limit - done))
         except (OSError, HTTPException) as error:
-            raise _BrokenError(_why(error)) from error
+            raise _BrokenError(_cause(error)) from error
         if not block:
             break
         view = memoryview(block)
@@ -225,13 +226,13 @@ def _receive(response: HTTPResponse, file: IO[bytes], done: int, size: int | Non
 
 
 def _from_hub(entry: Weights, parts: Path, progress: Progress | None) -> Path:
-    """Let huggingface_hub fetch a file; it resumes within the call and checks the size."""
+    """Download a file with huggingface_hub, which resumes within the call and checks the size."""
     try:
         import huggingface_hub as hub
         from huggingface_hub import constants
     except ImportError as error:
         raise FeatureError(
-            f"'{entry.name}' lies on Hugging Face, and fetching from there needs the package huggingface_hub.",
+            f"'{entry.name}' is on Hugging Face; downloading from there needs the package huggingface_hub.",
             hint=f"pip install 'mesm[hub]'. {by_hand(entry)}",
         ) from error
     logging.getLogger(hub.__name__).setLevel(logging.ERROR)  # it prints a message for each retry
@@ -241,12 +242,12 @@ def _from_hub(entry: Weights, parts: Path, progress: Progress | None) -> Path:
     target, endpoint = weights_folder() / entry.file, os.environ.get("HF_ENDPOINT") or None
     size: int | None = entry.size
     try:
-        # Asked first, without trying again and again: where there is no network it says so at once.
+        # Requested first, since it makes no retries: without a network it fails at once.
         address = hub.hf_hub_url(entry.huggingface, entry.path, revision=entry.revision, endpoint=endpoint)
         size = hub.get_hf_file_metadata(address, timeout=SECONDS, token=False, endpoint=endpoint).size
         need_room(target, size or 0)
         bar = _bar(progress or (lambda _: None))
-        came = hub.hf_hub_download(
+        fetched = hub.hf_hub_download(
             entry.huggingface,
             entry.path,
             revision=entry.revision,
@@ -255,7 +256,7 @@ def _from_hub(entry: Weights, parts: Path, progress: Progress | None) -> Path:
             token=False,
             tqdm_class=bar,
         )
-        return Path(came)
+        return Path(fetched)
     except OutputError:
         raise
     except Exception as error:  # errors of the hub, of its HTTP library, and of the system
@@ -266,7 +267,7 @@ def _from_hub(entry: Weights, parts: Path, progress: Progress | None) -> Path:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status is not None and 400 <= status < 500:
             raise FeatureError(
-                f"{entry.source} is not to be had: the server answers {status}.",
+                f"{entry.source} is not available: the server answered {status}.",
                 hint=f"The file may have moved. {by_hand(entry)}",
             ) from error
         raise _offline(entry, reason(error)) from error
@@ -291,11 +292,13 @@ def _bar(progress: Progress) -> type[Any]:
     return Bar
 
 
-def _offline(entry: Weights, why: str, *, kept: bool = False) -> FeatureError:
-    again = f" What came is kept: `mesm weights pull {entry.name}` goes on with it." if kept else ""
-    return FeatureError(f"{entry.file} could not be fetched from {entry.source}: {why}.{again}", hint=by_hand(entry))
+def _offline(entry: Weights, cause: str, *, kept: bool = False) -> FeatureError:
+    resumable = f" The downloaded part is kept; `mesm weights pull {entry.name}` continues it." if kept else ""
+    return FeatureError(
+        f"{entry.file} could not be downloaded from {entry.source}: {cause}.{resumable}", hint=by_hand(entry)
+    )
 
 
-def _why(error: BaseException) -> str:
+def _cause(error: BaseException) -> str:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     return reason(cause) if isinstance(cause, BaseException) else str(cause)

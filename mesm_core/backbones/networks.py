@@ -30,7 +30,7 @@ class ClipB32:
     """CLIP's image tower as a backbone: one picture a row, projected features that are not normalised.
 
     Args:
-        model: in float32; device: where to run; precision: of weights and pictures, ``fp16`` not on the CPU.
+        model: in float32; device: where to run; precision: of weights and pictures; the CPU does not support ``fp16``.
     """
 
     name = "clip-b32"
@@ -63,8 +63,8 @@ class SlowFastR50:
     """SlowFast R50 8×8 as a backbone: 32 frames of each window of ``clip_len`` seconds.
 
     Args:
-        model: in float32; device: where to run; precision: of weights and frames, ``fp16`` not on the CPU.
-        name: of its line in the registry, which tells its training.
+        model: in float32; device: where to run; precision: of weights and frames; the CPU does not support ``fp16``.
+        name: name in the registry, which identifies the training.
     """
 
     def __init__(
@@ -96,4 +96,4 @@ class SlowFastR50:
 
 def _refuse_slow_half(device: torch.device, precision: Precision) -> None:
     if device.type == "cpu" and precision == "fp16":
-        raise FeatureError("CPUs compute float16 slowly.", hint="Use --precision fp32, or bf16 where the CPU has it.")
+        raise FeatureError("CPUs compute float16 slowly.", hint="Use --precision fp32, or bf16 if the CPU supports it.")

@@ -1,7 +1,7 @@
 """``pixels``: an image descriptor without weights, for demonstrations and tests.
 
-It knows colours, edges and change, and nothing of what pictures mean. Features of a trained network (``clip-b32``) are
-what one wants for real videos.
+It describes colours, edges and changes, but not the content of pictures. For real videos, use features of a trained
+network (``clip-b32``).
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Pixels:
     """Colour layout, gradients and change of each cell of a picture, through a fixed random projection.
 
     For every cell of a 7 × 7 grid: the mean and the standard deviation of red, green and blue (6 numbers), the mean
-    strength of horizontal and vertical gradients (2), and the mean change of the three colours since the row before
-    (3). From the 11 numbers of each cell their usual means are taken off, and the 539 numbers are multiplied with a
-    matrix of N(0, 1/539) values drawn from a fixed seed.
+    strength of horizontal and vertical gradients (2), and the mean change of the three colours since the previous row
+    (3). The means ``CENTRE`` are subtracted from the 11 numbers of each cell, and the 539 numbers are multiplied by a
+    matrix of N(0, 1/539) values drawn with a fixed seed.
     """
 
     name = "pixels"
@@ -58,8 +58,8 @@ class Pixels:
         projection = np.random.default_rng(SEED).normal(size=(numbers, WIDTH)) / numbers**0.5
         self._projection = projection.astype(np.float32)
         self._centre = np.array(CENTRE, np.float32)
-        decides = self._projection.round(4).tobytes() + self._centre.tobytes()
-        self.weights_hash = hashlib.sha256(decides).hexdigest()[:32]
+        parameters = self._projection.round(4).tobytes() + self._centre.tobytes()
+        self.weights_hash = hashlib.sha256(parameters).hexdigest()[:32]
 
     def picture_seconds(self, clip_len: Fraction) -> Fraction:
         """Return ``clip_len``: one picture a row."""

@@ -79,19 +79,19 @@ PRECOMPUTED = {
     "i3d": "i3d.hdf5 (1024 wide), the features that VSLNet published for Charades-STA",
     "c3d": "c3d.hdf5 (4096 wide), the features that TALL and VSLNet published for TACoS",
 }
-"""Published features without published weights or extraction code, which can only be read from files."""
+"""Features that were published without weights or extraction code, so that they can only be read from files."""
 
 
 def find_backbone(name: str) -> Entry:
     """Return the entry of a backbone.
 
     Raises:
-        FeatureError: there is none of that name.
+        FeatureError: there is no backbone with that name.
     """
     if name.lower() in PRECOMPUTED:
         raise FeatureError(
             f"mesm does not extract {name} features: their exact weights or recipe were not published.",
-            hint=f"Use the file {PRECOMPUTED[name.lower()]}; `mesm prepare npy2hdf5` makes it of single files.",
+            hint=f"Use the file {PRECOMPUTED[name.lower()]}; `mesm prepare npy2hdf5` writes it from .npy files.",
         )
     if name not in BACKBONES:
         raise FeatureError(
@@ -106,7 +106,7 @@ def build_backbone(
     """Return a backbone, ready to encode.
 
     Args:
-        weights: its file of weights, for those that read one; precision: default fp16 on CUDA, fp32 on the CPU.
+        weights: its weights file, if it needs one; precision: default fp16 on CUDA, fp32 on the CPU.
 
     Raises:
         FeatureError: there is no such backbone, or its weights are missing or do not fit.
@@ -115,5 +115,5 @@ def build_backbone(
 
     entry = find_backbone(name)
     if entry.weights and weights is None:
-        raise FeatureError(f"{name} needs a file of weights.", hint=f"`mesm weights where {name}` says which.")
+        raise FeatureError(f"{name} needs a weights file.", hint=f"`mesm weights where {name}` shows which.")
     return entry.build(weights, device, precision or default_precision(device))

@@ -46,7 +46,7 @@ class Fuse(nn.Module):
         self.bn = nn.BatchNorm3d(2 * fast)
 
     def forward(self, slow: Tensor, fast: Tensor) -> Tensor:
-        """Return (B, Cs + 2·Cf, T, H, W) of slow (B, Cs, T, H, W) and fast (B, Cf, 4·T, H, W)."""
+        """Return (B, Cs + 2·Cf, T, H, W) from slow (B, Cs, T, H, W) and fast (B, Cf, 4·T, H, W)."""
         return torch.cat([slow, self.bn(self.conv_f2s(fast)).relu_()], dim=1)
 
 
@@ -135,7 +135,7 @@ class SlowFast(nn.Module):
     """The network up to its pooled features.
 
     Args:
-        width: channels of the slow stem: 64 of the published network, which has 2,304 features.
+        width: channels of the slow stem; the published network has 64, and 2,304 features.
     """
 
     def __init__(self, *, width: int = 64) -> None:

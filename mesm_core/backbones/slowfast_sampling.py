@@ -1,7 +1,7 @@
 """Samples the frames of a video for SlowFast features, exactly as HERO does.
 
 Source: linjieli222/HERO_Video_Feature_Extractor, slowfast/extract_feature. The published features of Charades-STA and
-QVHighlights were made so; sampling otherwise gives other features.
+QVHighlights were sampled in this way; other sampling gives other features.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RATE = 30
 """Frame rate at which videos are divided into windows."""
 FAST_FRAMES = 32
 REACH = 64
-"""Frames of the source, at its own rate, that a window's samples are meant to cover."""
+"""Number of frames of the source, at its own rate, that the samples of a window should cover."""
 SLOW_INDEX = (0, 4, 8, 13, 17, 22, 26, 31)
 """Samples that the slow pathway sees: 8 of 32, evenly spaced and rounded down, not every fourth."""
 
@@ -27,7 +27,7 @@ def sample_index(window: int, frame_rate: float) -> np.ndarray:
     """Return the 32 frames (32,) int64 of a window of ``window`` frames at 30 frames a second.
 
     The samples are spaced for a source of ``frame_rate``, rounded down, as HERO does. So a window of one second of a
-    30-fps video repeats its last frame 17 times, and one of a 15-fps video of two seconds looks at its first half only.
+    30-fps video repeats its last frame 17 times, and one of a 15-fps video of two seconds covers only its first half.
 
     >>> sample_index(60, 30)[-5:].tolist()
     [54, 56, 58, 59, 59]
@@ -40,20 +40,21 @@ def sample_index(window: int, frame_rate: float) -> np.ndarray:
 class WindowSampler:
     """Cuts a video's frames at 30 a second into windows without overlap, and samples 32 frames of each.
 
-    The last frame is repeated up to a whole second, then the last second up to a whole window. As many windows are
-    kept as there are rows of ``clip_len`` seconds, the last one begun included.
+    The last frame is repeated to fill a second, then the last second to fill a window. There are as many windows as
+    rows of ``clip_len`` seconds, including the last incomplete one.
 
     Args:
-        clip_len: seconds of a window, a whole number; frame_rate: of the source.
+        clip_len: seconds per window, a whole number; frame_rate: of the source.
 
     Raises:
-        FeatureError: ``clip_len`` is no whole number of seconds.
+        FeatureError: ``clip_len`` is not a whole number of seconds.
     """
 
     def __init__(self, clip_len: Fraction, *, frame_rate: float) -> None:
         if clip_len.denominator != 1 or clip_len < 1:
             raise FeatureError(
-                f"slowfast-r50 has rows of whole seconds; {float(clip_len):g} s is none.", hint="Use --clip-len 1 or 2."
+                f"Rows of slowfast-r50 last whole seconds, not {float(clip_len):g} s.",
+                hint="Use --clip-len 1 or 2.",
             )
         self._window = RATE * int(clip_len)
         self._clip_len = float(clip_len)
@@ -62,7 +63,7 @@ class WindowSampler:
         self._yielded = 0
 
     def push(self, picture: np.ndarray) -> Iterator[np.ndarray]:
-        """Take the next frame (S, S, 3) uint8 RGB; yield a window's sample (32, S, S, 3) where it is the last one."""
+        """Take the next frame (S, S, 3) uint8 RGB; if it completes a window, yield its sample (32, S, S, 3)."""
         self._frames.append(picture)
         if len(self._frames) == self._window:
             yield self._sample()

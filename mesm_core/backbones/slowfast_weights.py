@@ -1,7 +1,7 @@
 """SlowFast's published weights under PySlowFast's names, read without running code from the files.
 
-Three forms are told apart: Caffe2's ``.pkl`` (PySlowFast's model zoo, which the published features were made with),
-PySlowFast's own ``.pyth``, and PyTorchVideo's ``.pyth``, which is another training of the same network.
+Three formats are distinguished: Caffe2's ``.pkl`` (PySlowFast's model zoo, the source of the published features),
+PySlowFast's own ``.pyth``, and PyTorchVideo's ``.pyth``, which is a different training of the same network.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def caffe2_name(name: str) -> str:
     if found := _BRANCH.match(name):
         stage, pathway, block, letter, bn, kind = found.groups()
         return f"{_fast(pathway)}res{stage}_{block}_branch2{letter}" + (f"_bn_{_BN[kind]}" if bn else "_w")
-    raise ValueError(f"{name} is no parameter of SlowFast")
+    raise ValueError(f"{name} is not a parameter of SlowFast")
 
 
 def pytorchvideo_name(name: str) -> str:
@@ -69,53 +69,53 @@ def pytorchvideo_name(name: str) -> str:
         stage, pathway, block, letter, bn, kind = found.groups()
         block_name = f"blocks.{int(stage) - 1}.multipathway_blocks.{pathway}.res_blocks.{block}"
         return f"{block_name}.branch2.{'norm' if bn else 'conv'}_{letter}.{kind}"
-    raise ValueError(f"{name} is no parameter of SlowFast")
+    raise ValueError(f"{name} is not a parameter of SlowFast")
 
 
 def read_slowfast(path: Path, *, width: int = 64, pytorchvideo: bool = False) -> dict[str, Tensor]:
     """Return the network's weights by PySlowFast's names; the classifier is left out.
 
     Args:
-        width: channels of the slow stem; pytorchvideo: take PyTorchVideo's training, and no other.
+        width: channels of the slow stem; pytorchvideo: require PyTorchVideo's training; otherwise it is refused.
 
     Raises:
-        FeatureError: the file is missing, damaged, asks for code to be run, is the other training, or arrays are
-            missing or have other shapes.
+        FeatureError: the file is missing, damaged, would run code, has the other training, or arrays are missing or
+            have other shapes.
     """
     if not path.is_file():
         raise FeatureError(
-            f"No SlowFast weights at {path}.", hint="`mesm weights where slowfast-r50` says which file to put where."
+            f"No SlowFast weights at {path}.", hint="`mesm weights where slowfast-r50` shows which file to put where."
         )
     content = _content(path)
-    theirs = any(name.startswith("blocks.") for name in content)
-    if theirs != pytorchvideo:
-        what = "PyTorchVideo's training" if theirs else "not PyTorchVideo's training"
+    is_pytorchvideo = any(name.startswith("blocks.") for name in content)
+    if is_pytorchvideo != pytorchvideo:
+        training = "PyTorchVideo's training" if is_pytorchvideo else "not PyTorchVideo's training"
         raise FeatureError(
-            f"{path} holds {what} of SlowFast; features of the two differ.",
-            hint=f"Ask for it by name: --backbone slowfast-r50{'-pytorchvideo' if theirs else ''}.",
+            f"{path} has {training} of SlowFast; features of the two differ.",
+            hint=f"Select it by name: --backbone slowfast-r50{'-pytorchvideo' if is_pytorchvideo else ''}.",
         )
     expected = {n: tuple(v.shape) for n, v in _empty(width).state_dict().items() if not _IGNORED.search(n)}
-    rename: Callable[[str], str] = pytorchvideo_name if theirs else str
+    rename: Callable[[str], str] = pytorchvideo_name if is_pytorchvideo else str
     if "conv1_w" in content:
         rename = caffe2_name
     return _matched(content, expected, rename, path)
 
 
 def _content(path: Path) -> Mapping[str, Tensor]:
-    """Return a file's arrays by the name they have there."""
+    """Return a file's arrays by their name in the file."""
     if path.suffix == ".pkl":
         content = load_arrays(path, error=FeatureError)
         blobs = content.get("blobs") if isinstance(content, dict) else None
         if not isinstance(blobs, dict):
-            raise FeatureError(f"{path} holds no 'blobs': it is no Caffe2 model.")
+            raise FeatureError(f"{path} has no 'blobs', so it is not a Caffe2 model.")
         arrays = {str(name): value for name, value in blobs.items() if isinstance(value, np.ndarray)}
         numeric = {name: value for name, value in arrays.items() if value.dtype.kind in "fiu"}
         return {name: torch.from_numpy(np.ascontiguousarray(value, np.float32)) for name, value in numeric.items()}
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch's reader meets in a stranger's file
+    except Exception as error:  # torch's reader raises anything for untrusted files
         raise FeatureError(
-            f"{path} is damaged, cut short, or asks for code to be run: it was not loaded.",
+            f"{path} is damaged, truncated, or would run code, so it was not loaded.",
             hint="Download the weights again.",
         ) from error
     state = loaded.get("model_state", loaded) if isinstance(loaded, dict) else {}
@@ -140,7 +140,7 @@ def _matched(
                 hint="Is it SLOWFAST_8x8_R50?",
             )
         if not torch.isfinite(value).all():
-            raise FeatureError(f"{path}: {rename(name)} holds NaN or infinity.", hint="Download the weights again.")
+            raise FeatureError(f"{path}: {rename(name)} has NaN or infinity.", hint="Download the weights again.")
     return weights
 
 

@@ -1,6 +1,6 @@
-"""Files of weights by name: where they come from, where they lie, and whether they are what they should be.
+"""Weights files by name: their sources, their paths, and checks of their content.
 
-``weights.toml`` is the table. This module looks and checks; ``fetching.py`` fetches, and only where it is asked to.
+``weights.toml`` is the table of sources. ``fetching.py`` downloads files; this module never does.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Weights:
     """An entry of ``weights.toml``; ``purpose`` is its key ``for``.
 
     Raises:
-        ConfigError: it has no one place to be fetched from, or a value that cannot be.
+        ConfigError: the entry has not exactly one source, or has an invalid value.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Weights:
         }
         bad = [key for key, is_wrong in wrong.items() if is_wrong]
         if bad:
-            raise ConfigError(f"The weights '{self.name}': {bad[0]} = {getattr(self, bad[0])!r} cannot be.")
+            raise ConfigError(f"The weights '{self.name}' have an invalid value: {bad[0]} = {getattr(self, bad[0])!r}.")
         if (self.url is None) == (self.huggingface is None) or (self.huggingface is None) != (self.path is None):
             raise ConfigError(f"The weights '{self.name}' need either a url, or huggingface and path.")
 
@@ -87,13 +87,13 @@ def table() -> dict[str, Weights]:
     """Return all weights by name: the packaged table, overridden by the table at ``$MESM_WEIGHTS``.
 
     Raises:
-        ConfigError: that file is missing, no TOML, or has a key or value that cannot be.
+        ConfigError: that file is missing, is not TOML, or has an unknown key or an invalid value.
     """
     own = os.environ.get(VARIABLE)
     return _read_table(TABLE) | ({} if not own else _read_table(Path(own)))
 
 
-def is_there(path: Path) -> bool:
+def file_exists(path: Path) -> bool:
     """Return whether a path is a file; False for names that are too long for the system."""
     return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises there)
 
@@ -102,7 +102,7 @@ def known_weights(name: str) -> Weights:
     """Return the entry of a name.
 
     Raises:
-        FeatureError: there is none of that name.
+        FeatureError: there are no weights with that name.
     """
     entries = table()
     if name not in entries:
@@ -113,7 +113,7 @@ def known_weights(name: str) -> Weights:
 
 
 def weights_folder() -> Path:
-    """Return ``$MESM_CACHE/weights``, else the same in the user's cache folder.
+    """Return the folder ``weights`` in ``$MESM_CACHE`` or, by default, in the user's cache folder.
 
     Raises:
         OutputError: the user has no home folder.
@@ -132,46 +132,46 @@ def places(entry: Weights, *, root: Path | None = None) -> list[Path]:
 
 
 def find_weights(name: str, *, root: Path | None = None) -> Path | None:
-    """Return the file of the named weights, in any form in the table, or None if there is none.
+    """Return the path of the named weights, in any format of the table, or None if there is no file.
 
-    Nothing is fetched, and the content is not checked.
+    Nothing is downloaded, and the content is not checked.
 
     Args:
         root: the data folder.
 
     Raises:
-        FeatureError: there is no such name.
+        FeatureError: the name is unknown.
     """
     first = known_weights(name)
-    others = [entry for entry in table().values() if entry.instead_of == name]
-    every = (path for entry in (first, *others) for path in places(entry, root=root))
-    return next((path for path in every if is_there(path)), None)
+    alternatives = [entry for entry in table().values() if entry.instead_of == name]
+    paths = (path for entry in (first, *alternatives) for path in places(entry, root=root))
+    return next((path for path in paths if file_exists(path)), None)
 
 
 def require_weights(name: str, *, root: Path | None = None) -> Path:
-    """Return the file of the named weights, in any form in the table.
+    """Return the path of the named weights, in any format of the table.
 
     Args:
         root: the data folder.
 
     Raises:
-        FeatureError: there is no such name, or no such file is here; the message says which file belongs where.
+        FeatureError: the name is unknown, or there is no file; the message says which file to put where.
     """
     found = find_weights(name, root=root)
     if found is None:
         entry = known_weights(name)
         raise FeatureError(
-            f"The weights '{name}' ({entry.purpose}) are not here.",
-            hint=f"`mesm weights pull {name}` fetches them. {by_hand(entry)}",
+            f"The weights '{name}' ({entry.purpose}) were not found.",
+            hint=f"`mesm weights pull {name}` downloads them. {by_hand(entry)}",
         )
     return found
 
 
 def by_hand(entry: Weights) -> str:
     """Return instructions for installing the file without a network connection."""
-    there = f"{weights_folder() / entry.file}"
+    target = weights_folder() / entry.file
     return (
-        f"By hand: on a machine with a network, fetch {entry.source} and put it here as {there} "
+        f"By hand: download {entry.source} on a machine with a network, and copy it to {target} "
         f"(or: mesm weights pull {entry.name} --from FILE)."
     )
 
@@ -179,29 +179,29 @@ def by_hand(entry: Weights) -> str:
 def state_of(entry: Weights, path: Path, *, progress: Progress | None = None) -> State:
     """Return whether a file matches its entry in the table, after reading all of it.
 
-    ``unverified``: the table has no check sum, and the file is as it was when it was fetched, where that is known.
+    ``unverified``: the table has no checksum; if the file was downloaded by mesm, it is unchanged since then.
 
     Raises:
         FeatureError: the file cannot be read.
     """
-    if not is_there(path):
+    if not file_exists(path):
         return "missing"
-    wanted = entry.sha256 or _noted(path)
+    wanted = entry.sha256 or _noted_hash(path)
     if wanted is not None and file_hash(path, progress=progress) != wanted:
         return "wrong"
     return "unverified" if entry.sha256 is None else "verified"
 
 
 def take_file(entry: Weights, source: Path, *, overwrite: bool = False, progress: Progress | None = None) -> Path:
-    """Copy a local file of weights to its place in the cache, after checking it, and return that place.
+    """Copy a local weights file to its path in the cache after checking it, and return the path.
 
     Raises:
-        FeatureError: it is missing, or not the file that the table means; OutputError: it could not be written, or
-            another file is there and ``overwrite`` is off.
+        FeatureError: the file is missing, or differs from the one in the table; OutputError: it could not be written,
+            or the target exists and ``overwrite`` is off.
     """
     target = weights_folder() / entry.file
-    if not is_there(source):
-        raise FeatureError(f"No file of weights at {source}.")
+    if not file_exists(source):
+        raise FeatureError(f"No weights file at {source}.")
     if target.exists() and target.samefile(source):
         check_hash(entry, file_hash(source, progress=progress), source)
         return target
@@ -226,7 +226,7 @@ def check_hash(entry: Weights, digest: str, where: object) -> None:
     if entry.sha256 is not None and digest != entry.sha256:
         raise FeatureError(
             f"{where} is not {entry.file} of '{entry.name}': its SHA-256 is {digest}, not {entry.sha256}.",
-            hint=f"It was not taken. The right file: {entry.source}",
+            hint=f"The file was not used. The right file is {entry.source}.",
         )
 
 
@@ -234,10 +234,10 @@ def file_hash(path: Path, *, progress: Progress | None = None) -> str:
     """Return a file's SHA-256 in hexadecimal digits.
 
     Raises:
-        FeatureError: it cannot be read.
+        FeatureError: the file cannot be read.
     """
     digest = hashlib.sha256()
-    with reading(path, FeatureError, what="file of weights"), path.open("rb") as file:
+    with reading(path, FeatureError, what="weights file"), path.open("rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
             if progress is not None:
@@ -259,7 +259,7 @@ def discard(path: Path) -> None:
 
 
 def size_of(entry: Weights) -> str:
-    """Return the size of a file of weights in words, or ``?``."""
+    """Return the size of a weights file with its unit, or ``?``."""
     return "?" if entry.size is None else size_text(entry.size)
 
 
@@ -267,9 +267,9 @@ def _note_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def _noted(path: Path) -> str | None:
-    """Return the SHA-256 that was noted when the file was fetched, or None."""
-    if not is_there(_note_path(path)):
+def _noted_hash(path: Path) -> str | None:
+    """Return the SHA-256 that was noted when the file was downloaded, or None."""
+    if not file_exists(_note_path(path)):
         return None
     digest = read_text(_note_path(path), error=FeatureError).partition(" ")[0].strip()
     return digest if _SHA256.fullmatch(digest) else None
@@ -277,7 +277,7 @@ def _noted(path: Path) -> str | None:
 
 @cache
 def _keys() -> Mapping[str, str]:
-    """Return the keys of a table's entries, and the fields that they fill."""
+    """Return the field of ``Weights`` for each key of a table's entries."""
     return {"for" if field.name == "purpose" else field.name: field.name for field in fields(Weights)[1:]}
 
 
@@ -286,7 +286,7 @@ def _read_table(path: Path) -> dict[str, Weights]:
     entries = {}
     for name, values in content.items():
         if not isinstance(values, dict):
-            raise ConfigError(f"{path}: '{name}' is not a table of one file of weights.")
+            raise ConfigError(f"{path}: '{name}' is not a table.")
         for key, value in values.items():
             if key not in _keys():
                 raise ConfigError(f"{path}: '{name}' has an unknown key '{key}'.{did_you_mean(key, _keys())}")

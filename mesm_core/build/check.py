@@ -23,7 +23,7 @@ from mesm_core.errors import FeatureError, MesmError, count, listing
 from mesm_core.inputs import open_hdf5
 from mesm_core.text.encoder import TextEncoder
 from mesm_core.types import Query
-from mesm_core.video.names import without_ending
+from mesm_core.video.names import without_suffix
 
 SAMPLED_VIDEOS = 8
 # Frame rates deviate from clip_len by one or two frames per video; a wrong clip_len deviates far more.
@@ -109,7 +109,7 @@ def _own_videos(config: Config, paths: Paths, queries: Mapping[str, tuple[Query,
     except MesmError as error:
         return Finding("error", subject, error.message), set()
     missing = set(found.missing)
-    to_extract = {q.vid for split in queries.values() for q in split if without_ending(q.vid) in missing}
+    to_extract = {q.vid for split in queries.values() for q in split if without_suffix(q.vid) in missing}
     if missing:
         names = " + ".join(config.dataset.backbones)
         message = f"{len(missing)} of {count(len(found.names), 'video')} have no features yet"

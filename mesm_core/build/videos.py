@@ -20,7 +20,7 @@ from mesm_core.extraction.outputs import output_path
 from mesm_core.extraction.settings import Settings
 from mesm_core.extraction.sources import VideoFile, find_videos
 from mesm_core.inputs import open_hdf5
-from mesm_core.video.names import without_ending
+from mesm_core.video.names import without_suffix
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def find_own_videos(config: Config, paths: Paths, splits: Iterable[str]) -> OwnV
     named: dict[str, None] = {}
     for split in dict.fromkeys(splits):
         read = read_split(config.dataset.name, paths.annotations, named_split(config.dataset, split))
-        named.update(dict.fromkeys(without_ending(query.vid) for query in read.queries))
+        named.update(dict.fromkeys(without_suffix(query.vid) for query in read.queries))
     source = Path(config.dataset.videos)
     if not source.is_dir():
         raise DataError(f"dataset.videos: there is no folder {source}.", hint="Name the folder that holds the videos.")

@@ -43,13 +43,13 @@ class Agreement:
         usual, first = self._raters
         if raters != usual:
             raise DataError(
-                f"{where}: {raters} saliency_scores a clip, but {usual} in line {first}.",
+                f"{where}: {raters} saliency_scores per clip, but {usual} in line {first}.",
                 hint="Every clip has one score from each annotator, and all queries have the same annotators.",
             )
 
 
 def _raters(highlights: Highlights, where: str) -> int:
-    """Return how many scores each clip has."""
+    """Return the number of scores per clip."""
     usual = len(highlights.scores[0])
     for number, (clip, scores) in enumerate(zip(highlights.clips, highlights.scores, strict=True)):
         if len(scores) != usual:
@@ -60,7 +60,7 @@ def _raters(highlights: Highlights, where: str) -> int:
         if not all(map(math.isfinite, scores)):
             raise DataError(f"{where}: saliency_scores of clip {clip} are not finite: {list(scores)}.")
         if clip in highlights.clips[:number]:
-            raise DataError(f"{where}: relevant clip id {clip} comes twice.")
+            raise DataError(f"{where}: relevant clip id {clip} is repeated.")
     if usual == 0:
         raise DataError(f"{where}: clip {highlights.clips[0]} has no saliency_scores.")
     return usual

@@ -27,13 +27,13 @@ class Reader(Protocol):
     """Reads one dataset's annotation files."""
 
     splits: tuple[str, ...]
-    """Names of the splits, training first; empty where any file can be one."""
+    """Names of the splits, training first; empty if any file can be a split."""
     count_splits: tuple[str, ...]
     """Splits whose sentences the count file counts, in order."""
     counts_in: str | None
     """Folder, relative to the annotations', of the dataset whose count files this one shares."""
     truths: Mapping[str, str]
-    """Ground-truth file, by split, where the split's own file has none."""
+    """Ground-truth file by split, for splits whose own file has no ground truth."""
 
     def files(self, folder: Path, split: str) -> tuple[Path, ...]:
         """Return the files that ``read`` reads."""
@@ -73,7 +73,7 @@ def read_videos(path: Path) -> dict[str, Any]:
     """
     content = inputs.parse_json(read_text(path), path)
     if not isinstance(content, dict):
-        raise DataError(f"{path}: expected an object with one entry a video, found {type(content).__name__}.")
+        raise DataError(f"{path}: expected an object with one entry per video, found {type(content).__name__}.")
     return content
 
 

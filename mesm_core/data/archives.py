@@ -55,7 +55,7 @@ class Archive:
         return f"{self.path}{SEPARATOR}{self.folder}" if self.folder else str(self.path)
 
     def holds(self, parents: tuple[str, ...]) -> bool:
-        """Return whether a member in these folders, outermost first, lies in ``folder``."""
+        """Return whether a member in these folders, outermost first, is in ``folder``."""
         wanted = PurePosixPath(self.folder).parts
         return any(parents[at : at + len(wanted)] == wanted for at in range(len(parents) - len(wanted) + 1))
 
@@ -92,7 +92,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _ListedMember:
     """A member as listed by tarfile or zipfile; ``read`` returns its content and the archive bytes consumed."""
 
     name: str
@@ -118,10 +118,10 @@ def entries(archive: Archive) -> Iterator[Entry]:
             yielded before the error are valid.
         FeatureError: the folder has no .npy or .npz files.
     """
-    seen, folders, anything = 0, set[str](), False
+    members, folders, any_arrays = 0, set[str](), False
     for found in _members(archive.path):
-        seen += 1
-        if seen > MOST_MEMBERS:
+        members += 1
+        if members > MOST_MEMBERS:
             raise BrokenArchiveError(f"it has more than {MOST_MEMBERS:,} files")
         name = PurePosixPath(found.name)
         # macOS keeps attributes of each file beside it, under the same name with "._" in front.
@@ -131,11 +131,11 @@ def entries(archive: Archive) -> Iterator[Entry]:
             if len(folders) < MOST_FOLDERS:
                 folders.add(str(name.parent))
             continue
-        anything = True
+        any_arrays = True
         where = printable(f"{archive.path}{SEPARATOR}{found.name}")
         yield Entry(name, where, _problem(found, name), lambda found=found: _load(archive.path, found))  # type: ignore[misc]
-    if not anything:
-        raise _nothing(archive, folders)
+    if not any_arrays:
+        raise _no_arrays(archive, folders)
 
 
 def refuse_bomb(size: int, packed: int) -> None:
@@ -144,7 +144,7 @@ def refuse_bomb(size: int, packed: int) -> None:
         raise FeatureError(f"it grows more than {LARGEST_COMPRESSION} times when it is decompressed")
 
 
-def _nothing(archive: Archive, folders: set[str]) -> FeatureError:
+def _no_arrays(archive: Archive, folders: set[str]) -> FeatureError:
     if not folders:
         return FeatureError(f"{archive.path} has no .npy or .npz files in it.", hint="Is it the right archive?")
     guess = did_you_mean(archive.folder, folders)
@@ -154,22 +154,22 @@ def _nothing(archive: Archive, folders: set[str]) -> FeatureError:
     )
 
 
-def _problem(found: _Found, name: PurePosixPath) -> str | None:
+def _problem(found: _ListedMember, name: PurePosixPath) -> str | None:
     if found.problem is not None:
         return found.problem
     if name.is_absolute() or ".." in name.parts:
-        return "its name leads out of the archive"
+        return "its path leads outside the archive"
     if not 0 <= found.size <= LARGEST_MEMBER:
-        return f"it claims {found.size:,} bytes, more than any video has"
+        return f"its header claims {found.size:,} bytes, more than any video has"
     return None
 
 
-def _load(path: Path, found: _Found) -> Member:
+def _load(path: Path, found: _ListedMember) -> Member:
     content, consumed = found.read()
     return Member(path, found.name, content, consumed)
 
 
-def _members(path: Path) -> Iterator[_Found]:
+def _members(path: Path) -> Iterator[_ListedMember]:
     """Yield the members of an archive; its first bytes, not its name, give the format.
 
     Raises:
@@ -190,7 +190,7 @@ def _members(path: Path) -> Iterator[_Found]:
     except FeatureError:
         raise
     except Exception as error:  # the libraries' parsers of damaged files raise anything
-        raise BrokenArchiveError(f"it is damaged, cut short, or no archive ({reason(error)})") from error
+        raise BrokenArchiveError(f"it is damaged, cut short, or not an archive ({reason(error)})") from error
 
 
 class _Gzip:
@@ -292,14 +292,14 @@ class _Forward:
         return content
 
 
-def _tar_members(file: _Forward) -> Iterator[_Found]:
+def _tar_members(file: _Forward) -> Iterator[_ListedMember]:
     with closing(tarfile.TarFile(fileobj=cast("IO[bytes]", file), mode="r")) as tar:
         while (info := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # the list would grow with the archive
             if not info.isdir():
-                yield _Found(info.name, info.size, _tar_problem(info), lambda info=info: _read_tar(file, info))  # type: ignore[misc]
+                yield _ListedMember(info.name, info.size, _tar_problem(info), lambda info=info: _read_tar(file, info))  # type: ignore[misc]
     if file.header != bytes(_HEADER):
-        raise BrokenArchiveError("it is damaged or cut short (the mark of its end is missing)")
+        raise BrokenArchiveError("it is damaged or cut short (its end marker is missing)")
     # Padding follows, and the checksum of a .gz file.
     file.seek(file.tell() + LONGEST_HEADER)
 
@@ -308,7 +308,7 @@ def _tar_problem(info: tarfile.TarInfo) -> str | None:
     if info.issym() or info.islnk():
         return f"it is a link to {info.linkname[:200]!r}, which is not followed"
     if not info.isreg() or info.issparse():
-        return "it is no ordinary file"
+        return "it is not a regular file"
     return None
 
 
@@ -317,11 +317,11 @@ def _read_tar(file: _Forward, info: tarfile.TarInfo) -> tuple[bytes, int]:
     return file.take(info.size), file.counted()
 
 
-def _zip_members(file: IO[bytes]) -> Iterator[_Found]:
+def _zip_members(file: IO[bytes]) -> Iterator[_ListedMember]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             if not info.is_dir():
-                yield _Found(
+                yield _ListedMember(
                     info.filename,
                     info.file_size,
                     _zip_problem(info),
@@ -334,7 +334,7 @@ def _zip_problem(info: zipfile.ZipInfo) -> str | None:
     if stat.S_ISLNK(mode):
         return "it is a link, which is not followed"
     if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
-        return "it is no ordinary file"
+        return "it is not a regular file"
     if info.flag_bits & 1:
         return "it is encrypted: unpack the archive with its password first"
     try:
@@ -356,5 +356,5 @@ def _read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     except Exception as error:  # zipfile, zlib, lzma and bz2 raise anything for a damaged member
         raise FeatureError(f"it cannot be read ({reason(error)})") from error
     if len(content) != info.file_size:
-        raise FeatureError(f"it has {size_text(len(content))}, not the {size_text(info.file_size)} that it claims")
+        raise FeatureError(f"it has {size_text(len(content))}, not the {size_text(info.file_size)} in its header")
     return content

@@ -18,7 +18,7 @@ import numpy as np
 from mesm_core import hdf5
 from mesm_core.data.archives import Archive, BrokenArchiveError, Member, entries
 from mesm_core.data.attributes import describe
-from mesm_core.data.npy_files import Source, VideoNames, by_name, read_array, same_name, wrong_name
+from mesm_core.data.npy_files import Source, VideoNames, by_name, name_problem, read_array, same_name
 from mesm_core.data.rawcopy import RawArray, allocate, copy_numbers, raw_array
 from mesm_core.data.workfile import WorkFile, about_size
 from mesm_core.errors import FeatureError, listing
@@ -31,7 +31,7 @@ READERS = min(max(os.cpu_count() or 1, 2), 4)
 AHEAD = 2 * READERS
 HELD_BYTES = 256 * 2**20
 """Limit in bytes of archive members in memory; reading pauses above it."""
-TOLD_BYTES = 2**22
+REPORT_BYTES = 2**22
 FLUSH_BYTES = 2**30
 COMPLETE = "frames"
 DEFAULT_SKEW = 2
@@ -92,15 +92,15 @@ def npy_to_hdf5(
         progress: called with the bytes of each video done.
 
     Raises:
-        FeatureError: no video is usable; OutputError: ``out`` or the rest of an earlier conversion exists, and
-            neither ``overwrite`` nor ``resume`` is on.
+        FeatureError: no video is usable; OutputError: ``out`` or ``OUT.part`` exists, and neither ``overwrite`` nor
+            ``resume`` is on.
     """
     sources = [source for part in parts for source in part]
     archives = [source for source in sources if isinstance(source, Archive)]
     if archives and len(parts) > 1:
         raise FeatureError(
             f"{archives[0]} is an archive, and the files of several sources cannot be joined while they are streamed.",
-            hint="Leave out --concat and convert each source to a file of its own: a dataset takes several.",
+            hint="Leave out --concat and convert each source to a separate file: a dataset can have several.",
         )
     names = VideoNames(options.name_regex, options.name_format)
     files = [[source for source in part if isinstance(source, Path)] for part in parts]
@@ -113,12 +113,12 @@ def npy_to_hdf5(
         report.width = next((node.shape[1] for _, node in hdf5.datasets(file) if node.ndim == 2), None)
         usable = _with_usable_names(videos, report)
         new = not len(file)  # asking for each dataset takes as long as writing an attribute
-        left = [(name, paths) for name, paths in usable if new or not _complete(file, name)]
-        report.skipped = len(usable) - len(left)
+        remaining = [(name, paths) for name, paths in usable if new or not _complete(file, name)]
+        report.skipped = len(usable) - len(remaining)
         streamed = _from_archives(archives, file, names, dict(videos), report)
-        _write_all(file, target, chain(left, streamed), report, options, progress)
+        _write_all(file, target, chain(remaining, streamed), report, options, progress)
     if not report.videos and not report.skipped:
-        work.give_back()
+        work.undo()
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in report.bad[:10])
         which = "the videos" if archives else f"the {len(videos)} videos"
         raise FeatureError(f"None of {which} could be used:\n{reasons}")
@@ -133,12 +133,12 @@ def hdf5_to_npy(source: Path, folder: Path, *, overwrite: bool = False, progress
 
     Raises:
         FeatureError: the file is missing, damaged or empty, or a dataset is not numeric or has a name that is invalid
-            for a file; OutputError: a .npy file exists, or cannot be written; nothing is written then.
+            for a file; OutputError: a .npy file exists or cannot be written. Nothing is written then.
     """
     with open_hdf5(source) as file:
         found = dict(hdf5.datasets(file))
         if not found:
-            raise FeatureError(f"{source} holds no features.")
+            raise FeatureError(f"{source} has no features.")
         targets = {name: _target(folder, name, source) for name in found}
         for name, node in found.items():
             hdf5.check_numbers(node, where=f"'{name}' in {source}")
@@ -169,11 +169,11 @@ def _with_usable_names(
     """Return the videos whose names are valid for datasets; report the others as bad."""
     usable = []
     for name, paths in videos.items():
-        wrong = wrong_name(name)
-        if wrong is None:
+        problem = name_problem(name)
+        if problem is None:
             usable.append((name, paths))
         else:
-            report.bad.append((printable(paths[0]), wrong))
+            report.bad.append((printable(paths[0]), problem))
     return usable
 
 
@@ -200,8 +200,8 @@ def _from_archives(
                     raise same_name(taken[name][0], entry.where, name)
                 taken[name] = [entry.where]
                 try:
-                    if wrong := entry.problem or wrong_name(name):
-                        raise FeatureError(wrong)
+                    if problem := entry.problem or name_problem(name):
+                        raise FeatureError(problem)
                     if _complete(file, name):
                         report.skipped += 1
                         continue
@@ -283,7 +283,7 @@ def _write_all(
     progress: Progress | None,
 ) -> None:
     """Write the videos; worker threads read and copy, only this thread calls HDF5."""
-    remaining, unflushed, held, untold = iter(videos), 0, 0, 0
+    remaining, unflushed, held, unreported = iter(videos), 0, 0, 0
     jobs: deque[_Job] = deque()
     with ThreadPoolExecutor(READERS) as pool:
         while True:
@@ -300,10 +300,10 @@ def _write_all(
             if unflushed >= FLUSH_BYTES:
                 file.flush()
                 unflushed = 0
-            untold += size if job.consumed is None else job.consumed
-            if progress is not None and (untold >= TOLD_BYTES or not jobs):
-                progress(untold)
-                untold = 0
+            unreported += size if job.consumed is None else job.consumed
+            if progress is not None and (unreported >= REPORT_BYTES or not jobs):
+                progress(unreported)
+                unreported = 0
 
 
 def _start(
@@ -380,5 +380,6 @@ def _read(paths: Files, options: Options) -> np.ndarray:
         return arrays[0]
     lengths = [len(array) for array in arrays]
     if max(lengths) - min(lengths) > options.max_skew:
-        raise FeatureError(f"its sources have {' and '.join(map(str, lengths))} frames, more than --max-skew apart")
+        frames = " and ".join(map(str, lengths))
+        raise FeatureError(f"its sources have {frames} frames, which differ by more than --max-skew")
     return np.concatenate([array[: min(lengths)] for array in arrays], axis=1)

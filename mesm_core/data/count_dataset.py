@@ -46,13 +46,13 @@ def count_dataset(
     Args:
         dataset: reader's name; folder: its annotations; out: folder to write to.
         kinds: ``glove``, ``clip`` or both; max_words: CLIP sentences are cut to two tokens less.
-        splits: whose sentences to count, in order; default: the dataset's own (train, then the evaluation split).
+        splits: splits whose sentences are counted, in order; default: train, then the evaluation split.
             A dataset that shares another's files gets links to them.
         progress: called with the number of sentences done.
 
     Raises:
         DataError: the annotations are missing or malformed.
-        OutputError: a file exists with other content and ``overwrite`` is off; nothing is written then.
+        OutputError: a file with different content exists and ``overwrite`` is off. Nothing is written then.
     """
     reader = make_reader(dataset)
     if not splits and reader.counts_in is not None:
@@ -122,7 +122,7 @@ def _total(rows: Sequence[str], path: Path) -> int:
     try:
         return sum(int(row.split()[-1]) for row in rows)
     except (IndexError, ValueError):
-        raise DataError(f"{path}: every line ends with a count, but one does not.") from None
+        raise DataError(f"{path}: a line does not end with a count.") from None
 
 
 def _with_progress(sentences: Sequence[str], progress: Progress | None) -> Iterator[str]:

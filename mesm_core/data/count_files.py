@@ -92,7 +92,7 @@ def _fields(path: Path, *, form: str) -> list[list[str]]:
     if not path.parent.is_dir():
         raise TextError(
             f"There is no annotations folder at {path.parent}.",
-            hint="Give --annotations DIR, or put the dataset below --data-dir, $MESM_DATA, else ./data.",
+            hint="Give --annotations DIR, or put the dataset into the data folder: --data-dir, $MESM_DATA or ./data.",
         )
     if not path.is_file():
         raise TextError(

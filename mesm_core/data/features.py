@@ -86,14 +86,14 @@ class FeatureStore:
         raise FeatureError(
             f"{len(missing)} of {len(wanted)} videos have no features in {self._names()}: {listing(missing)}.{near}",
             hint="Add them with `mesm prepare npy2hdf5`"
-            + (", or give --skip-missing to go on without them." if skippable else "."),
+            + (", or use --skip-missing to leave them out." if skippable else "."),
         )
 
     def get(self, vid: str) -> np.ndarray:
         """Return the video's frames (L, dim + 2) float32, ready for the model.
 
         Raises:
-            FeatureError: the video is missing, damaged, of another width, or holds NaN or infinity.
+            FeatureError: the video is missing, damaged, of another width, or has NaN or infinity.
         """
         return with_endpoints(self._frames(vid))
 
@@ -204,7 +204,7 @@ class FeatureStore:
         where = f"video '{vid}' in {file.filename}"
         if _size(file) < self._sizes[id(file)]:  # HDF5 would read zeros past the end
             raise FeatureError(
-                f"{file.filename} is shorter than when it was opened: something wrote over it.",
+                f"{file.filename} is shorter than when it was opened: another program changed it.",
                 hint="Copy or write the file again.",
             )
         node = hdf5.find_video(file, vid)
@@ -250,7 +250,7 @@ def prepare_frames(
             bad = int(np.flatnonzero(~(np.abs(part) <= LARGEST_VALUE).all(axis=1))[0])
             what = f"values beyond {LARGEST_VALUE:g}" if np.isfinite(part).all() else "NaN or infinity"
             raise FeatureError(
-                f"{where}: the features hold {what} (first in frame {first + bad}).",
+                f"{where}: the features have {what} (first in frame {first + bad}).",
                 hint="Extract the video's features again.",
             )
     length = min(len(part) for part in parts)
@@ -260,7 +260,7 @@ def prepare_frames(
         total = f" = {video.shape[1]}" if len(parts) > 1 else ""
         raise FeatureError(
             f"{where}: the features are {widths}{total} wide, but model.video_dim is {dim}.",
-            hint=f"To train on these: --set model.video_dim={video.shape[1]}; else give the files it expects.",
+            hint=f"To train on these, use --set model.video_dim={video.shape[1]}; otherwise give the expected files.",
         )
     return {"mean": mean_bins, "first": first_frames}[shorten](video, max_frames)
 

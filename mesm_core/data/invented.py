@@ -42,7 +42,7 @@ def write_invented(
     noise: float = 0.3,
     seed: int = 0,
 ) -> Invented:
-    """Write features (.npy, one a video), annotations (TACoS's JSON) and word vectors (GloVe's text format).
+    """Write features (one .npy per video), annotations (TACoS's JSON) and word vectors (GloVe's text format).
 
     A video is a sequence of activities. A frame's feature is a fixed random projection of the vectors of the words that
     describe its activity, plus noise. The same arguments give the same bytes.

@@ -26,8 +26,8 @@ def refuse_pictures(path: Path) -> None:
         raise FeatureError(
             f"{path} is {kind}, not features: mesm reads features that were extracted from the video's frames, "
             "as .hdf5, .npy or .npz.",
-            hint="Extract them with the network whose features the model was trained on: `mesm extract` does for CLIP "
-            "and SlowFast.",
+            hint="Extract them with the network whose features the model was trained on: `mesm extract` does this for "
+            "CLIP and SlowFast.",
         )
 
 
@@ -40,6 +40,6 @@ def refuse_other_kinds(path: Path) -> None:
     refuse_pictures(path)
     if is_array_file(path) and not h5py.is_hdf5(path):
         raise FeatureError(
-            f"{path} holds the features of one video; training and evaluation read one HDF5 file of all videos.",
-            hint="Write it with `mesm prepare npy2hdf5 FOLDER OUT.hdf5`; only `mesm predict` takes .npy and .npz.",
+            f"{path} has the features of one video; training and evaluation read one HDF5 file of all videos.",
+            hint="Write it with `mesm prepare npy2hdf5 FOLDER OUT.hdf5`; only `mesm predict` reads .npy and .npz.",
         )

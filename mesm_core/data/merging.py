@@ -20,7 +20,7 @@ from mesm_core.inputs import open_hdf5, reading
 from mesm_core.places import need_room, refuse_existing, refuse_inputs
 
 SHARD = "shard"
-"""Attribute of a feature file: the shard of the videos that it holds, as I-of-N."""
+"""Attribute of a feature file: the shard of its videos, as I-of-N."""
 
 
 @dataclass
@@ -86,7 +86,7 @@ def merge(
         _check_settings(shards)
         chosen = _chosen(shards, report)
         if not chosen:
-            raise FeatureError(f"{listing(paths)}: there are no features in these files.")
+            raise FeatureError(f"There are no features in {listing(paths)}.")
         report.missing_shards = _missing([str(shard.file.attrs.get(SHARD, "")) for shard in shards])
         need_room(out, sum(int(shard.videos[name].nbytes) for name, shard in chosen.items()))
         with library_output(out, overwrite=overwrite) as target, h5py.File(target, "w") as file:
@@ -136,8 +136,8 @@ def _check_settings(shards: Sequence[_Shard]) -> None:
             differing = [name for name in made | first[1] if made.get(name) != first[1].get(name)]
             texts = [described({name: it[name] for name in differing if name in it}) for it in (first[1], made)]
             raise FeatureError(
-                f"The files were made with different settings: {first[0]} has {texts[0]}, {where} has {texts[1]}.",
-                hint="Only features of the same settings belong in one file: extract the others again.",
+                f"The files were extracted with different settings: {first[0]} has {texts[0]}, {where} has {texts[1]}.",
+                hint="All features in a file need the same settings: extract the others again.",
             )
 
 
@@ -169,7 +169,7 @@ def _chosen(shards: Sequence[_Shard], report: Merged) -> dict[str, _Shard]:
     if differing:
         raise FeatureError(
             f"{count(len(differing), 'video')} with different features in two files: {listing(differing)}.",
-            hint="Leave out the file that is wrong; its videos may have been of another name or content.",
+            hint="Leave out one of the files; its videos may have had other names or other content.",
         )
     return chosen
 

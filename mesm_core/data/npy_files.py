@@ -70,7 +70,7 @@ def _source(text: str) -> Source:
 
 
 def _exists(path: Path) -> bool:
-    with reading(path, FeatureError):  # a name may be longer than the system takes
+    with reading(path, FeatureError):  # a name may be longer than the system allows
         return path.exists()
 
 
@@ -78,7 +78,7 @@ def _inside(source: Source, folder: str) -> Archive:
     """Return a folder inside an archive as a source."""
     folder = folder.strip("/")
     if not isinstance(source, Archive):
-        raise FeatureError(f"{source} is no archive, so there is no '{folder}' in it.")
+        raise FeatureError(f"{source} is not an archive, so it has no folder '{folder}'.")
     if folder in {"", "."} or ".." in PurePath(folder).parts:
         raise FeatureError(f"'{folder}' cannot be a folder inside {source.path}.")
     return replace(source, folder=folder)
@@ -95,7 +95,7 @@ class VideoNames:
     """
 
     def __init__(self, name_regex: str | None = None, name_format: str | None = None) -> None:
-        self._regex, self._left = name_regex, REGEX_SECONDS
+        self._regex, self._seconds_left = name_regex, REGEX_SECONDS
         self._pattern = None if name_regex is None else _compiled(name_regex)
         if name_format is not None and "{}" not in name_format:
             raise FeatureError(
@@ -110,21 +110,21 @@ class VideoNames:
         Raises:
             FeatureError: the regex does not match, or takes too long.
         """
-        return self._format.replace("{}", path.stem if self._pattern is None else self._found(path, self._pattern))
+        return self._format.replace("{}", path.stem if self._pattern is None else self._matched(path, self._pattern))
 
-    def _found(self, path: PurePath, pattern: Any) -> str:
+    def _matched(self, path: PurePath, pattern: Any) -> str:
         began = time.monotonic()
         try:
-            match = pattern.search(path.name, timeout=max(self._left, 0.001))
+            match = pattern.search(path.name, timeout=max(self._seconds_left, 0.001))
         except TimeoutError as error:
             raise FeatureError(
                 f"--name-regex {self._regex!r} takes more than {REGEX_SECONDS:g} seconds (at {path.name}).",
-                hint="Repetitions inside repetitions, as in (a+)+, take forever: write it without them.",
+                hint="Avoid nested repetitions such as (a+)+, which take exponential time.",
             ) from error
-        self._left -= time.monotonic() - began
+        self._seconds_left -= time.monotonic() - began
         name: str | None = None if match is None else match[1] if pattern.groups else match[0]
         if not name:
-            raise FeatureError(f"--name-regex {self._regex!r} does not fit {path.name}.")
+            raise FeatureError(f"--name-regex {self._regex!r} does not match {path.name}.")
         return name
 
 
@@ -157,15 +157,15 @@ def same_name(one: object, other: object, name: str) -> FeatureError:
     """Return the error for two files whose videos would have the same name."""
     return FeatureError(
         f"{one} and {other} would both be written as '{name}'.",
-        hint="Rename one, convert them apart, or tell them apart with --name-regex. Of an archive, ARCHIVE::FOLDER "
-        "takes one folder.",
+        hint="Rename one, convert them separately, or distinguish them with --name-regex. ARCHIVE::FOLDER selects "
+        "one folder of an archive.",
     )
 
 
-def wrong_name(name: str) -> str | None:
+def name_problem(name: str) -> str | None:
     r"""Return why a name cannot be used for a video, or None; names of HDF5 datasets are UTF-8.
 
-    >>> wrong_name("caf\udce9")
+    >>> name_problem("caf\udce9")
     'its name is not UTF-8: rename the file'
     """
     if has_surrogates(name):
@@ -180,10 +180,10 @@ def read_array(path: Path | Member, *, key: str | None = None, dtype: str | None
 
     Args:
         key: array of an .npz file to read; default: ``features``, or the only array.
-        dtype: ``float16`` or ``float32`` to convert to; default: as stored, with other types converted to float32.
+        dtype: ``float16`` or ``float32`` to convert to; default: as stored, or float32 for other types.
 
     Raises:
-        FeatureError: the file is unreadable, holds Python objects, has another shape, NaN or infinity.
+        FeatureError: the file is unreadable, has Python objects, another shape, NaN or infinity.
     """
 
     try:

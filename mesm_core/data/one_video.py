@@ -34,7 +34,7 @@ def video_name(paths: Sequence[Path]) -> str | None:
 class OneVideo:
     """The features of a video from one or more .npy and .npz files, in the order of concatenation; never unpickles.
 
-    An .npz file holds the frames under ``features``, or as its only array, and optionally the ``duration`` in seconds.
+    An .npz file has the frames as ``features`` or as its only array, and optionally the ``duration`` in seconds.
 
     Raises:
         FeatureError: a file is missing, damaged or of another kind.
@@ -44,8 +44,8 @@ class OneVideo:
         other = [path for path in paths if not is_array_file(path)]
         if other:
             raise FeatureError(
-                f"{listing(other)}: .npy and .npz files are joined with their like only.",
-                hint="Give either HDF5 files or .npy and .npz files.",
+                f"{listing(other)}: .npy and .npz files cannot be combined with other kinds of files.",
+                hint="Give only HDF5 files, or only .npy and .npz files.",
             )
         self.name = paths[0].stem
         self._names = list(dict.fromkeys(path.stem for path in paths))
@@ -58,8 +58,8 @@ class OneVideo:
         for vid in vids:
             if vid not in self._names:
                 raise FeatureError(
-                    f"{self._where} holds the video '{self.name}', not '{vid}'.{did_you_mean(vid, self._names)}",
-                    hint="A .npy or .npz file is one video, named after the file. For many: `mesm prepare npy2hdf5`.",
+                    f"{self._where} has the video '{self.name}', not '{vid}'.{did_you_mean(vid, self._names)}",
+                    hint="A .npy or .npz file has one video, named like it. For several, use `mesm prepare npy2hdf5`.",
                 )
 
     def raw(self, vid: str) -> list[np.ndarray]:

@@ -51,4 +51,4 @@ def described(origin: Origin) -> str:
     for name, value in origin.items():
         text = f"{value:g}" if isinstance(value, float) else str(value)[:12] if name == "weights" else str(value)
         parts.append(text if name == "backbone" else f"{name} {text}")
-    return ", ".join(parts) or "nothing said"
+    return ", ".join(parts) or "no recorded settings"

@@ -48,7 +48,7 @@ def train_batches(
         batch_size: the most groups in a batch.
 
     Raises:
-        DataError: there are fewer than two videos, so that no negatives can be drawn from another video.
+        DataError: there are fewer than two videos, so no negatives can be drawn.
     """
     by_video: dict[str, list[int]] = {}
     for index, vid in enumerate(videos):

@@ -54,12 +54,12 @@ class Shortening:
         return seconds if seconds > limit else None
 
     def warnings(self, frames: int, duration: float) -> tuple[str, ...]:
-        """Return what a user should know about the answers for a video with that many frames."""
+        """Return warnings for the user about a video with that many frames."""
         seen, coarse = self.seen(frames, duration), self.seconds_a_frame(frames, duration)
         if seen < duration:
             return (
                 f"only the first {seen:.1f} of {duration:.1f} seconds are seen "
-                f"(dataset.max_frames = {self.max_frames}, the video has {frames} frames); nothing later is found",
+                f"(dataset.max_frames = {self.max_frames}, the video has {frames} frames); later moments are not found",
             )
         if coarse is not None:
             return (
@@ -69,7 +69,7 @@ class Shortening:
         return ()
 
     def warnings_of_all(self, videos: Sequence[tuple[int, float]]) -> list[str]:
-        """Return the same about many videos: one line for those cut short, one for those averaged.
+        """Return warnings about many videos: one for those cut short, one for those averaged.
 
         Args:
             videos: the number of frames and the duration in seconds of each.

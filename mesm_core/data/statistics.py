@@ -58,9 +58,9 @@ def other_origins(then: Mapping[str, Any], files: Sequence[str], origins: Sequen
     ['a.h5 was made with pixels, the features of training with clip-b32.']
     """
     for file, before, now in zip(files, then.get("origins", ()), origins, strict=False):
-        apart = conflicts(now, before)
-        if apart:
-            ours, theirs = (described({name: pair[side] for name, pair in apart.items()}) for side in (0, 1))
+        differing = conflicts(now, before)
+        if differing:
+            ours, theirs = (described({name: pair[side] for name, pair in differing.items()}) for side in (0, 1))
             yield f"{file} was made with {ours}, the features of training with {theirs}."
 
 

@@ -20,7 +20,7 @@ def dataset_vocabulary(dataset: str, folder: Path, glove: Path, *, dim: int, spl
     """Return the words of a dataset's sentences, in order of first appearance in train, then in the evaluation split.
 
     Args:
-        splits: whose sentences to take, in order; default: the dataset's own.
+        splits: splits whose sentences are used, in order; default: those of the dataset.
 
     As in the published glove.pkl, a query whose annotated moment is inverted or ends after the video is not counted.
 

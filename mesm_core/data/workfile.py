@@ -25,17 +25,17 @@ from mesm_core.places import (
 )
 from mesm_core.unfailing import UnfailingFile
 
-LOOKED_AT = 8
+SAMPLED_FILES = 8
 
 
 class WorkFile:
-    """``OUT.part``: a new file, the rest of an earlier conversion, or, with ``resume``, the finished OUT to extend.
+    """``OUT.part``: a new file, the unfinished file of an earlier conversion, or, with ``resume``, the OUT to extend.
 
     Args:
         out: the final HDF5 file; inputs: files that are read; needs: approximate size in bytes, or None.
 
     Raises:
-        OutputError: ``out`` is an input or a device; ``out`` or the rest of an earlier conversion exists and neither
+        OutputError: ``out`` is an input or a device; ``out`` or ``OUT.part`` exists and neither
             ``overwrite`` nor ``resume`` is on; or the disk is full. Nothing is changed then.
     """
 
@@ -49,21 +49,21 @@ class WorkFile:
             refuse_inputs([out, self._path], inputs)
             refuse_existing(out, overwrite=overwrite or resume)
             refuse_existing(self._path, overwrite=True)
-            left = self._path.exists()
-            if left and not resume and not overwrite:
+            unfinished = self._path.exists()
+            if unfinished and not resume and not overwrite:
                 raise OutputError(
-                    f"{self._path} is left of an earlier conversion.",
-                    hint="Finish it: --resume. Start over: --overwrite.",
+                    f"{self._path} remains from an earlier conversion.",
+                    hint="Use --resume to finish it, or --overwrite to start over.",
                 )
-            self._adds = resume and not left and self._real.exists()
+            self._adds = resume and not unfinished and self._real.exists()
             if self._adds and not h5py.is_hdf5(self._real):
                 raise OutputError(f"{out} is not an HDF5 file, so nothing can be added to it.")
             if needs is not None:
                 there = self._real if self._adds else self._path
                 need_room(out, needs, freed=there.stat().st_size if there.exists() else 0)
-            self._fresh = not left and not self._adds
+            self._fresh = not unfinished and not self._adds
             self._made = make_folder(self._real.parent)
-            if left and not resume:
+            if unfinished and not resume:
                 self._path.unlink()
                 self._fresh = True
             if self._adds:
@@ -89,14 +89,13 @@ class WorkFile:
             failure = could_not_write(
                 self._out, error, needs=self._needs, temporary=self._path if self._fresh else None
             )
-            self.give_back()
+            self.undo()
             if self._resume and self._path.exists():
-                failure.hint = (
-                    f"{failure.hint or ''} What was written before is in {self._path}: --resume goes on.".strip()
-                )
+                kept = f"Finished videos are kept in {self._path}; --resume continues from there."
+                failure.hint = f"{failure.hint or ''} {kept}".strip()
             raise failure from error
         except Exception:
-            self.give_back()
+            self.undo()
             raise
 
     def take_place(self) -> None:
@@ -104,7 +103,7 @@ class WorkFile:
         with explained(self._out):
             self._path.replace(self._real)
 
-    def give_back(self) -> None:
+    def undo(self) -> None:
         """Remove a new temporary file; rename an extended file back to its final name."""
         with explained(self._out):
             if self._adds:
@@ -133,7 +132,7 @@ def about_size(videos: Iterable[Sequence[Path]], dtype: str | None) -> int | Non
         videos: files of each video; dtype: type to convert to, or None to keep the stored type.
     """
     paths = [path for files in videos for path in files]
-    like = next((raw for raw in map(raw_array, paths[:LOOKED_AT]) if raw is not None), None)
+    like = next((raw for raw in map(raw_array, paths[:SAMPLED_FILES]) if raw is not None), None)
     if like is None:
         return None
     scale = 1.0 if dtype is None else np.dtype(dtype).itemsize / like.dtype.itemsize

@@ -1,1 +1,1 @@
-"""Videos to feature files: which videos, one pass of the decoder for all backbones, and what is kept of it."""
+"""Extracts feature files from videos: one decoding pass for all backbones, a cache, and resumable jobs."""

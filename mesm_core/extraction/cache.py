@@ -20,14 +20,14 @@ from mesm_core.places import explained
 
 FOLDER = "features"
 LIMIT_VARIABLE = "MESM_CACHE_GB"
-USUAL_GB = 4.0
+DEFAULT_GB = 4.0
 DAY = 86_400
 DRAFT_SECONDS = DAY
 """Age of a temporary file after which its process has certainly ended."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedFile:
     """A file of the cache: its size in bytes, and when it was last used, in seconds since 1970."""
 
     path: Path
@@ -42,7 +42,7 @@ class FeatureCache:
     lock: a key always has the same features, and features that another process removed are extracted again.
 
     Args:
-        folder: made where it is not there; limit: bytes that may stay.
+        folder: created if it does not exist; limit: maximum total size in bytes.
     """
 
     def __init__(self, folder: Path, *, limit: int) -> None:
@@ -63,7 +63,7 @@ class FeatureCache:
         """Store features, and remove the least recently used ones if the cache is full.
 
         Raises:
-            OutputError: they could not be written.
+            OutputError: the features could not be written.
         """
         self._parts.write(key, features, about)
         self.trim()
@@ -79,15 +79,15 @@ class FeatureCache:
                 entry.path.unlink(missing_ok=True)
             total -= entry.size
 
-    def entries(self) -> list[Kept]:
+    def entries(self) -> list[CachedFile]:
         """Return the files of the cache."""
         return list(_files(self.folder, "*.npz"))
 
-    def clear(self, *, older_than: float = 0) -> list[Kept]:
+    def clear(self, *, older_than: float = 0) -> list[CachedFile]:
         """Remove files that were not used for ``older_than`` seconds, and return them.
 
         Raises:
-            OutputError: one could not be removed.
+            OutputError: a file could not be removed.
         """
         before = time.time() - older_than
         removed = [entry for entry in self.entries() if not older_than or entry.used < before]
@@ -102,23 +102,23 @@ def default_cache() -> FeatureCache:
     """Return the cache in ``$MESM_CACHE/features``, of at most ``$MESM_CACHE_GB`` GB (default 4).
 
     Raises:
-        ConfigError: the variable is no number of GB; OutputError: the user has no home folder.
+        ConfigError: the variable is not a number of GB; OutputError: the user has no home folder.
     """
     text = os.environ.get(LIMIT_VARIABLE)
     try:
-        limit = USUAL_GB if not text else float(text)
+        limit = DEFAULT_GB if not text else float(text)
     except ValueError:
         limit = math.nan
     if not 0 <= limit < math.inf:
-        raise ConfigError(f"{LIMIT_VARIABLE} is {text!r}, which is no number of GB.", hint="For example: 10, or 0.5.")
+        raise ConfigError(f"{LIMIT_VARIABLE} is {text!r}; it must be a number of GB.", hint="For example: 10, or 0.5.")
     return FeatureCache(cache_folder() / FOLDER, limit=int(limit * 1e9))
 
 
-def _files(folder: Path, pattern: str) -> Iterator[Kept]:
+def _files(folder: Path, pattern: str) -> Iterator[CachedFile]:
     for path in folder.glob(pattern):
         with suppress(OSError):  # another process removed it
-            found = path.stat()
-            yield Kept(path, found.st_size, found.st_mtime)
+            status = path.stat()
+            yield CachedFile(path, status.st_size, status.st_mtime)
 
 
 def _is_sound(features: np.ndarray, about: object) -> bool:
@@ -126,5 +126,5 @@ def _is_sound(features: np.ndarray, about: object) -> bool:
     if features.ndim != 2 or 0 in features.shape or features.dtype.kind != "f" or not isinstance(about, dict):
         return False
     duration = about.get("duration")
-    known = isinstance(duration, int | float) and 0 < duration < math.inf and isinstance(about.get("warning", ""), str)
-    return known and bool(np.isfinite(features).all())
+    valid = isinstance(duration, int | float) and 0 < duration < math.inf and isinstance(about.get("warning", ""), str)
+    return valid and bool(np.isfinite(features).all())

@@ -17,10 +17,10 @@ from mesm_core.extraction.pipeline import Extracted, Failed, Frames, extract
 from mesm_core.extraction.recipe import Recipe
 from mesm_core.extraction.settings import About, Settings
 from mesm_core.extraction.sources import VideoFile, content_hash
-from mesm_core.extraction.work import check_rows, oddities
+from mesm_core.extraction.work import check_rows, damage_warning
 
 Part = tuple[np.ndarray, float, str]
-"""Features of one backbone, the video's duration in seconds, and what was lost of it."""
+"""Features of one backbone, the video's duration in seconds, and a warning if part of the video was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Identity:
 class Featured:
     """A video's features.
 
-    ``features``: (rows, width), one array a backbone of the recipe; ``duration``: of the video, in seconds;
-    ``warning``: what was lost of a damaged video, or nothing; ``cached``: nothing was decoded; ``unkept``: why the
-    features could not be kept, or nothing.
+    ``features``: one (rows, width) array per backbone of the recipe; ``duration``: of the video, in seconds;
+    ``warning``: what was lost of a damaged video, or empty; ``cached``: True if nothing was decoded;
+    ``cache_error``: why the features could not be cached, or empty.
     """
 
     video: VideoFile
@@ -45,16 +45,16 @@ class Featured:
     duration: float
     warning: str = ""
     cached: bool = False
-    unkept: str = ""
+    cache_error: str = ""
 
 
 class CachedExtraction:
     """Extracts features that are not in the cache; networks are built when first needed.
 
     Args:
-        recipe: of the features; weights: file of each backbone, None for those that have none.
-        device: auto, cpu, cuda or cuda:N; precision: of the networks, None for the device's own.
-        cache: of features; notes: of the hashes of files.
+        recipe: how features are extracted; weights: weights file of each backbone, None if it needs none.
+        device: auto, cpu, cuda or cuda:N; precision: of the networks, None for the device's default.
+        cache: cache of features; notes: remembered hashes of files.
     """
 
     def __init__(
@@ -82,20 +82,20 @@ class CachedExtraction:
         """Check that the weights match the recipe, before a video is opened.
 
         Raises:
-            FeatureError: they are, or cannot be read, or a backbone has no rows of the recipe's length.
+            FeatureError: the weights differ or cannot be read.
         """
         for name, wanted in zip(self.recipe.backbones, self.recipe.weights, strict=True):
             found = self._identity(name).weights_hash
             if wanted is not None and found != wanted:
                 where = f" in {self._weights[name]}" if self._weights.get(name) else ""
                 raise FeatureError(
-                    f"The weights of {name}{where} are others ({found[:12]}) than those of the features that the "
+                    f"The weights of {name}{where} ({found[:12]}) differ from those of the features that the "
                     f"model was trained on ({wanted[:12]}).",
-                    hint=f"Give the same weights: --weights {name}=FILE. Other features fail silently.",
+                    hint=f"Give the same weights: --weights {name}=FILE. With other features the answers are wrong.",
                 )
 
     def run(self, videos: Sequence[VideoFile]) -> Iterator[Featured | Failed | Frames]:
-        """Yield the features of each video, or the reason for their absence, in order; and the progress of decoding.
+        """Yield the features of each video in order, or why it has none; in between, the progress of decoding.
 
         Raises:
             FeatureError: a backbone cannot be built.
@@ -104,27 +104,27 @@ class CachedExtraction:
         done: dict[int, Featured | Failed] = {}
         missing: dict[int, dict[str, Part]] = {}
         contents: dict[int, str] = {}
-        given = 0
+        next_number = 0
         for number, video in enumerate(videos):
             try:
                 contents[number] = self._content(video.path)
             except MesmError as error:
                 done[number] = Failed(video, str(error))
             else:
-                parts = self._kept(contents[number])
+                parts = self._cached_parts(contents[number])
                 if len(parts) == len(set(self.recipe.backbones)):
                     done[number] = self._featured(video, parts, cached=True)
                 else:
                     missing[number] = parts
-            while given in done:
-                yield done.pop(given)
-                given += 1
+            while next_number in done:
+                yield done.pop(next_number)
+                next_number += 1
         for event in self._extract(videos, missing, contents, done):
             if event is not None:
                 yield event
-            while given in done:
-                yield done.pop(given)
-                given += 1
+            while next_number in done:
+                yield done.pop(next_number)
+                next_number += 1
 
     def _extract(
         self,
@@ -150,13 +150,13 @@ class CachedExtraction:
             if isinstance(event, Failed):
                 done[number] = event
             else:
-                done[number] = self._keep(event, missing[number], contents[number], settings)
+                done[number] = self._store(event, missing[number], contents[number], settings)
             yield None
 
-    def _keep(self, event: Extracted, parts: dict[str, Part], content: str, settings: Settings) -> Featured | Failed:
-        video, found = event.video, event.found
-        warning, unkept = oddities(found, float(settings.clip_len)), ""
-        about = About(float(found.end), video.path.name, content, found.frames, found.skipped_packets)
+    def _store(self, event: Extracted, parts: dict[str, Part], content: str, settings: Settings) -> Featured | Failed:
+        video, decoding = event.video, event.decoding
+        warning, cache_error = damage_warning(decoding, float(settings.clip_len)), ""
+        about = About(float(decoding.end), video.path.name, content, decoding.frames, decoding.skipped_packets)
         for name, features in event.features.items():
             try:
                 stored = settings.stored(features)
@@ -167,17 +167,17 @@ class CachedExtraction:
                 key = settings.key(self._identity(name), content)
                 self._cache.write(key, stored, about.as_json() | {"warning": warning})
             except MesmError as error:
-                unkept = str(error)
-        return self._featured(video, parts, unkept=unkept)
+                cache_error = str(error)
+        return self._featured(video, parts, cache_error=cache_error)
 
     def _featured(
-        self, video: VideoFile, parts: Mapping[str, Part], *, cached: bool = False, unkept: str = ""
+        self, video: VideoFile, parts: Mapping[str, Part], *, cached: bool = False, cache_error: str = ""
     ) -> Featured:
         _, duration, warning = parts[self.recipe.backbones[0]]
         features = tuple(parts[name][0] for name in self.recipe.backbones)
-        return Featured(video, features, duration, warning, cached, unkept)
+        return Featured(video, features, duration, warning, cached, cache_error)
 
-    def _kept(self, content: str) -> dict[str, Part]:
+    def _cached_parts(self, content: str) -> dict[str, Part]:
         """Return the parts of a video that are in the cache."""
         parts: dict[str, Part] = {}
         for name in dict.fromkeys(self.recipe.backbones):
@@ -189,7 +189,7 @@ class CachedExtraction:
         return parts
 
     def _precisions(self) -> Sequence[Precision]:
-        """Return the acceptable precisions; the default of ``auto`` is not known without torch."""
+        """Return the acceptable precisions; without torch, the default of ``auto`` is unknown."""
         if self._precision is not None:
             return [self._precision]
         return ["fp32"] if self._device == "cpu" else ["fp16"] if self._device != "auto" else ["fp16", "fp32"]

@@ -38,7 +38,7 @@ class VideoCosines:
         return int(self.cosines.argmin())
 
     def as_json(self) -> dict[str, Any]:
-        """Return the same as JSON-able values."""
+        """Return the comparison as JSON-able values."""
         return {
             "video": self.name,
             "mean": self.mean,
@@ -80,7 +80,7 @@ class Comparison:
         return sorted(rows)[:number]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the same as JSON-able values."""
+        """Return the comparison as JSON-able values."""
         return {
             "ours": str(self.ours),
             "published": str(self.theirs),
@@ -96,13 +96,13 @@ class Comparison:
 def compare(ours: Path, theirs: Path, *, progress: Callable[[int], None] | None = None) -> Comparison:
     """Compare two feature files, video by video and row by row; one video is in memory at a time.
 
-    Rows that are zero in both files are alike, rows that are zero in one are not.
+    The cosine of rows that are zero in both files is 1, and of rows that are zero in one file 0.
 
     Args:
         progress: called with 1 for each video done.
 
     Raises:
-        FeatureError: a file cannot be read, they have no video in common, or are of different widths.
+        FeatureError: a file cannot be read, or the files have no video in common or different widths.
     """
     with open_hdf5(ours) as file, open_hdf5(theirs) as other:
         a, b = dict(hdf5.datasets(file)), dict(hdf5.datasets(other))
@@ -124,25 +124,25 @@ def compare(ours: Path, theirs: Path, *, progress: Callable[[int], None] | None 
 def features_to_compare(
     ours: Path, published: Path, backbones: Sequence[str] = (), *, shard: Shard | None = None
 ) -> Path:
-    """Return the feature file that is to be compared: ``ours``, or that one in the folder which is as wide.
+    """Return the feature file to compare: ``ours``, or the file in that folder with the published file's width.
 
     Args:
-        ours: a feature file or the OUTDIR of an extraction; backbones: to choose among, default all.
+        ours: a feature file or the OUTDIR of an extraction; backbones: those to choose from; default: all.
 
     Raises:
-        FeatureError: no file or several files are as wide as the published one, or a file cannot be read.
+        FeatureError: not exactly one file has the published file's width, or a file cannot be read.
     """
     if not ours.is_dir():
         return ours
     width = _width(published)
     candidates = [output_path(ours, name, shard) for name in backbones or BACKBONES]
-    there = {path: _width(path) for path in candidates if path.is_file()}
-    found = [path for path in there if there[path] == width]
+    widths = {path: _width(path) for path in candidates if path.is_file()}
+    found = [path for path in widths if widths[path] == width]
     if len(found) != 1:
-        widths = listing(f"{path.name} ({wide} wide)" for path, wide in there.items()) or "no feature file"
+        present = listing(f"{path.name} ({wide} wide)" for path, wide in widths.items()) or "no feature file"
         raise FeatureError(
-            f"{published} is {width} wide; {ours} has {widths}.",
-            hint="Say with --backbone which one is meant, or give the file itself.",
+            f"{published} is {width} wide; {ours} has {present}.",
+            hint="Choose one with --backbone, or give the file itself.",
         )
     return found[0]
 
@@ -153,7 +153,7 @@ def _width(path: Path) -> int:
             if node.ndim != 2:
                 raise FeatureError(f"'{name}' in {path} has the shape {node.shape}; features are (frames, dim).")
             return int(node.shape[1])
-    raise FeatureError(f"{path} holds no features.")
+    raise FeatureError(f"{path} has no features.")
 
 
 def _cosines(name: str, ours: tuple[Path, h5py.Dataset], theirs: tuple[Path, h5py.Dataset]) -> VideoCosines:
@@ -172,5 +172,5 @@ def _cosines(name: str, ours: tuple[Path, h5py.Dataset], theirs: tuple[Path, h5p
     both_zero = ~x.any(axis=1) & ~y.any(axis=1)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         cosines = np.where(norms > 0, (x * y).sum(axis=1) / norms, both_zero.astype(np.float64))
-    cosines = np.where(np.isfinite(cosines), np.clip(cosines, -1, 1), -1.0)  # NaN and infinity are like nothing
+    cosines = np.where(np.isfinite(cosines), np.clip(cosines, -1, 1), -1.0)  # NaN and infinity count as least similar
     return VideoCosines(name, cosines, len(a), len(b))

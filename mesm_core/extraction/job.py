@@ -1,4 +1,4 @@
-"""Videos to feature files: resumable, with a file a backbone, by this process or by several."""
+"""Extracts feature files from videos, one file per backbone; resumable, in one process or several."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from mesm_core.places import refuse_existing, refuse_inputs
 class Options:
     """Settings of how an extraction runs.
 
-    ``device``: auto, cpu, cuda or cuda:N; ``precision``: fp32, fp16 or bf16, None for what the device's default is;
-    ``batch_size``: samples a batch; ``decoders``: threads that decode, in each process; ``processes``: of this machine,
-    on CUDA one a GPU; ``shard``: which share of the videos this is, for the files' names.
+    ``device``: auto, cpu, cuda or cuda:N; ``precision``: fp32, fp16 or bf16, None for the device's default;
+    ``batch_size``: samples per batch; ``decoders``: decoding threads per process; ``processes``: number of processes
+    on this machine, on CUDA one per GPU; ``shard``: the shard that the videos are, for the names of the files.
     """
 
     device: str = "auto"
@@ -47,9 +47,9 @@ class Options:
 class Report:
     """Result of an extraction.
 
-    ``outputs``: feature file of each backbone that has one; ``videos``: newly extracted; ``already``: whose features
-    were there; ``rows``: new ones of each backbone; ``frames``: decoded; ``bad``: videos without features, and why;
-    ``warnings``: videos that are damaged in part.
+    ``outputs``: feature file by backbone; ``videos``: number of videos extracted; ``already``: number of videos whose
+    features existed; ``rows``: number of new rows by backbone; ``frames``: number of decoded frames; ``bad``: videos
+    without features, with the reasons; ``warnings``: partly damaged videos, with descriptions.
     """
 
     outputs: dict[str, Path] = field(default_factory=dict)
@@ -67,13 +67,13 @@ class Extraction:
     Finished features are stored in a folder of parts in OUTDIR until the end, so they survive a kill.
 
     Args:
-        videos: of this shard; names: backbones; weights: file of each that has weights.
-        resume: add to the files that are there, and go on with the parts; overwrite: replace them.
-        dry: it will not be run, so that it does not matter what is there.
+        videos: videos of this shard; names: backbones; weights: weights files by backbone.
+        resume: add to existing files, and continue with stored parts; overwrite: replace existing files.
+        dry: for a dry run; existing outputs are not checked.
 
     Raises:
-        MesmError: a backbone cannot be built or has no rows of this length; an output is an input, or is there while
-            neither ``resume`` nor ``overwrite`` is on; it holds other videos with other settings.
+        MesmError: a backbone cannot be built or has no rows of this length; an output is an input, or exists while
+            neither ``resume`` nor ``overwrite`` is on, or has other videos with other settings.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class Extraction:
         self.settings = replace(settings, precision=options.precision or default_precision(device))
         self.devices = process_devices(options.device, options.processes)
         # With several processes, this one needs only the identities of the networks.
-        alone = options.processes == 1 or dry
+        in_process = options.processes == 1 or dry
         self.backbones = [
             build_backbone(
                 name,
                 weights=path,
-                device=device if alone else torch.device("cpu"),
-                precision=options.precision if alone else "fp32",
+                device=device if in_process else torch.device("cpu"),
+                precision=options.precision if in_process else "fp32",
             )
             for name, path in self._specs.items()
         ]
@@ -120,19 +120,19 @@ class Extraction:
 
     @property
     def parts(self) -> Path | None:
-        """The folder of finished features that are not in the files yet, or None where there are none."""
-        return self._work.path if self._work.left else None
+        """The folder of finished features that are not yet in the files, or None if there are none."""
+        return self._work.path if self._work.has_parts else None
 
     def run(self) -> Generator[Event]:
         """Extract missing features, yielding events; write the files at the end, and fill ``report``.
 
         Raises:
-            OutputError: something could not be written. Finished parts stay, for ``resume``.
+            OutputError: a file could not be written. Finished parts are kept for ``resume``.
         """
         done: dict[str, str] = {}
         failed: dict[str, str | None] = {}
         try:
-            with self._work.held():
+            with self._work.locked():
                 if self._overwrite:
                     self._work.clear()
                 for event in self._events():
@@ -147,7 +147,7 @@ class Extraction:
                 self._work.clear()
         except OutputError as error:
             if self.parts:
-                kept = f"Finished videos are kept in {self.parts}: --resume goes on with them."
+                kept = f"Finished videos are kept in {self.parts}; --resume continues from there."
                 error.hint = f"{error.hint or ''} {kept}".strip()
             raise
         self.report.outputs = {o.backbone.name: o.path for o in self._outputs if o.path.exists()}
@@ -186,7 +186,7 @@ class Extraction:
                 batch_size=options.batch_size,
                 decoders=options.decoders,
             )
-            for videos, device in zip(_dealt(self.videos, options.processes), self.devices, strict=True)
+            for videos, device in zip(_divided(self.videos, options.processes), self.devices, strict=True)
         ]
         return run_processes([share for share in shares if share.videos])
 
@@ -206,17 +206,17 @@ class Extraction:
 
     def _refuse_outputs(self, outputs: Sequence[Path], *, resume: bool) -> None:
         refuse_inputs(outputs, [video.path for video in self.videos])
-        again = resume or self._overwrite
+        may_exist = resume or self._overwrite
         for path in outputs:
-            if path.exists() and not path.is_dir() and not again:
+            if path.exists() and not path.is_dir() and not may_exist:
                 raise OutputError(
-                    f"{path} exists already.", hint="Add videos to it: --resume. Start over: --overwrite."
+                    f"{path} already exists.", hint="Use --resume to add videos to it, or --overwrite to replace it."
                 )
             refuse_existing(path, overwrite=True)
-        if self._work.left and not again:
+        if self._work.has_parts and not may_exist:
             raise OutputError(
-                f"{self._work.path} is left of an earlier extraction.",
-                hint="Finish it: --resume. Start over: --overwrite.",
+                f"{self._work.path} remains from an earlier extraction.",
+                hint="Use --resume to finish it, or --overwrite to start over.",
             )
 
 
@@ -225,11 +225,11 @@ def notes(names: Sequence[str]) -> list[str]:
     return [BACKBONES[name].note for name in dict.fromkeys(names) if BACKBONES[name].note]
 
 
-def _dealt(videos: Sequence[VideoFile], hands: int) -> list[list[VideoFile]]:
-    """Return the videos divided into parts of about the same size in bytes."""
+def _divided(videos: Sequence[VideoFile], count: int) -> list[list[VideoFile]]:
+    """Return the videos divided into ``count`` parts of about the same size in bytes."""
 
     def size(video: VideoFile) -> int:
         return video.path.stat().st_size if video.path.is_file() else 0
 
     ordered = sorted(videos, key=lambda video: (-size(video), video.name))
-    return [ordered[hand::hands] for hand in range(hands)]
+    return [ordered[number::count] for number in range(count)]

@@ -15,7 +15,7 @@ class Parts:
     """A folder of finished features; each is written atomically, so a killed extraction loses no finished video.
 
     Args:
-        folder: made where it is not there.
+        folder: created if it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,10 +26,10 @@ class Parts:
         return self._path(key).is_file()
 
     def write(self, key: str, features: np.ndarray, about: dict[str, Any]) -> None:
-        """Keep the features (rows, width) of a key, with what is known about them.
+        """Store the features (rows, width) of a key with their metadata.
 
         Raises:
-            OutputError: they could not be written.
+            OutputError: the features could not be written.
         """
         text = np.frombuffer(json.dumps(about).encode(), np.uint8)
         with library_output(self._path(key)) as file:

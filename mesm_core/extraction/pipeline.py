@@ -29,7 +29,7 @@ class Extracted:
 
     video: VideoFile
     features: dict[str, np.ndarray]
-    found: Pass
+    decoding: Pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class _End:
 
     video: int
     rows: dict[str, int]
-    found: Pass
+    decoding: Pass
     problem: str | None = None
 
 
@@ -87,7 +87,7 @@ def extract(
     settings: Settings,
     batch_size: int = 16,
     decoders: int = 2,
-    left: Callable[[VideoFile, Sequence[Backbone]], Sequence[Backbone]] | None = None,
+    select: Callable[[VideoFile, Sequence[Backbone]], Sequence[Backbone]] | None = None,
 ) -> Iterator[Extracted | Failed | Frames]:
     """Yield the features of each video when they are complete; a video that cannot be read does not stop the others.
 
@@ -95,10 +95,10 @@ def extract(
     memory completely.
 
     Args:
-        videos: files; wanted: for each of them the backbones whose features are wanted.
-        batch_size: samples a batch, of one or several videos; decoders: threads that decode, a video each.
-        left: called in a decoding thread before a video is read; returns those of its backbones whose features are
-            still wanted. A MesmError that it raises is the video's reason to have none.
+        videos: video files; wanted: for each video, the backbones whose features are needed.
+        batch_size: samples per batch, from one or several videos; decoders: decoding threads, one video each.
+        select: called in a decoding thread before a video is read, with its backbones; returns those that are still
+            needed. If it raises a MesmError, the video fails for that reason.
     """
     ready = Handover[_Sample | _End | Frames | BaseException](WAITING)
     numbers = iter(range(len(videos)))
@@ -111,7 +111,7 @@ def extract(
             if number is None:
                 return
             try:
-                _decode(number, videos[number], wanted[number], settings, ready, left)
+                _decode(number, videos[number], wanted[number], settings, ready, select)
             except BaseException as error:  # handed to the caller's thread, which raises it
                 ready.put(error)
 
@@ -126,17 +126,17 @@ def _decode(
     backbones: Sequence[Backbone],
     settings: Settings,
     ready: Handover[_Sample | _End | Frames | BaseException],
-    left: Callable[[VideoFile, Sequence[Backbone]], Sequence[Backbone]] | None,
+    select: Callable[[VideoFile, Sequence[Backbone]], Sequence[Backbone]] | None,
 ) -> None:
-    """Decode a video, and put its samples and its end."""
-    found, path = Pass(), str(file.path)
+    """Decode a video, and put its samples and its end into ``ready``."""
+    decoding, path = Pass(), str(file.path)
     try:
-        backbones = backbones if left is None else left(file, backbones)
+        backbones = backbones if select is None else select(file, backbones)
     except MesmError as error:
-        ready.put(_End(number, {}, found, str(error)))
+        ready.put(_End(number, {}, decoding, str(error)))
         return
     if not backbones:
-        ready.put(_End(number, {}, found))
+        ready.put(_End(number, {}, decoding))
         return
     rows = dict.fromkeys((backbone.name for backbone in backbones), 0)
 
@@ -151,22 +151,22 @@ def _decode(
         info = VideoInfo(None if rate is None else float(rate))
         samplers = [backbone.sampler(settings.clip_len, info) for backbone in backbones]
         seconds = [backbone.picture_seconds(settings.clip_len) for backbone in backbones]
-        told = 0
-        for picture in read_rows(path, seconds, interpolation=settings.interpolation, report=found):
+        reported = 0
+        for picture in read_rows(path, seconds, interpolation=settings.interpolation, report=decoding):
             if ready.closed:
                 return
             put_samples(backbones[picture.clock].name, samplers[picture.clock].push(picture.pixels))
-            if found.frames > told:
-                ready.put(Frames(found.frames - told))
-                told = found.frames
+            if decoding.frames > reported:
+                ready.put(Frames(decoding.frames - reported))
+                reported = decoding.frames
         for backbone, sampler in zip(backbones, samplers, strict=True):
-            put_samples(backbone.name, sampler.finish(float(found.end)))
-        ready.put(Frames(found.frames - told))
-        ready.put(_End(number, rows, found))
+            put_samples(backbone.name, sampler.finish(float(decoding.end)))
+        ready.put(Frames(decoding.frames - reported))
+        ready.put(_End(number, rows, decoding))
     except MesmError as error:
-        ready.put(_End(number, rows, found, str(error)))
+        ready.put(_End(number, rows, decoding, str(error)))
     except Exception as error:  # an error in one damaged video must not stop the others
-        ready.put(_End(number, rows, found, f"{path} cannot be decoded: {type(error).__name__}: {reason(error)}."))
+        ready.put(_End(number, rows, decoding, f"{path} cannot be decoded: {type(error).__name__}: {reason(error)}."))
 
 
 def _collect(
@@ -176,15 +176,15 @@ def _collect(
     *,
     batch_size: int,
 ) -> Iterator[Extracted | Failed | Frames]:
-    """Encode samples in batches as they come, and yield the videos that are complete."""
+    """Encode samples in batches as they arrive, and yield the videos that are complete."""
     opened: dict[int, _Open] = {}
     waiting: dict[str, list[_Sample]] = {name: [] for name in backbones}
-    left = len(videos)
-    while left:
+    remaining = len(videos)
+    while remaining:
         fullest = max(waiting, key=lambda name: len(waiting[name]))
         touched: set[int] = set()
         try:
-            # A batch that does not fill up must not wait: its video's end may hang on it.
+            # Do not wait for a full batch: videos may depend on this one to be complete.
             item = ready.get(timeout=POLL_SECONDS if waiting[fullest] else None)
         except queue.Empty:
             touched = _encode(backbones[fullest], waiting, opened)
@@ -213,11 +213,11 @@ def _collect(
             else:
                 continue
             del opened[number]
-            left -= 1
+            remaining -= 1
 
 
 def _encode(backbone: Backbone, waiting: dict[str, list[_Sample]], opened: dict[int, _Open]) -> set[int]:
-    """Run the network on the samples that wait for it; return the videos they are of."""
+    """Run the network on the samples that wait for it; return the videos of these samples."""
     batch, waiting[backbone.name] = waiting[backbone.name], []
     features = backbone.encode(np.stack([sample.value for sample in batch]))
     for sample, row in zip(batch, features, strict=True):
@@ -228,4 +228,4 @@ def _encode(backbone: Backbone, waiting: dict[str, list[_Sample]], opened: dict[
 def _finished(video: VideoFile, state: _Open) -> Extracted:
     assert state.end is not None
     features = {name: np.stack([rows[row] for row in range(len(rows))]) for name, rows in state.rows.items()}
-    return Extracted(video, features, state.end.found)
+    return Extracted(video, features, state.end.decoding)

@@ -20,8 +20,8 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """``clip_len``: seconds a row; ``interpolation``: of the scaling; ``dtype``: float16 or float32 of what is kept;
-    ``precision``: of the networks' numbers."""
+    """``clip_len``: seconds per row; ``interpolation``: of the scaling; ``dtype``: float16 or float32, of the stored
+    features; ``precision``: of the networks' arithmetic."""
 
     clip_len: Fraction
     interpolation: Interpolation = "bilinear"
@@ -29,7 +29,7 @@ class Settings:
     precision: str = "fp32"
 
     def described(self, backbone: Named) -> dict[str, Any]:
-        """Return the settings and the backbone as JSON-able values; they are kept as attributes of the features."""
+        """Return the settings and the backbone as JSON-able values, which are stored as attributes of the features."""
         return {
             "backbone": backbone.name,
             "weights": backbone.weights_hash,
@@ -41,35 +41,36 @@ class Settings:
         }
 
     def stored(self, features: np.ndarray) -> np.ndarray:
-        """Return (rows, width) features as they are kept, in ``dtype``.
+        """Return (rows, width) features converted to ``dtype``.
 
         Raises:
-            FeatureError: they hold NaN or infinity, or values that ``dtype`` cannot hold.
+            FeatureError: they have NaN or infinity, or values out of the range of ``dtype``.
         """
         if not np.isfinite(features).all():
             raise FeatureError(
-                "its features hold NaN or infinity.", hint="Try --precision fp32, and check the weights."
+                "its features have NaN or infinity.", hint="Try --precision fp32, and check the weights."
             )
         with np.errstate(over="ignore"):
             kept = features.astype(self.dtype)
         if not np.isfinite(kept).all():
             raise FeatureError(
-                f"its features go up to {np.abs(features).max():.3g}, beyond {self.dtype}.", hint="Use --dtype float32."
+                f"its features go up to {np.abs(features).max():.3g}, beyond the range of {self.dtype}.",
+                hint="Use --dtype float32.",
             )
         return kept
 
     def key(self, backbone: Named, content: str) -> str:
-        """Return a name for the features of a video with the content hash ``content``: same name, same features."""
+        """Return the key of a video's features, given the hash of its content; equal keys mean equal features."""
         exact = self.described(backbone) | {"clip_len": str(self.clip_len), "content": content}
         return hashlib.sha256(json.dumps(exact, sort_keys=True).encode()).hexdigest()[:40]
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is kept with a video's features, beside the settings.
+    """Metadata that is stored with a video's features, in addition to the settings.
 
-    ``duration``: seconds; ``source``: file name; ``source_hash``: of the file's content; ``frames``: that decoded;
-    ``skipped_packets``: damaged ones.
+    ``duration``: in seconds; ``source``: file name; ``source_hash``: hash of the file's content; ``frames``: number of
+    decoded frames; ``skipped_packets``: number of damaged packets.
     """
 
     duration: float
@@ -79,5 +80,5 @@ class About:
     skipped_packets: int
 
     def as_json(self) -> dict[str, Any]:
-        """Return the same as JSON-able values."""
+        """Return the metadata as JSON-able values."""
         return asdict(self)

@@ -17,8 +17,8 @@ Shard = tuple[int, int]
 def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
     """Return the shard that ``I/N``, ``slurm/N`` or ``slurm`` stands for.
 
-    ``slurm/N`` takes I from SLURM_ARRAY_TASK_ID, of an array that is numbered 1-N; so single tasks of it can be started
-    again. ``slurm`` takes both from the array's first and last number, whatever they are.
+    ``slurm/N`` takes I from SLURM_ARRAY_TASK_ID of an array numbered 1-N, so single tasks can be run again. ``slurm``
+    takes I and N from the array's first and last number, for any numbering.
 
     Raises:
         ConfigError: the text is none of these, I is not in 1…N, or there is no Slurm array.
@@ -32,7 +32,7 @@ def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
         return _checked((task - first) // step + 1, (last - first) // step + 1, text)
     match = re.fullmatch(r"(slurm|\d{1,9})/(\d{1,9})", text)
     if match is None:
-        raise ConfigError(f"--shard {text!r} is none of I/N, slurm/N and slurm.", hint="For example --shard 2/8.")
+        raise ConfigError(f"--shard {text!r} is not I/N, slurm/N or slurm.", hint="For example --shard 2/8.")
     number = _number(environment, TASK) if match[1] == "slurm" else int(match[1])
     return _checked(number, int(match[2]), text)
 
@@ -51,7 +51,7 @@ def _checked(number: int, count: int, text: str) -> Shard:
     if not 1 <= number <= count <= MOST_SHARDS:
         raise ConfigError(
             f"--shard {text}: there is no shard {number} of {count}.",
-            hint=f"Shards are counted from 1 to N, at most {MOST_SHARDS}; for Slurm: --array=1-N.",
+            hint=f"Shards are numbered from 1 to N, at most {MOST_SHARDS}; for Slurm: --array=1-N.",
         )
     return number, count
 
@@ -59,6 +59,6 @@ def _checked(number: int, count: int, text: str) -> Shard:
 def _number(environment: Mapping[str, str], name: str) -> int:
     value = environment.get(name, "")
     if not re.fullmatch(r"\d{1,9}", value):
-        told = f"is {value!r}" if value else "is not set"
-        raise ConfigError(f"--shard slurm: {name} {told}.", hint="Start it as a task of an array: sbatch --array=1-N.")
+        problem = f"is {value!r}" if value else "is not set"
+        raise ConfigError(f"--shard slurm: {name} {problem}.", hint="Run it in a job array: sbatch --array=1-N.")
     return int(value)

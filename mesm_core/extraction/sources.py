@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesm_core.errors import DataError, did_you_mean, listing
+from mesm_core.errors import DataError, count, did_you_mean, listing
 from mesm_core.inputs import read_text, reading, split_lines
 from mesm_core.video.names import VIDEO_SUFFIXES
 
-TEXTS = frozenset((".txt", ".json", ".jsonl", ".csv"))
+TEXT_SUFFIXES = frozenset((".txt", ".json", ".jsonl", ".csv"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,14 @@ class VideoFile:
 
 
 def find_videos(sources: Sequence[str | Path], *, shard: tuple[int, int] = (1, 1)) -> list[VideoFile]:
-    """Return the videos of files, folders (searched with all folders below), patterns and ``.txt`` lists, by name.
+    """Return the videos in files, folders (searched recursively), patterns and ``.txt`` lists, sorted by name.
 
     Args:
-        shard: (i, n) takes the i-th of n shares of the videos. A video's share follows from its name alone, so that
-            it stays the same when other videos are added; the shares are of about the same size.
+        shard: (i, n) selects the i-th of n shards of about the same size. A video's shard depends only on its name,
+            so it stays the same when other videos are added.
 
     Raises:
-        DataError: a source has no video, or two videos have one name.
+        DataError: a source has no video, or two videos have the same name.
     """
     paths = video_paths(sources)
     by_name: dict[str, Path] = {}
@@ -41,11 +41,11 @@ def find_videos(sources: Sequence[str | Path], *, shard: tuple[int, int] = (1, 1
         other = by_name.setdefault(path.stem, path)
         if other != path and not other.samefile(path):
             raise DataError(
-                f"Two videos have the name '{path.stem}': {other} and {path}.",
-                hint="Features are found by name: rename one of the files.",
+                f"Two videos have the same name '{path.stem}': {other} and {path}.",
+                hint="Features are found by the name of the video: rename one of the files.",
             )
-    number, count = shard
-    return [VideoFile(name, by_name[name]) for name in sorted(by_name) if _share(name, count) == number]
+    number, shards = shard
+    return [VideoFile(name, by_name[name]) for name in sorted(by_name) if _shard(name, shards) == number]
 
 
 def video_paths(sources: Sequence[str | Path]) -> list[Path]:
@@ -60,27 +60,27 @@ def video_paths(sources: Sequence[str | Path]) -> list[Path]:
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate arguments that name videos from sentences.
 
-    A word is a video if it is a file or folder that is there, ends as videos do, or is a path without spaces; so a
-    misspelled name of a video is never taken for a sentence.
+    A word is a video if it is an existing file or folder, has the suffix of a video file, or is a path without spaces.
+    A misspelled name of a video is therefore not taken for a sentence.
 
     >>> split_words(["my holiday.mp4", "a dog barks", "clips/one"])
     (['my holiday.mp4', 'clips/one'], ['a dog barks'])
 
     Raises:
-        DataError: a word is a file of text, of which it is not known what it holds.
+        DataError: a word is a text file, which may contain queries or paths.
     """
     videos: list[str] = []
     sentences: list[str] = []
     for word in words:
         path = Path(word)
-        there = os.path.exists(word)  # noqa: PTH110 (Path.exists raises for a word that no file can be called)
+        exists = os.path.exists(word)  # noqa: PTH110 (Path.exists raises for invalid names)
         like_a_path = "/" in word and not any(map(str.isspace, word))
-        if there and path.suffix.lower() in TEXTS:
+        if exists and path.suffix.lower() in TEXT_SUFFIXES:
             raise DataError(
-                f"{word} is a file of text: does it hold queries or paths of videos?",
-                hint=f"Say it: --queries {word}, or --video {word}.",
+                f"{word} is a text file: does it contain queries or paths of videos?",
+                hint=f"Use --queries {word} or --video {word}.",
             )
-        means_video = word.strip() and (there or like_a_path or path.suffix.lower() in VIDEO_SUFFIXES)
+        means_video = word.strip() and (exists or like_a_path or path.suffix.lower() in VIDEO_SUFFIXES)
         (videos if means_video else sentences).append(word)
     return videos, sentences
 
@@ -95,10 +95,10 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _share(name: str, count: int) -> int:
-    """Return the number, from 1, of the shard among ``count`` that a video belongs to."""
+def _shard(name: str, shards: int) -> int:
+    """Return the number, from 1, of the shard among ``shards`` that a video belongs to."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
-    return 1 + int.from_bytes(digest[:8], "big") % count
+    return 1 + int.from_bytes(digest[:8], "big") % shards
 
 
 def _paths(source: str | Path) -> list[Path]:
@@ -106,7 +106,9 @@ def _paths(source: str | Path) -> list[Path]:
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
         if not found:
-            raise DataError(f"{path} holds no video.", hint=f"Endings of videos: {' '.join(sorted(VIDEO_SUFFIXES))}.")
+            raise DataError(
+                f"{path} has no videos.", hint=f"Suffixes of video files: {' '.join(sorted(VIDEO_SUFFIXES))}."
+            )
         return found
     if path.is_file():
         return _listed(path) if path.suffix == ".txt" else [path]
@@ -120,7 +122,7 @@ def _paths(source: str | Path) -> list[Path]:
 
 
 def _near(path: Path) -> str:
-    """Return which file beside a missing one is called much like it."""
+    """Return a suggestion if the folder of a missing file has a video with a similar name."""
     with suppress(OSError, ValueError):
         names = [file.name for file in path.parent.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES]
         return did_you_mean(path.name, names)
@@ -131,9 +133,9 @@ def _listed(path: Path) -> list[Path]:
     files = [Path(line.strip()) for line in split_lines(read_text(path, what="list of paths")) if line.strip()]
     # Paths in a list are relative to the list, as paths in a config file are to that file.
     files = [file if file.is_absolute() else path.parent / file for file in files]
-    absent = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not file.is_file()]
     if not files:
-        raise DataError(f"{path} lists no files.", hint="Write the path of one video a line.")
-    if absent:
-        raise DataError(f"{path} lists {len(absent)} files that are not there: {listing(absent)}.")
+        raise DataError(f"{path} lists no files.", hint="Write one path of a video per line.")
+    if missing:
+        raise DataError(f"{path} lists {count(len(missing), 'missing file')}: {listing(missing)}.")
     return files

@@ -12,16 +12,16 @@ from mesm_core.errors import FeatureError, did_you_mean, listing
 
 
 def weights_of(name: str, given: Mapping[str, Path], *, root: Path | None = None) -> Path | None:
-    """Return the file of weights of a backbone: the given one, else the one that `mesm weights where` finds.
+    """Return the weights file of a backbone: the given one, else the one that `mesm weights where` finds.
 
     Args:
-        root: the data folder, in which files of weights may lie, too; default: ./data.
+        root: the data folder, which is searched, too; default: ./data.
 
     Returns:
-        The file, or None for a backbone that has no weights.
+        The file, or None for a backbone without weights.
 
     Raises:
-        FeatureError: there is no such backbone, or its weights are not here.
+        FeatureError: the backbone is unknown, or its weights are not found.
     """
     if not find_backbone(name).weights:
         return None
@@ -30,7 +30,7 @@ def weights_of(name: str, given: Mapping[str, Path], *, root: Path | None = None
     try:
         return require_weights(name, root=root or DATA_ROOT)
     except FeatureError as error:
-        raise FeatureError(error.message, hint=f"{error.hint} Or name the file: --weights {name}=FILE.") from error
+        raise FeatureError(error.message, hint=f"{error.hint} Or give the file: --weights {name}=FILE.") from error
 
 
 def refuse_unused(given: Mapping[str, Path], names: Collection[str]) -> None:

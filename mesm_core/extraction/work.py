@@ -1,4 +1,4 @@
-"""Extracts features into parts: one file of features per video and backbone."""
+"""Extracts features into parts: one file per video and backbone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mesm_core.backbones.protocol import Backbone, VideoInfo
-from mesm_core.data.npy_files import wrong_name
+from mesm_core.data.npy_files import name_problem
 from mesm_core.errors import FeatureError, OutputError
 from mesm_core.extraction.parts import Parts
 from mesm_core.extraction.pipeline import Extracted, Failed, Frames, extract
@@ -29,8 +29,8 @@ Known = Mapping[str, Mapping[str, str]]
 class Done:
     """A video whose features are stored.
 
-    ``content``: hash of the file; ``rows``: of each backbone that was run, none where all features were there
-    already; ``warning``: what is odd about the file, or nothing.
+    ``content``: hash of the file; ``rows``: number of rows by backbone that was run, empty if all features existed;
+    ``warning``: description of the damage of the file, or empty.
     """
 
     video: VideoFile
@@ -55,17 +55,17 @@ def extract_parts(
     """Extract the features that are neither known nor among the parts, and store those of each video as a part.
 
     Args:
-        batch_size: samples a batch; decoders: threads that decode.
+        batch_size: samples per batch; decoders: number of decoding threads.
 
     Raises:
         OutputError: a part could not be written.
     """
     hashes: dict[str, str] = {}
 
-    def left(video: VideoFile, wanted: Sequence[Backbone]) -> list[Backbone]:
-        wrong = wrong_name(video.name)
-        if wrong is not None:
-            raise FeatureError(wrong)
+    def remaining(video: VideoFile, wanted: Sequence[Backbone]) -> list[Backbone]:
+        problem = name_problem(video.name)
+        if problem is not None:
+            raise FeatureError(problem)
         content = hashes[video.name] = content_hash(video.path)
         return [
             backbone
@@ -81,31 +81,31 @@ def extract_parts(
         settings=settings,
         batch_size=batch_size,
         decoders=decoders,
-        left=left,
+        select=remaining,
     )
     for event in events:
         if isinstance(event, Failed):
             yield replace(event, content=hashes.get(event.video.name))
         elif isinstance(event, Extracted):
-            yield _keep(event, hashes[event.video.name], by_name, settings, parts)
+            yield _store(event, hashes[event.video.name], by_name, settings, parts)
         else:
             yield event
 
 
-def _keep(
+def _store(
     event: Extracted, content: str, backbones: Mapping[str, Backbone], settings: Settings, parts: Parts
 ) -> Done | Failed:
     """Write a video's features as parts."""
-    video, found = event.video, event.found
+    video, decoding = event.video, event.decoding
     try:
         kept = {name: settings.stored(features) for name, features in event.features.items()}
     except FeatureError as error:
         return Failed(video, f"{video.path}: {error}", content)
-    about = About(float(found.end), video.path.name, content, found.frames, found.skipped_packets)
+    about = About(float(decoding.end), video.path.name, content, decoding.frames, decoding.skipped_packets)
     for name, features in kept.items():
         parts.write(settings.key(backbones[name], content), features, about.as_json())
     rows = {name: len(features) for name, features in kept.items()}
-    return Done(video, content, rows, oddities(found, float(settings.clip_len)) if rows else "")
+    return Done(video, content, rows, damage_warning(decoding, float(settings.clip_len)) if rows else "")
 
 
 def check_rows(backbones: Sequence[Backbone], settings: Settings) -> None:
@@ -116,15 +116,15 @@ def check_rows(backbones: Sequence[Backbone], settings: Settings) -> None:
         backbone.sampler(settings.clip_len, VideoInfo(None))
 
 
-def oddities(found: Pass, clip_len: float) -> str:
+def damage_warning(decoding: Pass, clip_len: float) -> str:
     """Return a description of the loss in a damaged video, or an empty text."""
-    said, end = found.header_duration, float(found.end)
-    short = said is not None and said - end > max(1.0, clip_len)
-    if not short and not found.skipped_packets:
+    in_header, end = decoding.header_duration, float(decoding.end)
+    short = in_header is not None and in_header - end > max(1.0, clip_len)
+    if not short and not decoding.skipped_packets:
         return ""
-    told = f"{found.skipped_packets} damaged packets were skipped; " if found.skipped_packets else ""
-    expected = f" of the {said:.1f} s that its header says" if said is not None and short else ""
-    return f"{told}{found.frames} frames were recovered, {end:.1f} s{expected}"
+    skipped = f"{decoding.skipped_packets} damaged packets were skipped; " if decoding.skipped_packets else ""
+    expected = f" of the {in_header:.1f} s in its header" if in_header is not None and short else ""
+    return f"{skipped}{decoding.frames} frames were recovered, {end:.1f} s{expected}"
 
 
 class WorkFolder:
@@ -135,16 +135,16 @@ class WorkFolder:
         self.parts = Parts(path)
 
     @property
-    def left(self) -> bool:
+    def has_parts(self) -> bool:
         """Whether an earlier extraction left parts in the folder."""
         return self.path.is_dir() and any(file.name != LOCK for file in self.path.iterdir())
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the folder as long as the context lasts; where it is empty then, it is removed.
+    def locked(self) -> Iterator[None]:
+        """Lock the folder inside the context, and remove it at the end if it is empty.
 
         Raises:
-            OutputError: another process holds it, or it cannot be written.
+            OutputError: another process has locked it, or it cannot be written.
         """
         made = make_folder(self.path)
         lock = FileLock(self.path / LOCK)
@@ -159,7 +159,7 @@ class WorkFolder:
             self._remove("*.part")
             yield
         finally:
-            self._remove("*.part")  # what a process left that was ended in the middle of writing
+            self._remove("*.part")  # left by a process that was killed while writing
             self._remove_if_empty(made)
             lock.release()
 
@@ -173,7 +173,7 @@ class WorkFolder:
             file.unlink(missing_ok=True)
 
     def _remove_if_empty(self, made: Sequence[Path]) -> None:
-        if not self.left:
+        if not self.has_parts:
             (self.path / LOCK).unlink(missing_ok=True)
             with suppress(OSError):
                 for folder in made or [self.path]:

@@ -17,11 +17,11 @@ from mesm_core.extraction.work import extract_parts
 
 
 def work(source: IO[str], target: IO[str]) -> None:
-    """Read a share from ``source``, process it, and write its events to ``target``; end when ``source`` ends."""
+    """Read a share from ``source``, process it, and write its events to ``target``; exit when ``source`` ends."""
     share = Share.from_json(source.readline())
 
     def end_with_input() -> None:
-        # Not by the file's own methods: a thread that waits in them holds a lock that the interpreter's end needs.
+        # os.read takes no lock of the file object, which the interpreter needs at its end.
         while os.read(source.fileno(), 4096):
             pass
         os._exit(1)

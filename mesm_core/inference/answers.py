@@ -129,7 +129,7 @@ def refuse_invalid_queries(asked: Asked) -> None:
         words = len(query.split())
         if words > MOST_WORDS:
             raise TextError(
-                f"The query '{query[:40]}…' has {words:,} words; models read the first few dozen at most.",
+                f"The query '{query[:40]}…' has {words:,} words; models read at most a few dozen.",
                 hint="Describe one moment in a sentence.",
             )
     if not asked.duration > 0 or not np.isfinite(asked.duration):

@@ -89,20 +89,20 @@ class Asker:
             window: windows of long videos, as for ``MomentRetriever.locate``.
 
         Raises:
-            MesmError: a video has no features or no known duration, or a query is unusable.
+            MesmError: a video has no features or no known duration, or a query is invalid.
         """
         stream = iter(questions)
         while part := list(islice(stream, AT_ONCE)):
             groups = [[question] for question in part] if independent else _by_video(part)
             asked = [self._asked(group) for group in groups]
             answers = self._retriever.locate_many(asked, nms=nms, window=window)
-            found = {
-                id(question): Reply(question, answer, about.duration)
-                for group, about, replies in zip(groups, asked, answers, strict=True)
+            replies_by_question = {
+                id(question): Reply(question, answer, video.duration)
+                for group, video, replies in zip(groups, asked, answers, strict=True)
                 for question, answer in zip(group, replies, strict=True)
             }
             for question in part:
-                yield found[id(question)]
+                yield replies_by_question[id(question)]
 
     def _asked(self, group: Sequence[Question]) -> Asked:
         vid = group[0].vid
@@ -119,9 +119,9 @@ class Asker:
         if vid not in self._annotated:
             where = f", and the annotations in {self._annotations} do not have the video" if self._dataset else ""
             raise DataError(
-                f"The duration of video '{vid}' is not known: the feature file does not say it{where}.",
-                hint="Give --duration SECONDS, or keep it with the features: `mesm prepare npy2hdf5 --fps RATE` does, "
-                "and an .npz may hold a number called 'duration'.",
+                f"The duration of video '{vid}' is unknown: the feature file does not have it{where}.",
+                hint="Give --duration SECONDS, or store it with the features: with `mesm prepare npy2hdf5 --fps RATE`, "
+                "or as a number called 'duration' in an .npz file.",
             )
         return self._annotated[vid]
 

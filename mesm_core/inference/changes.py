@@ -21,10 +21,10 @@ def changed_config(
     Args:
         stored: the checkpoint's settings; source: its path, for messages.
         file: TOML file or a run's ``config.json``; it may repeat any setting of the checkpoint.
-        overrides: ``section.key=value`` words, which win over the file's.
+        overrides: ``section.key=value`` arguments, which override the file.
 
     Raises:
-        ConfigError: another setting would change (the message names all such), or a key or a value is wrong.
+        ConfigError: other settings would change (the message lists them), or a key or value is invalid.
     """
     below = [Layer(source, dict(stored))]
     own = resolve(below)
@@ -46,5 +46,5 @@ def _refuse_fixed(keys: Sequence[str], *, where: str) -> None:
         raise ConfigError(
             f"{where} changes {listing(fixed)}: a checkpoint's settings are fixed, except dataset.max_frames, "
             "dataset.videos, model.fast, eval.… and data.….",
-            hint="Train again to change others.",
+            hint="To change other settings, train again.",
         )

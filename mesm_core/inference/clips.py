@@ -17,7 +17,7 @@ from mesm_core.places import refuse_existing, refuse_inputs
 from mesm_core.video.cut import CONTAINERS, Clip, container_of, cut
 
 MOST_OF_SLUG, MOST_OF_STEM = 40, 100
-ENDING, COPY_ENDING = ".mp4", ".mkv"
+CLIP_SUFFIX, COPY_SUFFIX = ".mp4", ".mkv"
 """Suffixes of re-encoded clips, and of copied clips whose own container cannot be written."""
 
 
@@ -66,14 +66,15 @@ def plan_clips(found: Sequence[Located], folder: Path, *, top: int, fast: bool =
     stems = _distinct([_shortened(located.video.stem) for located in found])
     several = len({answer.query for located in found for answer in located.answers}) > 1
     for located, stem in zip(found, stems, strict=True):
-        suffix = located.video.suffix.lower()
-        ending = ENDING if not fast else suffix if suffix in CONTAINERS else COPY_ENDING
+        source_suffix = located.video.suffix.lower()
+        copy_suffix = source_suffix if source_suffix in CONTAINERS else COPY_SUFFIX
+        suffix = copy_suffix if fast else CLIP_SUFFIX
         slugs = _distinct([slug(answer.query) for answer in located.answers])
         for answer, name in zip(located.answers, slugs, strict=True):
             front = f"{stem}_{name}" if several else stem
             for rank, moment in enumerate(answer.moments[:top], start=1):
                 times = f"{moment.start:06.1f}-{moment.end:06.1f}"
-                target = folder / f"{front}_{rank:02}_{times}{ending}"
+                target = folder / f"{front}_{rank:02}_{times}{suffix}"
                 planned.append(PlannedClip(located.video, answer.query, rank, moment, target))
     return planned
 
@@ -95,7 +96,7 @@ def cut_clips(planned: Sequence[PlannedClip], *, fast: bool = False, overwrite: 
     Nothing is written if a target exists and ``overwrite`` is off.
 
     Raises:
-        OutputError: a target exists, or writing a clip failed; clips written before remain.
+        OutputError: a target exists, or writing a clip failed; earlier clips are kept.
     """
     refuse_inputs([clip.target for clip in planned], [clip.source for clip in planned])
     for clip in planned:

@@ -53,7 +53,7 @@ def predict_split(
 
     Args:
         shortening: how the features of long videos were shortened; default: no video was cut.
-        known: predictions made otherwise, by query index; the model does not predict these queries.
+        known: existing predictions by query index; the model does not predict these queries.
         progress: called with the number of queries of each batch.
         team: processes that share the work; each process gets all predictions.
     """
@@ -73,8 +73,8 @@ def predict_split(
             answers += decode(model(moved.inputs), moved, decoding, seen=seen)
             if progress is not None:
                 progress(len(batch.queries))
-    everyones = [pair for pairs in team.gather(list(zip(order, answers, strict=True))) for pair in pairs]
-    return [prediction for _, prediction in sorted([*everyones, *known.items()], key=lambda pair: pair[0])]
+    gathered = [pair for pairs in team.gather(list(zip(order, answers, strict=True))) for pair in pairs]
+    return [prediction for _, prediction in sorted([*gathered, *known.items()], key=lambda pair: pair[0])]
 
 
 def evaluate(
@@ -100,7 +100,7 @@ def evaluate(
         nms: IoU threshold of temporal NMS; -1 for none.
         truth: the split's queries with ground-truth windows, in the same order; default: those of the dataset. There
             are no metrics if a query has no windows.
-        known: predictions made otherwise, as for ``predict_split``.
+        known: existing predictions, as for ``predict_split``.
     """
     ordered = predict_split(
         model,

@@ -37,7 +37,7 @@ def csv_text(found: Sequence[Located], *, top: int) -> str:
 
 
 def srt_text(found: Located, *, top: int) -> str:
-    """Return the moments of a video as subtitles by time: the query, with the rank if it has several moments."""
+    """Return the moments of a video as subtitles ordered by time: the query, and its rank if there are several."""
     rows = sorted(
         (moment.start, moment.end, rank, answer.query, min(len(answer.moments), top))
         for answer in found.answers
@@ -135,8 +135,8 @@ def common_rate(videos: Sequence[Path]) -> Fraction:
     if len(rates) > 1:
         described = listing(f"{path} has {float(rate):.3f}" for rate, path in rates.items())
         raise DataError(
-            f"The videos have different frame rates ({described} frames/s), and an edit list has one.",
-            hint="Write one a video, or --format csv.",
+            f"The videos have different frame rates ({described} frames/s), and an edit list can have only one.",
+            hint="Write one edit list per video, or use --format csv.",
         )
     return next(iter(rates), USUAL_RATE)
 

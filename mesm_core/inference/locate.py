@@ -105,7 +105,7 @@ def plan_location(
     if clip_len is not None and clip_len != recipe.clip_len:
         raise ConfigError(
             f"{path} was trained on rows of {float(recipe.clip_len):g} s, not of {float(clip_len):g} s.",
-            hint="Leave out --clip-len: it follows from the model.",
+            hint="Leave out --clip-len; the model determines it.",
         )
     text, from_archive = text_file(checkpoint, clip, root)
     needed = [name for name in recipe.backbones if BACKBONES[name].weights]
@@ -146,15 +146,15 @@ class Locator:
         """Return a locator; backbone networks are built when they are first needed.
 
         Args:
-            model: path of a checkpoint, ours or a published one, which decides the backbones and the rows' length;
-                None for zero-shot, which is CLIP without training.
-            weights: files by name, e.g. ``{"clip-b32": Path("ViT-B-32.pt")}``; default: where ``mesm weights`` puts
-                them, or the data folder ``root``, by default ./data. Nothing is fetched.
-            clip: the text weights of a checkpoint with CLIP text, if they are not where they were at training.
+            model: path of a checkpoint of mesm or a published one, which determines the backbones and the seconds per
+                row; None for zero-shot, which is CLIP without training.
+            weights: files by name, e.g. ``{"clip-b32": Path("ViT-B-32.pt")}``; default: those that ``mesm weights``
+                downloaded, or in the data folder ``root``, by default ./data. Nothing is downloaded.
+            clip: the text weights of a checkpoint with CLIP text, if they were moved after training.
             clip_len: seconds per row of features, for zero-shot (default 1); a checkpoint determines its own.
             device: auto, cpu, cuda or cuda:N; precision: of the backbones, fp32, fp16 or bf16; default fp16 on CUDA,
                 fp32 on the CPU.
-            cache: of features; default: the one in ``$MESM_CACHE``.
+            cache: cache of features; default: the one in ``$MESM_CACHE``.
 
         Raises:
             FeatureError: weights are missing or differ from those of training, or the checkpoint's features cannot be
@@ -239,8 +239,8 @@ class Locator:
             nms=nms,
             window=window,
         )
-        unkept = f"its features could not be kept: {video.unkept}" if video.unkept else ""
-        warnings = tuple(text for text in (video.warning, unkept) if text)
+        uncached = f"its features could not be cached: {video.cache_error}" if video.cache_error else ""
+        warnings = tuple(text for text in (video.warning, uncached) if text)
         return Located(video.video.path, video.duration, tuple(answers), warnings, video.cached)
 
 
@@ -269,10 +269,10 @@ def locate(
         nms, window: as for ``MomentRetriever.locate``.
 
     Returns:
-        One answer a query, in order; their moments are in seconds of the video, best first.
+        One answer per query, in order; the moments are in seconds, best first.
 
     Raises:
-        DataError: the video cannot be read; TextError: a query is empty; and those of ``Locator.load``.
+        DataError: the video cannot be read; TextError: a query is empty; also those of ``Locator.load``.
     """
     asked = [queries] if isinstance(queries, str) else list(queries)
     refuse_queries(asked)
@@ -298,7 +298,7 @@ def _zero_shot(archive: Path, device: str) -> ZeroShotRetriever:
     """Return the zero-shot retriever; its text tower is built only for sentences that are not in the cache."""
     notes, what = default_notes(), "weights of the joint text encoder"
     noted, seen = notes.get(archive, what), identity_of(archive)
-    known = (str(noted[0]), int(noted[1])) if _is_about(noted) else None
+    known = (str(noted[0]), int(noted[1])) if _is_hash_and_width(noted) else None
 
     def build() -> ClipSentences:
         from mesm_core.build import build_device, build_sentences
@@ -311,5 +311,5 @@ def _zero_shot(archive: Path, device: str) -> ZeroShotRetriever:
     return ZeroShotRetriever(KeptSentences(build, cache=TextCache(default_cache_path()), known=known))
 
 
-def _is_about(noted: object) -> bool:
+def _is_hash_and_width(noted: object) -> bool:
     return isinstance(noted, list) and len(noted) == 2 and isinstance(noted[0], str) and type(noted[1]) is int

@@ -171,7 +171,7 @@ class MomentRetriever:
             TextError: a query is empty or has more than 500 words, or there is none;
             FeatureError: the features do not fit the model;
             DataError: the duration is not positive;
-            ConfigError: ``nms`` is neither in (0, 1] nor -1, or ``window`` is no window.
+            ConfigError: ``nms`` is neither in (0, 1] nor -1, or ``window`` is invalid.
         """
         asked = Asked(features, queries, duration)
         return locate_one(self.locate_many, asked, independent=independent, nms=nms, window=window)
@@ -241,16 +241,16 @@ class MomentRetriever:
     def _answer(self, prediction: Prediction, video: Asked, cut: Sequence[Piece], window: Window) -> Answer:
         known = self.text.known_words(prediction.query)
         unknown = tuple(word for word, is_known in known.items() if not is_known)
-        lost = bool(known) and len(unknown) == len(known)
+        all_unknown = bool(known) and len(unknown) == len(known)
         shortening = build_shortening(self.config)
         if len(cut) > 1:
             warnings = window_warnings(cut, window, max_frames=self.config.dataset.max_frames)
         else:
             warnings = shortening.warnings(video.frames, video.duration)
-        if lost:
+        if all_unknown:
             warnings += (
                 f"the model knows no word of the query '{prediction.query}' ({listing(unknown)}), "
-                "so its answer means nothing",
+                "so the answer is meaningless",
             )
         return Answer(
             query=prediction.query,
@@ -258,7 +258,7 @@ class MomentRetriever:
             saliency=prediction.saliency,
             seen=video.duration if len(cut) > 1 else shortening.seen(video.frames, video.duration),
             unknown_words=unknown,
-            all_words_unknown=lost,
+            all_words_unknown=all_unknown,
             warnings=warnings,
             window=cut[0].seconds if len(cut) > 1 else None,
         )

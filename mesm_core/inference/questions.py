@@ -10,8 +10,8 @@ from mesm_core.data.annotations import is_number, query_id, video_id
 from mesm_core.errors import DataError, did_you_mean
 from mesm_core.inputs import has_surrogates, parse_json, shown, text_lines
 
-EVERY = "\0"
-"""Video id of a question about all videos; no file can have this name."""
+ALL_VIDEOS = "\0"
+"""Video id of a question about all videos; it is not a valid file name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +57,21 @@ def read_questions(
     Raises:
         DataError: a line is malformed, has no video, or repeats an id; the message names the line.
     """
-    lines_of: dict[int | str, int] = {}
+    line_of_id: dict[int | str, int] = {}
     for number, line in _numbered(lines, source):
         if not line.strip():
             continue
         question = _question(line.strip(), number, f"{source}, line {number}", video, duration)
-        earlier = lines_of.setdefault(question.qid, number)
+        earlier = line_of_id.setdefault(question.qid, number)
         if earlier != number:
             raise DataError(
                 f"{source}: lines {earlier} and {number} have the same qid, {shown(question.qid)} (a line without "
                 "'qid' has the number of the line).",
-                hint="Give each query an id of its own: a submission with two answers to one id cannot be scored.",
+                hint="Give each query a different id: a submission with two answers to one id cannot be scored.",
             )
         yield question
-    if not lines_of:
-        raise DataError(f"{source} holds no QUERY.", hint="Give a sentence in quotes, or --queries FILE.")
+    if not line_of_id:
+        raise DataError(f"{source} has no queries.", hint="Give a sentence in quotes, or --queries FILE.")
 
 
 def queries_about(
@@ -83,20 +83,20 @@ def queries_about(
         lines: a file, or lines as for ``read_questions``; a line with ``vid`` is about the video of that name only.
 
     Raises:
-        DataError: the file cannot be read, a line is malformed, or names none of the videos.
+        DataError: the file cannot be read, a line is malformed, or its ``vid`` is not one of the videos.
     """
     asked = {path: list(for_all) for path in videos}
     if lines is None:
         return asked
     if isinstance(lines, Path):
-        questions = questions_of_file(lines, video=EVERY, duration=None)
+        questions = questions_of_file(lines, video=ALL_VIDEOS, duration=None)
     else:
-        questions = read_questions(lines, source="standard input", video=EVERY, duration=None)
+        questions = read_questions(lines, source="standard input", video=ALL_VIDEOS, duration=None)
     for question in questions:
-        about = [path for path in videos if question.vid in (EVERY, path.stem, path.name, str(path))]
+        about = [path for path in videos if question.vid in (ALL_VIDEOS, path.stem, path.name, str(path))]
         if not about:
             raise DataError(
-                f"The query '{question.query[:60]}' has the vid '{question.vid}', but '{question.vid}' is none of the "
+                f"The query '{question.query[:60]}' has the vid '{question.vid}', which is not one of the "
                 f"videos.{did_you_mean(question.vid, [path.stem for path in videos])}"
             )
         for path in about:
@@ -109,10 +109,10 @@ def _question(text: str, number: int, where: str, video: str | None, duration: f
         raise DataError(f"{where} is not UTF-8 text.")
     record: object = parse_json(text, where) if text.startswith("{") else {"query": text}
     if not isinstance(record, dict) or not isinstance(record.get("query"), str):
-        raise DataError(f"{where}: a question has a 'query', a sentence.")
+        raise DataError(f"{where}: 'query' must be a sentence.")
     vid = record.get("vid", video)
     if vid is None:
-        raise DataError(f"{where}: the line has no 'vid'.", hint="Give --video ID, or JSON lines that have it.")
+        raise DataError(f"{where}: the line has no 'vid'.", hint="Give --video ID, or add 'vid' to the line.")
     seconds = record.get("duration", duration)
     if seconds is not None and not is_number(seconds):
         raise DataError(f"{where}: duration {shown(seconds)} is not a number of seconds.")

@@ -68,7 +68,7 @@ def predict_queries(
     found: dict[int, Prediction] = {}
     for (vid, duration), numbers in by_video.items():
         asked = Asked(features.raw(vid), [queries[number].sentence for number in numbers], duration)
-        ((*answers,),) = retriever.locate_many([asked], nms=NO_NMS)
+        (answers,) = retriever.locate_many([asked], nms=NO_NMS)
         found |= {n: a.prediction(queries[n].qid, vid) for n, a in zip(numbers, answers, strict=True)}
         if progress is not None:
             progress(len(numbers))

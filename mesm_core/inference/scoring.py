@@ -265,7 +265,7 @@ def settings_of_checkpoint(
     config_file: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> tuple[Config, Paths, dict[str, Any]]:
-    """Return a checkpoint's settings with changes, where its data lies, and the statistics of its training data.
+    """Return a checkpoint's settings with changes, the paths of its data, and the statistics of its training data.
 
     Args:
         root, annotations, features, text: as for ``checkpoint_paths``; config_file, overrides: as for

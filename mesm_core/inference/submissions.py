@@ -59,7 +59,7 @@ def read_submission(path: Path) -> Submission:
 
     Raises:
         DataError: the file is missing, damaged or cut short, a line is malformed, a window is inverted or not finite,
-            scores are missing, or a query id comes twice; the message names the line.
+            scores are missing, or a query id is repeated; the message names the line.
     """
     windows: dict[Qid, np.ndarray] = {}
     saliency: dict[Qid, np.ndarray | None] = {}
@@ -69,10 +69,10 @@ def read_submission(path: Path) -> Submission:
         where = f"{path}, line {number}"
         record = parse_json(line, where)
         if not isinstance(record, dict) or not {"qid", "pred_relevant_windows"} <= record.keys():
-            raise DataError(f"{where}: a prediction has 'qid' and 'pred_relevant_windows'.")
+            raise DataError(f"{where}: a prediction needs 'qid' and 'pred_relevant_windows'.")
         qid, rows = query_id(record["qid"], where), record["pred_relevant_windows"]
         if qid in windows:
-            raise DataError(f"{where}: query id {shown(qid)} comes twice.")
+            raise DataError(f"{where}: query id {shown(qid)} is repeated.")
         windows[qid] = _windows(rows, where)
         saliency[qid] = _saliency(record.get("pred_saliency_scores"), where)
     return Submission(path, windows, saliency)
@@ -87,9 +87,12 @@ def read_truth(
         DataError: the ground truth is missing, malformed, or has queries without windows or ids.
     """
     truth = read_lines(path) if path is not None else read_split(dataset or "", folder or Path(), split)
-    bare = [query.qid for query in truth.queries if not query.windows]
-    if bare:
-        raise DataError(f"{len(bare)} of {len(truth.queries)} queries of the truth have no windows: {listing(bare)}.")
+    without_windows = [query.qid for query in truth.queries if not query.windows]
+    if without_windows:
+        raise DataError(
+            f"{len(without_windows)} of {len(truth.queries)} queries of the ground truth have no windows: "
+            f"{listing(without_windows)}."
+        )
     if any(query.qid is None for query in truth.queries):
         raise DataError("Queries of a training split have no ids, so predictions cannot be matched with them.")
     return truth
@@ -108,11 +111,11 @@ def score_submission(
 
     Args:
         nms: threshold of temporal NMS; -1 for none.
-        allow_partial: score the queries that both sides have.
+        allow_partial: score the queries that both have.
 
     Raises:
-        DataError: query ids do not match (the message lists both sides), or an answer's saliency does not belong to
-            its video: far too many or too few scores.
+        DataError: query ids do not match (the message lists the differences), or an answer has far too many or too
+            few saliency scores for its video.
     """
     queries = _matched(submission, truth, allow_partial=allow_partial)
     predicted = tuple(temporal_nms(submission.windows[_qid(q)], threshold=nms) for q in queries)
@@ -150,7 +153,7 @@ def _saliency_warnings(path: Path, queries: Sequence[Query], answers: Sequence[n
     if padded or cut:
         return [
             f"{path}: saliency was padded with 0 in {padded} queries and cut in {cut}, "
-            "to one score a clip, as the field's evaluator does."
+            "to one score per clip, as Moment-DETR's evaluator does."
         ]
     return []
 
@@ -162,13 +165,13 @@ def _matched(submission: Submission, truth: Sequence[Query], *, allow_partial: b
     both = tuple(query for query in truth if _qid(query) in submission.windows)
     if (missing or unknown) and not allow_partial:
         raise DataError(
-            f"{submission.path} does not answer the truth's queries.\n"
+            f"{submission.path} does not answer the queries of the ground truth.\n"
             f"  {len(missing)} without an answer: {listing(map(repr, sorted(missing, key=str))) or 'none'}\n"
-            f"  {len(unknown)} that the truth does not have: {listing(map(repr, sorted(unknown, key=str))) or 'none'}",
-            hint="--allow-partial scores the queries that both have.",
+            f"  {len(unknown)} not in the ground truth: {listing(map(repr, sorted(unknown, key=str))) or 'none'}",
+            hint="Use --allow-partial to score the queries that both have.",
         )
     if not both:
-        raise DataError(f"{submission.path} and the truth have no query in common.")
+        raise DataError(f"{submission.path} and the ground truth have no query in common.")
     return both
 
 
@@ -178,12 +181,12 @@ def _qid(query: Query) -> Qid:
 
 def _windows(rows: Any, where: str) -> np.ndarray:
     if not isinstance(rows, list):
-        raise DataError(f"{where}: windows are rows of [start, end, score].")
+        raise DataError(f"{where}: windows must be rows of [start, end, score].")
     if any(isinstance(row, list) and len(row) == 2 for row in rows):
-        raise DataError(f"{where}: windows are rows of [start, end, score]; a score is missing.")
+        raise DataError(f"{where}: windows must be rows of [start, end, score]; a score is missing.")
     numbers = [_numbers(row) for row in rows]
     if any(row is None or len(row) != 3 for row in numbers):
-        raise DataError(f"{where}: windows are rows of [start, end, score], three numbers each.")
+        raise DataError(f"{where}: windows must be rows of [start, end, score], three numbers each.")
     windows = np.array(numbers, float).reshape(-1, 3)
     if not np.isfinite(windows).all():
         raise DataError(f"{where}: a window or its score is not finite.")

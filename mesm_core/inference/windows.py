@@ -25,9 +25,9 @@ MERGE_NMS = 0.7
 """NMS threshold for moments of different windows, since overlapping windows find the same moment twice."""
 DECIMALS = 4
 MOST_WINDOWS = 6000
-"""Most windows of a video, enough for a day in windows of half a minute; more indicate a wrong duration."""
+"""Maximum number of windows, enough for a day in windows of half a minute; more indicate a wrong duration."""
 MOST_MOMENTS = 100
-"""Most moments of a video that is divided into windows."""
+"""Maximum number of moments of a video that is divided into windows."""
 MEDIANS = {"tacos": 159.0, "charades": 30.7, "charades-cd": 30.8, "charades-cg": 30.6, "qvhighlights": 150.0}
 """Median seconds of the published training videos, by dataset, for checkpoints without statistics."""
 
@@ -77,7 +77,7 @@ def check_window(window: Window) -> Window:
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if isinstance(window, bool) or not 0 < seconds < math.inf:
-        raise ConfigError(f"window is auto, off, or a positive number of seconds, not {str(window)[:40]!r}.")
+        raise ConfigError(f"window must be auto, off, or a positive number of seconds, not {str(window)[:40]!r}.")
     return seconds
 
 
@@ -154,9 +154,9 @@ def cut_video(
     ranges = window_ranges(frames, length)
     if len(ranges) > MOST_WINDOWS:
         raise FeatureError(
-            f"A video of {frames:,} frames in {duration:g} seconds would be seen in {len(ranges):,} windows, more than "
+            f"A video of {frames:,} frames in {duration:g} seconds would have {len(ranges):,} windows, more than "
             f"{MOST_WINDOWS:,}.",
-            hint="Is the duration right? Give longer windows (--window), or --window off to see it at once.",
+            hint="Is the duration right? Use longer windows (--window), or --window off to process it at once.",
         )
     seconds_per_frame = duration / frames
     return [
@@ -176,7 +176,7 @@ def window_warnings(pieces: Sequence[Piece], window: Window, *, max_frames: int)
     if isinstance(window, str) or abs(used - window) <= used / frames:
         return ()
     return (
-        f"its windows are of {used:.1f} seconds, not {window:g}: a window has {FEWEST_FRAMES} to {max_frames} frames "
+        f"its windows have {used:.1f} seconds, not {window:g}: a window has {FEWEST_FRAMES} to {max_frames} frames "
         "(dataset.max_frames)",
     )
 
@@ -258,7 +258,7 @@ def join_predictions(answers: Sequence[Prediction], pieces: Sequence[Piece]) -> 
 def bounded(sizes: Sequence[int], *, most: int, total: int) -> Iterator[slice]:
     """Yield slices of consecutive items with at most ``most`` items and a summed size of at most ``total``.
 
-    An item larger than ``total`` forms a slice of its own.
+    An item larger than ``total`` forms a separate slice.
 
     >>> list(bounded([2, 2, 9, 1, 1, 1], most=2, total=4))
     [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None), slice(5, 6, None)]

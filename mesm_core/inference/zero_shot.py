@@ -38,7 +38,7 @@ def similarities(frames: np.ndarray, sentences: np.ndarray) -> np.ndarray:
 
 
 def standardised(similarity: np.ndarray) -> np.ndarray:
-    """Return (L, n) similarities with mean 0 and standard deviation 1 over each video's frames; zeros where all agree.
+    """Return (L, n) similarities with mean 0 and standard deviation 1 over each video's frames; zeros if all are equal.
 
     CLIP's cosines lie in a narrow band whose centre and width depend on the video and the sentence, so only their
     differences within a video are meaningful. Unlike the minimum and maximum, the mean and the deviation are robust to
@@ -96,10 +96,10 @@ def merging_order(frames: np.ndarray) -> np.ndarray:
 
     def push_cost(boundary: int) -> None:
         left = before[boundary]
-        apart = sums[left] / counts[left] - sums[boundary] / counts[boundary]
+        difference = sums[left] / counts[left] - sums[boundary] / counts[boundary]
         weight = counts[left] * counts[boundary] / (counts[left] + counts[boundary])
         version[boundary] += 1
-        heapq.heappush(heap, (float(weight * (apart @ apart)), boundary, int(version[boundary])))
+        heapq.heappush(heap, (float(weight * (difference @ difference)), boundary, int(version[boundary])))
 
     order: list[int] = []
     while heap:
@@ -156,8 +156,8 @@ def contrast(series: np.ndarray, spans: np.ndarray) -> np.ndarray:
 
     It is (mean inside - mean outside) / deviation · sqrt(p · (1 - p)) with p the span's share of the frames, which is
     the correlation of the series with being inside. The root is the prior of length: without it single outstanding
-    frames would always win. It rises to p = 1/2, so of two spans of equal contrast the longer is better up to half the
-    video, and the whole video, which nothing is outside of, has the score 0.
+    frames would always win. It grows up to p = 1/2, so of two spans with equal contrast the longer one has the higher
+    score, up to half of the video. The whole video, with no frames outside, has the score 0.
 
     >>> contrast(np.array([0.0, 1.0, 1.0, 0.0]), np.array([[1, 3], [1, 2], [0, 4], [0, 1]])).round(2).tolist()
     [1.0, 0.58, 0.0, -0.58]
@@ -208,8 +208,8 @@ def find_moments(
             the same space; duration: of the video, in seconds.
 
     Returns:
-        One (m, 3) array a sentence, as of ``rank_moments``; and one (L,) float32 array a sentence: its standardised
-        and smoothed similarity to each frame. Negative saliency is below the video's mean.
+        One (m, 3) array per sentence, as from ``rank_moments``, and one (L,) float32 array per sentence: its
+        standardised and smoothed similarity to each frame. Negative saliency is below the video's mean.
 
     >>> frames = np.repeat(np.eye(3, dtype=np.float32), 8, axis=0)
     >>> (windows,), (saliency,) = find_moments(frames, frames[8:9], duration=24.0)

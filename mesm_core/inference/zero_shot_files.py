@@ -25,8 +25,8 @@ def refuse_dataset(dataset: str | None, path: Path) -> None:
     """Raise ConfigError if a dataset is chosen for a checkpoint, which has its own."""
     if dataset is not None:
         raise ConfigError(
-            f"--dataset chooses the settings of {ZERO_SHOT}; {path} has its own.",
-            hint="Leave out --dataset; --data-dir, --annotations and --features say where data lie.",
+            f"--dataset selects the settings of {ZERO_SHOT}; {path} has its own settings.",
+            hint="Leave out --dataset; use --data-dir, --annotations and --features for the paths of the data.",
         )
 
 
@@ -55,7 +55,7 @@ def zero_shot_paths(
     if config is None:
         if not features:
             raise FeatureError(
-                f"{ZERO_SHOT} has no feature files.", hint="Give --features FILE, or --dataset NAME for a preset's."
+                f"{ZERO_SHOT} needs feature files.", hint="Give --features FILE, or --dataset NAME for a preset's."
             )
         default = TextConfig.model_fields["clip"].default
         return Paths(annotations or folder, tuple(features), clip or folder / str(default))
@@ -67,10 +67,10 @@ def zero_shot_paths(
 
 
 def clip_features(config: Config | None, paths: Paths, *, given: bool, width: int) -> FeatureStore:
-    """Return the features of the first file with the width of the joint space; the files after it may be missing.
+    """Return the features of the first file with the width of the joint space; later files may be missing.
 
     Args:
-        given: the user chose the files, so each must exist; the preset gives the widths of missing preset files.
+        given: True if the user chose the files, which must then exist; else missing files have the preset's widths.
 
     Raises:
         FeatureError: no file has that width, or a file is missing or damaged.

@@ -28,9 +28,9 @@ from mesm_core.metrics.nms import PEOPLE_NMS, check_nms
 ZERO_SHOT = "zero-shot"
 """Name of this retriever in place of the path of a checkpoint."""
 UNTRAINED = (
-    "Zero-shot: CLIP alone, never trained on moments; a score says how far a moment stands out in its own video."
+    "Zero-shot: CLIP alone, never trained on moments; a score says how much a moment stands out in its own video."
 )
-NOTHING = "no part of the video is more like the query than the rest, so the whole video is the answer"
+NO_MATCH = "no part of the video matches the query better than the rest, so the whole video is returned"
 
 
 class Sentences(Protocol):
@@ -114,9 +114,9 @@ class ZeroShotRetriever:
             The same as ``locate``.
         """
         check_nms(nms)
-        return [[answer.suppressed(nms) for answer in self._about(video)] for video in asked]
+        return [[answer.suppressed(nms) for answer in self._answers(video)] for video in asked]
 
-    def _about(self, video: Asked) -> list[Answer]:
+    def _answers(self, video: Asked) -> list[Answer]:
         refuse_invalid_queries(video)
         frames = self._frames(video.features)
         windows, saliency = find_moments(frames, self.sentences.embed(video.queries), video.duration)
@@ -126,7 +126,7 @@ class ZeroShotRetriever:
                 windows=rows,
                 saliency=scores,
                 seen=video.duration,
-                warnings=(NOTHING,) if not rows[0, 2] > 0 else (),
+                warnings=(NO_MATCH,) if not rows[0, 2] > 0 else (),
             )
             for query, rows, scores in zip(video.queries, windows, saliency, strict=True)
         ]
@@ -146,6 +146,6 @@ class ZeroShotRetriever:
 def no_clip_features(widths: str, width: int) -> FeatureError:
     """Return the error for features that do not have the width of the joint space."""
     return FeatureError(
-        f"The features are {widths} wide; zero-shot needs CLIP image features, {width} wide as the text projection.",
-        hint="Give them with --features FILE, and with --clip FILE the text weights of the same CLIP model.",
+        f"The features are {widths} wide; zero-shot needs CLIP image features, {width} wide like the text projection.",
+        hint="Give them with --features FILE, and the text weights of the same CLIP model with --clip FILE.",
     )

@@ -1,1 +1,1 @@
-"""Video files: what is in them, frames chosen by time, scaled pictures, and cutting. Needs PyAV and NumPy only."""
+"""Video files: properties, frames chosen by time, scaling, and cutting. Needs only PyAV and NumPy."""

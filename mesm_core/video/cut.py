@@ -35,11 +35,11 @@ def container_of(path: Path) -> str:
     """Return FFmpeg's name of the container for a file's suffix.
 
     Raises:
-        OutputError: a clip cannot be written so.
+        OutputError: clips cannot be written to files with this suffix.
     """
     form = CONTAINERS.get(path.suffix.lower())
     if form is None:
-        raise OutputError(f"{path}: a clip is written as {', '.join(CONTAINERS)}.", hint="Choose one of these endings.")
+        raise OutputError(f"{path}: a clip must be one of {', '.join(CONTAINERS)}.", hint="Choose another suffix.")
     return form
 
 
@@ -48,18 +48,18 @@ def cut(
 ) -> Clip:
     """Write the part of a video between two times, its audio included; the clip begins at time 0.
 
-    Frames are kept whose time t is start ≤ t < end; encoded again as H.264 (CRF 18) with AAC audio, upright. ``fast``
-    copies the packets instead, from the last keyframe before the start on, and says where that is.
+    Keeps the frames with start ≤ time < end, turns them upright, and encodes them as H.264 (CRF 18) with AAC audio.
+    ``fast`` copies the packets instead, from the last keyframe before ``start``; the returned clip gives its time.
 
     Args:
-        target: the file to write, which the caller makes safe to write; start, end: seconds.
+        target: the file to write; the caller handles existing files and failures. start, end: seconds.
         container: FFmpeg's name of the target's container.
 
     Raises:
-        DataError: the source is no video, or no frame lies between the two times.
+        DataError: the source is not a video, or no frame lies between the two times.
     """
     if not 0 <= start < end:
-        raise DataError(f"A clip from {start:g} to {end:g} s has no length.")
+        raise DataError(f"No clip from {start:g} to {end:g} s: it must start at 0 or later, and end after its start.")
     with Video(source) as video, av.open(str(target), "w", format=container) as output:
         audio = next(iter(video.container.streams.audio), None)
         write = _copy if fast else _encode
@@ -94,8 +94,8 @@ def _encode(video: Video, audio: Any, output: Any, start: Fraction, end: Fractio
         if encoder.frames == 1 and audio is not None:
             sound = _AudioEncoder(output, audio)  # streams cannot be added after the first packet
     encoder.finish()
-    heard = 0 if first is None or sound is None else sound.copy(video, first, end)
-    return Clip(float(first or start), float(last or start), encoder.frames, heard)
+    audio_frames = 0 if first is None or sound is None else sound.copy(video, first, end)
+    return Clip(float(first or start), float(last or start), encoder.frames, audio_frames)
 
 
 class _VideoEncoder:
@@ -149,7 +149,7 @@ class _AudioEncoder:
         self._stream.layout = "mono" if source.codec_context.channels == 1 else "stereo"
 
     def copy(self, video: Video, start: Fraction, end: Fraction) -> int:
-        """Encode the samples from ``start`` to ``end``; return how many audio frames were written."""
+        """Encode the samples from ``start`` to ``end``; return the number of audio frames written."""
         rate = self._stream.codec_context.sample_rate
         resampler = av.AudioResampler(format="fltp", layout=self._stream.layout.name, rate=rate)
         count = 0
@@ -198,23 +198,23 @@ def _copy(video: Video, audio: Any, output: Any, start: Fraction, end: Fraction)
     first: Fraction | None = None
     last = start
     counts = dict.fromkeys(copies, 0)
-    reached = dict.fromkeys(copies, Fraction(-1))
-    over: set[int] = set()
+    latest = dict.fromkeys(copies, Fraction(-1))
+    ended: set[int] = set()
     held: list[Any] = []
     for packet in video.container.demux(*streams):
         number = packet.stream_index
-        if packet.dts is None or packet.pts is None or number in over:
+        if packet.dts is None or packet.pts is None or number in ended:
             continue
         time = packet.pts * Fraction(packet.time_base) - video.start
         # Frames are stored before those that are predicted from them, so the first one past the end may be needed.
-        if reached[number] >= end and time > reached[number]:
-            over.add(number)
-            if len(over) == len(copies):
+        if latest[number] >= end and time > latest[number]:
+            ended.add(number)
+            if len(ended) == len(copies):
                 break
             continue
-        reached[number] = max(reached[number], time)
+        latest[number] = max(latest[number], time)
         if first is None and not (number == video.stream.index and packet.is_keyframe):
-            held.append(packet)  # audio that may come after the keyframe
+            held.append(packet)  # audio before the first keyframe, whose time may be later
             continue
         first = time if first is None else first
         for ready in (*held, packet):
@@ -225,9 +225,11 @@ def _copy(video: Video, audio: Any, output: Any, start: Fraction, end: Fraction)
                 _shift(ready, first + video.start, copies[ready.stream_index])
                 output.mux(ready)
         held = []
-    usual = 1 / video.average_rate if video.average_rate else Fraction(0)
-    heard = counts[audio.index] if audio is not None else 0
-    return Clip(float(start if first is None else first), float(last + usual), counts[video.stream.index], heard)
+    frame_seconds = 1 / video.average_rate if video.average_rate else Fraction(0)
+    audio_frames = counts[audio.index] if audio is not None else 0
+    return Clip(
+        float(start if first is None else first), float(last + frame_seconds), counts[video.stream.index], audio_frames
+    )
 
 
 def _shift(packet: Any, origin: Fraction, stream: Any) -> None:

@@ -12,11 +12,11 @@ VIDEO_SUFFIXES = frozenset(
 )  # fmt: skip
 
 
-def without_ending(name: str) -> str:
-    """Return a video's name without the ending of a video file; other names are returned as they are.
+def without_suffix(name: str) -> str:
+    """Return a video's name without the suffix of a video file; other names are returned unchanged.
 
-    >>> without_ending("v1.MP4"), without_ending("s30-d52"), without_ending("take.1")
+    >>> without_suffix("v1.MP4"), without_suffix("s30-d52"), without_suffix("take.1")
     ('v1', 's30-d52', 'take.1')
     """
-    ending = PurePosixPath(name).suffix
-    return name.removesuffix(ending) if ending.lower() in VIDEO_SUFFIXES else name
+    suffix = PurePosixPath(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in VIDEO_SUFFIXES else name

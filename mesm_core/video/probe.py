@@ -29,10 +29,11 @@ class RowTime:
 class Probe:
     """Properties of a video, found by decoding all of it.
 
-    ``duration_s``: the last frame's time plus its duration, in seconds; ``frame_rate``: frames a second on average;
+    ``duration_s``: the last frame's time plus its duration, in seconds; ``frame_rate``: mean frames per second;
     ``variable``: whether the intervals between frames differ; ``rotation``: degrees counter-clockwise by which a player
-    turns the frames; ``width``, ``height``: pixels as stored; ``frames``: those that decode; ``skipped_packets``: those
-    that do not; ``header_duration_s``: what the file says; ``streams``: a line for each stream; ``rows``: of features.
+    turns the frames; ``width``, ``height``: pixels as stored; ``frames``: number of decodable frames;
+    ``skipped_packets``: number of damaged packets; ``header_duration_s``: duration in the file's header;
+    ``streams``: properties of each stream; ``rows``: the frames chosen for rows of features.
     """
 
     duration_s: float
@@ -48,7 +49,7 @@ class Probe:
     rows: tuple[RowTime, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the same as JSON-able values."""
+        """Return the properties as JSON-able values."""
         return asdict(self)
 
 
@@ -65,7 +66,7 @@ def probe(
         progress: called with the time in seconds of each frame.
 
     Raises:
-        DataError: the file is no video that can be read, or none of its frames decodes.
+        DataError: the file is not a readable video, or no frame can be decoded.
     """
     rows: list[RowTime] = []
     clock: RowClock[None] | None = None if clip_len is None else RowClock(clip_len, at_least_one=True)
@@ -85,7 +86,7 @@ def probe(
             if progress is not None:
                 progress(float(last))
         if first is None or last is None:
-            raise DataError(f"{path}: none of its frames can be decoded ({video.skipped_packets} damaged packets).")
+            raise DataError(f"{path}: no frame can be decoded ({video.skipped_packets} damaged packets).")
         if clock is not None:
             rows += [RowTime(r.row, float(r.time), r.frame) for r in clock.finish(video.end)]
         jitter = max(JITTER, 2 * Fraction(video.stream.time_base or 0))
@@ -99,7 +100,7 @@ def probe(
             frames=video.decoded,
             skipped_packets=video.skipped_packets,
             header_duration_s=video.header_duration,
-            streams=tuple(_about(stream) for stream in video.container.streams),
+            streams=tuple(_properties(stream) for stream in video.container.streams),
             rows=tuple(rows),
         )
 
@@ -108,20 +109,20 @@ def _rate(video: Video, first: Fraction) -> float:
     """Return the frame rate: that of the header if it agrees with the frames, else the measured one."""
     span = video.end - first
     counted = video.decoded / span if span > 0 else Fraction(0)
-    said = video.average_rate
-    if said and counted and abs(said - counted) < counted / 100:
-        return float(said)
+    in_header = video.average_rate
+    if in_header and counted and abs(in_header - counted) < counted / 100:
+        return float(in_header)
     return float(counted)
 
 
-def _about(stream: Any) -> dict[str, Any]:
-    about: dict[str, Any] = {"index": stream.index, "type": stream.type or "data"}
+def _properties(stream: Any) -> dict[str, Any]:
+    properties: dict[str, Any] = {"index": stream.index, "type": stream.type or "data"}
     context: Any = getattr(stream, "codec_context", None)
     if context is None:
-        return about
-    about["codec"] = context.name
+        return properties
+    properties["codec"] = context.name
     if stream.type == "video":
-        about |= {"width": context.width, "height": context.height, "pixel_format": context.pix_fmt}
+        properties |= {"width": context.width, "height": context.height, "pixel_format": context.pix_fmt}
     elif stream.type == "audio":
-        about |= {"sample_rate": context.sample_rate, "channels": context.channels}
-    return about
+        properties |= {"sample_rate": context.sample_rate, "channels": context.channels}
+    return properties

@@ -41,7 +41,7 @@ class Pass:
     complete: bool = False
 
 
-class _Held:
+class _SharedFrame:
     """A frame that may be chosen by several clocks, and is scaled at most once."""
 
     __slots__ = ("_frame", "_pixels")
@@ -67,37 +67,37 @@ def read_rows(
     threads: int = 1,
     report: Pass | None = None,
 ) -> Iterator[Picture]:
-    """Yield the pictures of every clock's rows as the video is decoded, once for all clocks; rows rise in each clock.
+    """Yield the pictures of every clock's rows; the video is decoded once, and the rows of each clock come in order.
 
     Memory does not grow with the length of the video, since frames are released when no row needs them.
 
     Args:
-        clip_lens: seconds a row, one for each clock.
+        clip_lens: seconds per row of each clock.
         size: side of the pictures in pixels; interpolation: of the scaling; threads: of the decoder.
         report: filled while the video is read.
 
     Raises:
-        DataError: the file is no video that can be read, or none of its frames decodes.
+        DataError: the file is not a readable video, or no frame can be decoded.
     """
     scaler = Scaler(size=size, interpolation=interpolation)
-    clocks: list[RowClock[_Held]] = [RowClock(clip_len, at_least_one=True) for clip_len in clip_lens]
+    clocks: list[RowClock[_SharedFrame]] = [RowClock(clip_len, at_least_one=True) for clip_len in clip_lens]
     report = report if report is not None else Pass()
 
-    def pictures(number: int, chosen: Iterator[Chosen[_Held]]) -> Iterator[Picture]:
+    def pictures(number: int, chosen: Iterator[Chosen[_SharedFrame]]) -> Iterator[Picture]:
         for row in chosen:
-            yield Picture(number, row.row, row.frame, row.time, row.held.pixels(scaler))
+            yield Picture(number, row.row, row.frame, row.time, row.value.pixels(scaler))
 
     with Video(path, threads=threads) as video:
         report.header_duration = video.header_duration
         for decoded in video.frames():
-            held = _Held(decoded.frame)
+            shared = _SharedFrame(decoded.frame)
             for number, clock in enumerate(clocks):
-                yield from pictures(number, clock.push(decoded.index, decoded.time, held))
+                yield from pictures(number, clock.push(decoded.index, decoded.time, shared))
             report.frames, report.skipped_packets, report.end = video.decoded, video.skipped_packets, video.end
         report.skipped_packets = video.skipped_packets
         if not video.decoded:
             raise DataError(
-                f"{path}: none of its frames can be decoded ({video.skipped_packets} damaged packets).",
+                f"{path}: no frame can be decoded ({video.skipped_packets} damaged packets).",
                 hint="Copy or download the video again.",
             )
         for number, clock in enumerate(clocks):

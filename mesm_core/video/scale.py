@@ -56,8 +56,9 @@ class Scaler:
     The filter graph is rebuilt when the size, format or rotation of the frames changes.
 
     Args:
-        size: side of the picture in pixels; interpolation: of the scaling, ``bilinear`` as in FFmpeg up to 4.2, with
-            which the published features were probably made, or ``bicubic`` as in later versions.
+        size: side of the picture in pixels.
+        interpolation: ``bilinear``, the default of FFmpeg up to 4.2, which probably made the published features, or
+            ``bicubic``, the default of later versions.
     """
 
     def __init__(self, *, size: int = 224, interpolation: Interpolation = "bilinear") -> None:
@@ -80,20 +81,20 @@ class Scaler:
             scaled = self._graph.vpull()
         except (av.FFmpegError, ValueError, MemoryError) as error:
             self._graph = None
-            what = f"{frame.width} × {frame.height} {frame.format.name}"
-            raise DataError(f"A frame ({what}) cannot be scaled: {error}.") from error
+            description = f"{frame.width} × {frame.height} {frame.format.name}"
+            raise DataError(f"A frame ({description}) cannot be scaled: {error}.") from error
         picture: np.ndarray = scaled.to_ndarray()
         return picture
 
     def _build(self, frame: av.VideoFrame) -> Graph:
         upright = frame.rotation % 180 == 0
         width, height = (frame.width, frame.height) if upright else (frame.height, frame.width)
-        to = geometry(width, height, size=self.size)
+        target = geometry(width, height, size=self.size)
         return filter_graph(
             frame,
             [
-                ("scale", f"{to.width}:{to.height}:flags={self.interpolation}"),
-                ("crop", f"{to.size}:{to.size}:{to.x}:{to.y}:exact=1"),
+                ("scale", f"{target.width}:{target.height}:flags={self.interpolation}"),
+                ("crop", f"{target.size}:{target.size}:{target.x}:{target.y}:exact=1"),
                 ("format", "rgb24"),
             ],
         )
@@ -117,9 +118,9 @@ def filter_graph(frame: av.VideoFrame, steps: Sequence[Filter]) -> Graph:
 
 
 def rotation_filters(degrees: int) -> list[Filter]:
-    """Return the filters that show a frame upright whose display matrix rotates it by ``degrees`` (counter-clockwise).
+    """Return the filters that turn a frame upright, given the counter-clockwise rotation of its display matrix.
 
-    Rotations that are no multiple of 90 degrees are left alone.
+    Rotations that are not a multiple of 90 degrees are ignored.
 
     >>> rotation_filters(-90), rotation_filters(0)
     ([('transpose', 'clock')], [])

@@ -42,14 +42,14 @@ class Decoded:
 class Video:
     """A video file that is open for reading; use it as a context manager.
 
-    The stream is the first one that is no attached picture. Times are presentation times minus the container's start,
-    as FFmpeg shifts them. Frames come as they are stored: ``rotation`` says how a player turns them.
+    Decodes the first video stream that is not an attached picture. Times are presentation times minus the container's
+    start, as in FFmpeg. Frames are returned as stored; their ``rotation`` is how far a player turns them.
 
     Args:
-        path: the file; threads: of the decoder, 0 for as many as there are cores.
+        path: the file; threads: number of decoder threads, 0 for one per core.
 
     Raises:
-        DataError: the file is missing, no video, damaged beyond opening, or has no video stream.
+        DataError: the file is missing, is not a video, cannot be opened, or has no video stream.
     """
 
     def __init__(self, path: Path | str, *, threads: int = 1) -> None:
@@ -58,15 +58,15 @@ class Video:
         pictures = [s for s in self._container.streams.video if s.disposition & av.stream.Disposition.attached_pic]
         streams = [stream for stream in self._container.streams.video if stream not in pictures]
         if not streams:
-            kinds = ", ".join(dict.fromkeys(_kind(stream) for stream in self._container.streams)) or "nothing"
+            kinds = ", ".join(dict.fromkeys(_kind(stream) for stream in self._container.streams)) or "no streams"
             self.close()
-            raise DataError(f"{self.path} has no video stream: it holds {kinds}.", hint="Give a file with pictures.")
+            raise DataError(f"{self.path} has no video stream, only: {kinds}.", hint="Give a video file.")
         self.stream = streams[0]
         if getattr(self.stream, "codec_context", None) is None:
             self.close()
             raise DataError(
-                f"{self.path} has a video stream of a codec that is not known, or is damaged.",
-                hint="Write the file again with a video tool, as H.264 in an .mp4.",
+                f"The video stream of {self.path} has an unknown codec or is damaged.",
+                hint="Convert it to H.264 in an .mp4 file with a video tool.",
             )
         self.stream.thread_type = "AUTO" if threads != 1 else "SLICE"
         self.stream.codec_context.thread_count = threads
@@ -106,29 +106,29 @@ class Video:
     def frames(self) -> Iterator[Decoded]:
         """Yield every frame that decodes, in presentation order.
 
-        While it lasts, ``decoded`` counts the frames, ``skipped_packets`` the damaged packets, and ``end`` is the last
-        frame's time plus its duration. A frame whose time goes back has the time of the frame before it.
+        ``decoded`` then counts the frames and ``skipped_packets`` the damaged packets; ``end`` is the last frame's time
+        plus its duration. A frame earlier than the previous one gets the time of that one.
 
         Raises:
-            DataError: a frame is more than an hour after the one before.
+            DataError: a frame is more than an hour after the previous one.
         """
-        usual = 1 / self.average_rate if self.average_rate else Fraction(1, 25)
+        frame_seconds = 1 / self.average_rate if self.average_rate else Fraction(1, 25)
         last: Fraction | None = None
         # AVI stores no presentation times, and its rate is constant.
         untimed = self._container.format.name == "avi"
         for frame in self._decode():
             base = Fraction(frame.time_base or 1)
             stamp = frame.pts if frame.pts is not None else frame.dts
-            guess = Fraction(0) if last is None else last + usual
+            guess = Fraction(0) if last is None else last + frame_seconds
             time = guess if stamp is None or untimed else stamp * base - self.start
             if time - (last or 0) > LONGEST_GAP:
                 raise DataError(
-                    f"{self.path}: frame {self.decoded} is at {float(time):g} s, over an hour after the one before it: "
-                    "its timestamps are damaged.",
-                    hint="Write the file again with a video tool, e.g. ffmpeg -i IN -c copy OUT.mp4.",
+                    f"{self.path}: frame {self.decoded} is at {float(time):g} s, over an hour after the previous "
+                    "frame: its timestamps are damaged.",
+                    hint="Rewrite the file with a video tool, e.g. ffmpeg -i IN -c copy OUT.mp4.",
                 )
             time = time if last is None else max(time, last)
-            duration = frame.duration * base if frame.duration and not untimed else usual
+            duration = frame.duration * base if frame.duration and not untimed else frame_seconds
             last, self.end = time, time + duration
             index, self.decoded = self.decoded, self.decoded + 1
             yield Decoded(index, time, duration, frame)
@@ -189,8 +189,8 @@ def _open(path: Path) -> av.container.InputContainer:
             raise DataError(f"{path} cannot be read: {reason}.") from error
         raise DataError(
             f"{path} is not a video that mesm can read: {reason}.",
-            hint="It may be cut short (an .mp4 without its index), damaged, an image, or no video at all. "
-            "Copy it again, or write it anew with a video tool.",
+            hint="It may be truncated (an .mp4 without its index), damaged, or not a video. "
+            "Copy it again, or convert it with a video tool.",
         ) from error
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
 
-Held = TypeVar("Held")
+Value = TypeVar("Value")
 
 
 def round_half_away(value: Fraction) -> int:
@@ -22,16 +22,19 @@ def round_half_away(value: Fraction) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen(Generic[Held]):
-    """A row of features: its number, its frame's index among the decodable frames, the time in seconds, the frame."""
+class Chosen(Generic[Value]):
+    """A row of features: its number, and the index (among decodable frames) and time in seconds of its frame.
+
+    ``value``: the object that was pushed with the frame.
+    """
 
     row: int
     frame: int
     time: Fraction
-    held: Held
+    value: Value
 
 
-class RowClock(Generic[Held]):
+class RowClock(Generic[Value]):
     """Chooses a frame for every row, one frame at a time.
 
     Frame i at time t has the place p = round_half_away(t / clip_len). Row n takes the last frame with p ≤ n, which is
@@ -39,8 +42,8 @@ class RowClock(Generic[Held]):
     has a frame. There are round_half_away(end / clip_len) rows. This is what FFmpeg's filter ``fps=1/clip_len`` keeps.
 
     Args:
-        clip_len: seconds of video that a row stands for.
-        at_least_one: a video too short for a row gets one row, of its first place's last frame.
+        clip_len: seconds of video per row.
+        at_least_one: give a video that is too short for a row one row, with the last frame of the first place.
     """
 
     def __init__(self, clip_len: Fraction, *, at_least_one: bool = False) -> None:
@@ -49,17 +52,17 @@ class RowClock(Generic[Held]):
         self.clip_len = clip_len
         self._at_least_one = at_least_one
         self._next = 0
-        self._last: tuple[int, Fraction, Held] | None = None
+        self._last: tuple[int, Fraction, Value] | None = None
         self._place = 0
 
-    def push(self, index: int, time: Fraction, held: Held) -> Iterator[Chosen[Held]]:
-        """Take the next frame, and yield the rows that are determined by it."""
+    def push(self, index: int, time: Fraction, value: Value) -> Iterator[Chosen[Value]]:
+        """Take the next frame, with a value to return for it, and yield the rows that it determines."""
         place = round_half_away(time / self.clip_len)
         if self._last is not None and place > self._place:
             yield from self._rows(place)
-        self._last, self._place = (index, time, held), max(place, self._place)
+        self._last, self._place = (index, time, value), max(place, self._place)
 
-    def finish(self, end: Fraction) -> Iterator[Chosen[Held]]:
+    def finish(self, end: Fraction) -> Iterator[Chosen[Value]]:
         """Yield the remaining rows; ``end`` is the last frame's time plus its duration, in seconds."""
         if self._last is None:
             return
@@ -71,7 +74,7 @@ class RowClock(Generic[Held]):
         elif self._at_least_one and self._next == 0:
             yield Chosen(0, *self._last)
 
-    def _rows(self, stop: int) -> Iterator[Chosen[Held]]:
+    def _rows(self, stop: int) -> Iterator[Chosen[Value]]:
         assert self._last is not None
         for row in range(self._next, stop):
             yield Chosen(row, *self._last)

@@ -1,4 +1,4 @@
-"""A server on loopback that stands in for Hugging Face and for the authors' addresses; it can break off and lie."""
+"""A local stand-in for Hugging Face and the authors' servers, which can break connections and send false headers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Hub:
-    """What the server has, and how it misbehaves.
+    """The content of the server, and its faults.
 
     ``content``: of its one file; ``breaks``: after how many bytes each next answer breaks off; ``claims``: the size
     it tells instead of the right one; ``status``, ``kind``: of its answers; ``ranges``: whether it sends parts;
@@ -38,7 +38,7 @@ class Hub:
 
 @contextmanager
 def serving(content: bytes) -> Iterator[Hub]:
-    """Run the server as long as the context lasts."""
+    """Run the server inside the context."""
     hub = Hub(content)
 
     class Handler(BaseHTTPRequestHandler):

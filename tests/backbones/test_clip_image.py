@@ -28,7 +28,7 @@ def tiny() -> ClipImageTransformer:
 
 
 @torch.inference_mode()
-def test_features(tiny: ClipImageTransformer) -> None:
+def test_features_match_the_reference(tiny: ClipImageTransformer) -> None:
     golden = np.load(GOLDEN / "clip_visual_tiny.npz")
     found = tiny(torch.from_numpy(golden["images"]).float()).numpy()
     assert np.abs(found - golden["features"]).max() < 1e-4
@@ -36,21 +36,21 @@ def test_features(tiny: ClipImageTransformer) -> None:
 
 
 @torch.inference_mode()
-def test_features_in_double_precision(tiny: ClipImageTransformer) -> None:
+def test_features_in_double_precision_match_the_reference(tiny: ClipImageTransformer) -> None:
     golden = np.load(GOLDEN / "clip_visual_tiny.npz")
     double = ClipImageTransformer.from_weights({f"visual.{k}": v for k, v in tiny.state_dict().items()}).double()
     found = double(torch.from_numpy(golden["images"]).double()).numpy()
     assert np.abs(found - golden["features_f64"]).max() < 1e-9
 
 
-def test_normalisation() -> None:
+def test_normalisation_matches_the_reference() -> None:
     golden = np.load(GOLDEN / "clip_preprocess_pil.npz")
     found = normalised(torch.from_numpy(golden["pixels_u8"])).numpy()
     assert np.abs(found - golden["tensor"]).max() < 2e-3
 
 
 @torch.inference_mode()
-def test_a_batch_is_its_items(tiny: ClipImageTransformer) -> None:
+def test_features_do_not_depend_on_the_batch(tiny: ClipImageTransformer) -> None:
     images = torch.from_numpy(np.load(GOLDEN / "clip_visual_tiny.npz")["images"]).float()
     alone = torch.cat([tiny(images[i : i + 1]) for i in range(len(images))])
     assert torch.allclose(tiny(images), alone, atol=1e-5)
@@ -59,7 +59,7 @@ def test_a_batch_is_its_items(tiny: ClipImageTransformer) -> None:
 @pytest.mark.parametrize("name", ["conv1.weight", "positional_embedding", "ln_post.bias"])
 def test_incomplete_weights_are_refused(tiny: ClipImageTransformer, name: str) -> None:
     weights = {f"visual.{key}": value for key, value in tiny.state_dict().items() if key != name}
-    with pytest.raises(FeatureError, match="no CLIP image encoder"):
+    with pytest.raises(FeatureError, match="not a CLIP image encoder"):
         ClipImageTransformer.from_weights(weights)
 
 
@@ -86,7 +86,7 @@ def _hugging_face(tower: ClipImageTransformer) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("form", ["openai", "hugging face", "open_clip"])
-def test_every_form_of_file_gives_the_same_tower(tiny: ClipImageTransformer, tmp_path: Path, form: str) -> None:
+def test_every_file_format_gives_the_same_tower(tiny: ClipImageTransformer, tmp_path: Path, form: str) -> None:
     path = tmp_path / "clip.pt"
     own = {f"visual.{name}": value for name, value in tiny.state_dict().items()}
     weights = {

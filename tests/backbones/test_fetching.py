@@ -1,4 +1,4 @@
-"""Fetching weights from a stand-in hub on loopback: whole and checked, or not at all."""
+"""Downloading weights from a local stand-in server: complete and verified, or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REVISION = "0" * 40
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """The server, and a table of addresses on it: by a url and on Hugging Face, with and without a check sum."""
+    """The server, and a table of its addresses: a URL and Hugging Face, with and without a checksum."""
     monkeypatch.setenv("MESM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setattr(fetching, "SECONDS", 5.0)
@@ -50,13 +50,13 @@ def pull(name: str, **options: bool) -> Path:
 
 
 def left(tmp_path: Path) -> list[str]:
-    """Return the files that are in the cache, but for locks."""
+    """Return the files in the cache, except locks."""
     files = (path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock")
     return sorted(str(path.relative_to(tmp_path / "cache" / "weights")) for path in files)
 
 
 @BOTH
-def test_a_good_pull(hub: Hub, tmp_path: Path, name: str) -> None:
+def test_pull_downloads_and_verifies_a_file(hub: Hub, tmp_path: Path, name: str) -> None:
     path = pull(name)
     assert path.read_bytes() == CONTENT
     assert state_of(known_weights(name), path) == "verified"
@@ -64,14 +64,14 @@ def test_a_good_pull(hub: Hub, tmp_path: Path, name: str) -> None:
     wanted = "/models/f.pt" if name == "by-url" else f"/openai/clip/resolve/{REVISION}/model.bin"
     assert {line.split()[1] for line in hub.asked} == {wanted}
     asked = len(hub.asked)
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         pull(name)
     assert len(hub.asked) == asked
     assert pull(name, overwrite=True) == path
 
 
 @BOTH
-def test_a_transfer_that_breaks_goes_on_where_it_stopped(hub: Hub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_transfer_is_resumed(hub: Hub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "by-hub":  # it keeps whole chunks only
         monkeypatch.setattr(pytest.importorskip("huggingface_hub.constants"), "DOWNLOAD_CHUNK_SIZE", 10_000)
     hub.breaks = [100_000]
@@ -79,9 +79,9 @@ def test_a_transfer_that_breaks_goes_on_where_it_stopped(hub: Hub, name: str, mo
     assert any(line.startswith("GET") and line.endswith("bytes=100000-") for line in hub.asked)
 
 
-def test_the_next_pull_goes_on_too(hub: Hub, tmp_path: Path) -> None:
+def test_the_next_pull_resumes_a_broken_transfer(hub: Hub, tmp_path: Path) -> None:
     hub.breaks = [100_000, 0, 0, 0]
-    with pytest.raises(FeatureError, match="goes on with it") as raised:
+    with pytest.raises(FeatureError, match="continues it") as raised:
         pull("by-url")
     assert "the connection broke after 100,000 of 300,000 bytes" in raised.value.message
     assert left(tmp_path) == [".partial/by-url/f.pt", ".partial/by-url/f.pt.etag"]
@@ -91,7 +91,7 @@ def test_the_next_pull_goes_on_too(hub: Hub, tmp_path: Path) -> None:
     assert left(tmp_path) == ["f.pt", "f.pt.sha256"]
 
 
-def test_a_file_that_changed_meanwhile_is_fetched_anew(hub: Hub, tmp_path: Path) -> None:
+def test_a_file_that_changed_on_the_server_is_downloaded_again(hub: Hub, tmp_path: Path) -> None:
     hub.breaks = [100_000, 0, 0, 0]
     with pytest.raises(FeatureError):
         pull("loose-url")
@@ -101,8 +101,8 @@ def test_a_file_that_changed_meanwhile_is_fetched_anew(hub: Hub, tmp_path: Path)
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_what_is_there_already(hub: Hub, tmp_path: Path, ranges: bool) -> None:
-    """All bytes had come when the process was killed; a server without ranges sends them again."""
+def test_a_complete_or_too_long_part_is_handled(hub: Hub, tmp_path: Path, ranges: bool) -> None:
+    """All bytes were received when the process was killed; a server without ranges sends them again."""
     hub.ranges = ranges
     parts = tmp_path / "cache" / "weights" / ".partial" / "by-url"
     parts.mkdir(parents=True)
@@ -114,7 +114,7 @@ def test_what_is_there_already(hub: Hub, tmp_path: Path, ranges: bool) -> None:
 
 
 @BOTH
-def test_a_wrong_file_is_refused_and_not_left(hub: Hub, tmp_path: Path, name: str) -> None:
+def test_a_file_with_a_wrong_hash_is_refused_and_removed(hub: Hub, tmp_path: Path, name: str) -> None:
     hub.content = b"x" + CONTENT[1:]
     with pytest.raises(FeatureError, match="its SHA-256 is"):
         pull(name)
@@ -124,7 +124,7 @@ def test_a_wrong_file_is_refused_and_not_left(hub: Hub, tmp_path: Path, name: st
 
 
 @BOTH
-def test_a_disk_that_is_too_small_is_noticed_before(hub: Hub, tmp_path: Path, name: str) -> None:
+def test_too_little_disk_space_is_refused_before_the_download(hub: Hub, tmp_path: Path, name: str) -> None:
     hub.claims = 10**10 * 6
     if name == "by-hub":
         hub.claims = 10**15
@@ -144,7 +144,7 @@ def _with_little_room(name: str) -> Path:
 
 
 @BOTH
-def test_a_disk_that_is_full_half_way(hub: Hub, tmp_path: Path, name: str) -> None:
+def test_a_disk_that_fills_up_during_a_download_is_reported(hub: Hub, tmp_path: Path, name: str) -> None:
     if name == "by-hub":
         pytest.importorskip("huggingface_hub")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -159,7 +159,9 @@ def test_a_disk_that_is_full_half_way(hub: Hub, tmp_path: Path, name: str) -> No
 
 
 @BOTH
-def test_offline(hub: Hub, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_variables_prevent_the_download(
+    hub: Hub, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FeatureError, match="HF_HUB_OFFLINE is set") as raised:
         pull(name)
@@ -171,45 +173,45 @@ def test_offline(hub: Hub, tmp_path: Path, name: str, monkeypatch: pytest.Monkey
 
 
 @BOTH
-def test_no_network(hub: Hub, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that no server has, as where there is no network; nobody waits for it."""
+def test_a_missing_network_is_reported(hub: Hub, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host name that does not exist, as without a network, fails without delay."""
     table = (tmp_path / "table.toml").read_text()
     (tmp_path / "table.toml").write_text(table.replace(hub.address, "http://127.0.0.1:1"))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-    with pytest.raises(FeatureError, match="could not be fetched from") as raised:
+    with pytest.raises(FeatureError, match="could not be downloaded from") as raised:
         pull(name)
     assert str(tmp_path / "cache" / "weights" / known_weights(name).file) in str(raised.value.hint)
     assert left(tmp_path) == []
 
 
 @BOTH
-def test_a_file_that_has_moved(hub: Hub, tmp_path: Path, name: str) -> None:
+def test_a_file_missing_on_the_server_is_reported(hub: Hub, tmp_path: Path, name: str) -> None:
     hub.status = 404
-    with pytest.raises(FeatureError, match="the server answers 404"):
+    with pytest.raises(FeatureError, match="the server answered 404"):
         pull(name)
     assert left(tmp_path) == []
 
 
-def test_a_web_page_is_no_file_of_weights(hub: Hub, tmp_path: Path) -> None:
+def test_a_web_page_is_refused(hub: Hub, tmp_path: Path) -> None:
     hub.kind = "text/html; charset=utf-8"
     with pytest.raises(FeatureError, match="sent a web page"):
         pull("loose-url")
     hub.kind, hub.claims = "application/octet-stream", 10**12
-    with pytest.raises(FeatureError, match="sends 1,000,000,000,000 bytes"):
+    with pytest.raises(FeatureError, match="has 1,000,000,000,000 bytes"):
         pull("by-url")
     assert left(tmp_path) == []
 
 
-def test_one_process_at_a_time(hub: Hub, tmp_path: Path) -> None:
+def test_only_one_process_downloads_a_file(hub: Hub, tmp_path: Path) -> None:
     from filelock import FileLock
 
     folder = tmp_path / "cache" / "weights" / ".partial"
     folder.mkdir(parents=True)
-    with FileLock(folder / "by-url.lock"), pytest.raises(OutputError, match="Another process is fetching"):
+    with FileLock(folder / "by-url.lock"), pytest.raises(OutputError, match="Another process is downloading"):
         pull("by-url")
 
 
-def test_without_huggingface_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_huggingface_hub_is_reported(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(FeatureError, match="needs the package huggingface_hub") as raised:
         fetching.pull(known_weights("by-hub"))
@@ -217,11 +219,11 @@ def test_without_huggingface_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> N
     assert fetching.pull(known_weights("by-url")).read_bytes() == CONTENT
 
 
-def test_the_command(hub: Hub, mesm, tmp_path: Path) -> None:
+def test_the_pull_command(hub: Hub, mesm, tmp_path: Path) -> None:
     done = mesm("weights", "pull", "by-url")
     assert done.code == 0, done.err
     assert str(tmp_path / "cache" / "weights" / "f.pt") in done.out
     hub.status = 500
     failed = mesm("weights", "pull", "loose-url")
     assert failed.code == 2
-    assert "the server answers 500" in failed.err
+    assert "the server answered 500" in failed.err

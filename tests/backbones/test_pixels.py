@@ -1,4 +1,4 @@
-"""The descriptor without weights."""
+"""The backbone ``pixels``, which needs no weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _features(pictures: list[np.ndarray]) -> np.ndarray:
     return pixels.encode(np.stack([sample for picture in pictures for sample in sampler.push(picture)]))
 
 
-def test_features_are_fixed_and_tell_pictures_apart() -> None:
+def test_features_are_fixed_and_distinguish_pictures() -> None:
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (224, 224, 3), np.uint8) for _ in range(3)]
     first, again = _features(pictures), _features(pictures)
@@ -28,20 +28,20 @@ def test_features_are_fixed_and_tell_pictures_apart() -> None:
     assert np.abs(np.subtract(*_features([red, blue]))).max() > 0.05
 
 
-def test_change_is_seen() -> None:
+def test_features_depend_on_changes() -> None:
     still, other = np.zeros((224, 224, 3), np.uint8), np.full((224, 224, 3), 90, np.uint8)
     assert not np.allclose(_features([other, still])[1], _features([still, still])[1])
 
 
-def test_a_batch_is_its_items() -> None:
+def test_features_do_not_depend_on_the_batch() -> None:
     samples = np.random.default_rng(1).integers(0, 256, (4, 2, 224, 224, 3), np.uint8)
     pixels = Pixels()
     alone = np.concatenate([pixels.encode(samples[i : i + 1]) for i in range(4)])
     assert np.allclose(pixels.encode(samples), alone, atol=1e-6)
 
 
-def test_most_of_a_feature_is_not_the_same_for_all_pictures() -> None:
-    """Cells of plain colours with a little noise, that do not change from row to row."""
+def test_features_are_not_dominated_by_a_common_mean() -> None:
+    """Cells of plain colours with little noise, without change between rows."""
     rng = np.random.default_rng(0)
     samples = []
     for _ in range(8):

@@ -32,7 +32,7 @@ def tiny() -> SlowFast:
 
 
 @torch.inference_mode()
-def test_features_of_frames(tiny: SlowFast) -> None:
+def test_features_of_frames_match_the_reference(tiny: SlowFast) -> None:
     golden = np.load(GOLDEN / "slowfast_tiny.npz")
     found = tiny(*pathways(torch.from_numpy(golden["frames_u8"]))).numpy()
     assert np.abs(found - golden["feature"]).max() < 1e-4
@@ -40,14 +40,14 @@ def test_features_of_frames(tiny: SlowFast) -> None:
 
 
 @torch.inference_mode()
-def test_features_of_independent_pathways(tiny: SlowFast) -> None:
+def test_features_of_independent_pathways_match_the_reference(tiny: SlowFast) -> None:
     golden = np.load(GOLDEN / "slowfast_tiny.npz")
     slow, fast = (torch.from_numpy(golden[name]).float() for name in ("slow", "fast"))
     assert np.abs(tiny(slow, fast).numpy() - golden["slow_fast_feature"]).max() < 1e-4
 
 
 @torch.inference_mode()
-def test_a_batch_is_its_items(tiny: SlowFast) -> None:
+def test_features_do_not_depend_on_the_batch(tiny: SlowFast) -> None:
     frames = torch.from_numpy(np.load(GOLDEN / "slowfast_tiny.npz")["frames_u8"])
     both = tiny(*pathways(frames))
     alone = torch.cat([tiny(*pathways(frames[i : i + 1])) for i in range(2)])
@@ -56,7 +56,7 @@ def test_a_batch_is_its_items(tiny: SlowFast) -> None:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("frames", [slice(0, 2), slice(0, 1), slice(0, 0)])
-def test_folded_gives_the_same_features(tiny: SlowFast, frames: slice) -> None:
+def test_fused_batch_norm_gives_the_same_features(tiny: SlowFast, frames: slice) -> None:
     samples = torch.from_numpy(np.load(GOLDEN / "slowfast_tiny.npz")["frames_u8"])[frames]
     slow, fast = (pathway.double() for pathway in pathways(samples))
     double = copy.deepcopy(tiny).double()
@@ -67,7 +67,7 @@ def test_folded_gives_the_same_features(tiny: SlowFast, frames: slice) -> None:
     assert torch.allclose(single, tiny(slow.float(), fast.float()), rtol=0, atol=1e-5)
 
 
-def test_names_and_shapes_are_pyslowfasts() -> None:
+def test_parameter_names_and_shapes_match_pyslowfast() -> None:
     expected = golden_json("slowfast_names.json")["params"]
     own = {name: list(value.shape) for name, value in SlowFast().state_dict().items()}
     own = {name: shape for name, shape in own.items() if not name.endswith("num_batches_tracked")}
@@ -75,13 +75,13 @@ def test_names_and_shapes_are_pyslowfasts() -> None:
     assert SlowFast().features == 2304
 
 
-def test_sampling_is_heros() -> None:
+def test_sampling_matches_hero() -> None:
     for row in golden_json("slowfast_sampling.json")["rows"]:
         found = sample_index(row["window_frames"], row["native_fps_floor"])
         assert found.tolist() == row["hero"], row
 
 
-def test_windows_are_heros() -> None:
+def test_windows_match_hero() -> None:
     for case in golden_json("slowfast_sampling.json")["cases"]:
         sampler = WindowSampler(Fraction(case["clip_len"]), frame_rate=case["native_fps_floor"] + 0.9)
         windows = [w for number in range(case["frames_at_30"]) for w in sampler.push(np.array(number))]
@@ -91,6 +91,6 @@ def test_windows_are_heros() -> None:
         assert windows[-1].tolist() == case["last"]
 
 
-def test_fractions_of_a_second_are_refused() -> None:
+def test_rows_of_fractional_seconds_are_refused() -> None:
     with pytest.raises(FeatureError, match="whole seconds"):
         WindowSampler(Fraction(3, 2), frame_rate=30)

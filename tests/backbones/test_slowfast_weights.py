@@ -1,4 +1,4 @@
-"""SlowFast's weights from the files that people have."""
+"""SlowFast's weights from Caffe2, PySlowFast and PyTorchVideo files."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def caffe2(tmp_path: Path, arrays: dict[str, np.ndarray]) -> Path:
     return path
 
 
-def test_names_of_both_zoos() -> None:
+def test_parameter_names_of_both_model_zoos() -> None:
     for name, about in golden_json("slowfast_names.json")["params"].items():
         if not name.startswith("head."):
             assert caffe2_name(name) == about["caffe2"]
             assert pytorchvideo_name(name) == about["pytorchvideo"]
 
 
-def test_caffe2_file(caffe2: Path, arrays: dict[str, np.ndarray]) -> None:
+def test_a_caffe2_file_is_read(caffe2: Path, arrays: dict[str, np.ndarray]) -> None:
     weights = read_slowfast(caffe2, width=WIDTH)
     assert all(np.array_equal(value.numpy(), arrays[name]) for name, value in weights.items())
     assert len(weights) == 550
 
 
-def test_native_file(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+def test_a_pyslowfast_file_is_read(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
     path = tmp_path / "slowfast.pyth"
     torch.save({"model_state": {name: torch.from_numpy(value) for name, value in arrays.items()}}, path)
     assert len(read_slowfast(path, width=WIDTH)) == 550
@@ -56,7 +56,7 @@ def test_native_file(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
         read_slowfast(path, width=WIDTH, pytorchvideo=True)
 
 
-def test_the_other_training_is_refused_unless_asked_for(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+def test_pytorchvideo_weights_are_refused_unless_requested(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
     names = golden_json("slowfast_names.json")["params"]
     path = tmp_path / "SLOWFAST_8x8_R50.pyth"
     torch.save({"model_state": {names[n]["pytorchvideo"]: torch.from_numpy(v) for n, v in arrays.items()}}, path)
@@ -69,7 +69,7 @@ def test_the_other_training_is_refused_unless_asked_for(tmp_path: Path, arrays: 
     ("change", "says"),
     [("drop", "lacks 1 of SlowFast's"), ("shape", "has shape"), ("nan", "NaN"), ("evil", "was not loaded")],
 )
-def test_bad_files_are_refused(tmp_path: Path, caffe2: Path, change: str, says: str) -> None:
+def test_damaged_and_malicious_files_are_refused(tmp_path: Path, caffe2: Path, change: str, says: str) -> None:
     content = pickle.loads(caffe2.read_bytes(), encoding="latin1")  # noqa: S301
     if change == "drop":
         del content["blobs"]["res2_0_branch2a_w"]
@@ -85,7 +85,7 @@ def test_bad_files_are_refused(tmp_path: Path, caffe2: Path, change: str, says: 
 
 
 @pytest.mark.parametrize("ending", [".pkl", ".pyth"])
-def test_what_is_no_weights_is_refused(tmp_path: Path, ending: str) -> None:
+def test_files_without_weights_are_refused(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"weights{ending}"
     for content in (b"", b"text", b"\x80\x04" + bytes(50)):
         path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Fixtures of ``mesm locate``: a tiny CLIP, and an empty folder with a cache of its own."""
+"""Fixtures for ``mesm locate``: a tiny CLIP, and an empty folder with its own cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, with a cache of its own."""
+    """An empty working folder with its own cache."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -1,4 +1,4 @@
-"""Runs commands on a small disk, each in a process of its own, and tells how they ended: ``FOLDER SPEC RESULTS``.
+"""Runs commands on a small disk, each in its own process, and writes their results: ``FOLDER SPEC RESULTS``.
 
 FOLDER is the disk's root; SPEC a JSON list of {name, words, room}; ``room`` is how many bytes are left free.
 """
@@ -37,32 +37,32 @@ def listed(root: Path) -> list[str]:
 
 def run(words: list[str], root: Path) -> tuple[int, str]:
     """Run a command in a forked process; return its exit code, or minus the signal that ended it, and its output."""
-    with tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as output:
         child = os.fork()
         if child == 0:
             os.chdir(root)
             for number in (1, 2):
-                os.dup2(told.fileno(), number)
+                os.dup2(output.fileno(), number)
             sys.argv = ["mesm", *words]
             code = guard(app)
             sys.stdout.flush()
             os._exit(code)
         _, status = os.waitpid(child, 0)
-        told.seek(0)
-        return os.waitstatus_to_exitcode(status), told.read().decode()
+        output.seek(0)
+        return os.waitstatus_to_exitcode(status), output.read().decode()
 
 
 def main(root: Path, spec: Path, results: Path) -> None:
-    """Run every command of SPEC on a disk that has only the filler on it."""
+    """Run every command of SPEC on a disk with only a filler file."""
     torch.set_num_threads(1)
     for module in pkgutil.walk_packages(mesm_core.__path__, "mesm_core."):
         importlib.import_module(module.name)  # once for all that are forked
     ended = {}
     for case in json.loads(spec.read_text()):
         fill(root, case["room"])
-        code, told = run(case["words"], root)
+        code, output = run(case["words"], root)
         left = [name for name in listed(root) if name != FILLER]
-        ended[case["name"]] = {"code": code, "told": told, "left": left}
+        ended[case["name"]] = {"code": code, "output": output, "left": left}
         for name in reversed(left):
             (root / name).rmdir() if (root / name).is_dir() else (root / name).unlink()
         (root / FILLER).unlink()

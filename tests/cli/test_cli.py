@@ -1,4 +1,4 @@
-"""The commands as a user types them: what they print, and what they say about bad input."""
+"""The main commands: their output, and their errors for invalid input."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_training_warns_of_a_wrong_clip_len(mesm, trained: Trained, tmp_path: Pa
 
 
 def damaged(trained: Trained, tmp_path: Path, what: str) -> list[object]:
-    """Return a training command in which one thing is wrong."""
+    """Return a training command with one invalid argument."""
     root = tmp_path / "data"
     shutil.copytree(trained.root, root)
     annotations, features = root / "TACoS" / "annotations", root / "TACoS" / "c3d.hdf5"
@@ -243,7 +243,7 @@ def test_bad_input_to_eval_and_predict(mesm, trained: Trained, tmp_path: Path) -
         (("predict", best, "--video", "tst-000", "a"), "Did you mean 'test-000'?"),
         (("predict", best, "--video", "test-000", ""), "query is empty"),
         (("predict", best, "--video", "test-000", "--duration", "0", "a"), "must be positive"),
-        (("predict", best, "--video", "test-000"), "QUERY"),
+        (("predict", best, "--video", "test-000"), "has no queries"),
     ]
     for words, expected in cases:
         result = mesm(*words)
@@ -264,7 +264,7 @@ def test_debug_shows_the_traceback(mesm) -> None:
     assert "Traceback" in done.stderr
 
 
-def test_our_own_faults_exit_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_internal_errors_exit_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     from mesm_cli.errors import guard
 
     def broken() -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment ends with one line and exit code 130, and OpenMP's threads do not wait busily."""
+"""Ctrl-C at any time ends a command with one line and exit code 130, and OpenMP threads do not wait actively."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_background_job_is_not_interrupted(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_other_exceptions_that_cannot_be_raised_are_told(tmp_path: Path) -> None:
+def test_other_unraisable_exceptions_are_printed(tmp_path: Path) -> None:
     moment = "kept = Kept(); callback = weakref.ref(kept, lambda _: 1 / 0); del kept"
     done = run(tmp_path, WAYS[0], *SHOW, module="tomllib", moment=moment)
     assert done.returncode == 0
@@ -123,7 +123,7 @@ atexit.register(lambda: print(json.dumps([{name: os.environ[name] for name in na
     [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}, {"KMP_BLOCKTIME": "5"}],
     ids=["nothing", "spins", "policy", "block time"],
 )
-def test_threads_wait_politely_unless_the_user_chose(tmp_path: Path, given: dict[str, str]) -> None:
+def test_threads_wait_passively_unless_the_user_set_it(tmp_path: Path, given: dict[str, str]) -> None:
     for way in WAYS if not given else WAYS[:1]:
         done = run(tmp_path, way, "--version", moment=f"exec({TELL!r})", **given)
         assert done.returncode == 0, done.stderr
@@ -140,7 +140,7 @@ sys.meta_path.insert(0, Finder())
 """
 
 
-def test_it_is_set_before_torch_is_loaded_in_children_of_the_launcher_too(tmp_path: Path) -> None:
+def test_thread_settings_precede_torch_also_in_launched_processes(tmp_path: Path) -> None:
     done = run(tmp_path, WAYS[0], *BENCH, moment=f"exec({LOADED!r})")
     assert done.returncode == 2
     assert done.stderr.startswith("torch with 1000\n")
@@ -150,7 +150,7 @@ def test_it_is_set_before_torch_is_loaded_in_children_of_the_launcher_too(tmp_pa
     assert done.stderr.count("torch with") == done.stderr.count("torch with 1000") > 0
 
 
-def test_the_library_leaves_the_environment_alone() -> None:
+def test_the_library_does_not_change_the_environment() -> None:
     code = (
         "import os, mesm_core; mesm_core.load_config; mesm_core.MomentRetriever; print('GOMP_SPINCOUNT' in os.environ)"
     )

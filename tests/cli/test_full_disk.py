@@ -1,4 +1,4 @@
-"""Every command that writes, on a disk without room for it: one message, exit code 2, and nothing left behind."""
+"""Commands that write to a full disk print one message, exit with code 2 and leave no partial files."""
 
 from __future__ import annotations
 
@@ -105,19 +105,19 @@ def ended(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     command = ["unshare", "-m", "sh", "-c", f'{mount} && shift 0 && exec "$@"', str(disk), *worker]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(results.read_text())
+    output: dict[str, Any] = json.loads(results.read_text())
     results.unlink()
     assert hashes(trained.root, trained.run, folder) == before
-    return told
+    return output
 
 
 @pytest.mark.parametrize(("name", "room"), NAMED, ids=lambda value: str(value))
-def test_a_full_disk(ended: dict[str, Any], name: str, room: int) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_partial_file(ended: dict[str, Any], name: str, room: int) -> None:
     result = ended[f"{name} {room}"]
-    assert result["code"] == 2, result["told"]
-    assert "Traceback" not in result["told"]
-    assert "fault in mesm" not in result["told"]
-    error = result["told"].partition("Error:")[2]
+    assert result["code"] == 2, result["output"]
+    assert "Traceback" not in result["output"]
+    assert "fault in mesm" not in result["output"]
+    error = result["output"].partition("Error:")[2]
     assert CASES[name][1] in error
     assert " free in " in error
     assert not result["left"], error

@@ -1,4 +1,4 @@
-"""An epoch of every dataset at its full size, on planted features with a small model; each split evaluates."""
+"""Trains one epoch on every dataset at full size, with planted features and a small model, and evaluates each split."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def planted(shared: Path, folder: Path, dataset: str) -> Path:
 
 
 @pytest.mark.parametrize("preset", ["charades", "charades-cd", "charades-cg", "qvhighlights", "tacos"])
-def test_an_epoch_and_every_split(mesm, shared: Path, work: Path, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_presets_train_and_evaluate_on_full_size_annotations(
+    mesm, shared: Path, work: Path, preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MESM_CACHE", str(work / "cache"))
     config = load_config(preset)
     features = planted(shared, work, preset)

@@ -28,7 +28,7 @@ COMMANDS = dict(commands(get_command(app)))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_examples_are_lines_that_can_be_copied(name: str) -> None:
+def test_examples_are_valid_commands_on_single_lines(name: str) -> None:
     paragraphs = COMMANDS[name].help.split("\n\n")
     start = next((number for number, text in enumerate(paragraphs) if re.match(r"Examples?:", text)), None)
     if start is None:
@@ -47,7 +47,7 @@ def test_examples_are_lines_that_can_be_copied(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_paragraphs_are_not_broken_where_the_source_is(name: str) -> None:
+def test_help_paragraphs_have_no_line_breaks(name: str) -> None:
     paragraphs = COMMANDS[name].help.split("\n\n")
     assert all("\n" not in paragraph for paragraph in paragraphs)
     assert paragraphs[0].endswith(".")

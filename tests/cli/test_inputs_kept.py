@@ -1,4 +1,4 @@
-"""No command writes over what it reads, by whatever name it is called; devices and links are written through."""
+"""No command overwrites its inputs, even under another name; devices and links are written through."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.conftest import Trained
 
 @pytest.fixture
 def folder(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an input of every kind, which is the working folder."""
+    """A working folder with an input of every kind."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(trained.best, "best.pt")
     shutil.copytree(trained.paths.annotations, "annotations")
@@ -69,7 +69,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_an_input_is_not_written_over(mesm, folder: Path, words: str) -> None:
+def test_inputs_are_not_overwritten(mesm, folder: Path, words: str) -> None:
     before = contents(folder)
     result = mesm(*words.split(), "--overwrite")
     assert result.code == 2, result.err
@@ -78,7 +78,7 @@ def test_an_input_is_not_written_over(mesm, folder: Path, words: str) -> None:
     assert contents(folder) == before
 
 
-def test_exports_and_runs_are_not_written_over_themselves(mesm, trained: Trained, folder: Path) -> None:
+def test_exports_and_runs_do_not_overwrite_their_inputs(mesm, trained: Trained, folder: Path) -> None:
     assert mesm("export", "best.pt", "exported").code == 0
     assert mesm("export", "best.pt", "model.ckpt", "--official").code == 0
     shutil.copytree(trained.run, "runs/tacos-default")
@@ -98,7 +98,7 @@ def test_exports_and_runs_are_not_written_over_themselves(mesm, trained: Trained
         assert contents(folder) == before
 
 
-def test_nothing_is_where_an_output_cannot_be(mesm, folder: Path) -> None:
+def test_invalid_output_paths_leave_no_files(mesm, folder: Path) -> None:
     before = contents(folder)
     for out in ("a.npy/below.jsonl", "n" * 300 + ".jsonl", "/proc/nowhere/x.jsonl"):
         for words in (f"predict best.pt {DATA} --queries queries.jsonl -o", f"eval best.pt {DATA} -o"):
@@ -110,7 +110,7 @@ def test_nothing_is_where_an_output_cannot_be(mesm, folder: Path) -> None:
     assert not Path("new").exists()
 
 
-def test_answers_go_to_devices_and_pipes(mesm, folder: Path) -> None:
+def test_answers_are_written_to_devices_and_pipes(mesm, folder: Path) -> None:
     os.mkfifo("pipe")
     got: list[str] = []
     reader = threading.Thread(target=lambda: got.append(Path("pipe").read_text()))
@@ -134,7 +134,7 @@ def test_answers_go_to_devices_and_pipes(mesm, folder: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 @pytest.mark.parametrize("to", [">/dev/full", ">&-", ">/dev/full 2>/dev/full", "<&- >&- 2>&-"])
-def test_standard_output_that_takes_nothing(to: str) -> None:
+def test_unwritable_standard_output_is_reported(to: str) -> None:
     command = f'"$0" -m mesm_cli.app config show --dataset tacos {to}'
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     words = ["sh", "-c", command, sys.executable]

@@ -1,4 +1,4 @@
-"""Processes that train together make the same mistakes; one of them on each machine prints them."""
+"""Errors that all processes of a training have are printed by one process on each machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mesm_core.training.finite import NotFiniteError
 
 
 def in_team(monkeypatch: pytest.MonkeyPatch, *, local_rank: int) -> None:
-    """Stand for a process of two on this machine."""
+    """Set the environment of one of two processes on this machine."""
     for name, value in {"WORLD_SIZE": 2, "LOCAL_RANK": local_rank, "RANK": local_rank + 2}.items():
         monkeypatch.setenv(name, str(value))
 
@@ -34,7 +34,7 @@ def code_of(words: list[str]) -> int:
     return done.value.code
 
 
-def test_the_first_process_on_a_machine_prints_a_mistake(mesm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_process_on_a_machine_prints_an_error(mesm, monkeypatch: pytest.MonkeyPatch) -> None:
     for local_rank, times in ((0, 1), (1, 0)):
         in_team(monkeypatch, local_rank=local_rank)
         done = mesm("train", "--dataset", "nothing")
@@ -42,7 +42,7 @@ def test_the_first_process_on_a_machine_prints_a_mistake(mesm, monkeypatch: pyte
         assert done.err.count("Error:") == times
 
 
-def test_other_commands_print_their_mistakes_in_any_process(mesm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_commands_print_errors_in_any_process(mesm, monkeypatch: pytest.MonkeyPatch) -> None:
     in_team(monkeypatch, local_rank=1)
     assert "nothing" in mesm("config", "show", "--dataset", "nothing").err
 
@@ -56,7 +56,7 @@ def test_a_mistyped_option_is_not_printed_again(
     assert capsys.readouterr() == ("", "")
 
 
-def test_help_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     from mesm_cli.app import app
 
     monkeypatch.setattr(sys, "argv", ["mesm", "train", "--help"])
@@ -66,7 +66,7 @@ def test_help_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("cause", "printed"), [(None, "Error: Process 3: v1: no features."), (NotFiniteError.__new__(NotFiniteError), "")]
 )
-def test_a_mistake_of_one_process_in_training_is_printed_by_it(
+def test_an_error_of_one_training_process_is_printed_by_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -83,7 +83,7 @@ def test_a_mistake_of_one_process_in_training_is_printed_by_it(
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="there is no shell here")
-def test_a_closed_standard_input_is_an_empty_one() -> None:
+def test_a_closed_standard_input_is_treated_as_empty() -> None:
     command = '"$0" -m mesm_cli.app predict nothing.pt --video v1 <&-'
     done = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, text=True, check=False)
     assert done.returncode == 2

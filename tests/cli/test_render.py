@@ -1,4 +1,4 @@
-"""What is printed: tables in a narrow terminal and in a pipe, progress without a terminal."""
+"""Printed output: tables in a narrow terminal and in a pipe, progress without a terminal."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def letters(text: str) -> str:
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(["metric", *NAMES], SCORES), RUNS])
-def test_no_column_vanishes_in_a_narrow_terminal(terminal: io.StringIO, columns, rows) -> None:
+def test_all_columns_are_shown_in_a_narrow_terminal(terminal: io.StringIO, columns, rows) -> None:
     render.table(columns, rows)
     shown = terminal.getvalue()
     assert all(len(line) <= 80 for line in shown.splitlines())
@@ -57,12 +57,12 @@ def test_no_column_vanishes_in_a_narrow_terminal(terminal: io.StringIO, columns,
     assert set(missing) <= {" "}
 
 
-def test_six_files_stand_side_by_side(terminal: io.StringIO) -> None:
+def test_six_files_are_shown_side_by_side(terminal: io.StringIO) -> None:
     render.table(["metric", *NAMES], SCORES)
     assert terminal.getvalue().splitlines()[-1].split() == SCORES[1]
 
 
-def test_long_values_are_folded_whole(terminal: io.StringIO) -> None:
+def test_long_values_are_wrapped_completely(terminal: io.StringIO) -> None:
     path = f"/data/of/the/group/charades/features/{'x' * 60}/slowfast.hdf5"
     render.table(["", "charades-a"], [["dataset.features", path], ["train.lr", "1"]])
     _, *lines, last = terminal.getvalue().splitlines()
@@ -79,7 +79,7 @@ def test_columns_that_do_not_fit_are_printed_below(terminal: io.StringIO) -> Non
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(["metric", *NAMES], SCORES), RUNS])
-def test_a_piped_table_has_a_line_a_row(pipe: io.StringIO, columns, rows) -> None:
+def test_a_piped_table_has_one_line_per_row(pipe: io.StringIO, columns, rows) -> None:
     render.table(columns, rows)
     lines = pipe.getvalue().splitlines()
     assert len(lines) == 1 + len(rows)
@@ -90,13 +90,13 @@ def test_a_piped_table_has_a_line_a_row(pipe: io.StringIO, columns, rows) -> Non
     assert pipe.getvalue().endswith("a  b\n1  2\n")
 
 
-def test_piped_findings_have_a_line_each(pipe: io.StringIO) -> None:
+def test_piped_findings_have_one_line_each(pipe: io.StringIO) -> None:
     long = "videos are missing: " + ", ".join(f"video-{number}" for number in range(30))
     render.findings([("ok", "annotations", "fine"), ("warning", "features", long)])
     assert pipe.getvalue().splitlines() == ["ok       annotations  fine", f"warning  features     {long}"]
 
 
-def test_findings_are_folded_in_a_terminal(terminal: io.StringIO) -> None:
+def test_findings_are_wrapped_in_a_terminal(terminal: io.StringIO) -> None:
     long = "videos are missing: " + ", ".join(f"video-{number}" for number in range(30))
     render.findings([("error", "features", long)])
     lines = terminal.getvalue().splitlines()

@@ -1,4 +1,4 @@
-"""What commands import: help needs no numerical library, and prediction only what it computes with."""
+"""Imports of commands: help needs no numerical library, and prediction only the libraries that it uses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ print(json.dumps(found))
 
 
 def modules_after(*lines: list[str]) -> dict[str, set[str]]:
-    """Run command lines one after another in a fresh process; return the top-level modules there after each."""
+    """Run command lines one after another in a fresh process; return the imported top-level modules after each."""
     done = subprocess.run([sys.executable, "-c", RUN, json.dumps(lines)], check=True, stdout=subprocess.PIPE)
     return {line: {name.partition(".")[0] for name in names} for line, names in json.loads(done.stdout).items()}
 

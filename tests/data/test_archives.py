@@ -1,4 +1,4 @@
-"""Features inside .tar, .tar.gz and .zip files, as published archives lay them out; and archives that mean harm."""
+"""Features in .tar, .tar.gz and .zip files with the layout of published archives, and hostile archives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def npz(width: int, seed: int = 0, rows: int = 7) -> bytes:
 
 
 def published(folder: str = "") -> dict[str, bytes]:
-    """Return files of the layout of the published archives: VID.npz with the key ``features``, a folder a kind."""
+    """Return files in the layout of the published archives: a folder per kind, VID.npz with the key ``features``."""
     files = {f"{folder}clip_features/{vid}.npz": npz(4, seed) for seed, vid in enumerate(VIDEOS)}
     files |= {f"{folder}slowfast_features/{vid}.npz": npz(6, 100 + seed) for seed, vid in enumerate(VIDEOS)}
     return files | {f"{folder}README.txt": b"text", f"{folder}clip_features/._s0-d5.npz": b"attributes of macOS"}
@@ -44,7 +44,7 @@ def tar_info(name: str, content: bytes = b"", **about: object) -> tarfile.TarInf
 
 
 def pack(path: Path, files: dict[str, bytes]) -> Path:
-    """Write an archive of the kind that its name says."""
+    """Write an archive in the format of its suffix."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in files.items():
@@ -64,7 +64,7 @@ def convert(source: str | Path, out: Path, **options: object) -> Conversion:
     ("ending", "top"),
     [(".tar.gz", ""), (".tar.gz", "./"), (".tar", "moment_detr_features/"), (".tgz", ""), (".zip", "")],
 )
-def test_a_folder_of_a_published_archive(tmp_path: Path, ending: str, top: str) -> None:
+def test_a_folder_of_a_published_archive_is_converted(tmp_path: Path, ending: str, top: str) -> None:
     path = pack(tmp_path / f"features{ending}", published(top))
     report = convert(f"{path}::clip_features", tmp_path / "clip_image.hdf5", name_format="{}.avi")
     assert (report.videos, report.bad, report.width) == (12, [], 4)
@@ -78,7 +78,7 @@ def test_a_folder_of_a_published_archive(tmp_path: Path, ending: str, top: str) 
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["clip_image.hdf5", "slowfast.hdf5", path.name])
 
 
-def test_the_command(mesm, tmp_path: Path) -> None:
+def test_the_command_converts_archives(mesm, tmp_path: Path) -> None:
     pack(tmp_path / "tacos.tar.gz", published())
     source, out = f"{tmp_path}/tacos.tar.gz::clip_features", tmp_path / "c.hdf5"
     done = mesm("prepare", "npy2hdf5", source, out, "--name-format", "{}.avi", "--json")
@@ -94,8 +94,10 @@ def test_the_command(mesm, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_nothing_is_decompressed_twice_or_kept(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An archive is read from start to end, once, and files that are there already are passed over."""
+def test_an_archive_is_read_once_and_existing_videos_are_skipped(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive is read once, from start to end; existing videos are skipped."""
     path = pack(tmp_path / f"f{ending}", published())
     opened: list[str] = []
     real = Path.open
@@ -109,8 +111,8 @@ def test_nothing_is_decompressed_twice_or_kept(tmp_path: Path, ending: str, monk
     assert (report.videos, report.skipped, loaded) == (0, 12, [])
 
 
-def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more files are read ahead than HELD_BYTES allows, though each is written."""
+def test_memory_for_members_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading ahead stops at HELD_BYTES, and all files are written."""
     from mesm_core.data import convert as module
 
     path = pack(tmp_path / "f.tar", published())
@@ -125,14 +127,14 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert set(waiting) == {1}
 
 
-def test_progress_is_in_bytes_of_the_archive(tmp_path: Path) -> None:
+def test_progress_counts_bytes_of_the_archive(tmp_path: Path) -> None:
     path = pack(tmp_path / "f.tar", published())
     seen: list[int] = []
     npy_to_hdf5([find_sources(f"{path}::clip_features")], tmp_path / "out.hdf5", progress=seen.append)
     assert 0 < sum(seen) <= path.stat().st_size
 
 
-def test_which_files_are_meant(tmp_path: Path) -> None:
+def test_sources_in_archives_are_found_or_refused(tmp_path: Path) -> None:
     path = pack(tmp_path / "f.zip", published("data/"))
     with pytest.raises(FeatureError, match=r"would both be written as 's0-d5'") as raised:
         convert(path, tmp_path / "out.hdf5")
@@ -142,7 +144,7 @@ def test_which_files_are_meant(tmp_path: Path) -> None:
     assert "data/clip_features, data/slowfast_features" in str(raised.value.hint)
     assert next(entries(Archive(path))).load().open().read(2) == b"PK"
     assert str(next(entries(Archive(path))).load()) == f"{path}::data/clip_features/s0-d5.npz"
-    with pytest.raises(FeatureError, match="is no archive"):
+    with pytest.raises(FeatureError, match="is not an archive"):
         (tmp_path / "a.npy").touch()
         find_sources(f"{tmp_path}/a.npy::x")
     with pytest.raises(FeatureError, match="File name too long"):
@@ -164,15 +166,15 @@ def test_which_files_are_meant(tmp_path: Path) -> None:
 HOSTILE = {
     "link.npy": ({"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, "it is a link to '/etc/passwd'"),
     "hard.npy": ({"type": tarfile.LNKTYPE, "linkname": "good.npz"}, "it is a link to 'good.npz'"),
-    "device.npy": ({"type": tarfile.CHRTYPE}, "it is no ordinary file"),
-    "pipe.npy": ({"type": tarfile.FIFOTYPE}, "it is no ordinary file"),
-    "/absolute.npy": ({}, "its name leads out of the archive"),
-    "a/../../up.npy": ({}, "its name leads out of the archive"),
+    "device.npy": ({"type": tarfile.CHRTYPE}, "it is not a regular file"),
+    "pipe.npy": ({"type": tarfile.FIFOTYPE}, "it is not a regular file"),
+    "/absolute.npy": ({}, "its path leads outside the archive"),
+    "a/../../up.npy": ({}, "its path leads outside the archive"),
 }
 
 
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz"])
-def test_hostile_members_are_reported_and_nothing_is_written_elsewhere(tmp_path: Path, ending: str) -> None:
+def test_hostile_members_are_reported_and_not_extracted(tmp_path: Path, ending: str) -> None:
     path = tmp_path / "in" / f"f{ending}"
     path.parent.mkdir()
     with tarfile.open(path, "w" if ending == ".tar" else "w:gz") as tar:
@@ -189,7 +191,7 @@ def test_hostile_members_are_reported_and_nothing_is_written_elsewhere(tmp_path:
     assert sorted(p.name for p in tmp_path.rglob("*")) == sorted(["in", path.name, "out.hdf5"])
 
 
-def test_hostile_zip_members(tmp_path: Path) -> None:
+def test_hostile_zip_members_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "f.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         link = zipfile.ZipInfo("link.npy")
@@ -207,12 +209,12 @@ def test_hostile_zip_members(tmp_path: Path) -> None:
     assert report.videos == 1
     reasons = {where.partition("::")[2]: reason for where, reason in report.bad}
     assert reasons["link.npy"] == "it is a link, which is not followed"
-    assert reasons["../up.npy"] == "its name leads out of the archive"
+    assert reasons["../up.npy"] == "its path leads outside the archive"
     assert "200 times" in reasons["bomb.npy"]
     assert "cannot be read" in reasons["damaged.npz"]
 
 
-def test_a_bomb_inside_an_npz(tmp_path: Path) -> None:
+def test_a_decompression_bomb_in_an_npz_is_refused(tmp_path: Path) -> None:
     file = io.BytesIO()
     np.savez_compressed(file, features=np.zeros((8 * 2**20, 1), np.float32))
     path = pack(tmp_path / "f.tar", {"bomb.npz": file.getvalue(), "good.npz": npz(3)})
@@ -223,7 +225,7 @@ def test_a_bomb_inside_an_npz(tmp_path: Path) -> None:
 
 
 def huge(path: Path, **about: object) -> Path:
-    """Write a .tar.gz whose second member claims 2 TB in its header, which alone is there."""
+    """Write a .tar.gz whose second member claims 2 TB in its header, and has no content."""
     with gzip.open(path, "wb") as file:
         content = npz(3)
         good = tar_info("good.npz", content)
@@ -234,7 +236,7 @@ def huge(path: Path, **about: object) -> Path:
     return path
 
 
-def test_sizes_that_are_claimed_take_no_memory(tmp_path: Path) -> None:
+def test_claimed_sizes_allocate_no_memory(tmp_path: Path) -> None:
     report = convert(huge(tmp_path / "f.tar.gz"), tmp_path / "a.hdf5")
     assert report.videos == 1
     assert "claims 2,000,000,000,000 bytes" in report.bad[0][1]
@@ -250,7 +252,7 @@ def test_sizes_that_are_claimed_take_no_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz"])
 @pytest.mark.parametrize("share", [0.05, 0.4, 0.7])
-def test_what_a_cut_archive_still_holds_is_kept(tmp_path: Path, ending: str, share: float) -> None:
+def test_members_before_a_truncation_are_kept(tmp_path: Path, ending: str, share: float) -> None:
     path = pack(tmp_path / f"f{ending}", {f"{vid}.npz": npz(400, seed) for seed, vid in enumerate(VIDEOS)})
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
@@ -268,16 +270,16 @@ def test_what_a_cut_archive_still_holds_is_kept(tmp_path: Path, ending: str, sha
     assert (again.videos + again.skipped, again.bad) == (12, [])
 
 
-def test_a_tar_cut_between_members_is_noticed(tmp_path: Path) -> None:
+def test_a_tar_truncated_between_members_is_reported(tmp_path: Path) -> None:
     path = pack(tmp_path / "f.tar", {"a.npz": npz(3), "b.npz": npz(3)})
     at = path.read_bytes().index(b"b.npz")
     path.write_bytes(path.read_bytes()[:at])
     report = convert(path, tmp_path / "out.hdf5")
     assert report.videos == 1
-    assert "the mark of its end is missing" in report.bad[0][1]
+    assert "its end marker is missing" in report.bad[0][1]
 
 
-def test_a_changed_byte_is_found_by_the_check_sum(tmp_path: Path) -> None:
+def test_a_changed_byte_is_detected_by_the_checksum(tmp_path: Path) -> None:
     path = tmp_path / "f.tar.gz"
     with gzip.open(path, "wb", compresslevel=0) as file, tarfile.open(fileobj=file, mode="w") as tar:
         tar.addfile(tar_info("a.npz", npz(3)), io.BytesIO(npz(3)))
@@ -287,7 +289,7 @@ def test_a_changed_byte_is_found_by_the_check_sum(tmp_path: Path) -> None:
     assert "incorrect data check" in convert(path, tmp_path / "out.hdf5").bad[0][1]
 
 
-def test_padding_and_several_streams_in_a_gzip_file(tmp_path: Path) -> None:
+def test_gzip_files_with_padding_and_several_streams_are_read(tmp_path: Path) -> None:
     path = pack(tmp_path / "f.tar", published())
     content = path.read_bytes()
     packed = tmp_path / "f.tar.gz"
@@ -298,23 +300,23 @@ def test_padding_and_several_streams_in_a_gzip_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
-        (b"", "no archive"),
-        (b"not an archive at all" * 100, "no archive"),
+        (b"", "not an archive"),
+        (b"not an archive at all" * 100, "not an archive"),
         (b"<!DOCTYPE html><html>", "web page"),
-        (b"PK\x03\x04 but no more", "no archive"),
+        (b"PK\x03\x04 but no more", "not an archive"),
         (b"\x1f\x8b\x08\x00", "cut short"),
     ],
 )
-def test_files_that_are_no_archives(tmp_path: Path, content: bytes, told: str) -> None:
+def test_files_that_are_not_archives_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "f.tar.gz").write_bytes(content)
-    with pytest.raises(FeatureError, match=told):
+    with pytest.raises(FeatureError, match=message):
         convert(tmp_path / "f.tar.gz", tmp_path / "out.hdf5")
     assert not (tmp_path / "out.hdf5").exists()
 
 
-def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MOST_MEMBERS", 5)
     path = pack(tmp_path / "f.tar", published())
     with pytest.raises(FeatureError, match="more than 5 files"):

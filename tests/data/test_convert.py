@@ -23,7 +23,7 @@ def save(folder: Path, name: str, array: np.ndarray) -> Path:
 @given(
     frames=st.integers(1, 9), dim=st.integers(1, 5), dtype=st.sampled_from(["float16", "float32", "float64", "int32"])
 )
-def test_conversion_keeps_what_it_reads(
+def test_conversion_keeps_the_arrays(
     tmp_path_factory: pytest.TempPathFactory, frames: int, dim: int, dtype: str
 ) -> None:
     folder = tmp_path_factory.mktemp("npy")
@@ -39,7 +39,7 @@ def test_conversion_keeps_what_it_reads(
         assert file["a.b"].attrs["duration"] == frames / 2
 
 
-def test_conversion_reports_bad_files_and_keeps_good_ones(tmp_path: Path) -> None:
+def test_conversion_reports_invalid_files_and_keeps_the_others(tmp_path: Path) -> None:
     save(tmp_path, "good.npy", np.ones((2, 3), np.float32))
     save(tmp_path, "nan.npy", np.full((2, 3), np.nan))
     save(tmp_path, "deep.npy", np.ones((2, 3, 4)))
@@ -55,7 +55,7 @@ def test_conversion_reports_bad_files_and_keeps_good_ones(tmp_path: Path) -> Non
     assert "squeeze" in reasons["deep.npy"]
 
 
-def test_npz_keys(tmp_path: Path) -> None:
+def test_npz_keys_are_chosen_or_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", a=np.ones((1, 2)), b=np.zeros((1, 2)))
     np.savez(tmp_path / "named.npz", features=np.ones((1, 2)), other=np.zeros((1, 2)))
     with pytest.raises(FeatureError, match="several arrays"):
@@ -67,7 +67,7 @@ def test_npz_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
-def test_conversion_joins_sources(tmp_path: Path, compression: str | None) -> None:
+def test_conversion_concatenates_sources(tmp_path: Path, compression: str | None) -> None:
     for name, frames in (("a", 5), ("b", 6)):
         (tmp_path / name).mkdir()
         save(tmp_path / name, "feat_v1.npy", np.full((frames, 2), frames, np.float32))
@@ -85,7 +85,7 @@ def test_conversion_joins_sources(tmp_path: Path, compression: str | None) -> No
         npy_to_hdf5([find_sources(tmp_path / "a"), parts[1]], tmp_path / "other.hdf5", options=chosen)
 
 
-def test_mixed_widths_are_left_out(tmp_path: Path) -> None:
+def test_videos_of_another_width_are_skipped(tmp_path: Path) -> None:
     for number in range(12):
         save(tmp_path, f"v{number:02}.npy", np.ones((3, 5 if number in (3, 11) else 4), np.float32))
     report = npy_to_hdf5([find_sources(tmp_path)], tmp_path / "out.hdf5")
@@ -93,7 +93,7 @@ def test_mixed_widths_are_left_out(tmp_path: Path) -> None:
     assert [reason for _, reason in report.bad] == ["it is 5 wide, the others are 4"] * 2
 
 
-def test_raw_copies_find_nan_and_keep_the_file_whole(tmp_path: Path) -> None:
+def test_raw_copies_detect_nan_and_keep_the_file_intact(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = {f"v{n:02}": rng.normal(size=(700, 300)).astype(np.float16 if n % 2 else np.float32) for n in range(14)}
     for name, array in arrays.items():
@@ -109,7 +109,7 @@ def test_raw_copies_find_nan_and_keep_the_file_whole(tmp_path: Path) -> None:
             assert np.array_equal(file[name][()], array)
 
 
-def test_resuming_adds_what_is_missing(tmp_path: Path) -> None:
+def test_resume_adds_missing_videos(tmp_path: Path) -> None:
     sources = [save(tmp_path, f"v{n}.npy", np.full((2, 3), n, np.float32)) for n in range(4)]
     out, work = tmp_path / "out.hdf5", tmp_path / "out.hdf5.part"
     npy_to_hdf5([sources[:2]], out)
@@ -132,28 +132,28 @@ def test_resuming_adds_what_is_missing(tmp_path: Path) -> None:
     assert npy_to_hdf5([sources], out, resume=True).videos == 4
 
 
-def test_there_and_back(tmp_path: Path) -> None:
+def test_npy_files_survive_a_round_trip(tmp_path: Path) -> None:
     array = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float16)
     npy_to_hdf5([[save(tmp_path, "v.npy", array)]], tmp_path / "out.hdf5")
     assert hdf5_to_npy(tmp_path / "out.hdf5", tmp_path / "back") == 1
     assert np.array_equal(np.load(tmp_path / "back" / "v.npy"), array)
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         hdf5_to_npy(tmp_path / "out.hdf5", tmp_path / "back")
     with pytest.raises(FeatureError, match="No feature file"):
         hdf5_to_npy(tmp_path / "none.hdf5", tmp_path / "back")
 
 
-def test_lists_and_names(tmp_path: Path) -> None:
+def test_lists_are_read_and_invalid_name_patterns_refused(tmp_path: Path) -> None:
     path = save(tmp_path, "a.npy", np.ones((1, 1)))
     (tmp_path / "list.txt").write_text(f"{path}\n\n")
     assert find_sources(tmp_path / "list.txt") == [path]
-    with pytest.raises(FeatureError, match=r"does not fit a\.npy"):
+    with pytest.raises(FeatureError, match=r"does not match a\.npy"):
         by_name([path], name_regex="z(.)")
     with pytest.raises(FeatureError, match="not a regular expression"):
         by_name([path], name_regex="(")
 
 
-def test_conversion_refuses(tmp_path: Path) -> None:
+def test_missing_invalid_and_existing_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FeatureError, match=r"has no \.npy"):
         find_sources(tmp_path / "*.npy")
     with pytest.raises(FeatureError, match="The folder"):
@@ -164,7 +164,7 @@ def test_conversion_refuses(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.npy"]
     (tmp_path / "out.hdf5").write_text("precious")
     good = save(tmp_path, "good.npy", np.ones((1, 1)))
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         npy_to_hdf5([[good]], tmp_path / "out.hdf5")
     assert (tmp_path / "out.hdf5").read_text() == "precious"
     (tmp_path / "sub").mkdir()
@@ -173,7 +173,7 @@ def test_conversion_refuses(tmp_path: Path) -> None:
         by_name(find_sources(tmp_path))
 
 
-def test_parsing_beside_other_threads_is_tried_again() -> None:
+def test_parsing_is_repeated_after_a_spurious_system_error() -> None:
     answers = iter([SystemError("AST constructor recursion depth mismatch"), "header"])
 
     def read() -> str:

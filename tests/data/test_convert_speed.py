@@ -1,4 +1,4 @@
-"""What makes converting many small files quick: few calls of h5py's slow parts a file, and no needless threads."""
+"""Converting many small files makes few calls of h5py's slow functions, and uses threads only for large files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sources(folder: Path, *, frames: int = 3) -> Path:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[object]:
-    """Return a list that grows by one with every call of ``owner.name``."""
+    """Return a list to which every call of ``owner.name`` appends its arguments."""
     calls: list[object] = []
     original = getattr(owner, name)
 
@@ -36,7 +36,9 @@ def counted(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[o
     return calls
 
 
-def test_datasets_are_not_looked_up_and_attributes_not_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conversion_avoids_dataset_lookups_and_the_attribute_manager(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = find_sources(sources(tmp_path / "npy"))
     looked_up = counted(monkeypatch, h5py.Group, "__getitem__")
     mapped = counted(monkeypatch, AttributeManager, "__setitem__")
@@ -45,7 +47,7 @@ def test_datasets_are_not_looked_up_and_attributes_not_mapped(tmp_path: Path, mo
     assert looked_up == mapped == []
 
 
-def test_headers_alike_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_headers_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = find_sources(sources(tmp_path / "npy"))
     rawcopy._parsed.cache_clear()
     parsed = counted(monkeypatch, np.lib.format, "read_array_header_1_0")
@@ -62,7 +64,7 @@ def test_only_large_files_are_handed_to_threads(tmp_path: Path, monkeypatch: pyt
     assert bool(copied) == (frames > 3)
 
 
-def test_attributes_are_those_of_h5py(tmp_path: Path) -> None:
+def test_attributes_match_those_of_h5py(tmp_path: Path) -> None:
     found = find_sources(sources(tmp_path / "größe"))
     npy_to_hdf5([found], tmp_path / "out.hdf5", options=Options(fps=2))
     with h5py.File(tmp_path / "out.hdf5", "a") as file:
@@ -76,7 +78,7 @@ def test_attributes_are_those_of_h5py(tmp_path: Path) -> None:
             assert type(file["v01"].attrs[name]) is type(file["v00"].attrs[alike])
 
 
-def test_the_first_files_are_copied_as_they_are_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_files_are_copied_directly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = find_sources(sources(tmp_path / "npy"))
     read = counted(monkeypatch, convert, "read_array")
     npy_to_hdf5([found], tmp_path / "out.hdf5")

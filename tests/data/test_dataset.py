@@ -27,7 +27,7 @@ def annotate(folder: Path, **changes: object) -> Path:
     return folder
 
 
-def test_tacos_repairs(tmp_path: Path) -> None:
+def test_tacos_annotations_are_repaired(tmp_path: Path) -> None:
     folder = annotate(tmp_path, timestamps=[[60, 50], [90, 150], [0, 10]], sentences=["a", "b", "c"])
     annotations = read_split("tacos", folder, "test")
     assert [(q.qid, q.sentence, q.windows[0]) for q in annotations.queries] == [
@@ -50,13 +50,13 @@ def test_tacos_repairs(tmp_path: Path) -> None:
         ({"sentences": ["x", "  "]}, "sentence 2: the sentence is empty"),
     ],
 )
-def test_malformed_annotations(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
+def test_malformed_annotations_are_refused(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
     with pytest.raises(DataError, match=expected) as caught:
         read_split("tacos", annotate(tmp_path, **changes), "test")
     assert "video v1" in str(caught.value)
 
 
-def test_annotation_files_that_are_none(tmp_path: Path) -> None:
+def test_invalid_annotation_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No annotation file"):
         read_split("tacos", tmp_path, "test")
     (tmp_path / "test.json").write_text('{"v":\n {,}}')
@@ -73,7 +73,7 @@ def test_annotation_files_that_are_none(tmp_path: Path) -> None:
         read_split("tacos", tmp_path, "test")
 
 
-def test_unknown_names() -> None:
+def test_unknown_datasets_and_splits_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"Did you mean 'tacos'\?"):
         read_split("taco", Path(), "test")
     with pytest.raises(ConfigError, match=r"Did you mean 'test'\?"):
@@ -91,7 +91,7 @@ def store(*paths: Path, dim: int = 3, max_frames: int = 10, **more: object) -> F
     return FeatureStore(paths, dim=dim, max_frames=max_frames, **more)
 
 
-def test_features_are_normalised_joined_and_marked(tmp_path: Path) -> None:
+def test_features_are_normalised_concatenated_and_given_endpoints(tmp_path: Path) -> None:
     a = write_features(tmp_path / "a.hdf5", v=np.array([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]], np.float16))
     b = write_features(tmp_path / "b.hdf5", v=np.array([[5.0], [-2.0]], np.float32))
     video = store(a, b).get("v")
@@ -101,7 +101,7 @@ def test_features_are_normalised_joined_and_marked(tmp_path: Path) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(length=st.integers(1, 60), limit=st.integers(1, 40))
-def test_mean_bins_against_the_definition(length: int, limit: int) -> None:
+def test_mean_bins_match_the_definition(length: int, limit: int) -> None:
     video = np.random.default_rng(length).normal(size=(length, 2))
     got = mean_bins(video, limit)
     if length <= limit:
@@ -112,12 +112,12 @@ def test_mean_bins_against_the_definition(length: int, limit: int) -> None:
     assert got == pytest.approx(np.array(want))
 
 
-def test_long_videos_keep_their_first_frames_where_asked(tmp_path: Path) -> None:
+def test_long_videos_keep_their_first_frames_if_requested(tmp_path: Path) -> None:
     path = write_features(tmp_path / "a.hdf5", v=np.eye(3, dtype=np.float32))
     assert store(path, max_frames=2, shorten="first").get("v")[:, :3] == pytest.approx(np.eye(3)[:2])
 
 
-def test_cache_gives_the_same_array(tmp_path: Path) -> None:
+def test_cached_features_are_the_same(tmp_path: Path) -> None:
     path = write_features(tmp_path / "a.hdf5", v=np.ones((4, 3), np.float32), w=np.ones((4, 3), np.float32))
     cached = store(path, cache_bytes=80)
     assert np.array_equal(cached.get("v"), cached.get("v"))
@@ -125,7 +125,7 @@ def test_cache_gives_the_same_array(tmp_path: Path) -> None:
     assert np.array_equal(cached.get("w"), store(path).get("w"))
 
 
-def test_width_that_does_not_fit(tmp_path: Path) -> None:
+def test_a_wrong_feature_width_is_refused(tmp_path: Path) -> None:
     path = write_features(tmp_path / "a.hdf5", v=np.ones((4, 5), np.float32))
     with pytest.raises(FeatureError, match=r"are 5 wide, but model.video_dim is 3") as caught:
         store(path).get("v")
@@ -135,7 +135,7 @@ def test_width_that_does_not_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_features_that_are_not_finite(tmp_path: Path, value: float) -> None:
+def test_features_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
     frames = np.ones((4, 3), np.float32)
     frames[2, 1] = value
     with pytest.raises(FeatureError, match=r"Video 'v'.*NaN or infinity \(first in frame 2\)"):
@@ -143,7 +143,7 @@ def test_features_that_are_not_finite(tmp_path: Path, value: float) -> None:
 
 
 @pytest.mark.parametrize("shape", [(3,), (0, 3), (2, 2, 3)])
-def test_features_of_a_wrong_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_features_of_a_wrong_shape_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(FeatureError, match="shape"):
         store(write_features(tmp_path / "a.hdf5", v=np.ones(shape, np.float32))).get("v")
 
@@ -157,7 +157,7 @@ def test_missing_videos_are_listed_up_to_ten(tmp_path: Path) -> None:
     assert "--skip-missing" in message
 
 
-def test_feature_files_that_are_none(tmp_path: Path) -> None:
+def test_invalid_feature_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FeatureError, match="No feature file"):
         store(tmp_path / "none.hdf5")
     other = tmp_path / "other.hdf5"
@@ -190,7 +190,7 @@ def queries(sizes: list[int]) -> list[Query]:
 
 @settings(max_examples=60, deadline=None)
 @given(sizes=st.lists(st.integers(1, 25), min_size=2, max_size=8), batch_size=st.integers(2, 5), seed=st.integers(0, 9))
-def test_groups_and_batches(sizes: list[int], batch_size: int, seed: int) -> None:
+def test_groups_and_batches_cover_all_queries(sizes: list[int], batch_size: int, seed: int) -> None:
     listed = queries(sizes)
     rng = np.random.default_rng(seed)
     groups = make_groups(listed, max_size=10, rng=rng)
@@ -209,7 +209,7 @@ def test_groups_and_batches(sizes: list[int], batch_size: int, seed: int) -> Non
         assert len(vids) == len(set(vids))
 
 
-def test_evaluation_groups_are_always_the_same() -> None:
+def test_evaluation_groups_are_deterministic() -> None:
     listed = queries([23, 4])
     assert make_groups(listed, max_size=10, rng=None) == make_groups(listed, max_size=10, rng=None)
     assert [len(g) for g in make_groups(listed, max_size=10, rng=None)] == [10, 10, 3, 4]
@@ -226,14 +226,14 @@ def test_training_needs_two_videos() -> None:
 
 
 @given(st.floats(0, 50), st.floats(0, 50), st.integers(1, 200), st.sampled_from([-1.0, 0.17, 1.0, 2.0]))
-def test_frame_ranges_lie_in_the_video(a: float, b: float, frames: int, clip_len: float) -> None:
+def test_frame_ranges_are_inside_the_video(a: float, b: float, frames: int, clip_len: float) -> None:
     start, end = sorted((a, b))
     first, last = frame_range((start, end), duration=50.0, frames=frames, clip_len=clip_len)
     assert 0 <= first <= last < frames
 
 
 @given(st.integers(1, 12), st.data())
-def test_drawn_frames(frames: int, data: st.DataObject) -> None:
+def test_drawn_frames_are_positive_and_negative(frames: int, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, frames - 1))
     last = data.draw(st.integers(first, frames - 1))
     query = Query(1, "v", "a", float(frames), ((first + 0.1, last + 0.2),))
@@ -263,7 +263,7 @@ def test_highlight_labels() -> None:
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=16))
-def test_masked_words(weights: list[int]) -> None:
+def test_a_third_of_the_words_is_masked(weights: list[int]) -> None:
     array = np.array(weights)
     masked = draw_masked_words(array, np.random.default_rng(1))
     wanted = 0 if len(weights) == 1 else min(max(len(weights) // 3, 1), int((array > 0).sum()))
@@ -271,7 +271,7 @@ def test_masked_words(weights: list[int]) -> None:
     assert (array[masked] > 0).all()
 
 
-def test_negatives_come_from_every_other_group_alike() -> None:
+def test_negatives_are_drawn_uniformly_from_other_groups() -> None:
     group = np.repeat([0, 1, 2], [2, 1, 3])
     rng = np.random.default_rng(0)
     drawn = np.stack([draw_negatives(group, rng) for _ in range(3000)])
@@ -280,7 +280,7 @@ def test_negatives_come_from_every_other_group_alike() -> None:
     assert share == pytest.approx([0.2, 0.2, 0, 0.2, 0.2, 0.2], abs=0.04)
 
 
-def test_read_ahead_hands_errors_on() -> None:
+def test_read_ahead_raises_errors_of_its_thread() -> None:
     def make(value: int) -> int:
         if value == 2:
             raise DataError("bad")

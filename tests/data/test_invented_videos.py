@@ -1,4 +1,4 @@
-"""Drawn videos: what the sentences say is what the pictures show, at the times that the annotations give."""
+"""Synthetic videos show what their sentences describe, at the annotated times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUND = np.full((SIZE[1], SIZE[0], 3), 100, np.uint8)
 
 
 def middle(drawn: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean (x, y) of the pixels that differ from the ground, and how many they are."""
+    """Return the mean (x, y) of the pixels that differ from the ground, and their number."""
     y, x = np.nonzero((drawn != GROUND).any(axis=2))
     return float(x.mean()), float(y.mean()), float(len(x))
 
@@ -32,19 +32,19 @@ def middle(drawn: np.ndarray) -> tuple[float, float, float]:
         ("shrinks", 2, -1),
     ],
 )
-def test_a_motion_is_seen(motion: str, what: int, sign: int) -> None:
+def test_motions_change_the_picture(motion: str, what: int, sign: int) -> None:
     event = Event(2.0, 6.0, "red", "circle", motion)
     values = [middle(picture([event], time, GROUND))[what] for time in (2.0, 3.0, 4.0, 5.0, 5.875)]
     assert all(sign * (after - before) > 5 for before, after in pairwise(values))
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-def test_a_colour_is_seen(colour: str) -> None:
+def test_shapes_have_the_colour_of_the_event(colour: str) -> None:
     drawn = picture([Event(0.0, 4.0, colour, "square", "rests")], 1.0, GROUND)
     assert tuple(drawn[SIZE[1] // 2, SIZE[0] // 2]) == COLOURS[colour]
 
 
-def test_nothing_is_seen_outside_an_event() -> None:
+def test_no_shape_is_drawn_outside_an_event() -> None:
     event = Event(2.0, 6.0, "red", "ring", "rests")
     assert not np.array_equal(picture([event], 2.0, GROUND), GROUND)
     for time in (1.875, 6.0):
@@ -54,7 +54,7 @@ def test_nothing_is_seen_outside_an_event() -> None:
     assert set(seen) == {True, False}  # also in rows of a second
 
 
-def test_a_sentence_means_one_event_of_its_video() -> None:
+def test_events_of_a_video_are_distinguishable() -> None:
     for seed in range(50):
         events, duration = draw_events(np.random.default_rng(seed), (3.0, 8.0))
         looks = [(event.colour, event.shape, event.motion) for event in events]
@@ -64,7 +64,7 @@ def test_a_sentence_means_one_event_of_its_video() -> None:
         assert times[-1] <= duration
 
 
-def test_what_is_written(tmp_path: Path) -> None:
+def test_written_files_agree_and_are_reproducible(tmp_path: Path) -> None:
     written = list(write_invented_videos(tmp_path, videos={"train": 2, "test": 1}))
     assert written == ["train-00", "train-01", "test-00"]
     for split, videos in (("train", 2), ("test", 1)):

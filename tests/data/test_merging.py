@@ -1,4 +1,4 @@
-"""Feature files joined into one, and what does not belong together."""
+"""Merging feature files, and refusing files that do not belong together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shard(path: Path, videos: Mapping[str, float], *, width: int = 3, **attribut
     return path
 
 
-def test_videos_keep_their_attributes(tmp_path: Path) -> None:
+def test_merged_videos_keep_their_attributes(tmp_path: Path) -> None:
     one = shard(tmp_path / "1.hdf5", {"a": 1, "group/c": 2}, **MADE, source="a.mp4", frames=2)
     two = shard(tmp_path / "2.hdf5", {"b": 3, "a": 1}, **MADE)
     report = merge([one, two], tmp_path / "out.hdf5")
@@ -36,7 +36,7 @@ def test_videos_keep_their_attributes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("videos", "changes", "told"),
+    ("videos", "changes", "message"),
     [
         ({"b": 1}, {"backbone": "pixels"}, "has clip-b32, .* has pixels"),
         ({"b": 1}, {"clip_len": 1.0}, "has clip_len 2, .* has clip_len 1"),
@@ -45,29 +45,29 @@ def test_videos_keep_their_attributes(tmp_path: Path) -> None:
         ({"a": 2}, {}, "1 video with different features in two files: a "),
     ],
 )
-def test_what_does_not_belong_together_is_refused(
-    tmp_path: Path, videos: dict[str, float], changes: dict[str, Any], told: str
+def test_files_with_different_settings_or_features_are_refused(
+    tmp_path: Path, videos: dict[str, float], changes: dict[str, Any], message: str
 ) -> None:
     one = shard(tmp_path / "1.hdf5", {"a": 1}, **MADE)
     two = shard(tmp_path / "2.hdf5", videos, **(MADE | changes))
-    with pytest.raises(FeatureError, match=told):
+    with pytest.raises(FeatureError, match=message):
         merge([one, two], tmp_path / "out.hdf5")
     assert not (tmp_path / "out.hdf5").exists()
 
 
-def test_outputs_are_kept(tmp_path: Path) -> None:
+def test_inputs_and_existing_outputs_are_not_overwritten(tmp_path: Path) -> None:
     one = shard(tmp_path / "1.hdf5", {"a": 1})
     with pytest.raises(OutputError, match="one of the files this command reads"):
         merge([one], one, overwrite=True)
     (tmp_path / "out.hdf5").write_text("mine")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         merge([one], tmp_path / "out.hdf5")
     assert (tmp_path / "out.hdf5").read_text() == "mine"
     with pytest.raises(FeatureError, match="No feature file at"):
         find_shards([str(tmp_path / "*.h5")])
 
 
-def test_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     one = shard(tmp_path / "1.hdf5", {"a": 1})
     with h5py.File(one, "r+") as file:
         file.id.links.move(b"a", file.id, b"caf\xe9")

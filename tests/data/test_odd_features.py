@@ -1,4 +1,4 @@
-"""Features that lie about themselves: the file is named and the reason told, and the good ones are converted."""
+"""Invalid feature files: the error names the file and the reason, and valid files are converted."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ ARCHIVES = {
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 @pytest.mark.parametrize("name", [*LIARS, *ARCHIVES])
-def test_one_bad_file_does_not_end_a_conversion(tmp_path: Path, name: str, suffix: str) -> None:
+def test_an_invalid_file_does_not_stop_a_conversion(tmp_path: Path, name: str, suffix: str) -> None:
     folder = tmp_path / "npy"
     folder.mkdir()
     for number in (1, 3):
@@ -85,7 +85,7 @@ def test_one_bad_file_does_not_end_a_conversion(tmp_path: Path, name: str, suffi
         assert list(file) == ["v1", "v3"]
 
 
-def test_a_large_claim_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_array_with_too_many_values_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mesm_core.hdf5.MOST_VALUES", 10)
     np.savez_compressed(tmp_path / "a.npz", GOOD)
     with pytest.raises(FeatureError, match="more than any video has"):
@@ -93,7 +93,7 @@ def test_a_large_claim_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are UTF-16 elsewhere")
-def test_names_that_are_not_utf_8(mesm, tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_reported(mesm, tmp_path: Path) -> None:
     folder = tmp_path / "npy"
     folder.mkdir()
     np.save(folder / "good.npy", GOOD)
@@ -111,16 +111,16 @@ def test_names_that_are_not_utf_8(mesm, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["(", "a{99999999999999999999}", "(?P<x>", "[" * 9])
-def test_expressions_that_are_none(pattern: str) -> None:
+def test_invalid_regular_expressions_are_refused(pattern: str) -> None:
     with pytest.raises(FeatureError, match="not a regular expression"):
         by_name([Path("a.npy")], name_regex=pattern)
 
 
-def test_an_expression_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_regular_expressions_have_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(npy_files, "REGEX_SECONDS", 0.2)
     with pytest.raises(FeatureError, match=r"takes more than 0\.2 seconds"):
         by_name([Path("a" * 60 + "!.npy")], name_regex=r"^(a|aa|a?a)+$")
-    with pytest.raises(FeatureError, match="does not fit"):
+    with pytest.raises(FeatureError, match="does not match"):
         by_name([Path("a.npy")], name_regex="(b)?a")
 
 
@@ -160,7 +160,7 @@ BAD = [
 ]
 
 
-def test_odd_datasets(tmp_path: Path) -> None:
+def test_unusual_datasets_are_read_or_refused(tmp_path: Path) -> None:
     odd_hdf5(tmp_path / "a.hdf5")
     store = FeatureStore([tmp_path / "a.hdf5"], dim=4, max_frames=9)
     for name in ("good", "group/nested", "elsewhere", "virtual3"):
@@ -177,7 +177,7 @@ def test_odd_datasets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*BAD[:13], "../out", "a/../b", "circle"])
-def test_odd_datasets_to_npy(tmp_path: Path, name: str) -> None:
+def test_unusual_datasets_are_not_written_to_npy(tmp_path: Path, name: str) -> None:
     odd_hdf5(tmp_path / "all.hdf5")
     with h5py.File(tmp_path / "all.hdf5") as whole, h5py.File(tmp_path / "a.hdf5", "w") as file:
         if name == "circle":
@@ -212,8 +212,8 @@ def test_groups_become_folders(tmp_path: Path) -> None:
     assert np.array_equal(np.load(tmp_path / "out" / "a" / "b" / "c.npy"), GOOD)
 
 
-def test_any_flipped_byte_is_told_of(tmp_path: Path) -> None:
-    """Damaged metadata: whatever a byte does, the features are read, or the error is ours."""
+def test_damaged_hdf5_files_raise_only_our_errors(tmp_path: Path) -> None:
+    """With any byte of the metadata changed, the features are read, or the error is a FeatureError."""
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
         for name in "abc":
             file[name] = GOOD

@@ -1,4 +1,4 @@
-"""Charades' and JSON-lines readers: repairs, mistakes, and that what is written is read back."""
+"""Readers of Charades and JSON lines: repairs, errors, and a round trip."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def charades(folder: Path, text: str, lengths: str = "v1,10\nv2,20\n", split: st
     return folder
 
 
-def test_charades_repairs(tmp_path: Path) -> None:
+def test_charades_annotations_are_repaired(tmp_path: Path) -> None:
     text = "v1 1 12##a\nv1 11 12##b\nv2 9 3##c\nv2 0.5 20.0##d e\n"
     read = read_split("charades", charades(tmp_path, text), "test")
     assert [(q.qid, q.windows[0], q.repaired) for q in read.queries] == [
@@ -48,12 +48,12 @@ def test_charades_repairs(tmp_path: Path) -> None:
         ("v1 1 2##a\n", "v1,ten\n", r"csv, line 2"),
     ],
 )
-def test_charades_mistakes(tmp_path: Path, text: str, lengths: str, expected: str) -> None:
+def test_charades_mistakes_are_refused(tmp_path: Path, text: str, lengths: str, expected: str) -> None:
     with pytest.raises(DataError, match=expected):
         read_split("charades", charades(tmp_path, text, lengths), "test")
 
 
-def test_charades_table_without_columns(tmp_path: Path) -> None:
+def test_a_charades_table_without_columns_is_refused(tmp_path: Path) -> None:
     charades(tmp_path, "v1 1 2##a\n")
     (tmp_path / "Charades_v1_test.csv").write_text("a,b\n")
     with pytest.raises(DataError, match="'id' and 'length'"):
@@ -74,7 +74,7 @@ def lines(path: Path, *records: object) -> Path:
     return path
 
 
-def test_json_lines(tmp_path: Path) -> None:
+def test_json_lines_are_read(tmp_path: Path) -> None:
     path = lines(tmp_path / "a.jsonl", LINE, "", LINE | {"qid": 8, "relevant_windows": [[5, 2], [8, 12], [11, 12]]})
     read = read_lines(path)
     assert [query.windows for query in read.queries] == [((1.0, 4.0),), ((2.0, 5.0), (8.0, 10.0))]
@@ -97,13 +97,13 @@ def test_json_lines(tmp_path: Path) -> None:
         ({"relevant_clip_ids": [1], "saliency_scores": [["x"]]}, "lists of numbers"),
     ],
 )
-def test_json_line_mistakes(tmp_path: Path, change: dict[str, object], expected: str) -> None:
+def test_json_line_mistakes_are_refused(tmp_path: Path, change: dict[str, object], expected: str) -> None:
     with pytest.raises(DataError, match=expected) as caught:
         read_lines(lines(tmp_path / "a.jsonl", LINE, LINE | {"qid": 8} | change))
     assert "line 2" in str(caught.value)
 
 
-def test_json_lines_that_are_none(tmp_path: Path) -> None:
+def test_invalid_json_lines_files_are_refused(tmp_path: Path) -> None:
     for record, expected in (("{", "line 1"), ("[1]", "found list"), ({"vid": "v"}, "lacks duration, query")):
         with pytest.raises(DataError, match=expected):
             read_lines(lines(tmp_path / "a.jsonl", record))
@@ -124,7 +124,7 @@ marks = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(text, text, st.lists(window, max_size=3), st.none() | marks), min_size=1, max_size=5))
-def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple]) -> None:
+def test_written_json_lines_are_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple]) -> None:
     path = tmp_path_factory.mktemp("lines") / "a.jsonl"
     queries = tuple(
         Query(number, vid, sentence, 10.0, tuple(windows), highlights=highlights)

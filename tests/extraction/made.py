@@ -1,4 +1,4 @@
-"""Folders of small videos, what a feature file holds, and an extraction in one call."""
+"""Helpers: folders of small videos, the content of feature files, and an extraction in one call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_videos(folder: Path, number: int, *, frames: int = 5) -> Path:
 
 
 def content(path: Path) -> Content:
-    """Return all that a feature file holds."""
+    """Return the content of a feature file."""
     with h5py.File(path) as file:
         return {name: (node[()], dict(node.attrs)) for name, node in file.items()}
 

@@ -1,7 +1,7 @@
 """Runs commands in forked processes and sends each a signal once it has finished a part: ``SPEC RESULTS``.
 
 SPEC is a JSON list of {words, out, signal, seconds}: the signal comes ``seconds`` after the first new part in ``out``,
-or never where it is null. RESULTS gets a list of {code, told}.
+or never where it is null. RESULTS gets a list of {code, output}.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
     """Run a command; return its exit code, or minus the signal that ended it, and what it printed."""
     out = Path(case["out"])
     before = parts(out)
-    with tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as output:
         child = os.fork()
         if child == 0:
             for number in (1, 2):
-                os.dup2(told.fileno(), number)
+                os.dup2(output.fileno(), number)
             sys.argv = ["mesm", *case["words"]]
             signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run in the background
             try:
@@ -47,17 +47,17 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
             time.sleep(case["seconds"])
             os.kill(child, case["signal"])
         _, code = os.waitpid(child, 0)
-        told.seek(0)
-        return {"code": os.waitstatus_to_exitcode(code), "told": told.read().decode()}
+        output.seek(0)
+        return {"code": os.waitstatus_to_exitcode(code), "output": output.read().decode()}
 
 
 def parts(out: Path) -> int:
-    """Return how many parts lie in the output's work folder."""
+    """Return the number of parts in the output's work folder."""
     return len(list(out.glob("*.parts/*.npz")))
 
 
 def main(spec: Path, results: Path) -> None:
-    """Run all of SPEC, one after the other."""
+    """Run all commands of SPEC in order."""
     assert app is not None
     torch.set_num_threads(1)
     for module in pkgutil.walk_packages(mesm_core.__path__, "mesm_core."):

@@ -1,4 +1,4 @@
-"""Cached features: bounded, shared, sound; notes about files; and which backbones a checkpoint asks for."""
+"""The feature cache, notes about files, and the backbones that a checkpoint needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def names(cache: FeatureCache) -> set[str]:
     return {entry.path.stem for entry in cache.entries()}
 
 
-def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
+def test_least_recently_used_features_are_removed_first(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, limit=10**9)
     for number, key in enumerate("abc"):
         cache.write(key, FEATURES, ABOUT)
@@ -45,7 +45,7 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
     assert not names(cache)
 
 
-def test_damaged_features_are_none(tmp_path: Path) -> None:
+def test_damaged_features_are_treated_as_absent(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, limit=10**9)
     cache.write("a", FEATURES, ABOUT)
     whole = (tmp_path / "a.npz").read_bytes()
@@ -64,7 +64,9 @@ def test_damaged_features_are_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "nan", "inf"])
-def test_the_limit_is_a_number_of_gb(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_limit_that_is_not_a_number_of_gb_is_refused(
+    text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("MESM_CACHE", str(tmp_path))
     monkeypatch.setenv("MESM_CACHE_GB", text)
     with pytest.raises(ConfigError, match="MESM_CACHE_GB"):
@@ -73,7 +75,7 @@ def test_the_limit_is_a_number_of_gb(text: str, monkeypatch: pytest.MonkeyPatch,
     assert default_cache().limit == 500_000_000
 
 
-def test_notes_are_of_unchanged_files_only(tmp_path: Path) -> None:
+def test_notes_about_changed_files_are_ignored(tmp_path: Path) -> None:
     notes, file = FileNotes(tmp_path / "notes"), tmp_path / "file"
     file.write_text("one")
     assert identity_of(file) is None  # it may be changed again in the same tick of the clock
@@ -104,7 +106,7 @@ def extraction(tmp_path: Path, recipe: Recipe = PIXELS, **changes: Any) -> Cache
     return CachedExtraction(recipe, **(given | changes))
 
 
-def test_features_come_in_order_and_only_missing_videos_are_decoded(tmp_path: Path) -> None:
+def test_features_are_in_order_and_only_missing_videos_are_decoded(tmp_path: Path) -> None:
     folder = make_videos(tmp_path / "videos", 4)
     (folder / "v0001.avi").write_bytes(b"no video")
     videos = [VideoFile(path.stem, path) for path in sorted(folder.iterdir())]
@@ -120,26 +122,26 @@ def test_features_come_in_order_and_only_missing_videos_are_decoded(tmp_path: Pa
     assert np.array_equal(kept[0].features[0], first[0].features[0])
 
 
-def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
+def test_features_are_returned_if_the_cache_cannot_be_written(tmp_path: Path) -> None:
     folder = make_videos(tmp_path / "videos", 1)
     (tmp_path / "cache").write_text("no folder")
     (found,) = [
         e for e in extraction(tmp_path).run([VideoFile("v0000", folder / "v0000.avi")]) if isinstance(e, Featured)
     ]
     assert len(found.features[0]) == 2
-    assert "could not be written" in found.unkept
+    assert "could not be written" in found.cache_error
 
 
-def test_other_weights_than_at_training_are_refused(tmp_path: Path) -> None:
+def test_weights_that_differ_from_training_are_refused(tmp_path: Path) -> None:
     recipe = Recipe(("pixels",), Fraction(1), weights=("0" * 32,))
-    with pytest.raises(FeatureError, match=r"The weights of pixels are others .* \(000000000000\)"):
+    with pytest.raises(FeatureError, match=r"The weights of pixels .* differ .* \(000000000000\)"):
         list(extraction(tmp_path, recipe).run([]))
 
 
 MADE = {"backbone": "pixels", "weights": "abc", "clip_len": 1 / 3, "interpolation": "bicubic"}
 
 
-def test_what_the_features_said_decides() -> None:
+def test_recorded_feature_settings_determine_the_recipe() -> None:
     config = load_config("tacos", overrides=["model.video_dim=256"])
     found = recipe_of(config, {"files": ["mine.hdf5"], "origins": [MADE]}, source="best.pt")
     assert found == Recipe(("pixels",), Fraction(1, 3), "bicubic", ("abc",))
@@ -148,13 +150,13 @@ def test_what_the_features_said_decides() -> None:
 @pytest.mark.parametrize(
     ("preset", "clip_len"), [("charades", 1), ("qvhighlights", 2), ("tacos-clip-slowfast", 2), ("charades-cd", 1)]
 )
-def test_presets_decide_for_published_and_older_checkpoints(preset: str, clip_len: int) -> None:
+def test_presets_determine_the_recipe_of_published_and_older_checkpoints(preset: str, clip_len: int) -> None:
     found = recipe_of(load_config(preset), {}, source="model.ckpt")
     assert found == Recipe(("clip-b32", "slowfast-r50"), Fraction(clip_len), weights=(None, None))
 
 
 @pytest.mark.parametrize(
-    ("preset", "settings", "facts", "told"),
+    ("preset", "settings", "statistics", "message"),
     [
         ("tacos", [], {}, r"(?s)published.*c3d\.hdf5 \(4096 wide\).*mesm predict CKPT --features"),
         ("charades-vgg-glove", [], {}, r"(?s)published.*vgg\.hdf5 \(4096 wide, rows of 0\.17 s\)"),
@@ -176,6 +178,8 @@ def test_presets_decide_for_published_and_older_checkpoints(preset: str, clip_le
         ),
     ],
 )
-def test_what_cannot_be_extracted_is_told(preset: str, settings: list[str], facts: dict[str, Any], told: str) -> None:
-    with pytest.raises(FeatureError, match=told):
-        recipe_of(load_config(preset, overrides=settings), facts, source="best.pt")
+def test_features_that_cannot_be_extracted_are_refused(
+    preset: str, settings: list[str], statistics: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FeatureError, match=message):
+        recipe_of(load_config(preset, overrides=settings), statistics, source="best.pt")

@@ -1,4 +1,4 @@
-"""Videos to feature files: what is written, what is done again, and what an end in the middle leaves."""
+"""Extraction of feature files: their content, resuming, and interruptions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_file_a_backbone_with_all_that_is_known(videos: Path, clip: Path, tmp_path: Path) -> None:
+def test_each_backbone_has_a_file_with_metadata(videos: Path, clip: Path, tmp_path: Path) -> None:
     report = run(videos, tmp_path / "out", names=("pixels", "clip-b32"), weights={"clip-b32": clip})
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clip_image.hdf5", "pixels.hdf5"]
     assert report.videos == 4
@@ -64,11 +64,11 @@ def test_a_file_a_backbone_with_all_that_is_known(videos: Path, clip: Path, tmp_
     }
 
 
-def test_what_is_there_is_refused_or_gone_on_with(videos: Path, tmp_path: Path) -> None:
+def test_existing_outputs_are_refused_resumed_or_overwritten(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(videos, out)
     first = content(out / "pixels.hdf5")
-    with pytest.raises(OutputError, match="exists already") as refused:
+    with pytest.raises(OutputError, match="already exists") as refused:
         run(videos, out)
     assert "--resume" in str(refused.value.hint)
     before = (out / "pixels.hdf5").stat()
@@ -80,7 +80,7 @@ def test_what_is_there_is_refused_or_gone_on_with(videos: Path, tmp_path: Path) 
     assert same(first, content(out / "pixels.hdf5"))
 
 
-def test_resume_knows_videos_by_content_and_settings(tmp_path: Path) -> None:
+def test_resume_identifies_videos_by_content_and_settings(tmp_path: Path) -> None:
     videos, out = make_videos(tmp_path / "videos", 3), tmp_path / "out"
     run(videos, out)
     (videos / "v0000.avi").write_bytes((videos / "v0001.avi").read_bytes())
@@ -107,7 +107,7 @@ def test_resume_does_not_mix_settings(tmp_path: Path) -> None:
     assert len(content(out / "pixels.hdf5")) == 5
 
 
-def test_a_bad_video_is_told_and_the_others_are_done(tmp_path: Path) -> None:
+def test_an_unreadable_video_is_reported_and_the_others_are_extracted(tmp_path: Path) -> None:
     videos, out = make_videos(tmp_path / "videos", 4), tmp_path / "out"
     (videos / "v0001.avi").write_bytes(b"no video at all")
     (videos / "v0002.avi").write_bytes(b"")
@@ -119,7 +119,7 @@ def test_a_bad_video_is_told_and_the_others_are_done(tmp_path: Path) -> None:
     assert "empty (0 bytes)" in reasons["v0002"]
 
 
-def test_features_of_another_content_do_not_stay_where_the_new_one_is_bad(tmp_path: Path) -> None:
+def test_features_are_removed_if_the_replaced_video_is_unreadable(tmp_path: Path) -> None:
     videos, out = make_videos(tmp_path / "videos", 2), tmp_path / "out"
     run(videos, out)
     (videos / "v0001.avi").write_bytes(b"no video at all")
@@ -128,7 +128,7 @@ def test_features_of_another_content_do_not_stay_where_the_new_one_is_bad(tmp_pa
     assert sorted(content(out / "pixels.hdf5")) == ["v0000"]
 
 
-def test_nothing_is_left_where_no_video_is_good(tmp_path: Path) -> None:
+def test_no_files_remain_if_all_videos_are_unreadable(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
     (videos / "v.mp4").write_bytes(b"")
@@ -136,7 +136,7 @@ def test_nothing_is_left_where_no_video_is_good(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_what_was_recovered_of_a_cut_video_is_told(tmp_path: Path) -> None:
+def test_recovery_of_a_truncated_video_is_reported(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
     path = make_video(videos / "v.mkv", constant(25, 200), pictures=_noise(200), size=(64, 48))
@@ -144,7 +144,7 @@ def test_what_was_recovered_of_a_cut_video_is_told(tmp_path: Path) -> None:
     report = run(videos, tmp_path / "out")
     assert not report.bad
     assert "frames were recovered" in report.warnings[0][1]
-    assert "of the 8.0 s that its header says" in report.warnings[0][1]
+    assert "of the 8.0 s in its header" in report.warnings[0][1]
 
 
 def _noise(frames: int) -> list[np.ndarray]:
@@ -152,14 +152,14 @@ def _noise(frames: int) -> list[np.ndarray]:
     return [generator.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(frames)]
 
 
-def test_features_that_float16_cannot_hold_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match=r"up to 1e\+05, beyond float16"):
+def test_features_out_of_the_range_of_float16_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FeatureError, match=r"up to 1e\+05, beyond the range of float16"):
         SETTINGS.stored(np.array([[1.0, 1e5]], np.float32))
     with pytest.raises(FeatureError, match="NaN"):
         SETTINGS.stored(np.array([[1.0, np.nan]], np.float32))
 
 
-def test_an_end_in_the_middle_keeps_what_is_finished(videos: Path, tmp_path: Path) -> None:
+def test_an_interrupted_extraction_keeps_finished_videos(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     job = Extraction(find_videos([videos]), out, ["pixels"], settings=SETTINGS, options=Options(decoders=1))
     events = job.run()
@@ -168,7 +168,7 @@ def test_an_end_in_the_middle_keeps_what_is_finished(videos: Path, tmp_path: Pat
             break
     events.close()  # as Ctrl-C does
     assert [path.name for path in out.iterdir()] == ["extract.parts"]
-    with pytest.raises(OutputError, match="left of an earlier extraction"):
+    with pytest.raises(OutputError, match="remains from an earlier extraction"):
         run(videos, out)
     report = run(videos, out, resume=True)
     assert report.already >= 1
@@ -178,11 +178,11 @@ def test_an_end_in_the_middle_keeps_what_is_finished(videos: Path, tmp_path: Pat
     assert [path.name for path in out.iterdir()] == ["pixels.hdf5"]
 
 
-def test_no_room_keeps_the_finished_parts(videos: Path, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_finished_parts(videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with files_of_at_most(4000), pytest.raises(OutputError, match=r"pixels\.hdf5") as told:
+    with files_of_at_most(4000), pytest.raises(OutputError, match=r"pixels\.hdf5") as raised:
         run(videos, out)
-    assert "--resume goes on" in str(told.value.hint)
+    assert "--resume continues" in str(raised.value.hint)
     assert [path.name for path in out.iterdir()] == ["extract.parts"]
     assert len(list((out / "extract.parts").glob("*.npz"))) == 4
     assert run(videos, out, resume=True).already == 4
@@ -191,25 +191,25 @@ def test_no_room_keeps_the_finished_parts(videos: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_an_outdir_that_is_held_or_cannot_be(videos: Path, tmp_path: Path) -> None:
+def test_a_locked_or_invalid_outdir_is_refused(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="not a folder"):
         run(videos, tmp_path / "file" / "out")
     folder = work.WorkFolder(tmp_path / "out" / "extract.parts")
-    with folder.held(), pytest.raises(OutputError, match="Another process is extracting"):
+    with folder.locked(), pytest.raises(OutputError, match="Another process is extracting"):
         run(videos, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_rows_that_a_backbone_does_not_have_are_refused_at_once(videos: Path, tmp_path: Path) -> None:
+def test_unsupported_row_lengths_are_refused_before_any_work(videos: Path, tmp_path: Path) -> None:
     with pytest.raises(FeatureError, match="i3d features: their exact weights"):
         run(videos, tmp_path / "out", names=("i3d",))
-    with pytest.raises(FeatureError, match=r"The weights .clip-b32. .* are not here"):
+    with pytest.raises(FeatureError, match=r"The weights .clip-b32. .* were not found"):
         run(videos, tmp_path / "out", names=("clip-b32",))
     assert not (tmp_path / "out").exists()
 
 
-def test_processes_give_the_same_content(tmp_path: Path) -> None:
+def test_several_processes_extract_the_same_features(tmp_path: Path) -> None:
     videos = make_videos(tmp_path / "videos", 5)
     (videos / "v0003.avi").write_bytes(b"")
     run(videos, tmp_path / "one")
@@ -219,7 +219,7 @@ def test_processes_give_the_same_content(tmp_path: Path) -> None:
     assert "empty (0 bytes)" in report.bad[0][1]
 
 
-def test_a_process_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     videos = make_videos(tmp_path / "videos", 3)
     (tmp_path / "dies.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
@@ -229,7 +229,7 @@ def test_a_process_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all("ended with signal 9 (SIGKILL)" in reason for _, reason in report.bad)
 
 
-def test_json(videos: Path, tmp_path: Path, mesm: Any) -> None:
+def test_the_command_prints_json(videos: Path, tmp_path: Path, mesm: Any) -> None:
     done = mesm("extract", videos, tmp_path / "out", "--backbone", "pixels", "--clip-len", "1/2", "--json")
     assert done.code == 0
     assert json.loads(done.out)["rows"] == {"pixels": 8}

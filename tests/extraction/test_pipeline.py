@@ -1,4 +1,4 @@
-"""The pipeline: one pass a video, batches across videos, bad videos aside."""
+"""The extraction pipeline: one decoding pass per video, batches of several videos, and unreadable videos."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTINGS = Settings(Fraction(1, 2))
 
 
 class Halves(Pixels):
-    """A second backbone with rows twice as often."""
+    """A second backbone, with rows of half the length."""
 
     name = "halves"
 
@@ -53,7 +53,7 @@ def test_features_do_not_depend_on_batches_and_threads(videos: list[VideoFile], 
         assert abs(len(result.features["halves"]) - 2 * len(result.features["pixels"])) <= 1
 
 
-def test_a_bad_video_does_not_end_the_others(videos: list[VideoFile]) -> None:
+def test_an_unreadable_video_does_not_stop_the_others(videos: list[VideoFile]) -> None:
     videos[1].path.write_bytes(b"no video")
     found = _run(videos, [Pixels()])
     bad = found["v1"]
@@ -62,13 +62,13 @@ def test_a_bad_video_does_not_end_the_others(videos: list[VideoFile]) -> None:
     assert isinstance(found["v2"], Extracted)
 
 
-def test_two_videos_of_one_name_are_refused(videos: list[VideoFile], tmp_path: Path) -> None:
+def test_two_videos_with_the_same_name_are_refused(videos: list[VideoFile], tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "v1.mkv").write_bytes(b"")
-    with pytest.raises(DataError, match="Two videos have the name 'v1'"):
+    with pytest.raises(DataError, match="Two videos have the same name 'v1'"):
         find_videos([tmp_path])
 
 
-def test_shards_are_a_partition(videos: list[VideoFile], tmp_path: Path) -> None:
+def test_shards_partition_the_videos(videos: list[VideoFile], tmp_path: Path) -> None:
     shards = [find_videos([tmp_path], shard=(number, 2)) for number in (1, 2)]
     assert sorted(video.name for shard in shards for video in shard) == ["v0", "v1", "v2"]

@@ -1,4 +1,4 @@
-"""Sentences that were encoded before need no weights, and published checkpoints no count file."""
+"""Cached sentences need no weights, and published checkpoints no count file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return aged(write_clip(tmp_path / "clip.pt"))
 
 
-def test_the_trained_models_text_tower_waits_until_it_is_needed(
+def test_the_text_tower_of_a_checkpoint_is_built_when_needed(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = Paths(tmp_path, (), clip)
@@ -52,7 +52,7 @@ def test_the_trained_models_text_tower_waits_until_it_is_needed(
         build_text_to_ask(load_config("charades"), paths, device=CPU)
 
 
-def test_joint_embeddings_are_the_same_from_the_cache(clip: Path, tmp_path: Path) -> None:
+def test_cached_joint_embeddings_are_the_same(clip: Path, tmp_path: Path) -> None:
     cache = TextCache(tmp_path / "text.sqlite")
     encoder = build_sentences(clip, device=CPU)
     first = KeptSentences(lambda: encoder, cache=cache, known=None)
@@ -74,7 +74,7 @@ def checkpoint(text: dict[str, Any], preset: str = "charades") -> Checkpoint:
     return Checkpoint(config=config, model={}, text=text, paths={}, epoch=1, metrics={})
 
 
-def test_where_a_checkpoints_text_comes_from(clip: Path, tmp_path: Path) -> None:
+def test_search_order_of_a_checkpoints_text_weights(clip: Path, tmp_path: Path) -> None:
     recorded = checkpoint({"path": str(clip), "hash": "x"})
     moved = checkpoint({"path": str(tmp_path / "gone.pt"), "hash": "x"})
     assert text_file(recorded, None, tmp_path) == (clip, False)

@@ -1,4 +1,4 @@
-"""Videos longer than max_time or max_frames: where answers end, what they are scaled by, what is said."""
+"""Videos longer than max_time or max_frames: ends and scale of moments, and warnings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.conftest import Trained
 
 
 def answering(spans: Sequence[tuple[float, float]], queries: int, frames: int = 4) -> ModelOutput:
-    """Return what a model says whose slots are these (center, width), by falling score, for every query."""
+    """Return the decoded output of a model whose slots are these (center, width), by falling score, for every query."""
     scores = torch.linspace(3, 1, len(spans))
     logits = torch.stack([scores, torch.zeros_like(scores)], dim=-1)
     empty = torch.zeros(queries, frames)
@@ -58,13 +58,13 @@ def decoded(decoding: Decoding, duration: float, *spans: tuple[float, float]) ->
 
 
 def retriever_with(trained: Trained, *changes: str) -> MomentRetriever:
-    """Return the trained model with settings that a user may not change."""
+    """Return the trained model with changes to settings that users cannot change."""
     checkpoint = load_checkpoint(trained.best)
     config = resolve([Layer("checkpoint", checkpoint.config), set_layer(changes)])
     return MomentRetriever.from_checkpoint(checkpoint, config=config, device="cpu")
 
 
-def test_answers_end_at_the_videos_end_not_at_max_time(trained: Trained) -> None:
+def test_moments_end_at_the_end_of_the_video_not_at_max_time(trained: Trained) -> None:
     retriever = always(MomentRetriever.load(trained.best, device="cpu"), (0.9, 0.2), (0.5, 1.4))
     assert retriever.config.eval.max_time == 1000
     (answer,) = retriever.locate(np.ones((30, 12), np.float32), ["He cuts."], duration=3600.0, window="off")
@@ -85,7 +85,7 @@ def test_answers_end_at_the_videos_end_not_at_max_time(trained: Trained) -> None
         (Decoding(max_time=151, clip_len=2), 150.5, [76, 152]),
     ],
 )
-def test_where_windows_end(decoding: Decoding, duration: float, expected: list[float]) -> None:
+def test_decoded_windows_are_clamped(decoding: Decoding, duration: float, expected: list[float]) -> None:
     assert decoded(decoding, duration, (0.9, 0.8))[0] == pytest.approx(expected, abs=1e-3)
 
 
@@ -105,17 +105,17 @@ def test_first_frames_are_not_stretched_over_the_video(trained: Trained) -> None
 
 
 @pytest.mark.parametrize(("frames", "duration"), [(75, 150.0), (76, 150.0), (60, 126.0), (75, 149.3), (77, 150.0)])
-def test_qvhighlights_own_videos_are_seen_whole(frames: int, duration: float) -> None:
+def test_videos_of_qvhighlights_are_not_shortened(frames: int, duration: float) -> None:
     shortening = Shortening(max_frames=75, shorten="first", clip_len=2)
     assert shortening.seen(frames, duration) == duration
     assert shortening.warnings(frames, duration) == ()
 
 
-def test_frames_of_another_rate_than_clip_len() -> None:
+def test_frames_with_another_rate_than_clip_len_cover_their_share() -> None:
     assert Shortening(75, "first", 2).seen(300, 300.0) == 75
 
 
-def test_evaluation_scales_by_what_is_seen(trained: Trained) -> None:
+def test_evaluation_scales_by_the_seconds_of_the_used_frames(trained: Trained) -> None:
     retriever = retriever_with(trained, "dataset.shorten=first", "dataset.max_frames=10", "dataset.clip_len=2")
     always(retriever, (0.5, 1.0))
     config = retriever.config
@@ -126,7 +126,7 @@ def test_evaluation_scales_by_what_is_seen(trained: Trained) -> None:
     assert {prediction.windows[0, 1] for prediction in done.predictions} == {20}
 
 
-def test_coarse_frames_are_told(trained: Trained) -> None:
+def test_averaged_frames_give_a_warning(trained: Trained) -> None:
     retriever = MomentRetriever.load(trained.best, device="cpu")
     (answer,) = retriever.locate(np.ones((200, 12), np.float32), ["The man cuts a pan."], duration=3600.0, window="off")
     assert len(answer.warnings) == 1
@@ -138,12 +138,12 @@ def test_coarse_frames_are_told(trained: Trained) -> None:
     assert answer.warnings == ()  # nothing was averaged
 
 
-def test_an_hour_under_charades() -> None:
+def test_an_hour_in_the_charades_preset_gives_a_warning() -> None:
     assert "each stands for 18.6 seconds" in Shortening(194, "mean", 1).warnings(3600, 3600.0)[0]
     assert Shortening(194, "mean", 1).warnings(388, 388.0) == ()
 
 
-def test_evaluation_tells_of_long_videos(trained: Trained) -> None:
+def test_evaluation_warns_of_long_videos(trained: Trained) -> None:
     job = load_for_scoring(trained.best, split="test", overrides=["dataset.max_frames=5"])
     (warning,) = [line for line in job.warnings if "averaged" in line]
     assert "videos have more than 5 frames" in warning

@@ -1,4 +1,4 @@
-"""Near-duplicate moments: left out for people, kept in submissions and evaluation."""
+"""Near-duplicate moments are suppressed when shown to users, and kept in submissions and evaluation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def overlap(a: Moment, b: Moment) -> float:
     return max(inner, 0) / max(max(a.end, b.end) - min(a.start, b.start), 1e-9)
 
 
-def test_the_library_leaves_near_duplicates_out(trained: Trained) -> None:
+def test_locate_suppresses_near_duplicates(trained: Trained) -> None:
     retriever = always(MomentRetriever.load(trained.best, device="cpu"), *SPANS)
     (answer,) = retriever.locate(FRAMES, ["He cuts."], duration=100.0)
     assert [round(moment.start) for moment in answer.moments] == [30, 15]
@@ -37,7 +37,7 @@ def test_the_library_leaves_near_duplicates_out(trained: Trained) -> None:
     assert len(retriever.locate(FRAMES, ["He cuts."], duration=100.0, nms=0.99)[0].moments) == 3
 
 
-def test_equal_moments_without_length_are_one() -> None:
+def test_equal_moments_of_zero_length_are_merged() -> None:
     windows = np.array([[4, 4, 0.9], [0, 2, 0.8], [4, 4, 0.7]])
     answer = Answer("he cuts", windows, np.zeros(3, np.float32), seen=9.0)
     assert answer.suppressed(0.7).moments == (Moment(4, 4, 0.9), Moment(0, 2, 0.8))
@@ -45,13 +45,13 @@ def test_equal_moments_without_length_are_one() -> None:
     assert Answer("he cuts", np.empty((0, 3)), np.zeros(3, np.float32), seen=9.0).suppressed(0.7).moments == ()
 
 
-def test_nms_cuts_nothing_by_its_limits() -> None:
+def test_nms_keeps_all_moments_without_overlap() -> None:
     windows = np.array([[2.0 * n, 2.0 * n + 1, 1 - n / 1000] for n in range(500)])
     assert np.array_equal(temporal_nms(windows, threshold=0.7), windows)
 
 
 @pytest.mark.parametrize("nms", [0, -0.5, 1.5, float("nan"), -2])
-def test_thresholds_that_mean_nothing(mesm, trained: Trained, nms: float) -> None:
+def test_invalid_nms_thresholds_are_refused(mesm, trained: Trained, nms: float) -> None:
     with pytest.raises(ConfigError, match=r"\(0, 1\]"):
         MomentRetriever.load(trained.best, device="cpu").locate(FRAMES, ["He cuts."], duration=9.0, nms=nms)
     for words in (["predict", trained.best, "--video", "test-000", "He cuts."], ["eval", trained.best]):
@@ -60,7 +60,9 @@ def test_thresholds_that_mean_nothing(mesm, trained: Trained, nms: float) -> Non
         assert "(0, 1]" in " ".join(result.err.split())
 
 
-def test_people_see_fewer_moments_than_submissions_hold(mesm, trained: Trained, tmp_path: Path, monkeypatch) -> None:
+def test_shown_moments_are_suppressed_and_submissions_are_not(
+    mesm, trained: Trained, tmp_path: Path, monkeypatch
+) -> None:
     load = MomentRetriever.from_checkpoint
     monkeypatch.setattr(MomentRetriever, "from_checkpoint", lambda *a, **k: always(load(*a, **k), *SPANS))
     words = ["predict", trained.best, "--video", "test-000", "The man cuts a pan."]

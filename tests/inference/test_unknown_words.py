@@ -1,4 +1,4 @@
-"""Queries with words that the text encoder has no vector for."""
+"""Queries with words that have no vector in the text encoder."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def vocabulary_text() -> VocabularyText:
         ("?!", {"?": False, "!": False}),
     ],
 )
-def test_known_words(text: GloveText | VocabularyText, sentence: str, expected: dict[str, bool]) -> None:
+def test_known_words_of_sentences(text: GloveText | VocabularyText, sentence: str, expected: dict[str, bool]) -> None:
     assert text.known_words(sentence) == expected
 
 
-def test_words_behind_the_longest_sentence_do_not_count() -> None:
+def test_words_after_the_maximum_length_are_unknown_to_glove_text() -> None:
     assert not any(glove_text().known_words("a b c d e f he").values())
     assert vocabulary_text().known_words("a b c d e f he")["he"]
 
 
-def test_answers_say_which_words_are_unknown(trained: Trained) -> None:
+def test_answers_list_unknown_words(trained: Trained) -> None:
     retriever = MomentRetriever.load(trained.best, device="cpu")
     lost, partly, known = retriever.locate(
         np.ones((20, 12), np.float32), ["xyzzy qwrtp", "He cuts xyzzy.", "The man cuts a pan."], duration=40.0

@@ -1,4 +1,4 @@
-"""Long videos in overlapping windows: how they are cut, how answers are joined, and what is said of them."""
+"""Long videos in overlapping windows: division, merged answers, and warnings."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_windows_cover_the_video(overlap: float) -> None:
             assert all(count >= min(round(overlap * length), length - 1) for count in shared)
 
 
-def test_which_videos_are_cut() -> None:
+def test_window_frames_depend_on_duration_and_setting() -> None:
     usual = {"frames": 600, "duration": 300.0, "lengths": Lengths(200.0, 50.0), "max_frames": 194}
     assert window_frames("auto", **usual) == 100  # type: ignore[arg-type]
     assert window_frames("off", **usual) is None  # type: ignore[arg-type]
@@ -86,12 +86,12 @@ def test_which_videos_are_cut() -> None:
 
 
 @pytest.mark.parametrize("window", ["", "x", "Auto", "nan", "inf", "-3", "0", 0, -1.5, float("nan"), True, None, "1,5"])
-def test_no_windows(window: object) -> None:
+def test_invalid_window_settings_are_refused(window: object) -> None:
     with pytest.raises(ConfigError, match="auto, off, or a positive number of seconds"):
         check_window(window)  # type: ignore[arg-type]
 
 
-def test_pieces_hold_the_videos_own_frames() -> None:
+def test_pieces_are_views_of_the_frames() -> None:
     parts = [np.random.default_rng(0).normal(size=(n, 2)) for n in (101, 103)]
     pieces = cut_video(parts, window=20.0, duration=202.0, lengths=Lengths(9, 9), max_frames=50)
     assert [piece.first for piece in pieces] == [*range(0, 91, 5), 91]
@@ -102,7 +102,7 @@ def test_pieces_hold_the_videos_own_frames() -> None:
     assert pieces[-1].start + pieces[-1].seconds == 202
 
 
-def test_merged_moments() -> None:
+def test_merged_moments_match_nms_of_all_moments() -> None:
     rng = np.random.default_rng(0)
     starts = rng.uniform(0, 90, (7, 20))
     parts = [np.stack([s, s + rng.uniform(0, 10, 20), rng.uniform(size=20)], axis=1) for s in starts]
@@ -115,7 +115,7 @@ def test_merged_moments() -> None:
     assert len(merge_moments([many, many], alike[:2])) == MOST_MOMENTS
 
 
-def test_the_window_whose_frames_match_wins() -> None:
+def test_moments_of_the_most_relevant_window_rank_first() -> None:
     wrong, right = np.array([[5.0, 9.0, 0.9]]), np.array([[45.0, 49.0, 0.6], [50.0, 55.0, 0.1]])
     saliency = [np.array([-9.0, -8.0]), np.array([-9.0, -2.0])]
     merged = merge_moments([wrong, right], saliency)
@@ -126,7 +126,7 @@ def test_the_window_whose_frames_match_wins() -> None:
     assert extreme.tolist() == [0, 0, 1]
 
 
-def test_joined_saliency() -> None:
+def test_saliency_of_windows_is_averaged() -> None:
     ranges = window_ranges(23, 8)
     scores = np.linspace(-3, 5, 23).astype(np.float32)
     joined = join_saliency([scores[start:stop] for start, stop in ranges], ranges)
@@ -140,7 +140,7 @@ def test_joined_saliency() -> None:
     assert join_predictions([one], []) is one
 
 
-def test_bounded_batches() -> None:
+def test_batches_of_windows_are_limited() -> None:
     sizes = np.random.default_rng(0).integers(1, 9, 100).tolist()
     slices = list(bounded(sizes, most=5, total=20))
     assert [size for part in slices for size in sizes[part]] == sizes
@@ -148,7 +148,7 @@ def test_bounded_batches() -> None:
     assert list(bounded([], most=5, total=20)) == []
 
 
-def test_a_checkpoint_knows_the_durations_of_training(trained: Trained, tmp_path: Path) -> None:
+def test_a_checkpoint_stores_the_durations_of_training_videos(trained: Trained, tmp_path: Path) -> None:
     queries = Tacos().read(trained.paths.annotations, "train").queries
     durations = list({query.vid: query.duration for query in queries}.values())
     found = load_checkpoint(trained.best).data_statistics
@@ -166,12 +166,14 @@ def test_a_checkpoint_knows_the_durations_of_training(trained: Trained, tmp_path
 
 @pytest.mark.parametrize("name", ["longest", "median"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0, "x", True, None, [3.0]])
-def test_odd_durations(trained: Trained, tmp_path: Path, name: str, value: object) -> None:
+def test_invalid_durations_in_a_checkpoint_are_refused(
+    trained: Trained, tmp_path: Path, name: str, value: object
+) -> None:
     with pytest.raises(CheckpointError, match=f"data_statistics.{name}"):
         load_checkpoint(changed(trained, tmp_path / "odd.pt", setting(f"data_statistics.{name}", value)))
 
 
-def test_lengths_of_presets() -> None:
+def test_training_lengths_of_presets() -> None:
     assert training_lengths({}, load_config("qvhighlights")) == Lengths(150.0, 150.0)
     assert training_lengths({}, load_config("charades-vgg-glove")).longest == pytest.approx(102)
     assert training_lengths({}, load_config("tacos")) == Lengths(1000.0, 159.0)
@@ -179,7 +181,7 @@ def test_lengths_of_presets() -> None:
     assert training_lengths({}, own) == Lengths(600.0, 300.0)
 
 
-def test_only_longer_videos_than_training_are_cut(trained: Trained) -> None:
+def test_only_videos_longer_than_training_are_divided(trained: Trained) -> None:
     retriever = MomentRetriever.load(trained.best, device="cpu")
     longest, median = retriever.lengths.longest, retriever.lengths.median
     frames = long_video(longest)
@@ -195,7 +197,7 @@ def test_only_longer_videos_than_training_are_cut(trained: Trained) -> None:
     assert cut.window == pytest.approx(min(median, most), abs=1 / RATE)
 
 
-def test_a_long_video_is_seen_whole_and_as_it_is(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_cover_a_long_video_without_averaging(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     retriever = MomentRetriever.load(trained.best, device="cpu", overrides=["eval.batch_size=4"])
     seen: list[tuple[int, ...]] = []
     forward = retriever.model.forward
@@ -225,7 +227,7 @@ def test_a_long_video_is_seen_whole_and_as_it_is(trained: Trained, monkeypatch: 
     assert {shape[0] for shape in seen} == {1}  # many queries, so one window at a time
 
 
-def test_moments_lie_where_their_window_does(trained: Trained) -> None:
+def test_moments_are_shifted_by_the_start_of_their_window(trained: Trained) -> None:
     retriever = always(MomentRetriever.load(trained.best, device="cpu"), (0.25, 0.1))
     (answer,) = retriever.locate(long_video(200), [QUERY], duration=200.0, window=40.0, nms=-1)
     assert sorted(m.start for m in answer.moments) == pytest.approx([8 + start for start in range(0, 161, 20)])
@@ -236,7 +238,7 @@ def test_moments_lie_where_their_window_does(trained: Trained) -> None:
     assert all(m.start % 3 == 0 and m.end % 3 == 0 for m in answer.moments)  # clips of the video, not of the window
 
 
-def test_cutting_a_video_by_hand_gives_the_same(trained: Trained) -> None:
+def test_windows_match_a_video_divided_by_hand(trained: Trained) -> None:
     retriever = MomentRetriever.load(trained.best, device="cpu")
     frames = long_video(120)
     (answer,) = retriever.locate(frames, [QUERY], duration=120.0, window=60.0)
@@ -251,7 +253,7 @@ def test_cutting_a_video_by_hand_gives_the_same(trained: Trained) -> None:
     assert answer.moments[0].start == pytest.approx(expected[0, 0], abs=1e-2)
 
 
-def test_answers_do_not_depend_on_the_company(trained: Trained) -> None:
+def test_answers_do_not_depend_on_other_videos_in_the_batch(trained: Trained) -> None:
     retriever = MomentRetriever.load(trained.best, device="cpu")
     asked = [Asked(long_video(s, s), [QUERY, "He opens a drawer."], float(s)) for s in (70, 500, 90, 333)]
     together = retriever.locate_many(asked, window=50.0)
@@ -263,17 +265,17 @@ def test_answers_do_not_depend_on_the_company(trained: Trained) -> None:
     assert [answer.query for answer in alone] == asked[1].queries
 
 
-def test_windows_of_other_lengths_than_asked_for_are_told(trained: Trained) -> None:
+def test_windows_of_another_length_than_requested_give_a_warning(trained: Trained) -> None:
     retriever = MomentRetriever.load(trained.best, device="cpu")
     (answer,) = retriever.locate(long_video(900), [QUERY], duration=900.0, window=300.0)
     assert answer.window == 80  # 40 frames
-    assert answer.warnings == ("its windows are of 80.0 seconds, not 300: a window has 4 to 40 frames "
+    assert answer.warnings == ("its windows have 80.0 seconds, not 300: a window has 4 to 40 frames "
                                "(dataset.max_frames)",)  # fmt: skip
     (answer,) = retriever.locate(long_video(900), [QUERY], duration=900.0, window=0.5)
-    assert "its windows are of 8.0 seconds, not 0.5" in answer.warnings[0]
+    assert "its windows have 8.0 seconds, not 0.5" in answer.warnings[0]
 
 
-def test_features_that_cannot_be_used(trained: Trained) -> None:
+def test_unusable_features_are_refused(trained: Trained) -> None:
     retriever = MomentRetriever.load(trained.best, device="cpu")
     frames = long_video(900)
     frames[333, 3] = np.nan
@@ -284,7 +286,7 @@ def test_features_that_cannot_be_used(trained: Trained) -> None:
             retriever.locate(odd, [QUERY], duration=900.0)  # type: ignore[arg-type]
 
 
-def test_evaluation_sees_videos_at_once_unless_asked(trained: Trained) -> None:
+def test_evaluation_uses_windows_only_if_requested(trained: Trained) -> None:
     usual = score_checkpoint(load_for_scoring(trained.best, split="test"))
     off = load_for_scoring(trained.best, split="test")
     assert (off.window, off.windowed) == ("off", ())
@@ -304,7 +306,7 @@ def test_evaluation_sees_videos_at_once_unless_asked(trained: Trained) -> None:
     assert list(auto.windowed) == [index for index, seconds in enumerate(durations) if seconds > longest]
 
 
-def test_nms_of_thousands() -> None:
+def test_nms_of_thousands_of_moments() -> None:
     rng = np.random.default_rng(0)
     windows = np.stack([starts := rng.uniform(0, 9e3, 3000), starts + 5, rng.uniform(size=3000)], axis=1)
     kept = temporal_nms(windows, threshold=0.3)
@@ -314,5 +316,5 @@ def test_nms_of_thousands() -> None:
 
 def test_too_many_windows_are_refused() -> None:
     frames = np.zeros((200_000, 2), np.float32)
-    with pytest.raises(FeatureError, match="would be seen in 9,999 windows"):
+    with pytest.raises(FeatureError, match="would have 9,999 windows"):
         cut_video([frames], window=20, duration=60.0, lengths=Lengths(100.0, 30.0), max_frames=40)

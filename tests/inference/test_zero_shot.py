@@ -1,4 +1,4 @@
-"""Zero-shot: its parts on arrays, its worth on planted frames, and the retriever."""
+"""Zero-shot: its functions on arrays, its accuracy on planted moments, and the retriever."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def overlap(a: tuple[float, float], b: tuple[float, float]) -> float:
     return max(min(a[1], b[1]) - max(a[0], b[0]), 0) / (max(a[1], b[1]) - min(a[0], b[0]))
 
 
-def test_planted_moments_are_found_better_than_by_a_sliding_window() -> None:
+def test_planted_moments_are_found_better_than_with_a_sliding_window() -> None:
     rng = np.random.default_rng(0)
     ours, windows = [], []
     # Chance similarities are larger in 64 dimensions than in CLIP's 512, so what is planted is, too.
@@ -77,7 +77,7 @@ def ward_by_hand(frames: np.ndarray) -> list[int]:
     return order
 
 
-def test_segments_are_merged_by_the_squared_distances_they_add() -> None:
+def test_segments_are_merged_by_wards_criterion() -> None:
     frames = np.random.default_rng(0).normal(size=(30, 3))
     assert merging_order(frames).tolist() == ward_by_hand(frames)
     assert merging_order(frames[:1]).tolist() == []
@@ -97,13 +97,13 @@ def test_contrast_is_a_correlation() -> None:
         assert score == pytest.approx(expected, abs=1e-9)
 
 
-def test_what_the_normalisation_takes_out() -> None:
+def test_standardising_removes_offset_and_scale() -> None:
     series = np.random.default_rng(0).normal(size=(30, 2))
     assert np.allclose(standardised(series * 0.01 + [0.2, 0.3]), standardised(series))
     assert standardised(np.full((9, 1), 0.25, np.float32)).tolist() == [[0]] * 9
 
 
-def test_smoothing_is_by_seconds_and_keeps_what_is_flat() -> None:
+def test_smoothing_keeps_constant_series() -> None:
     assert np.allclose(smoothed(np.ones((7, 2)), 2.0), 1)
     assert np.allclose(smoothed(np.eye(5), 0.0), np.eye(5))
     assert smoothed(np.ones((1, 1)), 30.0).tolist() == [[1]]
@@ -130,9 +130,7 @@ def test_candidates_of_long_videos_are_few_and_of_every_length(seconds: float) -
     kind=st.sampled_from(["noise", "same", "zero"]),
     seed=st.integers(0, 99),
 )
-def test_any_video_is_answered_within_its_bounds(
-    length: int, count: int, duration: float, kind: str, seed: int
-) -> None:
+def test_moments_are_inside_the_video(length: int, count: int, duration: float, kind: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     frames = unit(rng.normal(size=(length, 4))) if kind != "zero" else np.zeros((length, 4))
     frames = np.repeat(frames[:1], length, axis=0) if kind == "same" else frames
@@ -169,7 +167,7 @@ def video(duration: float = 30.0) -> np.ndarray:
     return plant(vectors, [[(3.0, 10.0)]], duration, rate=1, rng=rng, planting=planting)
 
 
-def test_the_retriever_takes_the_file_that_fits_and_answers_as_the_trained_one() -> None:
+def test_the_retriever_chooses_the_matching_file_and_has_the_trained_interface() -> None:
     frames, slowfast = video(), np.ones((29, 2304), np.float32)
     answers = CLIP.locate(frames, QUERIES, duration=30.0)
     assert [answer.query for answer in answers] == QUERIES
@@ -184,13 +182,13 @@ def test_the_retriever_takes_the_file_that_fits_and_answers_as_the_trained_one()
     assert len(CLIP.locate(frames, QUERIES, duration=30.0, nms=0.1)[0].moments) < len(answers[0].moments)
 
 
-def test_a_video_in_which_nothing_stands_out_says_so() -> None:
+def test_a_constant_video_gives_a_warning() -> None:
     (answer,) = CLIP.locate(np.ones((20, DIM)), QUERIES[:1], duration=20.0)
     assert [(m.start, m.end, m.score) for m in answer.moments] == [(0.0, 20.0, 0.0)]
     assert "whole video" in answer.warnings[0]
 
 
-def test_what_zero_shot_cannot_be_asked() -> None:
+def test_invalid_features_and_queries_are_refused() -> None:
     with pytest.raises(FeatureError, match=r"are 2304 and 12 wide; zero-shot needs CLIP image features, 64 wide"):
         CLIP.locate([np.ones((9, 2304)), np.ones((9, 12))], QUERIES, duration=9.0)
     with pytest.raises(FeatureError, match="NaN"):
@@ -207,7 +205,7 @@ def test_what_zero_shot_cannot_be_asked() -> None:
         CLIP.locate(video(), QUERIES, duration=9.0, nms=3)
 
 
-def test_predictions_are_in_file_order_and_read_each_video_once() -> None:
+def test_predictions_are_in_file_order_and_each_video_is_read_once() -> None:
     read: list[str] = []
 
     class Features:

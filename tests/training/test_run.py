@@ -286,7 +286,7 @@ def test_files_are_whole_or_absent(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         write_atomically(target, b"new", overwrite=False)
     with pytest.raises(OutputError, match="is a folder"):
         write_atomically(tmp_path, b"new")

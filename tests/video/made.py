@@ -26,7 +26,7 @@ def make_video(
     gop: int = 12,
     pictures: Sequence[np.ndarray] | None = None,
 ) -> Path:
-    """Write frames at the given times in seconds; the container follows the file's ending.
+    """Write frames at the given times in seconds; the suffix of the file determines the container.
 
     Args:
         pictures: (height, width, 3) uint8, one a frame; default: grey, a level a frame.
@@ -59,7 +59,7 @@ def constant(rate: Fraction | int, frames: int, *, start: Fraction = Fraction(0)
 
 
 def aged(path: Path) -> Path:
-    """Make a file an hour old, so that notes about it are kept."""
+    """Make a file an hour old, so that notes about it are stored."""
     then = time.time() - 3600
     os.utime(path, (then, then))
     return path

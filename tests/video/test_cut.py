@@ -1,4 +1,4 @@
-"""Cutting: exact bounds by encoding, keyframes by copying, audio kept."""
+"""Cutting clips: exactly by encoding, at keyframes by copying packets, with audio."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _level(path: Path) -> int:
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mkv"])
-def test_exact_cut(tmp_path: Path, ending: str) -> None:
+def test_an_exact_cut_has_the_requested_frames(tmp_path: Path, ending: str) -> None:
     source = make_video(tmp_path / f"source{ending}", constant(25, 100), sound=True)
     target = tmp_path / f"clip{ending}"
     clip = cut(source, target, 1.2, 2.8, container=container_of(target))
@@ -31,7 +31,7 @@ def test_exact_cut(tmp_path: Path, ending: str) -> None:
     assert abs(_level(target) - 30) <= 2
 
 
-def test_fast_cut_starts_at_a_keyframe(tmp_path: Path) -> None:
+def test_a_fast_cut_starts_at_a_keyframe(tmp_path: Path) -> None:
     source = make_video(tmp_path / "source.mp4", constant(25, 100), sound=True, gop=10)
     target = tmp_path / "clip.mp4"
     clip = cut(source, target, 1.3, 2.0, container="mp4", fast=True)
@@ -43,7 +43,7 @@ def test_fast_cut_starts_at_a_keyframe(tmp_path: Path) -> None:
     assert abs(_level(target) - 30) <= 2
 
 
-def test_cut_without_sound_and_rotated(tmp_path: Path) -> None:
+def test_a_rotated_video_without_audio_is_cut_upright(tmp_path: Path) -> None:
     source = make_video(tmp_path / "phone.mp4", constant(25, 30))
     rotate(source, 90)
     target = tmp_path / "clip.mp4"
@@ -53,12 +53,12 @@ def test_cut_without_sound_and_rotated(tmp_path: Path) -> None:
     assert clip.audio_frames == 0
 
 
-def test_a_cut_behind_the_end_is_refused(tmp_path: Path) -> None:
+def test_a_cut_after_the_end_is_refused(tmp_path: Path) -> None:
     source = make_video(tmp_path / "source.mp4", constant(25, 25))
     with pytest.raises(DataError, match="no frame between"):
         cut(source, tmp_path / "clip.mp4", 5.0, 6.0, container="mp4")
 
 
-def test_other_endings_are_refused() -> None:
+def test_unknown_suffixes_are_refused() -> None:
     with pytest.raises(OutputError, match=r"\.mp4"):
         container_of(Path("clip.gif"))

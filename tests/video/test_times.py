@@ -1,4 +1,4 @@
-"""Frame selection against what FFmpeg's fps filter keeps."""
+"""The selected frames match those of FFmpeg's fps filter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _tables() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["vfr", "late", "ntsc", "cut", "short", "a25_mkv"])
-def test_synthetic_times(name: str) -> None:
+def test_rows_of_synthetic_times_match_the_worked_examples(name: str) -> None:
     if not GOLDEN.is_dir():
         pytest.skip("the worked examples of video features are not here")
     case = _tables()["synthetic"][name]

@@ -1,4 +1,4 @@
-"""Charades-STA: one line a query, durations in a table beside it (docs/datasets.md, "Rules")."""
+"""Charades-STA: one line per query, durations in a separate table (docs/datasets.md, "Rules")."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Charades:
         return folder / f"charades_sta_{split}.txt", folder / f"Charades_v1_{split}.csv"
 
     def read(self, folder: Path, split: str) -> Annotations:
-        """Return the split's queries; a test query's id is its line's number, from 0.
+        """Return the split's queries; the id of a test query is its line number, from 0.
 
         Raises:
             DataError: a file is missing or malformed; the message names the line.
@@ -79,7 +79,7 @@ def _durations(path: Path) -> dict[str, float]:
             duration = 0.0
         if not (duration > 0 and math.isfinite(duration)):
             raise DataError(
-                f"{path}, line {number}: the length of {row['id']} is {shown(row['length'])}, not positive seconds."
+                f"{path}, line {number}: the length of {row['id']} is {shown(row['length'])}, not a positive number."
             )
         durations[row["id"]] = duration
     return durations

@@ -1,4 +1,4 @@
-"""Charades-CD and Charades-CG: one JSON object a split, video by video (docs/datasets.md, "Rules")."""
+"""Charades-CD and Charades-CG: one JSON object per split with one entry per video (docs/datasets.md, "Rules")."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mesm_core.types import Query
 
 
 class CharadesJson:
-    """Reader of JSON files with ``timestamps``, ``sentences`` and a duration a video.
+    """Reader of JSON files with ``timestamps``, ``sentences`` and a duration per video.
 
     Args:
         files: file name by split, training first.
-        duration_key: which field holds the duration.
+        duration_key: field of the duration.
     """
 
     def __init__(self, *, files: dict[str, str], duration_key: str) -> None:
@@ -33,7 +33,7 @@ class CharadesJson:
         return (folder / self._files[split],)
 
     def read(self, folder: Path, split: str) -> Annotations:
-        """Return the split's queries; ids run from 1, dropped queries counted, and training queries have none.
+        """Return the split's queries; ids count from 1, dropped queries included; training queries have none.
 
         Raises:
             DataError: the file is missing or malformed; the message names the video and the sentence.

@@ -34,7 +34,7 @@ def read_lines(path: Path, *, strict: bool = False, source_of: bool = False) -> 
 
     Args:
         strict: refuse windows that would be repaired.
-        source_of: group by the YouTube id of a ``vid`` that reads ``YOUTUBEID_start_end``.
+        source_of: group by the YouTube id in a ``vid`` of the form ``YOUTUBEID_start_end``.
 
     Raises:
         DataError: a line is malformed or contradicts an earlier one (a repeated id, two durations of a video,
@@ -69,7 +69,7 @@ def read_lines(path: Path, *, strict: bool = False, source_of: bool = False) -> 
 
 
 class JsonLines:
-    """Reader of ``SPLIT.jsonl`` files; a split may be a path of its own."""
+    """Reader of ``SPLIT.jsonl`` files; a split may also be a path."""
 
     splits: tuple[str, ...] = ()
     count_splits: tuple[str, ...] = ("train", "val")
@@ -82,7 +82,7 @@ class JsonLines:
         return (named if named.suffix == ".jsonl" else folder / f"{split}.jsonl",)
 
     def read(self, folder: Path, split: str) -> Annotations:
-        """Return the queries of a file: ``split`` is its path, or its name in the folder, .jsonl left out or not.
+        """Return the queries of a file: ``split`` is its path, or its name in the folder, with or without .jsonl.
 
         Raises:
             DataError: the file is missing or malformed; the message names the line.
@@ -97,7 +97,8 @@ def _record(line: str, where: str) -> dict[str, Any]:
     missing = [key for key in ("vid", "duration", "query") if key not in record]
     if missing:
         raise DataError(
-            f"{where}: it lacks {', '.join(missing)}.", hint='A line: {"vid": "v1", "duration": 31.0, "query": "…"}'
+            f"{where}: the line lacks {', '.join(missing)}.",
+            hint='Example: {"vid": "v1", "duration": 31.0, "query": "…"}',
         )
     duration = record["duration"]
     if not is_number(duration) or duration <= 0:
@@ -109,7 +110,7 @@ def _record(line: str, where: str) -> dict[str, Any]:
 
 
 def _refuse_booleans(record: dict[str, Any], where: str) -> None:
-    """Refuse true and false among times and scores; Python would take them as 1 and 0."""
+    """Refuse true and false among times and scores, which Python treats as 1 and 0."""
     for name in ("relevant_windows", "saliency_scores"):
         rows = record.get(name)
         if isinstance(rows, list) and any(bool in map(type, row) for row in rows if isinstance(row, list)):

@@ -1,4 +1,4 @@
-"""QVHighlights: JSON lines with several windows and saliency scores a query (docs/datasets.md, "Rules")."""
+"""QVHighlights: JSON lines with several windows and saliency scores per query (docs/datasets.md, "Rules")."""
 
 from __future__ import annotations
 

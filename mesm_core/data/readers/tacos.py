@@ -1,4 +1,4 @@
-"""TACoS: one JSON object a split, video by video, with timestamps in frames (docs/datasets.md, "Rules")."""
+"""TACoS: one JSON object per split with one entry per video, timestamps in frames (docs/datasets.md, "Rules")."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tacos:
         return (folder / f"{split}.json",)
 
     def read(self, folder: Path, split: str) -> Annotations:
-        """Return the split's queries; ids run from 1 where the split is not for training.
+        """Return the split's queries; ids count from 1; training queries have none.
 
         Inverted moments are dropped before ids are given; moments are clamped to [0, duration].
 
@@ -61,5 +61,5 @@ def _rate_and_duration(video: Any, where: str) -> tuple[float, float]:
         raise DataError(f"{where}: num_frames is {frames:g}, so the video's duration is 0.")
     duration = frames / fps
     if not 0 < duration < math.inf:
-        raise DataError(f"{where}: {frames:g} frames at {fps:g} a second are no duration.")
+        raise DataError(f"{where}: {frames:g} frames at {fps:g} per second give no valid duration.")
     return fps, duration

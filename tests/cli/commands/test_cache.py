@@ -1,4 +1,4 @@
-"""``mesm cache``: what is kept, and how to be rid of it."""
+"""``mesm cache`` lists and clears the caches."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_caches_are_shown_and_cleared(mesm: Any, here: Path, zero: list[object])
     assert mesm("locate", "a.mp4", QUERY, *zero).code == 0
 
 
-def test_what_cannot_be_cleared_is_told(mesm: Any, here: Path) -> None:
+def test_a_cache_that_cannot_be_cleared_is_reported(mesm: Any, here: Path) -> None:
     assert mesm("cache", "clear").code == 2
     assert mesm("cache", "clear", "text", "--older-than", 3).code == 2
     (here.parent / "cache").mkdir()

@@ -1,4 +1,4 @@
-"""``mesm prepare check`` compares frame counts with durations: features of other videos are found by shapes alone."""
+"""``mesm prepare check`` compares frame counts with durations, which detects features of other videos."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rotated(trained: Trained, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("clip_len", ["-1", "2"])
-def test_features_of_other_videos(mesm, trained: Trained, tmp_path: Path, clip_len: str) -> None:
+def test_features_of_other_videos_are_detected(mesm, trained: Trained, tmp_path: Path, clip_len: str) -> None:
     features = rotated(trained, tmp_path / "features.hdf5")
     found = check(mesm, trained, "--features", features, "--set", f"dataset.clip_len={clip_len}")
     level, message = found["features.hdf5 frames"]
@@ -39,7 +39,7 @@ def test_features_of_other_videos(mesm, trained: Trained, tmp_path: Path, clip_l
     assert table.code == 2
 
 
-def test_one_video_is_named_with_its_numbers(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_a_single_wrong_video_is_named(mesm, trained: Trained, tmp_path: Path) -> None:
     features = altered(trained, tmp_path / "cut.hdf5", lambda vid, x: x[:10] if vid == "val-001" else x)
     level, message = check(mesm, trained, "--features", features)["cut.hdf5 frames"]
     duration = next(
@@ -50,13 +50,13 @@ def test_one_video_is_named_with_its_numbers(mesm, trained: Trained, tmp_path: P
     assert f"val-001 has 10 for {duration:.4g} s, not {duration / 2:.0f}" in message
 
 
-def test_right_features_fit(mesm, trained: Trained) -> None:
+def test_correct_features_pass(mesm, trained: Trained) -> None:
     found = check(mesm, trained)
     assert found["c3d.hdf5 frames"] == ("ok", "consistent with the durations of all 14 videos at 0.5 frames/s")
 
 
-def test_frames_are_not_read(mesm, trained: Trained, tmp_path: Path) -> None:
-    """Counts come from shapes: what lies in the datasets does not matter."""
+def test_the_check_reads_no_frames(mesm, trained: Trained, tmp_path: Path) -> None:
+    """Frame counts come from the shapes, so the content of the datasets does not matter."""
     with h5py.File(trained.paths.features[0]) as source, h5py.File(tmp_path / "f.hdf5", "w") as target:
         for vid, node in source.items():
             target.create_dataset(vid, data=np.zeros(node.shape, np.float16))
@@ -67,8 +67,8 @@ def test_frames_are_not_read(mesm, trained: Trained, tmp_path: Path) -> None:
     ("dataset", "rate"), [("charades", 2), ("charades-cd", 1), ("charades-cg", 6), ("tacos", 1), ("tacos", 3),
                           ("qvhighlights", 0.5)]
 )  # fmt: skip
-def test_real_durations(shared: Path, dataset: str, rate: float) -> None:
-    """Rounded, cut to 400 frames and at least 8, as planted features are: right ones fit, exchanged ones do not."""
+def test_real_durations_pass_and_exchanged_ones_fail(shared: Path, dataset: str, rate: float) -> None:
+    """The frame counts are those of planted features: rounded, at least 8 and at most 400."""
     config = load_config(dataset)
     folder = shared / "data" / config.dataset.annotations
     durations = {

@@ -1,4 +1,4 @@
-"""The demo: from drawn videos to a moment that is cut out."""
+"""``mesm demo``, from synthetic videos to a clip of a moment."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from mesm_core.data.readers.json_lines import read_lines
 from mesm_core.video.probe import probe
 
 
-def test_it_refuses_a_folder_in_use(mesm, tmp_path: Path) -> None:
+def test_the_demo_refuses_a_folder_in_use(mesm, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     result = mesm("demo", "--out", tmp_path)
     assert result.code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_every_step_is_taken_and_shown(mesm, tmp_path: Path, monkeypatch) -> None:
-    """A few videos and one epoch: what the steps do, not how well the model learns."""
+def test_the_demo_runs_and_shows_every_step(mesm, tmp_path: Path, monkeypatch) -> None:
+    """Uses a few videos and one epoch, since only the steps are tested."""
     monkeypatch.setattr(demo, "VIDEOS", {"train": 3, "val": 2, "test": 2})
     monkeypatch.setattr(demo, "SETTINGS", demo.SETTINGS.replace("epochs = 40", "epochs = 1"))
     monkeypatch.chdir(tmp_path)
     result = mesm("demo", "--json")
     assert result.code == 0, result.err
-    told = json.loads(result.out)
-    assert told["test"].keys() == set(demo.SHOWN)
-    assert told["video"] == "test-00"
+    printed = json.loads(result.out)
+    assert printed["test"].keys() == set(demo.SHOWN)
+    assert printed["video"] == "test-00"
     assert [path.name for path in Path("mesm-demo").glob("*.html")]
-    clip = probe(Path(told["clip"]))
-    best = told["moments"][0]
+    clip = probe(Path(printed["clip"]))
+    best = printed["moments"][0]
     assert clip.duration_s == pytest.approx(best["end"] - best["start"], abs=0.2)
     shown = [line for line in result.err.splitlines() if line.startswith("$ mesm ")]
     assert [line.split()[2] for line in shown] == ["extract", "count-tokens", "train", "eval", "locate"]
@@ -47,7 +47,7 @@ def test_every_step_is_taken_and_shown(mesm, tmp_path: Path, monkeypatch) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-def test_it_learns(mesm, tmp_path: Path, seed: int) -> None:
+def test_the_demo_model_learns(mesm, tmp_path: Path, seed: int) -> None:
     result = mesm("demo", "--out", tmp_path / "demo", "--seed", seed, "--json")
     assert result.code == 0, result.err
     assert json.loads(result.out)["test"]["MR-full-R1@0.5"] >= 60

@@ -1,4 +1,4 @@
-"""mesm doctor, and what the shell completes."""
+"""``mesm doctor`` and shell completion."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_doctor_in_an_empty_folder(mesm, tmp_path: Path, monkeypatch) -> None:
     assert about["devices"][0]["name"] == "cpu"
 
 
-def test_doctor_finds_what_is_there(mesm, trained: Trained, tmp_path: Path, monkeypatch) -> None:
+def test_doctor_finds_existing_files(mesm, trained: Trained, tmp_path: Path, monkeypatch) -> None:
     root = shutil.copytree(trained.root, tmp_path / "data")
     shutil.copy(trained.paths.text, root / "glove.6B.300d.txt")
     (root / "TACoS" / "annotations" / "val.json").write_text("{")
@@ -66,7 +66,7 @@ def test_doctor_with_a_damaged_cache(mesm, tmp_path: Path, monkeypatch, content:
     assert (tmp_path / "text.sqlite").read_bytes() == content
 
 
-def test_values_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Trained) -> None:
+def test_completion_suggests_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Trained) -> None:
     assert completion.presets("charades-c") == ["charades-cd", "charades-cg"]
     assert completion.precisions("") == ["fp32", "tf32", "bf16"]
     assert completion.settings("train.lr") == ["train.lr=", "train.lr_drop="]
@@ -93,7 +93,7 @@ def test_values_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, t
         ("predict runs/", "runs/tacos-a/best.pt"),
     ],
 )
-def test_the_shell_is_answered_without_torch(tmp_path: Path, trained: Trained, words: str, expected: str) -> None:
+def test_completion_does_not_import_torch(tmp_path: Path, trained: Trained, words: str, expected: str) -> None:
     shutil.copytree(trained.run, tmp_path / "runs" / "tacos-a")
     typed = words.split()
     code = (

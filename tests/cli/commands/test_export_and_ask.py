@@ -1,4 +1,4 @@
-"""Export and start from checkpoints, ask from files and pipes, plots and reports."""
+"""Exports, training from a checkpoint, queries from files and pipes, plots and reports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VOID = {"meta", "link", "br", "polyline"}
 
 
 class Page(HTMLParser):
-    """Reads a page: that its tags close, and what it would fetch."""
+    """Checks that the tags of a page are closed, and collects the resources that it loads."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ def read_page(path: Path) -> Page:
     return page
 
 
-def test_export_is_the_same_checkpoint(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_an_exported_checkpoint_gives_the_same_answers(mesm, trained: Trained, tmp_path: Path) -> None:
     assert mesm("export", trained.best, tmp_path / "out").code == 0
     assert "--overwrite" in mesm("export", trained.best, tmp_path / "out").err
     ours, again = load_checkpoint(trained.best), load_any_checkpoint(tmp_path / "out")
@@ -73,7 +73,7 @@ def test_export_is_the_same_checkpoint(mesm, trained: Trained, tmp_path: Path) -
     assert "not an exported checkpoint" in broken.err
 
 
-def test_export_official_comes_back(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_an_official_export_is_read_back(mesm, trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "model_best.ckpt"
     assert mesm("export", trained.best, out, "--official").code == 0
     assert json.loads((tmp_path / "opt.json").read_text())["dataset_name"] == "tacos"
@@ -87,7 +87,7 @@ def test_export_official_comes_back(mesm, trained: Trained, tmp_path: Path) -> N
     assert figures[0] == figures[1]  # the word vector of <UNK>, too, is had back from the seed
 
 
-def test_official_there_and_back(mesm, shared: Path, tmp_path: Path) -> None:
+def test_an_official_checkpoint_survives_a_round_trip(mesm, shared: Path, tmp_path: Path) -> None:
     official = shared / "golden" / "official_charades" / "model_test_best.ckpt"
     assert mesm("export", official, tmp_path / "again.ckpt", "--official").code == 0
     import argparse
@@ -148,16 +148,16 @@ def test_questions_from_files_and_pipes(mesm, trained: Trained, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("", "holds no QUERY"),
+        ("", "has no queries"),
         ("He cuts.\n", "line 1: the line has no 'vid'"),
         ('{"query": "He cuts.", "vid": "test-000"}\n{"query": "He', "line 2: Unterminated string"),
-        ('{"vid": "test-000"}\n', "line 1: a question has a 'query'"),
+        ('{"vid": "test-000"}\n', "line 1: 'query' must be a sentence"),
         ('{"query": "He cuts.", "vid": "test-000", "duration": "long"}\n', "is not a number of seconds"),
         ('{"query": "He cuts.", "vid": "tst-000"}\n', "Did you mean 'test-000'?"),
         ('{"query": "' + "cut " * 10000 + '", "vid": "test-000"}\n', "has 10,000 words"),
     ],
 )
-def test_bad_questions_leave_no_file(mesm, trained: Trained, tmp_path: Path, content: str, expected: str) -> None:
+def test_invalid_questions_leave_no_file(mesm, trained: Trained, tmp_path: Path, content: str, expected: str) -> None:
     (tmp_path / "q.jsonl").write_text(content)
     result = mesm("predict", trained.best, "--queries", tmp_path / "q.jsonl", "--output", tmp_path / "out.jsonl")
     assert result.code == 2
@@ -165,7 +165,7 @@ def test_bad_questions_leave_no_file(mesm, trained: Trained, tmp_path: Path, con
     assert [path.name for path in tmp_path.iterdir()] == ["q.jsonl"]
 
 
-def test_plots(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_plots_are_written(mesm, trained: Trained, tmp_path: Path) -> None:
     words = ["predict", trained.best, "--video", "test-000", "A <b>man</b> cuts.", "kettle", "--top", "3"]
     assert mesm(*words, "--plot", tmp_path / "p.html").code == 0
     page = read_page(tmp_path / "p.html")
@@ -184,7 +184,7 @@ def test_plot_without_matplotlib(mesm, trained: Trained, tmp_path: Path, monkeyp
     assert "mesm[plot]" in result.err
 
 
-def test_report(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_report_is_written(mesm, trained: Trained, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     result = mesm("eval", trained.best, "--split", "test", "--report", path, "--json")
     assert result.code == 0, result.err

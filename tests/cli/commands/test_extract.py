@@ -1,4 +1,4 @@
-"""``mesm extract`` and ``mesm prepare merge`` as they are used."""
+"""``mesm extract`` and ``mesm prepare merge``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_videos(tmp_path_factory.mktemp("made") / "videos", 6)
 
 
-def test_files_patterns_and_lists(videos: Path, tmp_path: Path, mesm: Any) -> None:
+def test_files_patterns_and_lists_are_accepted(videos: Path, tmp_path: Path, mesm: Any) -> None:
     (tmp_path / "list.txt").write_text(f"{videos}/v0002.avi\n\n{videos}/v0003.avi\n")
     done = mesm("extract", videos / "v0000.avi", f"{videos}/*1.avi", tmp_path / "list.txt", tmp_path / "out", *PIXELS)
     assert done.code == 0, done.err
@@ -34,7 +34,7 @@ def test_files_patterns_and_lists(videos: Path, tmp_path: Path, mesm: Any) -> No
     assert sorted(content(tmp_path / "out" / "pixels.hdf5")) == ["v0000", "v0001", "v0002", "v0003"]
 
 
-def test_bad_videos_end_with_2_and_their_reasons(tmp_path: Path, mesm: Any) -> None:
+def test_unreadable_videos_are_listed_with_exit_code_2(tmp_path: Path, mesm: Any) -> None:
     videos = make_videos(tmp_path / "videos", 3)
     (videos / "v0001.avi").write_text("text")
     (videos / "v'1\n2.avi").write_bytes((videos / "v0000.avi").read_bytes())
@@ -42,14 +42,14 @@ def test_bad_videos_end_with_2_and_their_reasons(tmp_path: Path, mesm: Any) -> N
     assert done.code == 2
     assert "1 of 4 videos have no features" in done.err
     assert "v0001.avi is not a video" in done.err
-    told = json.loads(done.out)
-    assert told["videos"] == 3
-    assert [Path(bad["video"]).name for bad in told["bad"]] == ["v0001.avi"]
+    printed = json.loads(done.out)
+    assert printed["videos"] == 3
+    assert [Path(bad["video"]).name for bad in printed["bad"]] == ["v0001.avi"]
     assert "v'1\n2" in content(tmp_path / "out" / "pixels.hdf5")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--backbone", "vgg"], "mesm does not extract vgg features"),
         (["--backbone", "c3d"], "c3d.hdf5 (4096 wide)"),
@@ -62,29 +62,29 @@ def test_bad_videos_end_with_2_and_their_reasons(tmp_path: Path, mesm: Any) -> N
         ([], "--backbone"),
     ],
 )
-def test_what_cannot_be_is_told(videos: Path, tmp_path: Path, mesm: Any, words: list[str], told: str) -> None:
+def test_invalid_arguments_are_refused(videos: Path, tmp_path: Path, mesm: Any, words: list[str], message: str) -> None:
     done = mesm("extract", videos, tmp_path / "out", *words)
     assert done.code == 2
-    assert told in " ".join(done.err.replace("│", " ").split())
+    assert message in " ".join(done.err.replace("│", " ").split())
     assert not (tmp_path / "out").exists()
 
 
 def test_a_dry_run_writes_nothing(videos: Path, tmp_path: Path, mesm: Any) -> None:
     done = mesm("extract", videos, tmp_path / "out", *PIXELS, "--dry-run", "--json")
     assert done.code == 0, done.err
-    told = json.loads(done.out)
-    assert (told["videos"], told["rows"], told["bytes"]) == (6, {"pixels": 12}, {"pixels": 12 * 256 * 2})
-    assert told["seconds"] > 0
+    printed = json.loads(done.out)
+    assert (printed["videos"], printed["rows"], printed["bytes"]) == (6, {"pixels": 12}, {"pixels": 12 * 256 * 2})
+    assert printed["seconds"] > 0
     assert not (tmp_path / "out").exists()
     shown = mesm("extract", videos, tmp_path / "out", *PIXELS, "--dry-run")
     assert "12 rows, " in shown.out
     assert "about " in shown.out
 
 
-def test_progress_tells_videos_speed_and_time_left() -> None:
+def test_progress_shows_videos_speed_and_remaining_time() -> None:
     shown: list[tuple[str, int, int]] = []
     seconds = iter([0.0, 1.0, 2.0, 4.0])
-    show = _Speed(10, lambda *told: shown.append(told), clock=lambda: next(seconds))
+    show = _Speed(10, lambda *parts: shown.append(parts), clock=lambda: next(seconds))
     video = VideoFile("a", Path("a.mp4"))
     show(Frames(50))
     show(Done(video, "hash", {}))  # was there already
@@ -113,7 +113,7 @@ def test_shards_are_merged(videos: Path, tmp_path: Path, mesm: Any, monkeypatch:
     assert "Shards are missing: 2-of-3" in partly.err
 
 
-def test_a_shard_without_videos_is_a_file_all_the_same(videos: Path, tmp_path: Path, mesm: Any) -> None:
+def test_a_shard_without_videos_is_written_as_an_empty_file(videos: Path, tmp_path: Path, mesm: Any) -> None:
     done = mesm("extract", videos / "v0000.avi", tmp_path / "out", *PIXELS, "--shard", "1/2")
     other = mesm("extract", videos / "v0000.avi", tmp_path / "out", *PIXELS, "--shard", "2/2")
     assert (done.code, other.code) == (0, 0)
@@ -123,7 +123,7 @@ def test_a_shard_without_videos_is_a_file_all_the_same(videos: Path, tmp_path: P
     assert list(content(tmp_path / "pixels.hdf5")) == ["v0000"]
 
 
-def test_compare_finds_what_differs(videos: Path, tmp_path: Path, mesm: Any) -> None:
+def test_compare_finds_differences(videos: Path, tmp_path: Path, mesm: Any) -> None:
     out, published = tmp_path / "out", tmp_path / "published.hdf5"
     assert mesm("extract", videos, out, *PIXELS).code == 0
     with h5py.File(published, "w") as file:
@@ -136,10 +136,14 @@ def test_compare_finds_what_differs(videos: Path, tmp_path: Path, mesm: Any) -> 
         file["other"] = np.ones((2, 256))
     done = mesm("extract", out, "--compare", published, "--json")
     assert done.code == 0, done.err
-    told = json.loads(done.out)
-    assert told["min"] == pytest.approx(-1)
-    assert [told["only_ours"], told["only_published"], told["other_lengths"]] == [["v0005"], ["other"], ["v0002"]]
-    by_name = {video["video"]: video for video in told["videos"]}
+    printed = json.loads(done.out)
+    assert printed["min"] == pytest.approx(-1)
+    assert [printed["only_ours"], printed["only_published"], printed["other_lengths"]] == [
+        ["v0005"],
+        ["other"],
+        ["v0002"],
+    ]
+    by_name = {video["video"]: video for video in printed["videos"]}
     assert by_name["v0001"]["worst_row"] == 1
     assert by_name["v0001"]["mean"] == pytest.approx(0, abs=1e-6)
     assert by_name["v0004"]["cosines"] == pytest.approx([1, 1])

@@ -1,4 +1,4 @@
-"""``mesm locate``: from video files and sentences to seconds, without training and with a model of one's own."""
+"""``mesm locate`` on video files, with zero-shot and with a trained model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.video.made import film
 QUERY = "a person opens the door"
 
 
-def told(result: Result) -> str:
+def error_text(result: Result) -> str:
     assert result.code == 2, (result.out, result.err)
     return " ".join(result.err.replace("│", " ").split())
 
@@ -35,7 +35,7 @@ def answered(result: Result) -> dict[str, Any]:
     return found
 
 
-def test_a_video_and_a_sentence_give_seconds(mesm: Any, here: Path, zero: list[object]) -> None:
+def test_a_video_and_a_sentence_give_moments(mesm: Any, here: Path, zero: list[object]) -> None:
     film(here / "my.mp4")
     shown = mesm("locate", "my.mp4", QUERY, *zero)
     assert shown.code == 0, shown.err
@@ -57,7 +57,7 @@ def test_a_video_and_a_sentence_give_seconds(mesm: Any, here: Path, zero: list[o
     assert len(answer["saliency"]) == 8
 
 
-def test_nothing_is_decoded_or_loaded_where_all_is_known(
+def test_cached_answers_need_no_decoding_or_torch(
     mesm: Any, here: Path, zero: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     film(here / "my.mp4")
@@ -81,7 +81,7 @@ def test_nothing_is_decoded_or_loaded_where_all_is_known(
     assert copied["answers"][0]["moments"] == again["answers"][0]["moments"]
 
 
-def test_a_file_of_the_same_name_is_another_video(mesm: Any, here: Path, zero: list[object]) -> None:
+def test_a_replaced_video_is_extracted_again(mesm: Any, here: Path, zero: list[object]) -> None:
     film(here / "my.mp4", 8)
     answered(mesm("locate", "my.mp4", QUERY, *zero, "--json"))
     film(here / "my.mp4", 4)
@@ -91,21 +91,21 @@ def test_a_file_of_the_same_name_is_another_video(mesm: Any, here: Path, zero: l
     assert len(coarse["answers"][0]["saliency"]) == 8
 
 
-def test_what_is_no_video_is_not_taken_for_a_query(mesm: Any, here: Path, zero: list[object]) -> None:
+def test_missing_videos_are_not_taken_for_queries(mesm: Any, here: Path, zero: list[object]) -> None:
     film(here / "my.mp4")
-    assert "No video at mine.mp4. Did you mean 'my.mp4'?" in told(mesm("locate", "mine.mp4", QUERY, *zero))
-    assert "No video at videos/my" in told(mesm("locate", "my.mp4", "videos/my", QUERY, *zero))
-    assert "give a video" in told(mesm("locate", QUERY, *zero))
-    assert "give a query" in told(mesm("locate", "my.mp4", *zero))
-    assert "The query is empty" in told(mesm("locate", "my.mp4", " ", *zero))
+    assert "No video at mine.mp4. Did you mean 'my.mp4'?" in error_text(mesm("locate", "mine.mp4", QUERY, *zero))
+    assert "No video at videos/my" in error_text(mesm("locate", "my.mp4", "videos/my", QUERY, *zero))
+    assert "give a video" in error_text(mesm("locate", QUERY, *zero))
+    assert "give a query" in error_text(mesm("locate", "my.mp4", *zero))
+    assert "The query is empty" in error_text(mesm("locate", "my.mp4", " ", *zero))
     (here / "q.txt").write_text("the dog barks\n")
-    assert "--queries q.txt" in told(mesm("locate", "my.mp4", "q.txt", *zero))
+    assert "--queries q.txt" in error_text(mesm("locate", "my.mp4", "q.txt", *zero))
     found = answered(mesm("locate", "--video", "my.mp4", "--query", "say it.mp4", *zero, "--json"))
     assert found["answers"][0]["query"] == "say it.mp4"
     assert not list((here.parent / "cache" / "features").glob("*.npz")) or found["answers"]
 
 
-def test_several_videos_and_queries_from_a_file(mesm: Any, here: Path, zero: list[object]) -> None:
+def test_several_videos_and_a_file_of_queries(mesm: Any, here: Path, zero: list[object]) -> None:
     (here / "videos").mkdir()
     film(here / "videos" / "a.mp4", 4)
     film(here / "videos" / "b.mkv", 6)
@@ -117,17 +117,19 @@ def test_several_videos_and_queries_from_a_file(mesm: Any, here: Path, zero: lis
         ("b.mkv", "he sits"),
     ]
     Path("q.txt").write_text('{"query": "he sits", "vid": "c"}\n')
-    assert "'c' is none of the videos" in told(mesm("locate", "videos", "--queries", "q.txt", *zero))
+    assert "the vid 'c', which is not one of the videos" in error_text(
+        mesm("locate", "videos", "--queries", "q.txt", *zero)
+    )
 
 
-def test_one_bad_video_does_not_end_the_others(mesm: Any, here: Path, zero: list[object]) -> None:
+def test_an_unreadable_video_does_not_stop_the_others(mesm: Any, here: Path, zero: list[object]) -> None:
     film(here / "good.mp4")
     whole = film(here / "cut.mkv", 8).read_bytes()
     (here / "cut.mkv").write_bytes(whole[: len(whole) * 3 // 4])
     (here / "bad.mp4").write_text("no video")
     (here / "empty.mp4").write_bytes(b"")
     done = mesm("locate", "bad.mp4", "cut.mkv", "empty.mp4", "good.mp4", QUERY, *zero, "--json")
-    assert "2 of 4 videos" in told(done)
+    assert "2 of 4 videos" in error_text(done)
     found = json.loads(done.out)
     assert [a["video"] for a in found["answers"]] == ["cut.mkv", "good.mp4"]
     assert [f["video"] for f in found["failed"]] == ["bad.mp4", "empty.mp4"]
@@ -135,12 +137,12 @@ def test_one_bad_video_does_not_end_the_others(mesm: Any, here: Path, zero: list
     again = mesm("locate", "cut.mkv", QUERY, *zero)
     assert again.code == 0
     assert "frames were recovered" in " ".join(again.err.split())
-    assert "bad.mp4 is not a video" in told(mesm("locate", "bad.mp4", QUERY, *zero))
+    assert "bad.mp4 is not a video" in error_text(mesm("locate", "bad.mp4", QUERY, *zero))
 
 
-def test_absent_weights_are_named_and_nothing_is_fetched(mesm: Any, here: Path) -> None:
+def test_missing_weights_are_named_and_not_downloaded(mesm: Any, here: Path) -> None:
     film(here / "my.mp4")
-    text = told(mesm("locate", "my.mp4", QUERY))
+    text = error_text(mesm("locate", "my.mp4", QUERY))
     assert "mesm weights pull clip-b32" in text
     assert "ViT-B-32.pt" in text
     assert "--yes" in text
@@ -182,7 +184,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"model": run / "best.pt", "video": next(videos.iterdir())}
 
 
-def test_the_model_decides_the_backbone_and_the_rows(mesm: Any, here: Path, own: dict[str, Path]) -> None:
+def test_the_model_determines_backbone_and_row_length(mesm: Any, here: Path, own: dict[str, Path]) -> None:
     words = ["locate", own["video"], "The man cuts a pan.", "--model", own["model"]]
     found = answered(mesm(*words, "--json"))
     assert (found["method"], found["backbones"], found["clip_len"]) == ("trained", ["pixels"], 0.5)
@@ -195,8 +197,8 @@ def test_the_model_decides_the_backbone_and_the_rows(mesm: Any, here: Path, own:
     (predicted,) = json.loads(mesm("predict", own["model"], *features, "The man cuts a pan.", "--json").out)
     assert predicted["moments"] == answer["moments"]
     assert predicted["saliency"] == answer["saliency"]
-    assert "trained on rows of 0.5 s, not of 1 s" in told(mesm(*words, "--clip-len", 1))
-    assert "is not used here" in told(mesm(*words, "--weights", "clip-b32=x.pt"))
+    assert "trained on rows of 0.5 s, not of 1 s" in error_text(mesm(*words, "--clip-len", 1))
+    assert "is not used here" in error_text(mesm(*words, "--weights", "clip-b32=x.pt"))
 
 
 def test_extract_finds_pulled_weights(mesm: Any, here: Path, archive: Path) -> None:
@@ -207,7 +209,7 @@ def test_extract_finds_pulled_weights(mesm: Any, here: Path, archive: Path) -> N
     assert done.code == 0, done.err
 
 
-def test_the_pipeline_is_that_of_extract() -> None:
+def test_locate_uses_the_pipeline_of_extract() -> None:
     from mesm_core.extraction import cached
 
     assert cached.extract is extract

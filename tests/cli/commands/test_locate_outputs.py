@@ -1,4 +1,4 @@
-"""What ``mesm locate`` writes: tables, subtitles, edit lists, clips and pages; and weights that it fetches."""
+"""Outputs of ``mesm locate``: tables, subtitles, edit lists, clips and pages; and weights that it downloads."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ODD = located(
 )
 
 
-def test_tables_are_quoted() -> None:
+def test_csv_fields_are_quoted() -> None:
     rows = list(csv.DictReader(io.StringIO(csv_text([ODD], top=5))))
     assert [row["video"] for row in rows] == ['a "b", c.mp4'] * 3
     assert rows[0] == {
@@ -52,7 +52,7 @@ def test_tables_are_quoted() -> None:
     }  # fmt: skip
 
 
-def test_subtitles_are_by_time_and_numbered() -> None:
+def test_subtitles_are_numbered_by_time() -> None:
     assert srt_text(ODD, top=5) == (
         '1\n00:00:02,250 --> 00:00:03,000\n2. he said "hi", twice\n\n'
         '2\n00:01:01,500 --> 00:01:10,000\n1. he said "hi", twice\n\n'
@@ -61,7 +61,7 @@ def test_subtitles_are_by_time_and_numbered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "told", "start", "end"),
+    ("rate", "message", "start", "end"),
     [
         (Fraction(25), "FCM: NON-DROP FRAME", "00:01:01:13", "00:01:10:00"),
         (Fraction(30000, 1001), "FCM: DROP FRAME", "00:01:01;15", "00:01:10;00"),
@@ -70,9 +70,9 @@ def test_subtitles_are_by_time_and_numbered() -> None:
         (Fraction(25, 2), "FCM: NON-DROP FRAME", "00:01:04:01", "00:01:12:11"),
     ],
 )
-def test_edit_lists_count_frames_at_the_real_rate(rate: Fraction, told: str, start: str, end: str) -> None:
+def test_edit_lists_count_frames_at_the_real_rate(rate: Fraction, message: str, start: str, end: str) -> None:
     lines = edl_text([ODD], top=5, rate=rate).splitlines()
-    assert lines[1] == told
+    assert lines[1] == message
     assert lines[3].split()[:6] == ["001", "AX", "V", "C", start, end]
     assert lines[3].split()[6] in ("00:00:00:00", "00:00:00;00")
     assert lines[4] == '* FROM CLIP NAME: a "b", c.mp4'
@@ -81,7 +81,7 @@ def test_edit_lists_count_frames_at_the_real_rate(rate: Fraction, told: str, sta
     assert events[-1][4] != events[-1][5]
 
 
-def test_drop_frame_keeps_up_with_the_clock() -> None:
+def test_drop_frame_timecode_follows_the_clock() -> None:
     code = Timecode(Fraction(30000, 1001))
     written = [code.text(frame) for frame in range(1795, 1803)]
     assert written[:5] == ["00:00:59;25", "00:00:59;26", "00:00:59;27", "00:00:59;28", "00:00:59;29"]
@@ -90,7 +90,7 @@ def test_drop_frame_keeps_up_with_the_clock() -> None:
     assert len({code.text(frame) for frame in range(20_000)}) == 20_000
 
 
-def test_clips_have_names_of_their_own() -> None:
+def test_clips_have_distinct_names() -> None:
     one = located("x/a.mp4", ("open!", [(12.4, 18.0, 0.5)]))
     assert [clip.target.name for clip in plan_clips([one], Path("c"), top=3)] == ["a_01_0012.4-0018.0.mp4"]
     two = located("y/a.webm", ("open", [(1, 2, 0.5)]), ("Open?", [(1, 2, 0.5)]))
@@ -118,7 +118,7 @@ class _Seen(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def test_a_page_plays_the_video_where_it_lies(tmp_path: Path) -> None:
+def test_a_page_links_to_the_video(tmp_path: Path) -> None:
     name = 'it\'s "50%" #1 <b>?.mp4'
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / name).write_bytes(b"x")
@@ -140,13 +140,13 @@ def test_a_page_plays_the_video_where_it_lies(tmp_path: Path) -> None:
     assert video_address(Path("/a/b:c.mp4"), Path("/a")) == "b%3Ac.mp4"
 
 
-def test_moments_are_cut_whole_or_not_at_all(mesm: Any, here: Path, zero: list[object]) -> None:
+def test_clips_are_written_completely_or_not_at_all(mesm: Any, here: Path, zero: list[object]) -> None:
     film(here / "my.mp4", sound=True)
     words = ["locate", "my.mp4", QUERY, *zero, "--top", 2, "--cut", "clips"]
     done = mesm(*words, "--json")
     assert done.code == 0, done.err
-    told = json.loads(done.out)
-    clips = told["clips"]
+    message = json.loads(done.out)
+    clips = message["clips"]
     assert 0 < len(clips) <= 2
     assert sorted(path.name for path in Path("clips").iterdir()) == sorted(Path(c["path"]).name for c in clips)
     first = clips[0]
@@ -156,7 +156,7 @@ def test_moments_are_cut_whole_or_not_at_all(mesm: Any, here: Path, zero: list[o
     before = {path: path.read_bytes() for path in Path("clips").iterdir()}
     again = mesm(*words)
     assert again.code == 2
-    assert "exists already" in again.err
+    assert "already exists" in again.err
     assert {path: path.read_bytes() for path in Path("clips").iterdir()} == before
     assert mesm(*words, "--overwrite", "--fast").code == 0
     (here / "file").write_text("")
@@ -165,7 +165,7 @@ def test_moments_are_cut_whole_or_not_at_all(mesm: Any, here: Path, zero: list[o
 
 
 @pytest.mark.parametrize("ending", ["csv", "srt", "edl", "json"])
-def test_the_ending_says_the_format(mesm: Any, here: Path, zero: list[object], ending: str) -> None:
+def test_the_suffix_determines_the_format(mesm: Any, here: Path, zero: list[object], ending: str) -> None:
     film(here / "my.mp4")
     done = mesm("locate", "my.mp4", QUERY, *zero, "-o", f"out.{ending}", "--page", "out.html")
     assert done.code == 0, done.err
@@ -173,32 +173,32 @@ def test_the_ending_says_the_format(mesm: Any, here: Path, zero: list[object], e
     shown = mesm("locate", "my.mp4", QUERY, *zero, "--format", ending)
     written = Path(f"out.{ending}").read_text()
     assert re.sub(r'"(cached|page)": .*', "", shown.out) == re.sub(r'"(cached|page)": .*', "", written)
-    assert "exists already" in mesm("locate", "my.mp4", QUERY, *zero, "-o", f"out.{ending}").err
+    assert "already exists" in mesm("locate", "my.mp4", QUERY, *zero, "-o", f"out.{ending}").err
     own = mesm("locate", "my.mp4", QUERY, *zero, "-o", "my.mp4", "--format", ending, "--overwrite")
     assert "one of the files this command reads" in own.err
 
 
-def test_forms_that_cannot_be_are_refused_before_any_work(mesm: Any, here: Path, zero: list[object]) -> None:
+def test_invalid_formats_are_refused_before_any_work(mesm: Any, here: Path, zero: list[object]) -> None:
     film(here / "a.mp4", 2)
     film(here / "b.mp4", 2, rate=10)
     asked = ["locate", "a.mp4", "b.mp4", QUERY, *zero]
-    for words, told in (
+    for words, message in (
         (["--format", "srt"], "subtitles are for one video"),
         (["--format", "edl"], "different frame rates"),
         (["-o", "answers.txt"], "does not say the format"),
         (["--page", "page.pdf"], "the file name of a page must end in .html"),
         (["--json", "--format", "csv"], "not both"),
-        (["--window", "x"], "window is auto, off"),
+        (["--window", "x"], "window must be auto, off"),
         (["--clip-len", "0"], "is not a number of seconds"),
         (["--device", "tpu"], "Unknown device"),
     ):
         done = mesm(*asked, *words)
         assert done.code == 2, words
-        assert told in " ".join(done.err.replace("│", " ").split())
+        assert message in " ".join(done.err.replace("│", " ").split())
     assert not (here.parent / "cache" / "features").exists()
 
 
-def test_missing_weights_are_fetched_when_asked(
+def test_missing_weights_are_downloaded_on_request(
     mesm: Any, here: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     film(here / "my.mp4", 2)
@@ -219,7 +219,7 @@ def test_missing_weights_are_fetched_when_asked(
         assert not hub.asked
 
 
-def test_a_person_is_asked_once(mesm: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_is_asked_once(mesm: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film(here / "my.mp4", 2)
     asked: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Data of one's own: which folder a path is relative to, and runs that do not depend on where they were started."""
+"""Custom data: the folder that paths are relative to, and runs that do not depend on the working folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ glove = "glove.mine.txt"
 
 @pytest.fixture
 def mine(trained: Trained, tmp_path: Path) -> Path:
-    """A project of one's own: a config file, and all that it names beside it; GloVe's file is compressed."""
+    """A user's project: a config file, and its data files in the same folder; GloVe's file is compressed."""
     folder = tmp_path / "project"
     (folder / "features").mkdir(parents=True)
     shutil.copy(trained.paths.features[0], folder / "features" / "mine.hdf5")
@@ -51,7 +51,7 @@ def run(mesm, *words: object) -> str:
     return result.out
 
 
-def test_a_run_does_not_depend_on_where_it_was_started(mesm, mine: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_run_does_not_depend_on_the_working_folder(mesm, mine: Path, tmp_path: Path, monkeypatch) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
@@ -76,7 +76,7 @@ def test_a_run_does_not_depend_on_where_it_was_started(mesm, mine: Path, tmp_pat
     run(mesm, "train", "--resume", best.parent, "--config", mine / "mine.toml", *SMALLER, "--set", "train.epochs=2")
 
 
-def test_the_count_file_decides_the_number_of_label_words(mesm, mine: Path, monkeypatch, tmp_path: Path) -> None:
+def test_the_count_file_determines_the_number_of_label_words(mesm, mine: Path, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     run(mesm, "count-tokens", "--config", mine / "mine.toml")
     counted = len((mine / "GloVe_tokenized_count.txt").read_text().splitlines())
@@ -86,7 +86,7 @@ def test_the_count_file_decides_the_number_of_label_words(mesm, mine: Path, monk
     assert load_checkpoint(Path("runs/jsonl-default/best.pt")).config["text"]["vocab_size"] == counted
 
 
-def test_train_and_val_are_the_configs_files(mesm, mine: Path, monkeypatch, tmp_path: Path) -> None:
+def test_train_and_val_stand_for_the_files_in_the_config(mesm, mine: Path, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     config = ["--config", mine / "mine.toml"]
     for split, name in (("train", "learn"), ("val", "choose")):
@@ -101,7 +101,7 @@ def test_train_and_val_are_the_configs_files(mesm, mine: Path, monkeypatch, tmp_
     assert whole == len((mine / "learn.jsonl").read_text().splitlines())
 
 
-def test_paths_on_the_command_line_are_the_working_folders(mesm, mine: Path, monkeypatch) -> None:
+def test_command_line_paths_are_relative_to_the_working_folder(mesm, mine: Path, monkeypatch) -> None:
     monkeypatch.chdir(mine)
     words = ["--set", "dataset.train=learn.jsonl", "--set", "dataset.eval=choose.jsonl", "--annotations", "."]
     run(mesm, "count-tokens", "--dataset", "jsonl", *words)
@@ -113,7 +113,7 @@ def test_paths_on_the_command_line_are_the_working_folders(mesm, mine: Path, mon
     assert kept["text"]["glove"] == str(mine / "glove.mine.txt")
 
 
-def test_a_presets_names_stay_below_the_data_folder(mesm, trained: Trained, tmp_path: Path, monkeypatch) -> None:
+def test_paths_of_a_preset_are_in_the_data_folder(mesm, trained: Trained, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["--set", *" --set ".join(SMALL).split(), "--set", "train.epochs=1", "--glove", trained.paths.text]
     given = ["--features", trained.root / "TACoS" / "c3d.hdf5"]
@@ -126,12 +126,12 @@ def test_a_presets_names_stay_below_the_data_folder(mesm, trained: Trained, tmp_
     run(mesm, "eval", "runs/tacos-default/best.pt", "--data-dir", moved)
 
 
-def test_a_file_and_the_command_line_may_not_name_two_presets(mesm, mine: Path) -> None:
+def test_two_different_presets_are_refused(mesm, mine: Path) -> None:
     result = mesm("config", "validate", mine / "mine.toml", "--dataset", "tacos")
     assert (result.code, "changes the preset 'jsonl'" in result.err) == (2, True)
 
 
-def test_one_query_is_not_called_queries(mesm, mine: Path, monkeypatch) -> None:
+def test_one_query_is_counted_in_the_singular(mesm, mine: Path, monkeypatch) -> None:
     monkeypatch.chdir(mine)
     Path("one.jsonl").write_text(Path("learn.jsonl").read_text().splitlines()[0] + "\n")
     assert run(mesm, "prepare", "convert", "out.jsonl", "--split", "one.jsonl", "--dataset", "jsonl").endswith(

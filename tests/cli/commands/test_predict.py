@@ -1,4 +1,4 @@
-"""``mesm predict``: features of one video, settings that may change, query ids, long videos."""
+"""``mesm predict``: features of one video, changed settings, query ids, long videos."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def answer_to(result) -> dict[str, object]:
     return answer
 
 
-def test_npy_and_npz_are_taken_as_they_are(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_npy_and_npz_files_are_read_directly(mesm, trained: Trained, tmp_path: Path) -> None:
     frames = stored(trained)
     with h5py.File(trained.paths.features[0]) as file:
         seconds = float(file["test-000"].attrs["duration"])
@@ -52,7 +52,7 @@ def test_npy_and_npz_are_taken_as_they_are(mesm, trained: Trained, tmp_path: Pat
     assert answer_to(known)["duration"] == pytest.approx(seconds, abs=2)
 
 
-def test_npy_files_are_joined_side_by_side(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_npy_files_are_concatenated(mesm, trained: Trained, tmp_path: Path) -> None:
     frames = stored(trained)
     for folder, part in (("clip", frames[:, :4]), ("slowfast", frames[:, 4:])):
         (tmp_path / folder).mkdir()
@@ -67,10 +67,10 @@ def test_npy_files_are_joined_side_by_side(mesm, trained: Trained, tmp_path: Pat
     assert npy == hdf5
     mixed = mesm(*words, "--features", tmp_path / "clip" / "kitchen.npy", "--features", tmp_path / "slowfast.hdf5")
     assert mixed.code == 2
-    assert "joined with their like only" in " ".join(mixed.err.split())
+    assert "cannot be combined with other kinds of files" in " ".join(mixed.err.split())
 
 
-def test_foreign_npz_files_are_read(mesm, trained: Trained, shared: Path) -> None:
+def test_npz_files_of_other_tools_are_read(mesm, trained: Trained, shared: Path) -> None:
     result = mesm("predict", trained.best, QUERY, "--duration", "9", "--features", shared / "media" / "vid.npz")
     assert result.code == 2
     assert "are 512 wide, but model.video_dim is 12" in result.err
@@ -79,7 +79,7 @@ def test_foreign_npz_files_are_read(mesm, trained: Trained, shared: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("x.npy", {}, "The duration of video 'x' is not known"),
+        ("x.npy", {}, "The duration of video 'x' is unknown"),
         ("x.npz", {"a": 1, "b": 2}, "several arrays (a, b)"),
         ("x.npz", {"features": None, "duration": np.array("long")}, "not one number of seconds"),
         ("x.npz", {"features": None, "duration": -3.0}, "must be positive"),
@@ -91,7 +91,7 @@ def test_foreign_npz_files_are_read(mesm, trained: Trained, shared: Path) -> Non
         ("x.jpg", b"\xff\xd8\xff", "is an image, not features"),
     ],
 )
-def test_features_that_cannot_be_used(mesm, trained: Trained, tmp_path: Path, name, content, expected) -> None:
+def test_invalid_features_are_refused(mesm, trained: Trained, tmp_path: Path, name, content, expected) -> None:
     path = tmp_path / name
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -105,11 +105,11 @@ def test_features_that_cannot_be_used(mesm, trained: Trained, tmp_path: Path, na
     assert "HDF5 file, or" not in result.err
 
 
-def test_another_video_than_the_files(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_a_video_that_is_not_in_the_file_is_refused(mesm, trained: Trained, tmp_path: Path) -> None:
     np.save(tmp_path / "kitchen.npy", stored(trained))
     result = mesm("predict", trained.best, "--video", "kitchn", QUERY, "--features", tmp_path / "kitchen.npy")
     assert result.code == 2
-    assert "holds the video 'kitchen', not 'kitchn'. Did you mean 'kitchen'?" in " ".join(result.err.split())
+    assert "has the video 'kitchen', not 'kitchn'. Did you mean 'kitchen'?" in " ".join(result.err.split())
 
 
 def test_train_and_eval_need_one_file_of_many_videos(mesm, trained: Trained, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_train_and_eval_need_one_file_of_many_videos(mesm, trained: Trained, tmp
         assert "is a video, not features" in " ".join(video.err.split())
 
 
-def test_settings_a_user_may_change(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_inference_settings_can_be_changed(mesm, trained: Trained, tmp_path: Path) -> None:
     words = ["predict", trained.best, "--video", "test-000", QUERY, "--json"]
     few = tmp_path / "few.toml"
     few.write_text("[dataset]\nmax_frames = 9\n[data]\nkeep_as = 'float32'\n")
@@ -139,7 +139,7 @@ def test_settings_a_user_may_change(mesm, trained: Trained, tmp_path: Path) -> N
     assert len(retriever.locate(stored(trained), [QUERY], duration=60.0)[0].saliency) == 9
 
 
-def test_settings_that_training_fixed(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_settings_of_training_cannot_be_changed(mesm, trained: Trained, tmp_path: Path) -> None:
     fixed = tmp_path / "fixed.toml"
     fixed.write_text("[dataset]\nmax_frames = 9\nclip_len = 3\n[model]\nheads = 4\n")
     for command in (["predict", trained.best, "--video", "test-000", QUERY], ["eval", trained.best]):
@@ -167,7 +167,9 @@ def test_settings_that_training_fixed(mesm, trained: Trained, tmp_path: Path) ->
         ([{"qid": True}], "the qid is True; it must be"),
     ],
 )
-def test_ids_that_would_not_score(mesm, trained: Trained, tmp_path: Path, monkeypatch, lines, expected) -> None:
+def test_repeated_and_invalid_ids_are_refused(
+    mesm, trained: Trained, tmp_path: Path, monkeypatch, lines, expected
+) -> None:
     content = "".join(json.dumps({"query": QUERY, "vid": "test-000"} | line) + "\n" for line in lines)
     (tmp_path / "q.jsonl").write_text(content)
     words = ["predict", trained.best, "--queries"]
@@ -184,7 +186,7 @@ def test_ids_that_would_not_score(mesm, trained: Trained, tmp_path: Path, monkey
     assert expected in " ".join(piped.err.split())
 
 
-def test_ids_that_are_not_there_are_line_numbers(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_missing_ids_are_replaced_by_line_numbers(mesm, trained: Trained, tmp_path: Path) -> None:
     lines = [{"qid": None}, {"qid": "1"}, {}]
     (tmp_path / "q.jsonl").write_text(
         "".join(json.dumps({"query": QUERY, "vid": "test-000"} | line) + "\n" for line in lines)
@@ -193,7 +195,7 @@ def test_ids_that_are_not_there_are_line_numbers(mesm, trained: Trained, tmp_pat
     assert [json.loads(line)["qid"] for line in done.out.splitlines()] == [1, "1", 3]
 
 
-def test_a_long_video_is_told_once(mesm, trained: Trained) -> None:
+def test_a_long_video_gives_one_warning(mesm, trained: Trained) -> None:
     words = ["predict", trained.best, "--video", "test-000", "--duration", "3600", "--set", "dataset.max_frames=9"]
     words += ["--window", "off"]
     asked = mesm(*words, QUERY, "The man cuts.", "--json")
@@ -202,7 +204,7 @@ def test_a_long_video_is_told_once(mesm, trained: Trained) -> None:
     assert all("400.0 seconds" in answer["warnings"][0] for answer in json.loads(asked.out))
 
 
-def test_many_warnings_are_counted(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_repeated_warnings_are_counted(mesm, trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_text("".join(f"xyzzy{number}\n" for number in range(30)))
     done = mesm("predict", trained.best, "--video", "test-000", "--queries", tmp_path / "q.txt", "--output", "-")
     assert done.err.count("knows no word") == 20
@@ -225,7 +227,7 @@ def test_timelines_fit_the_screen(monkeypatch) -> None:
     assert len(lines[1].rstrip()) == 33 + 23  # half of the curve: half was seen
 
 
-def test_answers_reach_a_pipe_though_stderr_is_a_terminal(mesm, trained: Trained, monkeypatch) -> None:
+def test_answers_are_piped_while_stderr_is_a_terminal(mesm, trained: Trained, monkeypatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(render, "_err", Console(stderr=False, file=screen, width=80, force_terminal=True))
     done = mesm("predict", trained.best, "--video", "test-000", QUERY, "kettle", "--output", "-")

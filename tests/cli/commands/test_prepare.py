@@ -1,4 +1,4 @@
-"""``mesm prepare …`` as a user types it, and the way from your own files to an answer."""
+"""The ``mesm prepare`` commands, and the steps from the user's files to an answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.conftest import SMALL, Trained
 FIXED = ["--set", *" --set ".join(SMALL).split()]
 
 
-def test_glove_vocabulary(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_a_glove_vocabulary_is_written(mesm, trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "vocabulary.h5"
     command = ["prepare", "glove", trained.paths.text, out, "--dataset", "tacos", "--data-dir", trained.root]
     result = mesm(*command, "--set", "model.text_dim=8", "--json")
@@ -37,7 +37,7 @@ def test_glove_vocabulary(mesm, trained: Trained, tmp_path: Path) -> None:
     assert mesm("prepare", "glove", tmp_path / "glove.pkl", tmp_path / "safe.h5").code == 0
 
 
-def test_clip_text(mesm, tmp_path: Path) -> None:
+def test_clip_text_weights_are_extracted(mesm, tmp_path: Path) -> None:
     model = ClipTextTransformer(vocabulary=49408, context=77, width=16, layers=2, heads=2)
     torch.save(model.state_dict(), tmp_path / "clip.pth")
     out = tmp_path / "text.safetensors"
@@ -72,7 +72,7 @@ def check(mesm, trained: Trained, *more: object) -> dict[str, tuple[str, str]]:
     return findings
 
 
-def test_check_finds_nothing_wrong(mesm, trained: Trained) -> None:
+def test_check_passes_on_correct_data(mesm, trained: Trained) -> None:
     findings = check(mesm, trained)
     assert {level for level, _ in findings.values()} == {"ok"}
     assert "looks like 0.5 frames/s" in findings["c3d.hdf5 rate"][1] or True
@@ -104,7 +104,7 @@ def altered(trained: Trained, path: Path, change) -> Path:
         ("zeros", "of the frames are all zero"),
     ],
 )
-def test_check_finds_what_is_wrong(mesm, trained: Trained, tmp_path: Path, what: str, expected: str) -> None:
+def test_check_finds_problems(mesm, trained: Trained, tmp_path: Path, what: str, expected: str) -> None:
     def change(vid: str, frames: np.ndarray) -> np.ndarray | None:
         return {
             "missing": lambda: None if vid.startswith("val") else frames,
@@ -123,7 +123,7 @@ def test_check_finds_what_is_wrong(mesm, trained: Trained, tmp_path: Path, what:
     assert any(expected in item["message"] for item in json.loads(result.out) if item["level"] != "ok"), result.out
 
 
-def test_check_finds_a_wrong_clip_len_and_files_that_do_not_belong(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_check_finds_a_wrong_clip_len_and_unrelated_files(mesm, trained: Trained, tmp_path: Path) -> None:
     wrong = check(mesm, trained, "--set", "dataset.clip_len=0.17")
     assert wrong["c3d.hdf5 rate"][0] == "error"
     assert "clip_len 2 would fit" in wrong["c3d.hdf5 rate"][1]
@@ -138,7 +138,7 @@ def test_check_finds_a_wrong_clip_len_and_files_that_do_not_belong(mesm, trained
     assert check(mesm, trained, "--set", "text.vocab_size=99")["text (glove)"][0] == "error"
 
 
-def test_your_own_data_from_files_to_an_answer(mesm, trained: Trained, tmp_path: Path, monkeypatch) -> None:
+def test_custom_data_from_files_to_an_answer(mesm, trained: Trained, tmp_path: Path, monkeypatch) -> None:
     """The README's walk-through: a folder of .npy and two .jsonl files become a checkpoint and a prediction."""
     monkeypatch.chdir(tmp_path)
     for split in ("train", "val"):
@@ -184,8 +184,8 @@ def test_your_own_data_from_files_to_an_answer(mesm, trained: Trained, tmp_path:
     assert "cannot choose a checkpoint" in refused.err
 
 
-def test_foreign_features(mesm, shared: Path, trained: Trained, tmp_path: Path) -> None:
-    """CLIP features as other tools save them load, and a model of their width answers from them."""
+def test_features_of_other_tools_are_converted(mesm, shared: Path, trained: Trained, tmp_path: Path) -> None:
+    """CLIP features saved by other tools are converted, and a model of their width uses them."""
     media = {name: shared / "media" / f"{name}.npz" for name in ("vid", "txt")}
     for name, dtype in (("vid", "float32"), ("txt", "float16")):
         out = tmp_path / f"{name}.hdf5"

@@ -1,4 +1,4 @@
-"""The list of runs, their curves, their differences; loggers."""
+"""``mesm runs``: list, curves and differences of runs; and loggers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.conftest import Trained, small_config
 
 @pytest.fixture
 def runs(trained: Trained, tmp_path: Path) -> Path:
-    """Two runs, of which one has another learning rate and was cut short."""
+    """Two runs; one has another learning rate and was stopped early."""
     root = tmp_path / "runs"
     shutil.copytree(trained.run, root / "tacos-a")
     shutil.copytree(trained.run, root / "tacos-b")
@@ -39,7 +39,7 @@ def runs(trained: Trained, tmp_path: Path) -> Path:
     return root
 
 
-def test_list(mesm, runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_runs_are_listed(mesm, runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     listed = json.loads(mesm("runs", runs, "--json").out)
     assert [Path(run["run"]).name for run in listed] == ["tacos-a", "tacos-b"]
     assert [run["status"] for run in listed] == ["finished", "killed"]
@@ -59,7 +59,7 @@ def test_list(mesm, runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert "No folder of runs" in missing.err
 
 
-def test_show(mesm, runs: Path, tmp_path: Path) -> None:
+def test_a_run_is_shown(mesm, runs: Path, tmp_path: Path) -> None:
     shown = mesm("runs", "show", runs / "tacos-b")
     assert shown.code == 0, shown.err
     assert "loss_span" in shown.out
@@ -130,8 +130,8 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGES)
-def test_valid_json_that_is_no_runs(mesm, runs: Path, name: str, damage: object) -> None:
-    """It is one warning; the other runs are listed, and `show` and `diff` say what is wrong."""
+def test_json_that_is_not_of_a_run_is_reported(mesm, runs: Path, name: str, damage: object) -> None:
+    """There is one warning; the other runs are listed, and `show` and `diff` report the problem."""
     (runs / "tacos-b" / name).write_text(json.dumps(damage) + "\n")
     listed = mesm("runs", runs)
     assert listed.code == 0, listed.err
@@ -152,13 +152,13 @@ def test_a_best_epoch_without_figures_has_no_best(mesm, runs: Path) -> None:
     assert json.loads(mesm("runs", "show", runs / "tacos-b", "--json").out)["best"] is None
 
 
-def test_training_goes_on_beside_a_damaged_record(tmp_path: Path) -> None:
+def test_training_continues_despite_a_damaged_record(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"sessions": [3]}')
     RunRecord(tmp_path, device="cpu", processes=1, first_epoch=1).write("finished")
     assert [session["end"] for session in json.loads((tmp_path / "run.json").read_text())["sessions"]] == ["finished"]
 
 
-def test_diff(mesm, runs: Path, tmp_path: Path) -> None:
+def test_settings_of_runs_are_compared(mesm, runs: Path, tmp_path: Path) -> None:
     different = mesm("runs", "diff", runs / "tacos-a", runs / "tacos-b")
     rows = [line.split() for line in different.out.splitlines() if line.startswith("train.")]
     assert rows == [["train.lr", "0.0002", "0.5"]]
@@ -174,21 +174,22 @@ def test_diff(mesm, runs: Path, tmp_path: Path) -> None:
 
 
 class Recorder:
-    """Stands for a logging package: keeps what it is told."""
+    """Stands for a logging package: records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, Any]] = []
+        self.records: list[tuple[str, Any]] = []
 
     def module(self) -> SimpleNamespace:
         run = SimpleNamespace(
-            log=lambda scalars, step: self.told.append(("log", step)), finish=lambda: self.told.append(("finish", None))
+            log=lambda scalars, step: self.records.append(("log", step)),
+            finish=lambda: self.records.append(("finish", None)),
         )
         return SimpleNamespace(
             init=lambda **_: run,
             start_run=lambda **_: None,
             log_dict=lambda *_: None,
-            log_metrics=lambda scalars, step: self.told.append(("log", step)),
-            end_run=lambda: self.told.append(("finish", None)),
+            log_metrics=lambda scalars, step: self.records.append(("log", step)),
+            end_run=lambda: self.records.append(("finish", None)),
         )
 
 
@@ -198,7 +199,7 @@ def test_other_loggers(trained: Trained, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, name, recorder.module())
     config = small_config(f'train.loggers=["{name}"]')
     list(Run.open(config, trained.paths, tmp_path, device=torch.device("cpu")).train())
-    assert recorder.told == [("log", 1), ("log", 2), ("finish", None)]
+    assert recorder.records == [("log", 1), ("log", 2), ("finish", None)]
     assert not list(tmp_path.glob("events.*"))
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match="not installed"):

@@ -1,4 +1,4 @@
-"""``mesm score`` as a user types it, and what it says about files that cannot be scored."""
+"""``mesm score``, and its errors for files that cannot be scored."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
     )
 
 
-def test_one_file(mesm, files: tuple[Path, Path, Path]) -> None:
+def test_one_submission_is_scored(mesm, files: tuple[Path, Path, Path]) -> None:
     good, _, truth = files
     brief = json.loads(mesm("score", good, truth, "--json").out)["brief"]
     assert brief["MR-full-R1@0.5"] == 100
@@ -48,7 +48,7 @@ def test_one_file(mesm, files: tuple[Path, Path, Path]) -> None:
     assert suppressed["brief"] == brief
 
 
-def test_side_by_side(mesm, files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_submissions_are_shown_side_by_side(mesm, files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     good, poor, truth = files
     worst = tmp_path / "worst.jsonl"
     result = mesm("score", good, poor, "--truth", truth, "--ci", "--json", "--per-query", worst)
@@ -67,11 +67,11 @@ def test_side_by_side(mesm, files: tuple[Path, Path, Path], tmp_path: Path) -> N
     ("form", "expected"),
     [("csv", "MR-full-mIoU,100.00"), ("markdown", "| MR-full-mIoU | 100.00 |"), ("latex", r"MR-full-mIoU & 100.00 \\")],
 )
-def test_forms(mesm, files: tuple[Path, Path, Path], form: str, expected: str) -> None:
+def test_table_formats(mesm, files: tuple[Path, Path, Path], form: str, expected: str) -> None:
     assert expected in mesm("score", files[0], files[2], "--format", form).out
 
 
-def test_against_a_datasets_split(mesm, trained) -> None:
+def test_a_split_of_a_dataset_is_the_ground_truth(mesm, trained) -> None:
     predictions = trained.run / "predictions" / "val.jsonl"
     command = ["score", predictions, "--dataset", "tacos", "--split", "val", "--data-dir", trained.root, "--json"]
     result = mesm(*command)
@@ -85,31 +85,33 @@ def test_against_a_datasets_split(mesm, trained) -> None:
     ("records", "expected"),
     [
         ([*GOOD[:2], {"qid": 9, "pred_relevant_windows": []}], "1 without an answer: 3"),
-        ([*GOOD[:2], {"qid": 9, "pred_relevant_windows": []}], "1 that the truth does not have: 9"),
+        ([*GOOD[:2], {"qid": 9, "pred_relevant_windows": []}], "1 not in the ground truth: 9"),
         ([{"qid": 1, "pred_relevant_windows": [[5, 2, 1]]}], "line 1: window [5, 2] ends before it starts"),
         ([{"qid": 1, "pred_relevant_windows": [[5, 8]]}], "a score is missing"),
         (['{"qid": 1, "pred_relevant_windows": [[1, 2, NaN]]}'], "not finite"),
         ([*GOOD[:1], '{"qid": 2, "pred_rel'], "line 2"),
         ([{"qid": 1}], "'qid' and 'pred_relevant_windows'"),
-        ([GOOD[0], GOOD[0]], "comes twice"),
+        ([GOOD[0], GOOD[0]], "is repeated"),
         ([{"qid": 1, "pred_relevant_windows": [], "pred_saliency_scores": ["x"]}], "finite numbers"),
     ],
 )
-def test_mistakes(mesm, files: tuple[Path, Path, Path], tmp_path: Path, records: list[object], expected: str) -> None:
+def test_invalid_submissions_are_refused(
+    mesm, files: tuple[Path, Path, Path], tmp_path: Path, records: list[object], expected: str
+) -> None:
     result = mesm("score", write(tmp_path / "bad.jsonl", records), files[2])
     assert result.code == 2
     assert expected in result.err
     assert "Traceback" not in result.err
 
 
-def test_files_that_are_none(mesm, files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_missing_and_damaged_files_are_refused(mesm, files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     good, poor, truth = files
     (tmp_path / "cut.jsonl.gz").write_bytes(poor.read_bytes()[:-9])
     (tmp_path / "no.jsonl.gz").write_bytes(b"plain")
     bare = write(tmp_path / "bare.jsonl", [{k: v for k, v in TRUTH[0].items() if k != "relevant_windows"}])
     for words, expected in (
-        ((tmp_path / "cut.jsonl.gz", truth), "not a whole gzip file"),
-        ((tmp_path / "no.jsonl.gz", truth), "not a whole gzip file"),
+        ((tmp_path / "cut.jsonl.gz", truth), "not a complete gzip file"),
+        ((tmp_path / "no.jsonl.gz", truth), "not a complete gzip file"),
         ((tmp_path / "none.jsonl", truth), "No predictions"),
         ((good, bare), "have no windows"),
         ((good,), "TRUTH"),

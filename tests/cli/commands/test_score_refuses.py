@@ -1,4 +1,4 @@
-"""``mesm score`` refuses, or says, what it would have to guess: nothing is scored wrong in silence."""
+"""``mesm score`` refuses ambiguous input or warns about it, so that no wrong score goes unnoticed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.cli.commands.test_score import GOOD, TRUTH, write
 
 
 def truth_with(*changes: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the truth with its first lines changed."""
+    """Return the ground truth with its first lines changed."""
     return [{**line, **(changes[row] if row < len(changes) else {})} for row, line in enumerate(TRUTH)]
 
 
@@ -24,11 +24,11 @@ def marks(clips: list[Any], scores: list[Any]) -> dict[str, Any]:
     ("changes", "expected"),
     [
         ([marks([0, 1], [[1, 2, 3], [1, 2]])], "line 1: clip 1 has 2 saliency_scores, clip 0 has 3"),
-        ([marks([0], [[1, 2, 3]]), marks([0], [[1, 2]])], "line 2: 2 saliency_scores a clip, but 3 in line 1"),
+        ([marks([0], [[1, 2, 3]]), marks([0], [[1, 2]])], "line 2: 2 saliency_scores per clip, but 3 in line 1"),
         ([marks([0], [[1, float("nan"), 3]])], "line 1: saliency_scores of clip 0 are not finite"),
         ([marks([0], [None])], "line 1: saliency_scores must be lists of numbers"),
         ([marks([0], [[]])], "line 1: clip 0 has no saliency_scores"),
-        ([marks([1, 1], [[1, 2, 3], [0, 0, 0]])], "line 1: relevant clip id 1 comes twice"),
+        ([marks([1, 1], [[1, 2, 3], [0, 0, 0]])], "line 1: relevant clip id 1 is repeated"),
         ([{}, {"duration": 21}], "line 2: video 'v' lasts 21 s, but 20 s in line 1"),
         ([{"relevant_windows": [[True, 5]]}], "line 1: relevant_windows has true or false"),
         ([marks([0], [[1, False, 3]])], "line 1: saliency_scores has true or false"),
@@ -36,7 +36,7 @@ def marks(clips: list[Any], scores: list[Any]) -> dict[str, Any]:
         ([{"relevant_windows": [[0, float("inf")]]}], "is not finite"),
     ],
 )
-def test_truth(mesm, tmp_path: Path, changes: list[dict[str, Any]], expected: str) -> None:
+def test_invalid_ground_truth_is_refused(mesm, tmp_path: Path, changes: list[dict[str, Any]], expected: str) -> None:
     result = mesm("score", write(tmp_path / "p.jsonl", GOOD), write(tmp_path / "t.jsonl", truth_with(*changes)))
     assert result.code == 2
     assert expected in result.err, result.err
@@ -45,11 +45,11 @@ def test_truth(mesm, tmp_path: Path, changes: list[dict[str, Any]], expected: st
 @pytest.mark.parametrize(
     ("record", "expected"),
     [
-        ({"pred_relevant_windows": [[True, 5, 1]]}, "line 1: windows are rows of [start, end, score]"),
-        ({"pred_relevant_windows": [["1", "5", "1"]]}, "line 1: windows are rows of [start, end, score]"),
-        ({"pred_relevant_windows": [[None, 5, 1]]}, "line 1: windows are rows of [start, end, score]"),
-        ({"pred_relevant_windows": {"abc": 1}}, "line 1: windows are rows of [start, end, score]"),
-        ({"pred_relevant_windows": None}, "line 1: windows are rows of [start, end, score]"),
+        ({"pred_relevant_windows": [[True, 5, 1]]}, "line 1: windows must be rows of [start, end, score]"),
+        ({"pred_relevant_windows": [["1", "5", "1"]]}, "line 1: windows must be rows of [start, end, score]"),
+        ({"pred_relevant_windows": [[None, 5, 1]]}, "line 1: windows must be rows of [start, end, score]"),
+        ({"pred_relevant_windows": {"abc": 1}}, "line 1: windows must be rows of [start, end, score]"),
+        ({"pred_relevant_windows": None}, "line 1: windows must be rows of [start, end, score]"),
         ({"pred_relevant_windows": [[0, float("inf"), 1]]}, "line 1: a window or its score is not finite"),
         ({"pred_relevant_windows": [[0, 10**400, 1]]}, "line 1: a number has 401 digits"),
         ({"pred_saliency_scores": [True, False]}, "list of finite numbers"),
@@ -58,7 +58,7 @@ def test_truth(mesm, tmp_path: Path, changes: list[dict[str, Any]], expected: st
         ({"qid": True}, "line 1: the qid is True; it must be an integer or a string"),
     ],
 )
-def test_predictions(mesm, tmp_path: Path, record: dict[str, Any], expected: str) -> None:
+def test_invalid_predictions_are_refused(mesm, tmp_path: Path, record: dict[str, Any], expected: str) -> None:
     predictions = write(tmp_path / "p.jsonl", [GOOD[0] | record, *GOOD[1:]])
     result = mesm("score", predictions, write(tmp_path / "t.jsonl", TRUTH))
     assert result.code == 2
@@ -85,7 +85,7 @@ def with_saliency(*lengths: int | None) -> list[dict[str, Any]]:
         ((None, None, None), 0, ""),
     ],
 )
-def test_saliency_of_another_length(
+def test_saliency_with_a_wrong_number_of_scores(
     mesm, tmp_path: Path, lengths: tuple[int | None, ...], code: int, expected: str
 ) -> None:
     truth = write(tmp_path / "t.jsonl", truth_with(*[marks([1], [[4, 3, 2]])] * 3))
@@ -98,7 +98,7 @@ def test_saliency_of_another_length(
 
 
 @pytest.mark.parametrize("threshold", ["0", "1.5", "-0.5", "-2", "nan", "inf"])
-def test_nms_threshold(mesm, tmp_path: Path, threshold: str) -> None:
+def test_invalid_nms_thresholds_are_refused(mesm, tmp_path: Path, threshold: str) -> None:
     predictions, truth = write(tmp_path / "p.jsonl", GOOD), write(tmp_path / "t.jsonl", TRUTH)
     result = mesm("score", predictions, truth, "--nms", threshold)
     assert result.code == 2
@@ -116,7 +116,7 @@ def test_nms_threshold(mesm, tmp_path: Path, threshold: str) -> None:
         (["--seed", "-1"], "--seed"),
     ],
 )
-def test_options_that_would_have_no_effect(
+def test_options_without_effect_are_refused(
     mesm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], expected: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -126,21 +126,21 @@ def test_options_that_would_have_no_effect(
     assert expected in result.err
 
 
-def test_one_file_twice(mesm, tmp_path: Path) -> None:
+def test_the_same_file_twice_is_refused(mesm, tmp_path: Path) -> None:
     predictions, truth = write(tmp_path / "p.jsonl", GOOD), write(tmp_path / "t.jsonl", TRUTH)
     result = mesm("score", predictions, predictions, "--truth", truth, "--json")
     assert result.code == 2
     assert "given twice" in result.err
 
 
-def test_ids_of_another_type_are_told_apart(mesm, tmp_path: Path) -> None:
+def test_ids_of_different_types_do_not_match(mesm, tmp_path: Path) -> None:
     predictions = write(tmp_path / "p.jsonl", [line | {"qid": str(line["qid"])} for line in GOOD])
     result = mesm("score", predictions, write(tmp_path / "t.jsonl", TRUTH))
     assert result.code == 2
-    assert "does not have: '1', '2', '3'" in result.err
+    assert "not in the ground truth: '1', '2', '3'" in result.err
 
 
-def test_repairs_of_the_truth_are_told(mesm, tmp_path: Path) -> None:
+def test_repairs_of_the_ground_truth_are_reported(mesm, tmp_path: Path) -> None:
     truth = write(tmp_path / "t.jsonl", truth_with({"relevant_windows": [[10, 0]]}))
     result = mesm("score", write(tmp_path / "p.jsonl", GOOD), truth)
     assert result.code == 0

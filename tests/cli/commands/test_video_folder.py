@@ -1,4 +1,4 @@
-"""Training on a folder of one's own videos: what is missing is extracted first, once, and said."""
+"""Training on a folder of the user's videos: missing features are extracted once, before training, and reported."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FEATURES = Path("features/0.2s/pixels.hdf5")
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with five videos of one second; the training file names them with their ending."""
+    """A project with five videos of one second; the training file names them with their suffix."""
     folder = tmp_path / "mine"
     folder.mkdir()
     make_videos(folder / "videos", 5, frames=25)
@@ -93,7 +93,9 @@ def refused(mesm, *words: object) -> str:
     return " ".join(result.err.split())
 
 
-def test_from_videos_to_a_score(mesm, mine: Path, encoded: list[int], tmp_path: Path, monkeypatch) -> None:
+def test_a_folder_of_videos_is_extracted_trained_and_scored(
+    mesm, mine: Path, encoded: list[int], tmp_path: Path, monkeypatch
+) -> None:
     run(mesm, "count-tokens", "--config", "mine.toml")
     before, _ = run(mesm, "prepare", "check", "--config", "mine.toml")
     assert "4 of 4 videos have no features yet" in before
@@ -119,7 +121,7 @@ def test_from_videos_to_a_score(mesm, mine: Path, encoded: list[int], tmp_path: 
 
 
 def extract(file: str = "mine.toml", *, skip_missing: bool = False) -> list[str]:
-    """Do what training does first, and return what it says."""
+    """Run the extraction that precedes training, and return its output."""
     config = load_config(file=Path(file))
     said: list[str] = []
     own_videos.extract_missing(
@@ -156,15 +158,15 @@ def test_other_settings_extract_the_videos_of_all_splits_again(mine: Path, encod
     assert sum(encoded) == 5 * 5
 
 
-def test_without_backbones_a_terminal_is_asked_and_others_are_told(mesm, mine: Path, monkeypatch) -> None:
+def test_missing_backbones_are_asked_for_in_a_terminal_and_refused_elsewhere(mesm, mine: Path, monkeypatch) -> None:
     Path("mine.toml").write_text(MINE.replace('videos = "videos"\nbackbones = ["pixels"]\n', ""))
     given = Given(videos=Path("videos"))
     settings, _, _ = _new_run(None, Path("mine.toml"), [], given, None)
     assert settings.dataset.backbones == ()
     run(mesm, "count-tokens", "--config", "mine.toml")
-    told = refused(mesm, "train", "--config", "mine.toml", "--videos", "videos")
-    assert "dataset.backbones" in told
-    assert "clip-b32, slowfast-r50" in told
+    message = refused(mesm, "train", "--config", "mine.toml", "--videos", "videos")
+    assert "dataset.backbones" in message
+    assert "clip-b32, slowfast-r50" in message
     monkeypatch.setattr(own_videos, "ask_backbones", lambda: ["pixels"])
     settings, paths, given = _new_run(None, Path("mine.toml"), [], given, None)
     assert (settings.dataset.videos, settings.dataset.backbones) == (str(mine / "videos"), ("pixels",))
@@ -172,21 +174,21 @@ def test_without_backbones_a_terminal_is_asked_and_others_are_told(mesm, mine: P
     assert paths.features[0].resolve() == mine / FEATURES
 
 
-def test_a_video_that_cannot_be_read_is_refused_or_left_out(mine: Path, capsys) -> None:
+def test_an_unreadable_video_is_refused_or_skipped(mine: Path, capsys) -> None:
     Path("videos/v0002.avi").write_bytes(b"no video")
     with pytest.raises(DataError) as caught:
         extract()
-    told = str(caught.value)
-    assert "1 of 4 videos have no features" in told
-    assert "v0002.avi" in told
-    assert "--skip-missing" in told
+    message = str(caught.value)
+    assert "1 of 4 videos have no features" in message
+    assert "v0002.avi" in message
+    assert "--skip-missing" in message
     extract(skip_missing=True)
     assert "v0002.avi" in capsys.readouterr().err
     config = load_config(file=Path("mine.toml"))
     assert build_features(config, data_paths(config, Path())).missing(["v0001.avi", "v0002.avi"]) == ["v0002.avi"]
 
 
-def test_a_video_that_is_not_in_the_folder(mesm, mine: Path, encoded: list[int]) -> None:
+def test_a_video_missing_from_the_folder_is_refused(mesm, mine: Path, encoded: list[int]) -> None:
     run(mesm, "count-tokens", "--config", "mine.toml")
     Path("videos/v0001.avi").unlink()
     with pytest.raises(DataError, match="1 of 4 videos that the annotations name are not in") as caught:
@@ -197,7 +199,7 @@ def test_a_video_that_is_not_in_the_folder(mesm, mine: Path, encoded: list[int])
     assert (failed.code, "v0001" in failed.out) == (2, True)
 
 
-def test_other_problems_are_told_before_anything_is_extracted(mesm, mine: Path, encoded: list[int]) -> None:
+def test_other_problems_are_reported_before_the_extraction(mesm, mine: Path, encoded: list[int]) -> None:
     run(mesm, "count-tokens", "--config", "mine.toml")
     Path("glove.txt").unlink()
     assert "glove.txt" in refused(mesm, "train", "--config", "mine.toml")
@@ -205,7 +207,7 @@ def test_other_problems_are_told_before_anything_is_extracted(mesm, mine: Path, 
 
 
 @pytest.mark.parametrize(
-    ("setting", "error", "told"),
+    ("setting", "error", "message"),
     [
         ("dataset.features=mine.hdf5", ConfigError, "Leave out dataset.features"),
         ("dataset.clip_len=-1", ConfigError, "dataset.clip_len=2"),
@@ -213,15 +215,15 @@ def test_other_problems_are_told_before_anything_is_extracted(mesm, mine: Path, 
         ("dataset.backbones=clip-b16", FeatureError, "clip-b32"),
     ],
 )
-def test_settings_that_do_not_fit(setting: str, error: type[Exception], told: str) -> None:
+def test_conflicting_settings_are_refused(setting: str, error: type[Exception], message: str) -> None:
     given = ["dataset.videos=videos", "dataset.backbones=pixels", setting]
     config = load_config("jsonl", overrides=given)
     with pytest.raises(error) as caught:
         features_folder(config, data_paths(config, Path()))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_what_follows_from_backbones_gives_way_to_what_is_set() -> None:
+def test_explicit_settings_override_those_of_the_backbones() -> None:
     given = ["dataset.videos=videos", 'dataset.backbones=["clip-b32","slowfast-r50"]']
     config = load_config("jsonl", overrides=given)
     assert (config.model.video_dim, config.dataset.clip_len) == (2816, 2)

@@ -1,4 +1,4 @@
-"""``--window`` of predict and eval: what it does by default, what --json says, and what is refused."""
+"""``--window`` of predict and eval: the default, the JSON output, and invalid values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def long_file(tmp_path: Path) -> Path:
     return tmp_path / "long.npy"
 
 
-def test_predict_sees_long_videos_in_windows(mesm, trained: Trained, long_file: Path) -> None:
+def test_predict_divides_long_videos_into_windows(mesm, trained: Trained, long_file: Path) -> None:
     words = ["predict", trained.best, QUERY, "--features", long_file, "--duration", 900, "--json"]
     found = {}
     for window in (None, "auto", "off", "50"):
@@ -47,7 +47,7 @@ def test_a_submission_of_a_long_video(mesm, trained: Trained, long_file: Path, t
     assert "15:00" in mesm(*words).out
 
 
-def test_eval_keeps_to_the_published_protocol(mesm, trained: Trained, tmp_path: Path) -> None:
+def test_eval_follows_the_published_protocol(mesm, trained: Trained, tmp_path: Path) -> None:
     words = ["eval", trained.best, "--data-dir", trained.root, "--split", "test", "--json", "--output"]
     tables = {}
     for name, window in (("usual", []), ("off", ["--window", "off"]), ("cut", ["--window", "40"])):
@@ -63,8 +63,8 @@ def test_eval_keeps_to_the_published_protocol(mesm, trained: Trained, tmp_path: 
 
 @pytest.mark.parametrize("value", ["x", "", "nan", "inf", "-1", "0", "AUTO", "1,5"])
 @pytest.mark.parametrize("command", ["predict", "eval"])
-def test_windows_that_are_none(mesm, trained: Trained, long_file: Path, command: str, value: str) -> None:
+def test_invalid_windows_are_refused(mesm, trained: Trained, long_file: Path, command: str, value: str) -> None:
     more = [QUERY, "--features", long_file, "--duration", 900] if command == "predict" else []
     result = mesm(command, trained.best, *more, f"--window={value}")
     assert (result.code, result.out) == (2, "")
-    assert "window is auto, off, or a positive number of seconds" in " ".join(result.err.split())
+    assert "window must be auto, off, or a positive number of seconds" in " ".join(result.err.split())

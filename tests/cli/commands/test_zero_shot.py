@@ -1,4 +1,4 @@
-"""``zero-shot`` in a checkpoint's place: ``mesm eval`` and ``mesm predict``."""
+"""``mesm eval`` and ``mesm predict`` with ``zero-shot`` instead of a checkpoint."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def clip(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def where(trained: Trained, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Options that say where the data lie; outputs go below an empty folder."""
+    """Options with the paths of the data; the working folder is empty."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
     return ["--data-dir", trained.root, "--clip", clip]
 
 
-def told(result) -> str:
+def error_text(result) -> str:
     assert result.code == 2, result.out
     return " ".join(result.err.split())
 
 
-def test_a_split_is_scored_as_any_model_is(mesm, where, trained: Trained) -> None:
+def test_a_split_is_scored_with_zero_shot(mesm, where, trained: Trained) -> None:
     done = mesm("eval", "zero-shot", "--dataset", "tacos", "--split", "test", *where, "--json")
     assert done.code == 0, done.err
     tables = json.loads(done.out)
@@ -66,7 +66,7 @@ def test_a_split_is_scored_as_any_model_is(mesm, where, trained: Trained) -> Non
     assert Path("report.html").is_file()
 
 
-def test_a_video_is_asked_about_without_a_dataset(mesm, where, trained: Trained) -> None:
+def test_a_video_can_be_queried_without_a_dataset(mesm, where, trained: Trained) -> None:
     words = ["predict", "zero-shot", *where, "--json", QUERY, "--features"]
     with h5py.File(trained.paths.features[0]) as file:
         seconds = float(file["test-000"].attrs["duration"])
@@ -81,7 +81,7 @@ def test_a_video_is_asked_about_without_a_dataset(mesm, where, trained: Trained)
     (again,) = json.loads(mesm(*words, array, "--duration", seconds).out)
     assert again["moments"] == answer["moments"]
     assert len(answer["saliency"]) == len(np.load(array))
-    assert "The duration of video 'test-000' is not known: the feature file does not say it." in told(
+    assert "The duration of video 'test-000' is unknown: the feature file does not have it." in error_text(
         mesm(*words, array)
     )
     (known,) = json.loads(mesm(*words, array, "--dataset", "tacos").out)  # the annotations say it
@@ -102,29 +102,29 @@ def test_evaluation_and_prediction_agree(mesm, where, trained: Trained) -> None:
         assert np.allclose(one["pred_relevant_windows"][0], other["pred_relevant_windows"][0], atol=1.0)
 
 
-def test_what_is_refused(mesm, where, trained: Trained, tmp_path: Path) -> None:
-    assert "No dataset was chosen: give --dataset NAME" in told(mesm("eval", "zero-shot", *where))
-    assert "has no feature files" in told(mesm("predict", "zero-shot", *where, "--video", "x", QUERY))
-    chosen = told(mesm("eval", trained.best, "--dataset", "tacos"))
-    assert "--dataset chooses the settings of zero-shot" in chosen
-    assert "has its own" in told(mesm("predict", trained.best, "--dataset", "tacos", "--video", "x", QUERY))
+def test_invalid_options_are_refused(mesm, where, trained: Trained, tmp_path: Path) -> None:
+    assert "No dataset was chosen: give --dataset NAME" in error_text(mesm("eval", "zero-shot", *where))
+    assert "needs feature files" in error_text(mesm("predict", "zero-shot", *where, "--video", "x", QUERY))
+    chosen = error_text(mesm("eval", trained.best, "--dataset", "tacos"))
+    assert "--dataset selects the settings of zero-shot" in chosen
+    assert "has its own" in error_text(mesm("predict", trained.best, "--dataset", "tacos", "--video", "x", QUERY))
     tacos = ["eval", "zero-shot", "--dataset", "tacos", "--data-dir", trained.root]
-    assert "give --clip" in told(mesm(*tacos, "--glove", trained.paths.text))
-    assert "No CLIP weights at" in told(mesm(*tacos))
+    assert "give --clip" in error_text(mesm(*tacos, "--glove", trained.paths.text))
+    assert "No CLIP weights at" in error_text(mesm(*tacos))
     bare = tmp_path / "bare.safetensors"
     write_clip_text(bare, tiny().state_dict(), heads=2, activation="quick_gelu")
-    assert "mesm prepare clip-text" in told(mesm(*tacos, "--clip", bare))
+    assert "mesm prepare clip-text" in error_text(mesm(*tacos, "--clip", bare))
     other = tmp_path / "other.safetensors"
     write_clip_text(other, tiny().state_dict() | {PROJECTION: torch.ones(WIDTH, 7)}, heads=2, activation="quick_gelu")
-    needed = "The features are 12 wide; zero-shot needs CLIP image features, 7 wide as the text projection."
-    assert needed in told(mesm(*tacos, "--clip", other))
+    needed = "The features are 12 wide; zero-shot needs CLIP image features, 7 wide like the text projection."
+    assert needed in error_text(mesm(*tacos, "--clip", other))
     array = trained.root / "npy" / "test-000.npy"
     words = ["--duration", 9, "--data-dir", trained.root, "--clip", other]
-    assert needed in told(mesm("predict", "zero-shot", QUERY, "--features", array, *words))
+    assert needed in error_text(mesm("predict", "zero-shot", QUERY, "--features", array, *words))
     assert not list(Path().iterdir())
 
 
-def test_the_preset_says_which_file_is_clips(tmp_path: Path) -> None:
+def test_the_preset_determines_the_file_of_clip(tmp_path: Path) -> None:
     config = load_config("charades")
     paths = data_paths(config, tmp_path)
     paths.features[0].parent.mkdir(parents=True)

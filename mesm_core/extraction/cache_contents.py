@@ -23,7 +23,7 @@ class CacheSize:
     limit: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the same as JSON-able values."""
+        """Return the properties as JSON-able values."""
         return asdict(self) | {"path": str(self.path)}
 
 
@@ -31,7 +31,8 @@ def list_caches() -> list[CacheSize]:
     """Return the caches of features and of encoded sentences.
 
     Raises:
-        OutputError: the text cache is damaged or another program's; ConfigError: the limit is no number of GB.
+        OutputError: the text cache is damaged or belongs to another program; ConfigError: the limit is not a number of
+            GB.
     """
     return [_features(), _text()]
 
@@ -40,11 +41,11 @@ def clear_caches(names: Collection[str], *, older_than: float = 0) -> list[Cache
     """Empty caches, and return what was removed from each.
 
     Args:
-        names: ``features``, with the notes about files, and ``text``.
-        older_than: seconds since features were last used, for those to go.
+        names: ``features``, which includes the remembered hashes of files, and ``text``.
+        older_than: remove only features that were not used for this many seconds.
 
     Raises:
-        OutputError: a file could not be removed, or the text cache is another program's.
+        OutputError: a file could not be removed, or the text cache belongs to another program.
     """
     cleared = []
     if "features" in names:
