@@ -19,9 +19,9 @@ import torch
 
 from mesm_core.data.readers import read_split
 from mesm_core.text.clip import ClipTextTransformer
-from tests.conftest import SMALL, Trained
-
-FIXED = ["--set", *" --set ".join(SMALL).split()]
+from tests.cli.commands.checks import altered, check
+from tests.cli.small_run import FIXED
+from tests.conftest import Trained
 
 
 def test_glove_vocabulary(mesm, trained: Trained, tmp_path: Path) -> None:
@@ -63,15 +63,6 @@ def test_convert_to_json_lines(mesm, trained: Trained, tmp_path: Path) -> None:
     ]
 
 
-def check(mesm, trained: Trained, *more: object) -> dict[str, tuple[str, str]]:
-    command = ["prepare", "check", "--dataset", "tacos", "--data-dir", trained.root, "--glove", trained.paths.text]
-    result = mesm(*command, *FIXED, "--json", *more)
-    findings = {item["subject"]: (item["level"], item["message"]) for item in json.loads(result.out)}
-    failed = any(level == "error" for level, _ in findings.values())
-    assert result.code == (2 if failed else 0)
-    return findings
-
-
 def test_check_finds_nothing_wrong(mesm, trained: Trained) -> None:
     findings = check(mesm, trained)
     assert {level for level, _ in findings.values()} == {"ok"}
@@ -80,15 +71,6 @@ def test_check_finds_nothing_wrong(mesm, trained: Trained) -> None:
         "prepare", "check", "--dataset", "tacos", "--data-dir", trained.root, "--glove", trained.paths.text, *FIXED
     )
     assert "feature width" in table.out
-
-
-def altered(trained: Trained, path: Path, change) -> Path:
-    with h5py.File(trained.paths.features[0]) as source, h5py.File(path, "w") as target:
-        for vid, node in source.items():
-            frames = change(vid, node[()])
-            if frames is not None:
-                target[vid] = frames
-    return path
 
 
 @pytest.mark.parametrize(
