@@ -6,7 +6,6 @@ import argparse
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +20,10 @@ from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.inference.scoring import load_for_scoring
 from mesm_core.official.checkpoint import load_any_checkpoint
 from mesm_core.training.directory import load_last
+from tests.changed_checkpoints import Change, changed, setting
 from tests.conftest import Trained, small_config
 
-Change = Callable[[dict[str, Any]], object]
 FIRST = "global_token"
-
-
-def changed(trained: Trained, path: Path, change: Change, name: str = "best.pt") -> Path:
-    content = load_content(trained.run / name)
-    change(content)
-    torch.save(content, path)
-    return path
-
-
-def setting(key: str, value: object) -> Change:
-    """Return a change of ``a.b`` to a value."""
-
-    def change(content: dict[str, Any]) -> None:
-        *above, last = key.split(".")
-        for part in above:
-            content = content[part]
-        content[last] = value
-
-    return change
 
 
 def poison(value: float) -> Change:

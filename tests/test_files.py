@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 import stat
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -21,17 +18,7 @@ from mesm_core.data.convert import npy_to_hdf5
 from mesm_core.errors import FeatureError, OutputError
 from mesm_core.files import append_line, library_output, replacing, text_output, together, write_atomically, write_links
 from mesm_core.places import is_stream, need_room, refuse_existing, refuse_inputs
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Let the system refuse to make a file longer, as a quota would."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+from tests.limits import files_of_at_most
 
 
 def names(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from mesm_core.backbones.clip_image import ClipImageTransformer, normalised
 from mesm_core.errors import FeatureError, TextError
 from mesm_core.text.clip_weights import read_clip_image
-from tests.video.test_decoding import GOLDEN, needs_shared
+from tests.video.golden import GOLDEN, needs_shared
 
 pytestmark = needs_shared
 

@@ -14,7 +14,7 @@ from mesm_core.backbones.slowfast import SlowFast, pathways
 from mesm_core.backbones.slowfast_fused import fuse_batch_norm
 from mesm_core.backbones.slowfast_sampling import SLOW_INDEX, WindowSampler, sample_index
 from mesm_core.errors import FeatureError
-from tests.video.test_decoding import GOLDEN, golden_json, needs_shared
+from tests.video.golden import GOLDEN, golden_json, needs_shared
 
 pytestmark = needs_shared
 

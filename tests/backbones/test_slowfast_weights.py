@@ -13,7 +13,7 @@ import torch
 from mesm_core.backbones.slowfast_weights import caffe2_name, pytorchvideo_name, read_slowfast
 from mesm_core.errors import FeatureError
 from tests.conftest import Evil
-from tests.video.test_decoding import GOLDEN, golden_json, needs_shared
+from tests.video.golden import GOLDEN, golden_json, needs_shared
 
 pytestmark = needs_shared
 WIDTH = 8

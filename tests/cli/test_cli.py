@@ -14,13 +14,8 @@ import pytest
 import torch
 
 from mesm_core.version import __version__
-from tests.conftest import SMALL, Trained
-
-FIXED = ["--set", *" --set ".join(SMALL).split()]
-
-
-def train_words(trained: Trained, *more: object) -> list[object]:
-    return ["train", "--dataset", "tacos", "--data-dir", trained.root, "--glove", trained.paths.text, *FIXED, *more]
+from tests.cli.small_run import FIXED, train_words
+from tests.conftest import Trained
 
 
 def test_version_and_help(mesm) -> None:

@@ -19,7 +19,7 @@ from mesm_core.extraction.job import Extraction, Options
 from mesm_core.extraction.settings import Settings
 from mesm_core.extraction.sources import content_hash, find_videos
 from tests.extraction.made import SETTINGS, content, make_videos, run, same
-from tests.test_files import files_of_at_most
+from tests.limits import files_of_at_most
 from tests.video.made import constant, make_video
 
 

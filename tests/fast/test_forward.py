@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from mesm_core.build import build_criterion, build_model
-from mesm_core.config.load import load_config
 from mesm_core.config.schema import Config, LossConfig, ModelConfig
 from mesm_core.data.collate import Framing, collate, group_context
 from mesm_core.fast import dropout, feedforward
@@ -21,19 +19,10 @@ from mesm_core.fast.mesm import FastMesm, accelerate
 from mesm_core.fast.packing import Packing
 from mesm_core.model.mesm import Mesm
 from mesm_core.types import Batch, Inputs, ModelOutput, Targets
-from tests.model.test_model import DIM, TEXT, make_item
+from tests.fast.presets import PRESETS, preset_config
+from tests.model.made import DIM, make_item
 from tests.parity.fixture import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, SMALL_GRADIENT, in_dtype
 
-PRESETS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "configs").glob("*.toml"))
-TINY = (
-    f"model.video_dim={DIM}",
-    f"model.text_dim={TEXT}",
-    "model.hidden_dim=16",
-    "model.heads=4",
-    "model.dim_feedforward=24",
-    "model.slots=3",
-    "text.vocab_size=15",
-)
 WITHOUT_DROPOUT = ("model.dropout=0", "model.input_dropout=0")
 EXACT = 1e-10
 LENGTHS = {"a": 7, "b": 12, "c": 1, "d": 5}
@@ -45,11 +34,6 @@ BATCHES = {
     "one query": [[("b", 4)]],
     "one frame": [[("c", 4)], [("c", 1)]],
 }
-
-
-def preset_config(name: str, *overrides: str) -> Config:
-    required = ("dataset.train=x.jsonl", 'dataset.eval=["x.jsonl"]') if name == "jsonl" else ()
-    return load_config(name, overrides=[*TINY, *required, *overrides])
 
 
 def make_models(config: ModelConfig, dtype: torch.dtype = torch.float64) -> tuple[Mesm, FastMesm]:

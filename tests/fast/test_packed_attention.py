@@ -15,7 +15,7 @@ from mesm_core.fast.kernels import AUTOCAST_CPU, CPU
 from mesm_core.fast.packing import Packing
 from mesm_core.model.attention import MultiHeadAttention
 from mesm_core.types import ModelOutput
-from tests.model.test_model import VARIANTS, make_batch, make_model
+from tests.model.made import VARIANTS, make_batch, make_model
 
 GROUPS = [[("a", 3), ("a", 9), ("a", 2)], [("b", 4)], [("c", 5), ("c", 1)]]
 

@@ -28,7 +28,7 @@ from mesm_core.model.attention import MultiHeadAttention
 from mesm_core.model.layers import FeedForward
 from mesm_core.training import precision as precisions
 from mesm_core.training.precision import use_precision
-from tests.model.test_model import make_batch, make_model
+from tests.model.made import make_batch, make_model
 
 
 @pytest.mark.parametrize("slope", [0.25, 1.5, 1e-4, 0.0, -0.3])

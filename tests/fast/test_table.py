@@ -23,8 +23,8 @@ from mesm_core.model.mesm import Mesm
 from mesm_core.training.directory import load_last
 from mesm_core.training.precision import use_precision
 from tests.conftest import Trained, small_config
-from tests.fast.test_forward import PRESETS, preset_config
-from tests.model.test_model import make_batch, make_model
+from tests.fast.presets import PRESETS, preset_config
+from tests.model.made import make_batch, make_model
 
 
 class ScaledLayer(EncoderLayer):

@@ -27,6 +27,7 @@ from mesm_core.training.directory import prepare_directory
 from mesm_core.training.run import Run
 from tests.conftest import invent, small_config
 from tests.extraction.made import make_videos
+from tests.text.tiny_towers import write_source
 from tests.tiny_clip import write_clip
 from tests.video.made import constant, make_video
 
@@ -184,8 +185,6 @@ def _words(root: Path, glove: Path) -> None:
 
 def _clip(root: Path) -> None:
     """Write a tiny CLIP text tower in the forms that are read."""
-    from tests.text.test_clip import hugging_face, write_source
-
     torch.manual_seed(0)
     model = ClipTextTransformer(vocabulary=49408, context=77, width=CLIP_WIDTH, layers=2, heads=2)
     weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -197,7 +196,6 @@ def _clip(root: Path) -> None:
     kinds = {"script": "ViT-B-32.pt", "pth": "clip.pth", "nested": "open.pt", "open_clip": "open_clip.safetensors"}
     for kind in kinds:
         write_source(kind, folder, small)
-    assert hugging_face is not None
 
 
 def _settings(root: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,26 @@ CASES = [(name, split) for name, splits in SPLITS.items() for split in splits]
 
 
 @pytest.fixture(scope="module")
-def encoders(shared: Path) -> Iterator[dict[str, TextEncoder]]:
-    """One text encoder a kind of golden file, tagging with NLTK; CLIP's network is left out."""
+def nltk_tagger(shared: Path) -> Iterator[NltkTagger]:
+    """NLTK's tagger, which tags a sentence once for all tests: datasets share their sentences."""
     import nltk
 
-    patch = pytest.MonkeyPatch()
-    patch.setattr(nltk.data, "path", [str(shared / "nltk_data")])
+    tokenize, tag = cache(nltk.word_tokenize), cache(nltk.pos_tag)
+
+    def pos_tag(words: Sequence[str]) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = tag(tuple(words))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nltk.data, "path", [str(shared / "nltk_data")])
+        patch.setattr(nltk, "word_tokenize", tokenize)
+        patch.setattr(nltk, "pos_tag", pos_tag)
+        yield NltkTagger()
+
+
+@pytest.fixture(scope="module")
+def encoders(shared: Path, nltk_tagger: NltkTagger) -> dict[str, TextEncoder]:
+    """One text encoder a kind of golden file, tagging with NLTK; CLIP's network is left out."""
     made: dict[str, TextEncoder] = {}
     for name, preset in PRESETS.items():
         config = load_config(preset, overrides=["text.tagger=nltk"])
@@ -70,7 +85,7 @@ def encoders(shared: Path) -> Iterator[dict[str, TextEncoder]]:
                 model=ClipTextTransformer(vocabulary=9, context=9, width=8, layers=1, heads=1),
                 tokenizer=ClipTokenizer(),
                 label_ids=label_words(read_clip_counts(counts), config.text.vocab_size, path=counts),
-                tagger=NltkTagger(),
+                tagger=nltk_tagger,
                 max_words=config.dataset.max_words,
                 device=torch.device("cpu"),
             )
@@ -78,10 +93,10 @@ def encoders(shared: Path) -> Iterator[dict[str, TextEncoder]]:
             glove = shared / "glove" / "glove.subset.300d.txt.gz"
             text = folder / "glove.pkl" if config.text.encoder == "glove-pkl" else glove
             made[name] = build_text(config, Paths(folder, (), text), device=torch.device("cpu"))
-    yield made
-    patch.undo()
+    return made
 
 
+@cache
 def read(shared: Path, name: str, split: str) -> tuple[Query, ...]:
     dataset = load_config(PRESETS[name]).dataset.name
     return read_split(dataset, shared / "data" / FOLDERS[dataset], split).queries
@@ -194,16 +209,15 @@ def sentences(shared: Path, dataset: str) -> list[str]:
 
 
 @pytest.mark.parametrize("dataset", ["tacos", "charades"])
-def test_lexicon_agrees_with_nltk(shared: Path, monkeypatch: pytest.MonkeyPatch, dataset: str) -> None:
+def test_lexicon_agrees_with_nltk(shared: Path, nltk_tagger: NltkTagger, dataset: str) -> None:
     import nltk
 
-    monkeypatch.setattr(nltk.data, "path", [str(shared / "nltk_data")])
-    ours, theirs = LexiconTagger(), NltkTagger()
+    ours, theirs = LexiconTagger(), nltk_tagger
     texts = sentences(shared, dataset)
     tokens = [theirs.tokens(text) for text in texts]
     same = sum(ours.tokens(text) == want for text, want in zip(texts, tokens, strict=True))
     assert same / len(texts) >= 0.999
-    tagged = [pair for sentence in nltk.pos_tag_sents(tokens) for pair in sentence]
+    tagged = [pair for sentence in tokens for pair in nltk.pos_tag(sentence)]
     want = [2 if any(part in tag for part in CONTENT_TAGS) else 1 for _, tag in tagged]
     got = ours.weights([word for word, _ in tagged])
     assert np.mean(np.array(got) == np.array(want)) >= 0.99

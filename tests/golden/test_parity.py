@@ -19,6 +19,7 @@ from mesm_core.fast.mesm import FastMesm
 from mesm_core.model.mesm import Mesm
 from mesm_core.official.names import from_official, to_official
 from tests.conftest import GOLDEN
+from tests.parity.__main__ import main
 from tests.parity.fixture import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, Errors, Fixture, compute, judge
 
 MODELS = [
@@ -75,18 +76,16 @@ def test_small_examples_have_gradients_of_every_layer() -> None:
         assert len(modules & with_gradients) > 0.9 * len(modules), path
 
 
-def test_command_tells_agreement_from_difference(tmp_path: Path) -> None:
+def test_command_tells_agreement_from_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with np.load(EXAMPLES / "charades_no_recss.npz") as arrays:
         content = {name: arrays[name] for name in arrays.files}
     np.savez(tmp_path / "same.npz", **content)
-    command = [sys.executable, "-m", "tests.parity", str(tmp_path)]
-    good = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert good.returncode == 0
+    assert main([str(tmp_path)]) == 0
+    capsys.readouterr()
     content["out/pred_spans"] = content["out/pred_spans"] + np.float32(1e-3)
     np.savez(tmp_path / "other.npz", **content)
-    bad = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert bad.returncode == 1
-    lines = {line.split()[0]: line for line in bad.stdout.splitlines()}
+    assert main([str(tmp_path)]) == 1
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines["same"].endswith("ok")
     assert lines["other"].endswith("OVER")
 

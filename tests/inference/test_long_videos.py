@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,36 +16,9 @@ from mesm_core.decode import Decoding, decode
 from mesm_core.inference.evaluate import evaluate
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.inference.scoring import load_for_scoring
-from mesm_core.types import Batch, Inputs, ModelOutput, Query
+from mesm_core.types import Batch, Inputs, Query
 from tests.conftest import Trained
-
-
-def answering(spans: Sequence[tuple[float, float]], queries: int, frames: int = 4) -> ModelOutput:
-    """Return the decoded output of a model whose slots are these (center, width), by falling score, for every query."""
-    scores = torch.linspace(3, 1, len(spans))
-    logits = torch.stack([scores, torch.zeros_like(scores)], dim=-1)
-    empty = torch.zeros(queries, frames)
-    return ModelOutput(
-        logits=[logits.expand(queries, -1, -1)],
-        spans=[torch.tensor(spans).expand(queries, -1, -1)],
-        saliency=empty,
-        video=empty,
-        text=empty,
-        text_mask=empty,
-    )
-
-
-def always(retriever: MomentRetriever, *spans: tuple[float, float]) -> MomentRetriever:
-    """Make the retriever's model answer these spans."""
-    forward = retriever.model.forward
-
-    def fixed(inputs: Inputs) -> ModelOutput:
-        output = forward(inputs)
-        fake = answering(spans, len(output.saliency))
-        return replace(output, logits=fake.logits, spans=fake.spans)
-
-    retriever.model.forward = fixed  # type: ignore[method-assign]
-    return retriever
+from tests.inference.answers import always, answering
 
 
 def decoded(decoding: Decoding, duration: float, *spans: tuple[float, float]) -> list[list[float]]:

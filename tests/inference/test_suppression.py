@@ -14,7 +14,7 @@ from mesm_core.inference.answers import Answer, Moment
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.metrics.nms import temporal_nms
 from tests.conftest import Trained
-from tests.inference.test_long_videos import always
+from tests.inference.answers import always
 
 # Slots 1 and 2 are the same moment but for a hair, slot 4 is slot 3 again.
 SPANS = ((0.5, 0.4), (0.51, 0.4), (0.2, 0.1), (0.2, 0.1))

@@ -33,9 +33,9 @@ from mesm_core.inference.windows import (
 )
 from mesm_core.metrics.nms import temporal_nms
 from mesm_core.types import Inputs, ModelOutput, Prediction
+from tests.changed_checkpoints import changed, setting
 from tests.conftest import Trained
-from tests.inference.test_long_videos import always
-from tests.test_checkpoint import changed, setting
+from tests.inference.answers import always
 
 QUERY = "The man cuts a pan."
 RATE = 0.5

@@ -11,28 +11,19 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from mesm_core.arrays import normalise
 from mesm_core.errors import OutputError, TextError
 from mesm_core.text.cache import TextCache
-from mesm_core.text.clip import ClipText, ClipTextTransformer
+from mesm_core.text.clip import ClipText
 from mesm_core.text.clip_bpe import ClipTokenizer
 from mesm_core.text.clip_weights import load_clip_text, read_clip_weights, write_clip_text
 from mesm_core.text.vocabulary import Vocabulary, VocabularyText, read_vocabulary, write_vocabulary
 from mesm_core.text.words import LexiconTagger
 from tests.conftest import Evil
+from tests.text.tiny_towers import WIDTH, tiny, write_source
 
 TOKENIZER = ClipTokenizer()
-WIDTH, LAYERS = 16, 2
-
-
-def tiny(seed: int = 0) -> ClipTextTransformer:
-    torch.manual_seed(seed)
-    model = ClipTextTransformer(vocabulary=49408, context=77, width=WIDTH, layers=LAYERS, heads=2)
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return model.eval()
 
 
 def encoder(cache: TextCache | None = None, max_words: int = 8) -> ClipText:
@@ -135,67 +126,6 @@ def test_damaged_cache(tmp_path: Path) -> None:
     (tmp_path / "text.sqlite").write_bytes(b"not a database at all" * 100)
     with pytest.raises(OutputError, match="MESM_CACHE"):
         TextCache(tmp_path / "text.sqlite")
-
-
-def hugging_face(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return OpenAI-named weights under Hugging Face's names."""
-    named = {
-        "text_model.embeddings.token_embedding.weight": weights["token_embedding.weight"],
-        "text_model.embeddings.position_embedding.weight": weights["positional_embedding"],
-        "text_model.final_layer_norm.weight": weights["ln_final.weight"],
-        "text_model.final_layer_norm.bias": weights["ln_final.bias"],
-        "vision_model.embeddings.position_embedding.weight": torch.zeros(3, 4),
-        "logit_scale": torch.tensor(1.0),
-    }
-    renamed = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
-    renamed["attn.out_proj"] = "self_attn.out_proj"
-    for layer in range(LAYERS):
-        ours, theirs = f"transformer.resblocks.{layer}", f"text_model.encoder.layers.{layer}"
-        for kind in ("weight", "bias"):
-            for old, new in renamed.items():
-                named[f"{theirs}.{new}.{kind}"] = weights[f"{ours}.{old}.{kind}"]
-            parts = weights[f"{ours}.attn.in_proj_{kind}"].chunk(3)
-            for part, value in zip("qkv", parts, strict=True):
-                named[f"{theirs}.self_attn.{part}_proj.{kind}"] = value
-    return {name: value.clone() for name, value in named.items()}
-
-
-class Scripted(nn.Module):
-    """The shape of OpenAI's archive: an image tower beside the text tower, in half precision."""
-
-    def __init__(self, text: ClipTextTransformer) -> None:
-        super().__init__()
-        self.visual = nn.Linear(3, 4)
-        self.token_embedding = text.token_embedding
-        self.positional_embedding = text.positional_embedding
-        self.transformer = text.transformer
-        self.ln_final = text.ln_final
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.ln_final(self.token_embedding(x))
-
-
-def write_source(kind: str, folder: Path, model: ClipTextTransformer) -> Path:
-    weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    path = folder / {"script": "ViT-B-32.pt", "pth": "clip.pth", "nested": "open.pt"}.get(kind, f"{kind}.safetensors")
-    if kind == "script":
-        with torch.no_grad():
-            torch.jit.trace(Scripted(model), torch.zeros(1, 2, dtype=torch.int64)).save(str(path))
-    elif kind == "pth":
-        torch.save(weights, path)
-    elif kind == "nested":
-        torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in weights.items()}}, path)
-    elif kind == "open_clip":
-        visual = {
-            "visual.transformer.resblocks.0.ln_1.weight": torch.zeros(9),
-            "visual.positional_embedding": torch.zeros(3),
-        }
-        save_file(weights | visual, path)
-    elif kind == "custom":
-        save_file({f"text.{name}": value for name, value in weights.items()}, path)
-    else:
-        save_file(hugging_face(weights), path)
-    return path
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")

@@ -17,7 +17,7 @@ from mesm_core.model.weights import hash_weights
 from mesm_core.text.clip_bpe import ClipTokenizer
 from mesm_core.text.clip_joint import ClipSentences
 from mesm_core.text.clip_weights import PROJECTION, load_clip_joint, load_clip_text, read_clip_weights, write_clip_text
-from tests.text.test_clip import WIDTH, Scripted, hugging_face, tiny
+from tests.text.tiny_towers import WIDTH, Scripted, hugging_face, tiny
 
 OUT = 6
 JOINT = torch.randn(WIDTH, OUT, generator=torch.Generator().manual_seed(0))

@@ -20,7 +20,7 @@ from mesm_core.text.clip import ClipTextTransformer
 from mesm_core.text.clip_bpe import ClipTokenizer
 from mesm_core.text.clip_weights import load_clip_text
 from mesm_core.text.vocabulary import read_vocabulary
-from tests.text.test_clip import hugging_face
+from tests.text.tiny_towers import hugging_face
 
 BLOCK = "transformer.resblocks.0."
 

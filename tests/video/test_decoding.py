@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,17 +16,10 @@ from mesm_core.video.rows import Pass, read_rows
 from mesm_core.video.scale import Scaler, geometry
 from mesm_core.video.source import Video
 from mesm_core.video.times import choose_rows
+from tests.video.golden import GOLDEN, MEDIA, golden_json, needs_shared
 from tests.video.made import constant, make_video, rotate
 
-SHARED = Path(os.environ.get("MESM_SHARED", Path(__file__).resolve().parents[3] / "shared"))
-GOLDEN, MEDIA = SHARED / "video" / "golden", SHARED / "media"
-needs_shared = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the worked examples of video features are not here")
 SECOND = Fraction(1)
-
-
-def golden_json(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((GOLDEN / name).read_text())
-    return content
 
 
 @needs_shared

@@ -11,7 +11,8 @@ import pytest
 from mesm_core.build.check import frame_counts
 from mesm_core.config.load import load_config
 from mesm_core.data.readers import make_reader, read_split
-from tests.cli.commands.test_prepare import FIXED, altered, check
+from tests.cli.commands.checks import altered, check
+from tests.cli.small_run import FIXED
 from tests.conftest import Trained
 
 

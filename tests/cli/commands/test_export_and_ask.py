@@ -7,7 +7,6 @@ import io
 import json
 import re
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import h5py
@@ -17,43 +16,9 @@ import torch
 
 from mesm_core.checkpoint import load_checkpoint
 from mesm_core.official.checkpoint import load_any_checkpoint
-from tests.cli.test_cli import train_words
+from tests.cli.commands.pages import read_page
+from tests.cli.small_run import train_words
 from tests.conftest import Trained
-
-VOID = {"meta", "link", "br", "polyline"}
-
-
-class Page(HTMLParser):
-    """Checks that the tags of a page are closed, and collects the resources that it loads."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.fetched: list[str] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-        self.fetched += [v for k, v in attrs if k in {"src", "href"} and v and not v.startswith("data:")]
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def read_page(path: Path) -> Page:
-    text = path.read_text()
-    page = Page(text)
-    assert page.open == []
-    assert page.fetched == []
-    assert "url(" not in text
-    assert "<script" not in text
-    return page
 
 
 def test_an_exported_checkpoint_gives_the_same_answers(mesm, trained: Trained, tmp_path: Path) -> None:

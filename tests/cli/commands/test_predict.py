@@ -16,7 +16,7 @@ from rich.text import Text
 from mesm_cli import render
 from mesm_core import MomentRetriever
 from mesm_core.errors import ConfigError
-from tests.cli.test_cli import train_words
+from tests.cli.small_run import train_words
 from tests.conftest import Trained
 
 QUERY = "The man cuts a pan."

@@ -17,7 +17,7 @@ from mesm_core.training.directory import claimed
 from mesm_core.training.loggers import open_loggers
 from mesm_core.training.record import RunRecord
 from mesm_core.training.run import Run
-from tests.cli.commands.test_export_and_ask import read_page
+from tests.cli.commands.pages import read_page
 from tests.conftest import Trained, small_config
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.commands.test_score import GOOD, TRUTH, write
+from tests.cli.commands.scored import GOOD, TRUTH, write
 
 
 def truth_with(*changes: dict[str, Any]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from mesm_core.errors import FeatureError
 from mesm_core.inference.zero_shot_files import clip_features, names_zero_shot
 from mesm_core.text.clip_weights import PROJECTION, write_clip_text
 from tests.conftest import Trained
-from tests.text.test_clip import WIDTH, tiny
+from tests.text.tiny_towers import WIDTH, tiny
 
 QUERY = "The man cuts a pan."
 FEATURES = 12
