@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
@@ -148,3 +149,8 @@ def test_the_table_by_length_shows_ranges_without_queries(pipe: io.StringIO) -> 
     assert full == ["full", "1", "100.00", "100.00", "100.00", "80.00", "70.00"]
     assert short == ["short", *full[1:]]
     assert [middle, long] == [[name, "0", *"–––––"] for name in ("middle", "long")]
+
+
+def test_json_has_null_for_numbers_that_are_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
+    render.data({"a": [float("nan"), 1.5], "b": (float("inf"), "NaN")})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"a": [None, 1.5], "b": [None, "NaN"]}
