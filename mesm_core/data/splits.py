@@ -34,6 +34,11 @@ def counted_splits(dataset: DatasetConfig, given: Iterable[str] = ()) -> tuple[s
     return tuple(dict.fromkeys((dataset.train, *dataset.eval)))
 
 
+def known_splits(dataset: DatasetConfig) -> tuple[str, ...]:
+    """Return all splits of a dataset: those of its reader, else those of the config if any file can be a split."""
+    return tuple(make_reader(dataset.name).splits) or tuple(dict.fromkeys((dataset.train, *dataset.eval)))
+
+
 def split_labels(splits: Iterable[str]) -> dict[str, str]:
     """Return the label of each split: for files the stem, if all labels are then distinct.
 
