@@ -19,7 +19,6 @@ from mesm_core.training.events import Warned
 from mesm_core.training.loop import _share
 from mesm_core.training.run import Run
 from tests.conftest import SMALL, Trained, invent, small_config
-from tests.training.teams import run_team, stopped_and_resumed
 
 CPU = torch.device("cpu")
 
@@ -62,12 +61,48 @@ def test_two_processes_end_as_one_with_their_batches(mesm, tmp_path: Path) -> No
         assert shared["eval"]["val"] == pytest.approx(alone["eval"]["val"], abs=1e-4)
 
 
+TEAM = """
+import json, sys
+from pathlib import Path
+import torch
+from mesm_core.build import Paths
+from mesm_core.config.schema import Config
+from mesm_core.processes import join_team, leave_team
+from mesm_core.training.loop import Step
+from mesm_core.training.run import Run
+
+given = json.loads(sys.argv[1])
+config = Config.model_validate(given["config"])
+paths = Paths(Path(given["annotations"]), tuple(map(Path, given["features"])), Path(given["text"]))
+team, device = join_team(torch.device("cpu"))
+for folder, resume, end in (("whole", False, None), ("stopped", False, (1, 1)), ("stopped", True, None)):
+    run = Run.open(config, paths, Path(given["folder"]) / folder, device=device, resume=resume, team=team)
+    for event in run.train():
+        # One process hears of it: both must end, at the same step.
+        if isinstance(event, Step) and team.rank == 1 and (event.epoch, event.index) == end:
+            run.ask_to_stop()
+    if end and team.is_main:
+        (Path(given["folder"]) / "early").mkdir()
+        (Path(given["folder"]) / "early/last.pt").write_bytes((run.directory / "last.pt").read_bytes())
+    team.any(False)
+del run
+leave_team()
+if sys.platform == "linux":
+    # A thread of the group that outlives it may abort the process when the interpreter ends.
+    assert not [task for task in Path("/proc/self/task").iterdir() if "gloo" in (task / "comm").read_text()]
+"""
+
+
 def test_two_processes_stopped_in_an_epoch_resume_as_if_uninterrupted(tmp_path: Path) -> None:
     paths = invent(tmp_path / "data", train=13, val=5, test=3)
     config = small_config(*SETTINGS)
+    (tmp_path / "team.py").write_text(TEAM, encoding="utf-8")
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
-    run_team(stopped_and_resumed, config, paths, tmp_path)
+    given = {**paths.as_json(), "config": config.model_dump(mode="json"), "folder": str(tmp_path)}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ended = run([*launcher, str(tmp_path / "team.py"), json.dumps(given)])
+    assert ended.returncode == 0, ended.stderr
     stopped, whole = (load_checkpoint(tmp_path / name / "last.pt") for name in ("stopped", "whole"))
     assert all(torch.equal(value, stopped.model[name]) for name, value in whole.model.items())
     ours, theirs = (read_records(tmp_path / name) for name in ("stopped", "whole"))

@@ -32,8 +32,6 @@ from mesm_core.training.loop import Step
 from mesm_core.training.run import Run
 from mesm_core.training.start import Given, earlier_run
 from tests.conftest import SMALL, Trained, small_config
-from tests.forked import Forked
-from tests.forked import mesm as run_mesm
 
 CPU = torch.device("cpu")
 # Saved at every step, and slow enough to be hit by a signal.
@@ -95,15 +93,24 @@ def test_stopped_after_any_step(trained: Trained, whole: Path, tmp_path: Path, a
 def train_command(trained: Trained, runs: Path) -> list[str]:
     settings = [word for setting in (*SMALL, *OFTEN) for word in ("--set", setting)]
     data = ["--data-dir", str(trained.root), "--glove", str(trained.paths.text)]
-    return ["train", "--dataset", "tacos", "--runs-dir", str(runs), *data, *settings]
+    command = [sys.executable, "-m", "mesm_cli.app", "train", "--dataset", "tacos", "--runs-dir", str(runs)]
+    return [*command, *data, *settings]
+
+
+def resume_command(folder: Path) -> list[str]:
+    return [sys.executable, "-m", "mesm_cli.app", "train", "--resume", str(folder)]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def sessions(folder: Path) -> int:
     return len(json.loads((folder / "run.json").read_text())["sessions"]) if (folder / "run.json").exists() else 0
 
 
-def wait_for_start(process: Forked, folder: Path, before: int) -> None:
-    while process.running() and sessions(folder) <= before:
+def wait_for_start(process: subprocess.Popen[bytes], folder: Path, before: int) -> None:
+    while process.poll() is None and sessions(folder) <= before:
         time.sleep(0.005)
 
 
@@ -113,21 +120,23 @@ def killed_runs(trained: Trained, tmp_path: Path, whole: Path, times: int, longe
     command, kills = train_command(trained, tmp_path), 0
     while kills < times:
         before = sessions(folder)
-        process = Forked(run_mesm, command)
+        process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         wait_for_start(process, folder, before)
-        if process.wait(draw.uniform(0, longest)):
-            ended = process.end()
-            assert ended.code == 0, ended.err
+        try:
+            _, told = process.communicate(timeout=draw.uniform(0, longest))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        else:
+            assert process.returncode == 0, told.decode()
             assert same(weights(folder), weights(whole))
             shutil.rmtree(folder)
             command = train_command(trained, tmp_path)
             continue
-        process.send(signal.SIGKILL)
-        process.end()
         kills += 1
-        command = ["train", "--resume", str(folder)]
-    ended = Forked(run_mesm, command).end()
-    assert ended.code == 0, ended.err
+        command = resume_command(folder)
+    done = subprocess.run(command, env=environment(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
     assert same(weights(folder), weights(whole))
     assert same(weights(folder, "best.pt"), weights(whole, "best.pt"))
     assert figures(folder) == figures(whole)
@@ -146,25 +155,24 @@ def test_killed_at_twenty_random_moments(trained: Trained, whole: Path, tmp_path
 def test_signals_save_and_say_how_to_go_on(trained: Trained, tmp_path: Path, number: int, code: int) -> None:
     folder = tmp_path / "tacos-default"
     command = [*train_command(trained, tmp_path), "--set", "train.epochs=10000"]
-    process = Forked(run_mesm, command)
-    while process.running() and not (folder / "best.pt").exists():
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (folder / "best.pt").exists():
         time.sleep(0.01)
-    process.send(number)
-    ended = process.end()
-    assert ended.code == code, ended.err
-    assert f"mesm train --resume {folder}" in ended.out
-    assert "Traceback" not in ended.err
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert f"mesm train --resume {folder}" in out
+    assert "Traceback" not in err
     assert json.loads((folder / "run.json").read_text())["sessions"][-1]["end"] == "interrupted"
 
 
 def test_a_closed_terminal_loses_nothing(trained: Trained, tmp_path: Path) -> None:
     """What is written to a terminal that is gone is an error, which must not keep the run from saving."""
     folder = tmp_path / "tacos-default"
-    words = [*train_command(trained, tmp_path), "--set", "train.epochs=10000", "--set", "train.save_minutes=0"]
+    command = [*train_command(trained, tmp_path), "--set", "train.epochs=10000", "--set", "train.save_minutes=0"]
     ours, its = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "mesm_cli.app", *words], env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdin=its, stdout=its, stderr=its, start_new_session=True,
+        command, env=environment(), stdin=its, stdout=its, stderr=its, start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     os.close(its)
@@ -214,7 +222,7 @@ def test_a_folder_in_use_is_refused(trained: Trained, mesm, tmp_path: Path) -> N
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        result = mesm(*train_command(trained, tmp_path), "--overwrite")
+        result = mesm(*train_command(trained, tmp_path)[3:], "--overwrite")
         assert result.code == 2
         assert "Another process is training in" in result.err
     finally:

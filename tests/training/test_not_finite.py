@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +25,6 @@ from mesm_core.training.loop import Step, train_epoch
 from mesm_core.training.run import Run
 from mesm_core.types import Batch
 from tests.conftest import Trained, invent, small_config
-from tests.training.teams import not_finite_in_one, run_team
 
 CPU = torch.device("cpu")
 LATE_OR_NOT = pytest.mark.parametrize("late", [True, False], ids=["late", "at once"])
@@ -195,11 +197,55 @@ def test_a_process_names_the_videos_of_the_one_at_fault(trained: Trained, tmp_pa
     assert caught.value.vids == list(dict.fromkeys(query.vid for query in theirs.queries))
 
 
+TEAM = """
+import json, math, sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from mesm_core.build import Paths
+from mesm_core.config.schema import Config
+from mesm_core.errors import MesmError
+from mesm_core.processes import join_team, leave_team
+from mesm_core.training.finite import FiniteWatch
+from mesm_core.training.run import Run
+
+given = json.loads(sys.argv[1])
+config = Config.model_validate(given["config"])
+paths = Paths(Path(given["annotations"]), tuple(map(Path, given["features"])), Path(given["text"]))
+team, device = join_team(torch.device("cpu"))
+watch = FiniteWatch(device, team=team, late=True)
+run = Run.open(config, paths, Path(given["folder"]), device=device, team=team, watch=watch)
+real = run.train_data.train_batch
+
+def train_batch(groups, *, seed, epoch, index):
+    batch = real(groups, seed=seed, epoch=epoch, index=index)
+    if index != 3:  # the second step's of the second process
+        return batch
+    return replace(batch, inputs=replace(batch.inputs, video=batch.inputs.video * math.nan))
+
+run.train_data.train_batch = train_batch
+try:
+    for _ in run.train():
+        pass
+except MesmError as error:
+    (Path(given["folder"]) / f"told.{team.rank}").write_text(error.message)
+del run
+leave_team()
+"""
+
+
 def test_every_process_ends_where_one_is_not_finite(tmp_path: Path) -> None:
     paths = invent(tmp_path / "data", train=13, val=3, test=3)
     config = small_config("train.batch_size=2", "train.loggers=[]", "train.save_minutes=1e-9", "train.epochs=2")
+    (tmp_path / "team.py").write_text(TEAM, encoding="utf-8")
     (tmp_path / "run").mkdir()
-    run_team(not_finite_in_one, config, paths, tmp_path / "run")
+    given = {**paths.as_json(), "config": config.model_dump(mode="json"), "folder": str(tmp_path / "run")}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ended = subprocess.run(
+        [*launcher, str(tmp_path / "team.py"), json.dumps(given)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=240,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
     told = [(tmp_path / "run" / f"told.{rank}").read_text() for rank in (0, 1)]
     assert told[0] == told[1]
     assert "The loss is nan in epoch 1, step 2 (videos train-" in told[0]
