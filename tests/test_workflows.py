@@ -32,6 +32,19 @@ def test_every_run_line_is_a_make_target_that_ci_runs() -> None:
         prerequisites(target)
 
 
+def test_unit_runs_every_test_once_and_demands_coverage() -> None:
+    found = re.search(r"^COVERED := (.*)$", MAKEFILE, re.MULTILINE)
+    assert found is not None
+    folders = found[1].split()
+    assert all(list((ROOT / "tests" / folder).glob("test_*.py")) for folder in folders)
+    recipe = MAKEFILE[MAKEFILE.index("\nunit:") :].split("\n\n")[0].splitlines()[2:]
+    covered, rest = recipe
+    assert "$(addprefix tests/,$(COVERED))" in covered
+    assert "--cov=mesm_core" in covered
+    assert "--cov-fail-under=$(FLOOR)" in covered
+    assert rest.split() == ["$(PYTEST)", "$(addprefix", "--ignore=tests/,$(COVERED))"]
+
+
 def test_the_workflow_tests_every_python_and_the_oldest_and_newest_versions() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pythons = {name.rsplit(" ", 1)[1] for name in project["classifiers"] if re.search(r":: 3\.\d+$", name)}
