@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 WHEEL := build/wheel
 PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 COVERED := backbones build config data extraction fast inference losses metrics model official pages text training video
-# The share of mesm_core's lines and branches that they run, rounded down.
-FLOOR := 80
+# The share of mesm_core's lines and branches that they run without ../shared, in percent, rounded down.
+FLOOR := 81
 
 .PHONY: demo test check lint types unit docs wheel slow coverage install clean
 
