@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from mesm_cli.commands import own_videos
 if TYPE_CHECKING:
     from mesm_core.inference.evaluate import Evaluation
     from mesm_core.inference.scoring import Changes, Job
+    from mesm_core.inference.windows import Window
 
 SplitOption = Annotated[
     str | None, typer.Option("--split", help="Split to evaluate. Default: the validation split.", show_default=False)
@@ -136,12 +137,14 @@ def _load(
     split: str | None,
     device: str,
     skip_missing: bool,
-    **more: Any,
+    dataset: str | None,
+    truth: Path | None,
+    window: Window,
 ) -> Job:
     """Load the model and the split, and print warnings about them. Missing features of own videos are extracted first.
 
     Args:
-        given: options that override the settings of the checkpoint; more: other arguments of ``load_for_scoring``.
+        given: options that override the settings of the checkpoint; the others: as for ``load_for_scoring``.
     """
     from mesm_core.errors import count
     from mesm_core.inference.scoring import load_for_scoring
@@ -149,7 +152,15 @@ def _load(
     if not features:
         own_videos.extract_for(checkpoint, split, given, device=device, skip_missing=skip_missing)
     job = load_for_scoring(
-        checkpoint, features=features, split=split, device=device, skip_missing=skip_missing, **given, **more
+        checkpoint,
+        features=features,
+        split=split,
+        device=device,
+        skip_missing=skip_missing,
+        dataset=dataset,
+        truth=truth,
+        window=window,
+        **given,
     )
     if job.skipped:
         render.warn(f"Left out: {count(len(job.skipped), 'video')} without features")

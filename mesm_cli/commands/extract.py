@@ -276,7 +276,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         "already_there": report.already,
         "rows": report.rows,
         "frames": report.frames,
-        "warnings": [{"video": str(video.path), "told": warning} for video, warning in report.warnings],
+        "warnings": [{"video": str(video.path), "warning": warning} for video, warning in report.warnings],
         "bad": [{"video": str(video.path), "reason": reason} for video, reason in report.bad],
     }
 

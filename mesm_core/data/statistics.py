@@ -1,4 +1,4 @@
-"""Statistics of the training data, stored in a checkpoint (key ``facts``) to detect other features at inference."""
+"""Statistics of the training data, kept in a checkpoint (``data_statistics``) to detect other features at inference."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def label(trained: Trained, tmp_path: Path) -> Label:
     return copied
 
 
-def facts_of(paths: Paths) -> dict[str, Any]:
+def statistics_of(paths: Paths) -> dict[str, Any]:
     import torch
 
     config = small_config()
@@ -47,20 +47,20 @@ def facts_of(paths: Paths) -> dict[str, Any]:
 
 
 def test_facts_tell_what_features_were_made_with(label: Label, trained: Trained) -> None:
-    then = facts_of(label())
+    then = statistics_of(label())
     assert then["origins"] == [MADE]
     assert list(differences(then, then)) == []
-    assert list(differences(then, facts_of(label(backbone="pixels", weights="b" * 32)))) == [
+    assert list(differences(then, statistics_of(label(backbone="pixels", weights="b" * 32)))) == [
         "c3d.hdf5 was made with pixels, weights bbbbbbbbbbbb, the features of training with clip-b32, weights "
         "aaaaaaaaaaaa."
     ]
-    assert list(differences(then, facts_of(trained.paths))) == []
+    assert list(differences(then, statistics_of(trained.paths))) == []
     older = {name: value for name, value in then.items() if name != "origins"}
-    assert list(differences(older, facts_of(label(clip_len=3.0)))) == []
+    assert list(differences(older, statistics_of(label(clip_len=3.0)))) == []
 
 
 @pytest.mark.parametrize(
-    ("settings", "changes", "facts", "told"),
+    ("settings", "changes", "statistics", "problems"),
     [
         ([], {}, {}, []),
         (["dataset.clip_len=1"], {}, {}, []),
@@ -82,13 +82,13 @@ def test_facts_tell_what_features_were_made_with(label: Label, trained: Trained)
     ],
 )
 def test_problems(
-    label: Label, settings: list[str], changes: dict[str, Any], facts: dict[str, Any], told: list[str]
+    label: Label, settings: list[str], changes: dict[str, Any], statistics: dict[str, Any], problems: list[str]
 ) -> None:
     path = label(**changes).features[0]
     with h5py.File(path) as file:
         names = list(file)
-    made, found = origin_problems(small_config(*settings), path, names, place=0, statistics=facts)
-    assert found == told
+    made, found = origin_problems(small_config(*settings), path, names, place=0, statistics=statistics)
+    assert found == problems
     assert made.startswith("clip-b32, weights aaaaaaaaaaaa")
 
 
