@@ -104,7 +104,7 @@ def _shard(name: str, shards: int) -> int:
 def _paths(source: str | Path) -> list[Path]:
     path = Path(source)
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+        found = _in_folder(path)
         if not found:
             raise DataError(
                 f"{path} has no videos.", hint=f"Suffixes of video files: {' '.join(sorted(VIDEO_SUFFIXES))}."
@@ -119,6 +119,13 @@ def _paths(source: str | Path) -> list[Path]:
             f"No video at {source}.{_near(path)}", hint="Give files, folders, quoted patterns, or a .txt list of paths."
         )
     return files
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """Return the video files below a folder, sorted."""
+    # Unlike rglob, os.walk goes on if a folder disappears while it is searched.
+    files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    return sorted(file for file in files if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file())
 
 
 def _near(path: Path) -> str:
