@@ -248,7 +248,7 @@ def read_header(file: IO[bytes]) -> Header:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
-    if any(size < 0 for size in shape):
+    if any(type(size) is not int or size < 0 for size in shape):
         raise ValueError(f"its header gives the shape {shape}")
     return Header(shape, fortran, dtype, file.tell())
 

@@ -54,6 +54,7 @@ LIARS = {
     "complex": described("(5, 4)", "'<c8'"),
     "unknown dtype": described("(5, 4)", "'<q99'"),
     "floats as shape": described("(5.0, 4)"),
+    "a boolean as shape": described("(True, 4)"),
     "deep header": npy("(" * 3000),
     "no header": npy(b"\xff\0\xff"),
     "version": npy(b"{}", version=b"\x09\x09"),
