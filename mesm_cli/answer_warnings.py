@@ -38,7 +38,7 @@ class AnswerWarnings:
                 f"Note: the model does not know {', '.join(unknown)} in '{answer.query}'; --json lists unknown words "
                 "for each query."
             )
-            render.note(render.plain(note))
+            render.note(note)
 
     def count_the_rest(self) -> None:
         """Print how many warnings were left out."""

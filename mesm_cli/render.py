@@ -27,6 +27,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
 from mesm_cli.curves import span_bar, sparkline
 from mesm_cli.formats import formatted, value_text
@@ -43,17 +44,22 @@ LIVE_LOSSES = 4
 """Number of losses besides the total in the live line."""
 BAR_SECONDS, LINE_SECONDS = 0.5, 30.0
 
-_out = Console(highlight=False, soft_wrap=False)
-_err = Console(stderr=True, highlight=False)
+_out = Console(highlight=False, soft_wrap=False, emoji=False)
+_err = Console(stderr=True, highlight=False, emoji=False)
 
 
 # Number of progress bars shown. Lines printed meanwhile go through the bar's console, so that they do not overlap.
 _live = 0
 
 
-def say(text: str = "") -> None:
-    """Print a line on stdout. ``text`` may contain rich markup."""
-    _screen().print(text, soft_wrap=True)
+def say(text: str | Text = "", *, title: str = "", style: str = "") -> None:
+    """Print a line on stdout: ``title`` in bold, then the text in a rich ``style``. Strings are not read as markup."""
+    _screen().print(Text(title, "bold").append(text, style) if isinstance(text, str) else text, soft_wrap=True)
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """Return a line for ``say`` and ``note`` of texts, and of texts with a rich style."""
+    return Text.assemble(*parts)
 
 
 def _screen() -> Console:
@@ -76,14 +82,9 @@ def _showing(bar: Progress) -> Iterator[Progress]:
             _live -= 1
 
 
-def plain(text: str) -> str:
-    """Return the text with its square brackets escaped, so that they are not read as markup."""
-    return escape(text)
-
-
-def note(text: str) -> None:
-    """Print a line on stderr. ``text`` may contain rich markup."""
-    _err.print(text, soft_wrap=True)
+def note(text: str | Text) -> None:
+    """Print a line on stderr."""
+    _err.print(text, soft_wrap=True, markup=False)
 
 
 def warn(text: str) -> None:
@@ -199,7 +200,7 @@ def progress(description: str, total: int | None, *, unit: str = "") -> Iterator
 def bytes_progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Show a progress bar in bytes, with MB/s, on stderr and yield ``advance(bytes)``."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -214,11 +215,11 @@ def bytes_progress(description: str, total: int | None) -> Iterator[Callable[[in
 def _bar_on_stderr(unit: str, *, quiet: bool = False) -> Progress:
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
         *([TextColumn(unit)] if unit else []),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("eta"),
         TimeRemainingColumn(),
@@ -312,7 +313,7 @@ def length_table(tables: Mapping[str, Any]) -> None:
 
 def answer(found: Answer, *, video: str, duration: float, top: int) -> None:
     """Draw the query and the ``top`` moments of an answer about a video of ``duration`` seconds."""
-    say(f"[bold]{escape(found.query)}[/]  in {escape(video)}")
+    say(f"  in {video}", title=found.query)
     rows = found.windows[:top].tolist()
     timeline(rows, duration=duration, saliency=found.saliency, seen=found.seen)
 

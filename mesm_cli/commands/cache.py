@@ -81,4 +81,4 @@ def clear(what: Which, older_than: OlderThan = 0, json_: options.Json = False, d
         render.data([cache.as_json() for cache in cleared])
         return
     for cache in cleared:
-        render.say(render.plain(f"{cache.name}: {cache.entries} removed, {size_text(cache.size)}"))
+        render.say(f"{cache.name}: {cache.entries} removed, {size_text(cache.size)}")

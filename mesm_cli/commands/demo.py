@@ -149,7 +149,7 @@ def _draw(folder: Path, file: Path, seed: int) -> None:
     write_atomically(file, SETTINGS.format(seed=seed).encode())
     first = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()[0]
     render.say(f"{total} videos in {folder / 'videos'}, in three splits: {json.dumps(VIDEOS)[1:-1]}")
-    render.say(render.plain(f"train.jsonl: {first}"))
+    render.say(f"train.jsonl: {first}")
 
 
 def _extract(settings: Config, paths: Paths, folder: Path, device: str) -> None:
@@ -257,7 +257,7 @@ def _find(best: Path, folder: Path, device: str) -> dict[str, Any]:
 
 
 def _next(folder: Path, run: Path, seconds: float) -> None:
-    render.say(f"\n[bold]Done in {formats.duration(seconds)}.[/] Look at {folder / 'report.html'} and {run}.")
+    render.say(f" Look at {folder / 'report.html'} and {run}.", title=f"\nDone in {formats.duration(seconds)}.")
     render.say("Next, for your own videos, annotated as in train.jsonl:")
     render.say(f"  1. Copy {folder / 'demo.toml'} to mine.toml and name your files in it.")
     render.say('  2. Set backbones = ["clip-b32"] in it, and run: mesm weights pull clip-b32')
@@ -274,8 +274,8 @@ def _longest(path: Path) -> Query:
 
 
 def _step(number: int, what: str) -> None:
-    render.say(f"\n[bold]{number}. {what}[/]")
+    render.say(title=f"\n{number}. {what}")
 
 
 def _show(*words: object) -> None:
-    render.say(f"[bold green]$ mesm {render.plain(shlex.join(map(str, words)))}[/]")
+    render.say(f"$ mesm {shlex.join(map(str, words))}", style="bold green")

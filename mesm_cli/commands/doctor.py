@@ -42,9 +42,9 @@ def doctor(
         render.data(about | {"data_dir": str(root), "data": [vars(item) | {"path": str(item.path)} for item in found]})
         return
     _show_machine(about)
-    render.say(f"\n[bold]Data[/] below {render.plain(str(root))}{'' if root.is_dir() else ', which does not exist'}")
+    render.say(f" below {root}{'' if root.is_dir() else ', which does not exist'}", title="\nData")
     for name in dict.fromkeys(item.dataset for item in found):
-        render.say(f"\n[bold]{name}[/]")
+        render.say(title=f"\n{name}")
         render.findings([_line(item) for item in found if item.dataset == name])
 
 
@@ -53,35 +53,35 @@ def _show_machine(about: dict[str, Any]) -> None:
 
     shown = [f"{name} {number}" for name, number in about["versions"].items() if number]
     absent = [name for name, number in about["versions"].items() if not number]
-    render.say("[bold]Versions[/]")
+    render.say(title="Versions")
     render.say("  " + ", ".join(shown))
     if absent:
         render.say(f"  not installed (optional): {', '.join(absent)}")
-    render.say("\n[bold]Devices[/]")
+    render.say(title="\nDevices")
     for device in about["devices"]:
         memory = f", {device['memory'] / 2**30:.1f} GiB" if device["memory"] else ""
         numbers = "fast bf16" if device["bf16"] else "no fast bf16"
-        render.say(f"  {device['name']}: {render.plain(device['problem'] or device['what'])}{memory}, {numbers}")
+        render.say(f"  {device['name']}: {device['problem'] or device['what']}{memory}, {numbers}")
     if len(about["devices"]) == 1:
         render.say("  no CUDA device")
     threads = about["threads"]
     given = [f"{name}={value}" for name, value in threads["environment"].items() if value is not None]
-    render.say("\n[bold]Threads[/]")
+    render.say(title="\nThreads")
     render.say(f"  {threads['torch']} in torch; {threads['usable']} of {threads['cores']} cores usable")
-    render.say(f"  environment: {render.plain(', '.join(given)) or 'nothing set'}")
+    render.say(f"  environment: {', '.join(given) or 'nothing set'}")
     cache = about["text_cache"]
-    render.say("\n[bold]Cache of encoded sentences[/]")
-    render.say(f"  {render.plain(cache['path'])}: {cache['bytes'] / 1e6:.1f} MB{_sentences(cache)}")
+    render.say(title="\nCache of encoded sentences")
+    render.say(f"  {cache['path']}: {cache['bytes'] / 1e6:.1f} MB{_sentences(cache)}")
     kept = about["feature_cache"]
-    render.say("\n[bold]Cache of features[/]")
-    render.say(f"  {render.plain(kept['path'])}: {kept['bytes'] / 1e6:.1f} MB, {count(kept['entries'], 'file')}")
+    render.say(title="\nCache of features")
+    render.say(f"  {kept['path']}: {kept['bytes'] / 1e6:.1f} MB, {count(kept['entries'], 'file')}")
 
 
 def _sentences(cache: dict[str, Any]) -> str:
     from mesm_core.errors import count
 
     if cache["problem"]:
-        return f"; [yellow]{render.plain(cache['problem'])}[/]"
+        return f"; {cache['problem']}"
     return ", does not exist yet" if cache["sentences"] is None else f", {count(cache['sentences'], 'sentence')}"
 
 

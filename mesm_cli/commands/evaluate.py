@@ -181,7 +181,7 @@ def _show(checkpoint: Path, job: Job, evaluation: Evaluation, target: Path) -> N
     from mesm_core.errors import count
 
     trained = "without training" if job.epoch is None else f"epoch {job.epoch}"
-    render.say(f"[bold]{checkpoint}[/] ({trained}) on {job.split}: {count(len(job.dataset), 'query')}")
+    render.say(f" ({trained}) on {job.split}: {count(len(job.dataset), 'query')}", title=str(checkpoint))
     if evaluation.metrics is None:
         render.say("The split has no ground truth, so there are no metrics. Name a file that has it with --truth.")
     else:

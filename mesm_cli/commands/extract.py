@@ -227,7 +227,7 @@ def carry_out(job: Extraction) -> None:
                 show(event)
     except (KeyboardInterrupt, Interrupt):
         if job.parts:
-            render.note(render.plain(f"Finished videos are kept in {job.parts}. Continue with --resume."))
+            render.note(f"Finished videos are kept in {job.parts}. Continue with --resume.")
         raise
 
 
@@ -289,7 +289,7 @@ def _show(report: Report) -> None:
     there = f" ({report.already} more existed already)" if report.already else ""
     render.say(f"{count(report.videos, 'video')} extracted{there}, {count(report.frames, 'frame')} decoded")
     for name, path in report.outputs.items():
-        render.say(f"{render.plain(str(path))}: {name}, {count(report.rows.get(name, 0), 'new row')}")
+        render.say(f"{path}: {name}, {count(report.rows.get(name, 0), 'new row')}")
 
 
 def raise_for_bad(
@@ -354,11 +354,11 @@ def _show_comparison(found: Comparison, *, as_json: bool) -> None:
         ],
     )
     worst = [f"{name} row {row} ({cosine:.4f})" for cosine, name, row in found.worst_rows(WORST)]
-    render.say(f"worst rows: {render.plain(', '.join(worst))}")
+    render.say(f"worst rows: {', '.join(worst)}")
     for difference, names in (
         ("have different numbers of rows in the two files", [video.name for video in found.other_lengths]),
         (f"are only in {found.ours}", found.only_ours),
         (f"are only in {found.theirs}", found.only_theirs),
     ):
         if names:
-            render.say(f"{len(names)} videos {difference}: {render.plain(listing(names))}")
+            render.say(f"{len(names)} videos {difference}: {listing(names)}")

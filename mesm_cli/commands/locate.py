@@ -225,7 +225,7 @@ def _fetch_missing(plan: Plan, *, yes: bool) -> None:
     if not yes:
         asks = render.can_ask()
         if asks:
-            render.note(render.plain(f"These weights are missing:\n{lines}"))
+            render.note(f"These weights are missing:\n{lines}")
         if not asks or not render.ask("Download them now?"):
             commands = ", ".join(f"`mesm weights pull {w.name}`" for w in missing)
             raise FeatureError(
@@ -235,7 +235,7 @@ def _fetch_missing(plan: Plan, *, yes: bool) -> None:
     for entry in missing:
         with render.bytes_progress(f"Downloading {entry.name}", entry.size) as advance:
             path = fetching.pull(entry, progress=advance)
-        render.note(render.plain(f"{entry.name}: {path}"))
+        render.note(f"{entry.name}: {path}")
 
 
 def _with_progress(
@@ -292,13 +292,13 @@ def _write_files(outcome: Outcome, wanted: Wanted, locator: Locator) -> None:
                 advance(1, "")
         done = [clip for clip in outcome.clips if clip.clip is not None]
         for clip in done if wanted.shows else []:
-            render.note(render.plain(f"Clip: {clip.planned.target}"))
+            render.note(f"Clip: {clip.planned.target}")
         if not wanted.shows:
-            render.note(render.plain(f"{count(len(done), 'clip')} in {wanted.cut}"))
+            render.note(f"{count(len(done), 'clip')} in {wanted.cut}")
     if wanted.page is not None:
         note = " ".join(locator.warnings)
         write_located_page(wanted.page, outcome.found, top=wanted.top, note=note, overwrite=wanted.overwrite)
-        render.note(render.plain(f"Page: {wanted.page}"))
+        render.note(f"Page: {wanted.page}")
 
 
 def _write_answers(outcome: Outcome, wanted: Wanted, locator: Locator) -> None:
@@ -317,7 +317,7 @@ def _write_answers(outcome: Outcome, wanted: Wanted, locator: Locator) -> None:
         render.text(text)
         return
     write_atomically(wanted.output, text.encode(errors="backslashreplace"), overwrite=wanted.overwrite)
-    render.note(render.plain(f"Answers: {wanted.output}"))
+    render.note(f"Answers: {wanted.output}")
 
 
 def _as_json(outcome: Outcome, wanted: Wanted, locator: Locator) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _carry_out(
         render.warn(note)
     if found.missing:
         of = f"{len(found.missing)} of {count(len(found.names), 'video')}"
-        say(render.plain(f"{of} without features: extracting {names}, {config.dataset.clip_len:g} s per row"))
+        say(f"{of} without features: extracting {names}, {config.dataset.clip_len:g} s per row")
     carry_out(job)
     report = job.report
     for video, warning in report.warnings:
@@ -118,7 +118,7 @@ def _carry_out(
         videos = count(changed, "video")
         render.warn(f"{videos} had features of other content or other settings; they were extracted again.")
     if report.videos:
-        say(render.plain(f"{count(report.videos, 'video')} extracted; the features are in {found.folder}"))
+        say(f"{count(report.videos, 'video')} extracted; the features are in {found.folder}")
     if report.bad and not skip_missing:
         raise_for_bad(job, hint="Repair or replace them, or leave them out with --skip-missing.")
     for video, reason in report.bad:

@@ -207,9 +207,7 @@ def merge(
         return
     twice = f" ({count(report.repeated, 'duplicate')} left out)" if report.repeated else ""
     size = f"{count(report.rows, 'row')}, {report.bytes / 1e6:.1f} MB"
-    render.say(
-        f"{render.plain(str(report.out))}: {count(report.videos, 'video')} from {len(shards)} files{twice}, {size}"
-    )
+    render.say(f"{report.out}: {count(report.videos, 'video')} from {len(shards)} files{twice}, {size}")
 
 
 def _report(report: Conversion, *, as_json: bool) -> None:

@@ -102,14 +102,15 @@ def show(
     if json_:
         render.data(_as_json(summary) | {"records": summary.records, "sessions": summary.sessions})
         return
-    render.say(f"[bold]{run}[/]  {summary.dataset}, {count(summary.epochs, 'epoch')} done, {summary.status}")
+    render.say(f"  {summary.dataset}, {count(summary.epochs, 'epoch')} done, {summary.status}", title=str(run))
     for chart in run_curves(summary).values():
         render.curves(chart)
     for session in summary.sessions:
         host, torch = session["host"]["processor"], session["versions"].get("torch")
         commit = f", commit {session['git'][:12]}" if session["git"] else ""
         took = formats.duration(session["seconds"])
-        render.say(f"[dim]{session['started']}: {took} on {session['device']} ({host}), torch {torch}{commit}[/]")
+        line = f"{session['started']}: {took} on {session['device']} ({host}), torch {torch}{commit}"
+        render.say(line, style="dim")
 
 
 @app.command()

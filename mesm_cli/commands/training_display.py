@@ -16,10 +16,12 @@ from mesm_cli.layout import shown_losses
 from mesm_core.errors import MesmError
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from mesm_core.training.events import EpochDone, Started
     from mesm_core.training.run import Run
 
-Speaker = Callable[[str], None]
+Speaker = Callable[["str | Text"], None]
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # not on Windows
 
 
@@ -149,7 +151,7 @@ def _started(event: Started, run: Run, human: Speaker) -> None:
         render.warn(f"Left out: {count(len(event.skipped), 'video')} without features")
     for split, repairs in event.repairs.items():
         made = ", ".join(f"{count} {what}" for what, count in repairs.items())
-        human(f"[dim]Repaired annotations of {split}: {made}[/]")
+        human(render.styled((f"Repaired annotations of {split}: {made}", "dim")))
     human(
         f"Training on {count(event.queries, 'query')} in {count(event.videos, 'video')}: "
         f"{event.parameters:,} parameters on {run.device}, {count(event.epochs, 'epoch')}, "
@@ -176,20 +178,20 @@ def _started(event: Started, run: Run, human: Speaker) -> None:
         human(f"Resuming after epoch {event.first_epoch - 1}")
 
 
-def _epoch_line(event: EpochDone, epochs: int) -> str:
+def _epoch_line(event: EpochDone, epochs: int) -> Text:
     from mesm_core.data.splits import split_labels
     from mesm_core.metrics.table import column_names, full_key
 
     record = event.record
-    parts = [f"[bold]{record['epoch']:>4}/{epochs}[/]"]
+    parts: list[str | tuple[str, str]] = [(f"{record['epoch']:>4}/{epochs}", "bold")]
     if record["losses"]:
         # All losses if there is room for them, else the total; metrics.jsonl has all of them.
         named = shown_losses(record["losses"], most=None if (render.width() or render.WIDE) >= render.WIDE else 0)
         losses = [f"{short} {record['losses'][key]:.3g}" for short, key in named]
-        parts.append(" ".join(losses) + f"  {record['queries_per_s']:.0f} q/s")
+        parts += ["  ", " ".join(losses), f"  {record['queries_per_s']:.0f} q/s"]
     found = record.get("eval", {})
     for split, label in split_labels(found).items():
         scores = ((name, found[split].get(full_key(name))) for name in column_names())
         shown = [f"{name} {value:.2f}" for name, value in scores if value is not None]
-        parts.append(f"[cyan]{label}[/] {' '.join(shown)}")
-    return "  ".join(parts) + ("  [green]best[/]" if event.best else "")
+        parts += ["  ", (label, "cyan"), f" {' '.join(shown)}"]
+    return render.styled(*parts, *([("  best", "green")] if event.best else []))

@@ -80,7 +80,7 @@ def pull(
     if json_:
         render.data(entry.as_json() | {"path": str(path)})
         return
-    render.say(render.plain(f"{path}: {entry.purpose} (licence: {entry.licence})"))
+    render.say(f"{path}: {entry.purpose} (licence: {entry.licence})")
     if entry.sha256 is None:
         render.warn(f"No checksum of {entry.file} is known, so the file was not verified.")
 
@@ -101,7 +101,7 @@ def where(
     if json_:
         render.data(weights.known_weights(name).as_json() | {"path": str(path)})
     else:
-        render.say(render.plain(str(path)))
+        render.say(str(path))
 
 
 @app.command("verify")

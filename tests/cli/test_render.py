@@ -154,3 +154,26 @@ def test_the_table_by_length_shows_ranges_without_queries(pipe: io.StringIO) -> 
 def test_json_has_null_for_numbers_that_are_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
     render.data({"a": [float("nan"), 1.5], "b": (float("inf"), "NaN")})
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"a": [None, 1.5], "b": [None, "NaN"]}
+
+
+def test_names_are_not_read_as_markup_or_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "[/] [bold]:smile:.hdf5"
+    render.say(f"{name}: 3 videos", title=name)
+    render.note(f"Page: {name}")
+    render.note(render.styled((name, "bold")))
+    render.warn(name)
+    render.error(name, hint=name)
+    render.findings([("error", name, name)])
+    render.table([name, name], [[name, name]], title=name)
+    printed = capsys.readouterr()
+    assert (printed.out + printed.err).count(name) == 14
+    assert "\N{SMILING FACE WITH OPEN MOUTH AND SMILING EYES}" not in printed.out + printed.err
+
+
+def test_a_progress_bar_does_not_read_names_as_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(render, "_err", Console(file=out, force_terminal=True, width=80, color_system=None))
+    with render.progress("Reading [/]", 2, unit="files") as advance:
+        advance(1, "a[/].mp4")
+    assert "Reading [/]" in out.getvalue()
+    assert "a[/].mp4" in out.getvalue()
