@@ -237,5 +237,6 @@ def _short(names: list[str]) -> list[str]:
         return names
     shared = takewhile(lambda column: len(set(column)) == 1, zip(*(reversed(name) for name in names), strict=False))
     tail = "".join(column[0] for column in shared)[::-1]
-    shorter = [name.removesuffix(tail).rstrip("._-") for name in names]
-    return shorter if all(shorter) and len(set(shorter)) == len(names) else names
+    tail = tail[tail.index(".") :] if "." in tail else ""  # whole words only
+    shorter = [name.removesuffix(tail) for name in names]
+    return shorter if all(shorter) else names

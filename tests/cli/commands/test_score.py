@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mesm_cli.commands.score import _short
 from tests.cli.commands.scored import GOOD, TRUTH, write
 
 POOR = [{"qid": q, "pred_relevant_windows": [[0, 3, 0.9]]} for q in (1, 2, 3)]
@@ -108,3 +109,13 @@ def test_missing_and_damaged_files_are_refused(mesm, files: tuple[Path, Path, Pa
     partly = mesm("score", write(tmp_path / "part.jsonl", GOOD[:2]), truth, "--allow-partial")
     assert partly.code == 0
     assert "2 of 3 queries" in partly.out
+
+
+@pytest.mark.parametrize(("names", "short"), [
+    (["best-test.jsonl", "last.jsonl"], ["best-test", "last"]),
+    (["a.val.jsonl", "b.val.jsonl"], ["a", "b"]),
+    (["one", "none"], ["one", "none"]),
+    ([".jsonl", "a.jsonl"], [".jsonl", "a.jsonl"]),
+])  # fmt: skip
+def test_columns_are_named_without_the_common_suffixes(names: list[str], short: list[str]) -> None:
+    assert _short(names) == short
