@@ -144,7 +144,7 @@ def display_training(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
 def _started(event: Started, run: Run, human: Speaker) -> None:
     from mesm_core.data.splits import split_labels
     from mesm_core.errors import count, listing
-    from mesm_core.fast.feedforward import fast_bfloat16
+    from mesm_core.fast.bfloat16 import fast_bfloat16
 
     train = run.config.train
     if event.skipped:
@@ -161,8 +161,12 @@ def _started(event: Started, run: Run, human: Speaker) -> None:
         parts = f"{run.team.world} processes × {train.accumulate} batches × {train.batch_size}"
         human(f"A step takes {event.effective_batch} groups ({parts}), learning rate {train.lr:g}")
     if train.precision == "bf16" and run.device.type == "cpu" and not fast_bfloat16():
-        how = "bf16 is used in the feed-forward layers only" if run.config.model.fast else "fp32 trains faster"
-        human(f"On this CPU bfloat16 products are slower than float32 (no AMX): {how}.")
+        how = (
+            "values are rounded in the feed-forward layers, to save memory"
+            if run.config.model.fast
+            else "fp32 trains faster"
+        )
+        human(f"On this CPU bfloat16 products are not faster than float32: {how}.")
     if train.compile:
         slower = ". On a CPU the first steps take minutes, and later steps are slower than without --compile"
         human(f"Compiling the model{slower if run.device.type == 'cpu' else ''}.")

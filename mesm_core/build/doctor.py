@@ -23,7 +23,7 @@ from mesm_core.config.load import load_config, preset_names
 from mesm_core.config.schema import Config
 from mesm_core.data.readers import read_split
 from mesm_core.errors import MesmError, count
-from mesm_core.fast.feedforward import fast_bfloat16
+from mesm_core.fast.bfloat16 import fast_bfloat16
 from mesm_core.text.cache import default_cache_path
 from mesm_core.version import __version__
 

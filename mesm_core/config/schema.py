@@ -251,7 +251,7 @@ class TrainConfig(Section):
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         default="fp32",
         description="Precision of matrix products: float32, TF32 on CUDA, or bfloat16 "
-        "(on CPUs without AMX in the feed-forwards only).",
+        "(on the CPU in the feed-forwards and large projections only).",
     )
     accumulate: Positive = Field(default=1, description="Batches whose gradients are averaged into one step.")
     compile: bool = Field(default=False, description="Compile the model (torch.compile); for GPUs.")

@@ -68,14 +68,15 @@ def frames_to_frames(
         q, k, v = (rows.pad(F.linear(*y)) for y in ((with_pos, wq, bq), (with_pos, wk, bk), (x, wv, bv)))
         padded: Tensor = module.out_proj(rows.pack(kernels.attend(q, k, v, heads=heads, key_mask=key_mask)))
         return padded
-    runs = [rows.split_tokens(y) for y in (F.linear(with_pos, wq, bq), F.linear(with_pos, wk), F.linear(x, wv))]
+    projected = (kernels.linear(with_pos, wq, bq), kernels.linear(with_pos, wk), kernels.linear(x, wv))
+    runs = [rows.split_tokens(y) for y in projected]
     tokens, frames = [], []
     for (token, q), (_, k), (_, v) in zip(*runs, strict=True):
         frames.append(kernels.attend(q, k, v, heads=heads, key_mask=None))
         tokens.append(kernels.attend(token, k, v, heads=heads, key_mask=None))
     # The weights sum to one, so the bias of the values can be added last. The bias of the keys cancels in the softmax.
     bias = module.out_proj.bias + module.out_proj.weight @ bv
-    return F.linear(rows.join(tokens + frames), module.out_proj.weight, bias)
+    return kernels.linear(rows.join(tokens + frames), module.out_proj.weight, bias)
 
 
 def token_to_frames(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mesm_core.fast.bfloat16 import BFLOAT16, ROUNDED, Types, linear
 from mesm_core.fast.dropout import dropped, plus_dropped
 from mesm_core.fast.feedforward import feedforward
 from mesm_core.fast.packing import Packing
@@ -33,6 +35,10 @@ class Kernels:
         out: Tensor = layer(x, activation)
         return out
 
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return ``F.linear(x, weight, bias)``, for many rows."""
+        return F.linear(x, weight, bias)
+
     def attend(self, query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None) -> Tensor:
         """Return ``model.attention.attend(...)``."""
         return attend(query, key, value, heads=heads, key_mask=key_mask)
@@ -47,11 +53,19 @@ class Kernels:
         return _weighted_sum(queries, frames if pick is None else frames.index_select(0, pick), mask)
 
 
-class AutocastCpuKernels(Kernels):
-    """Operations for the CPU under autocast: fast dropout, and attention in float32.
+class CpuKernels(Kernels):
+    """Operations for the CPU: fast dropout, attention by runs of equal length, feed-forwards in pieces.
 
-    On the CPU the gradient of attention is six times slower in bfloat16 than in float32.
+    Args:
+        types: as for ``feedforward``.
     """
+
+    def __init__(self, types: Types | None = None) -> None:
+        self.types = types
+
+    def runs(self, mask: Tensor) -> tuple[tuple[int, int], ...]:
+        """Return the runs over which attention to frames with a mask (B, L) is computed; () to compute it padded."""
+        return Packing.runs_of(mask)
 
     def dropout(self, layer: nn.Dropout, x: Tensor) -> Tensor:
         """Return ``layer(x)``."""
@@ -59,42 +73,15 @@ class AutocastCpuKernels(Kernels):
 
     def add_dropped(self, layer: nn.Dropout, onto: Tensor, x: Tensor) -> Tensor:
         """Return ``onto + layer(x)``, both of the same shape."""
-        if layer.training and layer.p and onto.dtype == x.dtype:
-            return plus_dropped(onto, x, layer.p)
-        return super().add_dropped(layer, onto, x)
+        return plus_dropped(onto, x, layer.p) if layer.training and layer.p else onto + x
 
     def feedforward(self, layer: FeedForward, x: Tensor, activation: nn.PReLU) -> Tensor:
         """Return ``layer(x, activation)``."""
-        out: Tensor = layer.linear2(self.dropout(layer.dropout, activation(layer.linear1(x))))
-        return out
+        return feedforward(layer, x, activation, self.types)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None) -> Tensor:
-        """Return ``model.attention.attend(...)``."""
-        with torch.autocast("cpu", enabled=False):
-            return attend(query.float(), key.float(), value.float(), heads=heads, key_mask=key_mask)
-
-
-class CpuKernels(AutocastCpuKernels):
-    """Operations for the CPU: attention by runs of equal length, feed-forwards in pieces.
-
-    Args:
-        bfloat16: as for ``feedforward``.
-    """
-
-    def __init__(self, *, bfloat16: bool = False) -> None:
-        self.bfloat16 = bfloat16
-
-    def runs(self, mask: Tensor) -> tuple[tuple[int, int], ...]:
-        """Return the runs over which attention to frames with a mask (B, L) is computed; () to compute it padded."""
-        return Packing.runs_of(mask)
-
-    def feedforward(self, layer: FeedForward, x: Tensor, activation: nn.PReLU) -> Tensor:
-        """Return ``layer(x, activation)``."""
-        return feedforward(layer, x, activation, bfloat16=self.bfloat16)
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None) -> Tensor:
-        """Return ``model.attention.attend(...)``."""
-        return attend(query, key, value, heads=heads, key_mask=key_mask)
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return ``F.linear(x, weight, bias)``, for many rows."""
+        return linear(x, weight, bias) if self.types == BFLOAT16 else F.linear(x, weight, bias)
 
     def weighted_sum(self, queries: Tensor, frames: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
         """Return the same as ``Kernels.weighted_sum``, without a copy of ``frames`` for each item."""
@@ -113,18 +100,21 @@ def _weighted_sum(queries: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
     return scores.softmax(dim=-1) @ frames
 
 
-TORCH, AUTOCAST_CPU, CPU, CPU_BFLOAT16 = Kernels(), AutocastCpuKernels(), CpuKernels(), CpuKernels(bfloat16=True)
+TORCH, CPU = Kernels(), CpuKernels()
+CPU_BFLOAT16 = {types: CpuKernels(types) for types in (ROUNDED, BFLOAT16)}
 
 
-def cpu_kernels(*, bfloat16: bool) -> Kernels:
-    """Return the kernels for the CPU: for a compiled graph, for autocast, or else the fastest."""
-    if torch.compiler.is_compiling():
+def cpu_kernels(*, types: Types | None) -> Kernels:
+    """Return the kernels for the CPU: those of plain torch for a compiled graph and under autocast, else the fastest.
+
+    Args:
+        types: as for ``feedforward``.
+    """
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return TORCH
-    if torch.is_autocast_enabled("cpu"):
-        return AUTOCAST_CPU
-    return CPU_BFLOAT16 if bfloat16 else CPU
+    return CPU if types is None else CPU_BFLOAT16[types]
 
 
-def cuda_kernels(*, bfloat16: bool) -> Kernels:
-    """Return the kernels for CUDA; ``bfloat16`` is ignored."""
+def cuda_kernels(*, types: Types | None) -> Kernels:
+    """Return the kernels for CUDA; ``types`` is ignored."""
     return TORCH

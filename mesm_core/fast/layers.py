@@ -37,7 +37,7 @@ def project(kernels: Kernels, layers: nn.Module, x: Tensor) -> Tensor:
 
 def projection_layer(kernels: Kernels, layer: ProjectionLayer, x: Tensor) -> Tensor:
     """Return ``layer(x)``."""
-    x = layer.linear(kernels.dropout(layer.dropout, layer.norm(x)))
+    x = kernels.linear(kernels.dropout(layer.dropout, layer.norm(x)), layer.linear.weight, layer.linear.bias)
     return F.relu(x) if layer.relu else x
 
 

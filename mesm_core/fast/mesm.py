@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mesm_core.fast.attention import frames_to_text, text_to_frames, token_to_frames
+from mesm_core.fast.bfloat16 import Types
 from mesm_core.fast.decoder import decoder
 from mesm_core.fast.kernels import Kernels, cpu_kernels, cuda_kernels
 from mesm_core.fast.layers import cross_encoder, encoder_layer, parts, project, word_head, word_positions
@@ -43,13 +44,13 @@ class FastMesm(Mesm):
     and if a part is not in ``fast.table``. Hooks on the whole model are called, hooks on its parts are not.
 
     ``exact``: whether all parts were in the table at the last call of ``train()`` or ``eval()``;
-    ``bfloat16_feedforward``: whether feed-forwards on the CPU round to bfloat16 (see ``fast.feedforward``).
+    ``types``: dtypes of products and saved tensors on the CPU, as for ``fast.feedforward.feedforward``.
     """
 
     def __init__(self, model: Mesm) -> None:
         self.__dict__ = model.__dict__  # not a copy, so that loading, moving and hooks apply to both models
         self.exact = True
-        self.bfloat16_feedforward = False
+        self.types: Types | None = None
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode, and check the parts again, because one may have been replaced."""
@@ -61,7 +62,7 @@ class FastMesm(Mesm):
         choose = DEVICES.get(inputs.video.device.type)
         if choose is None or not self.exact:
             return super().forward(inputs, targets)
-        kernels = choose(bfloat16=self.bfloat16_feedforward)
+        kernels = choose(types=self.types)
         return _Forward(self, kernels, inputs, targets).output()
 
 

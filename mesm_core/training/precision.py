@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from mesm_core.fast.feedforward import fast_bfloat16
+from mesm_core.fast.bfloat16 import BFLOAT16, ROUNDED, fast_bfloat16
 from mesm_core.fast.mesm import FastMesm
 
 
@@ -22,29 +22,28 @@ def use_precision(model: nn.Module, device: torch.device, precision: str) -> Ite
     """Set the precision that a model trains with, and yield the autocast context for its forward pass.
 
     ``fp32``: float32 throughout. ``tf32``: CUDA rounds the factors of matrix products to TF32. ``bf16``: matrix
-    products in bfloat16, by autocast. On a CPU without AMX these are slower than in float32, so a ``FastMesm`` only
-    rounds to bfloat16 in the feed-forwards, and computes products in float32.
+    products in bfloat16, by autocast. On a CPU a ``FastMesm`` uses bfloat16 in its feed-forwards and large projections;
+    if float32 products are faster there, it only rounds to bfloat16 in the feed-forwards.
 
     The settings belong to the process and to the model. They are restored at the end, so that evaluation between steps
     and other code of the caller are not affected.
     """
     fast = [module for module in model.modules() if isinstance(module, FastMesm) and module.exact]
-    multiply_in_float32 = bool(fast) and device.type == "cpu" and not fast_bfloat16()
-    before = [module.bfloat16_feedforward for module in fast]
+    pieces = bool(fast) and device.type == "cpu"  # the feed-forwards in pieces have dtypes of their own
+    types = (BFLOAT16 if fast_bfloat16() else ROUNDED) if pieces and precision == "bf16" else None
+    before = [module.types for module in fast]
     cudnn = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     with float32_products("highest" if precision == "fp32" else "high"):
         try:
             # cuDNN's attention, the default in bf16 on Hopper, takes 23 to 37 ms to plan every new shape.
             torch.backends.cuda.enable_cudnn_sdp(False)
             for module in fast:
-                module.bfloat16_feedforward = precision == "bf16" and multiply_in_float32
-            yield torch.autocast(
-                device.type, dtype=torch.bfloat16, enabled=precision == "bf16" and not multiply_in_float32
-            )
+                module.types = types
+            yield torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16" and not pieces)
         finally:
             torch.backends.cuda.enable_cudnn_sdp(cudnn)
             for module, value in zip(fast, before, strict=True):
-                module.bfloat16_feedforward = value
+                module.types = value
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mesm_core.fast.attention import frames_to_text
-from mesm_core.fast.kernels import AUTOCAST_CPU, CPU
+from mesm_core.fast.kernels import CPU
 from mesm_core.fast.packing import Packing
 from mesm_core.model.attention import MultiHeadAttention
 from mesm_core.types import ModelOutput
@@ -121,7 +121,6 @@ def test_dropout_adds_what_it_keeps() -> None:
     added = CPU.add_dropped(layer, onto, x)
     torch.manual_seed(1)
     assert torch.allclose(added, onto + CPU.dropout(layer, x))
-    assert AUTOCAST_CPU.add_dropped(layer, onto, x.bfloat16()).dtype == torch.float32
     upstream = torch.randn_like(added)
     to_onto, to_x = torch.autograd.grad(added, (onto, x), upstream)
     assert torch.equal(to_onto, upstream)

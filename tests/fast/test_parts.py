@@ -18,8 +18,10 @@ from mesm_core.bench import measure
 from mesm_core.bench.flops import forward_flops
 from mesm_core.build import build_model
 from mesm_core.config.load import load_config
+from mesm_core.fast import bfloat16
 from mesm_core.fast import feedforward as pieces
 from mesm_core.fast.attention import token_to_frames
+from mesm_core.fast.bfloat16 import BFLOAT16, ROUNDED, Types, fast_bfloat16, linear
 from mesm_core.fast.dropout import drop_mask
 from mesm_core.fast.feedforward import feedforward
 from mesm_core.fast.kernels import CPU, TORCH
@@ -63,21 +65,49 @@ def test_feedforward_with_dropout_has_the_gradient_of_what_it_computed(
     assert torch.autograd.gradcheck(seeded, torch.randn(5, 3, dtype=torch.float64, requires_grad=True))
 
 
+@pytest.mark.parametrize("types", [ROUNDED, BFLOAT16])
 @pytest.mark.parametrize("slope", [0.25, -0.3])
-def test_feedforward_that_keeps_bfloat16_is_near(slope: float) -> None:
+def test_feedforward_in_bfloat16_is_near(slope: float, types: Types, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "ROWS", 4)
+    monkeypatch.setattr(pieces, "CACHED", 2)
     torch.manual_seed(0)
     layer, activation = FeedForward(dim=16, hidden=32, dropout=0.0), nn.PReLU(init=slope)
     x = torch.randn(9, 16, requires_grad=True)
     parameters = [x, activation.weight, *layer.parameters()]
     exact = feedforward(layer, x, activation)
     wanted = torch.autograd.grad(exact.square().sum(), parameters)
-    near = feedforward(layer, x, activation, bfloat16=True)
+    near = feedforward(layer, x, activation, types)
     got = torch.autograd.grad(near.square().sum(), parameters)
     assert near.dtype == torch.float32
     assert torch.allclose(near, exact, atol=0.02)
     for a, b in zip(got, wanted, strict=True):
         assert torch.allclose(a, b, atol=0.05 * float(b.abs().max()))
     assert not torch.equal(near, exact)
+
+
+def test_linear_in_bfloat16_multiplies_rounded_factors() -> None:
+    torch.manual_seed(0)
+    x, weight, bias = (torch.randn(*shape, requires_grad=True) for shape in ((2, 5, 16), (8, 16), (8,)))
+    for values in ((x, weight, bias), (x, weight)):
+        rounded = [value.bfloat16().float() for value in values[:2]]
+        wanted, found = F.linear(*rounded, *values[2:]), linear(*values, *([None] * (3 - len(values))))
+        assert found.dtype == torch.float32
+        assert torch.allclose(found, wanted, atol=0.03)
+        upstream = torch.randn_like(found).bfloat16().float()
+        for a, b in zip(*(torch.autograd.grad(y, values, upstream) for y in (found, wanted)), strict=True):
+            assert torch.allclose(a, b, atol=0.02 * float(b.abs().max()))
+
+
+def test_bfloat16_is_fast_if_its_product_takes_less_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {torch.float32: 1.0}
+    monkeypatch.setattr(bfloat16, "_seconds_of_product", lambda dtype: seconds[dtype])
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    for taken, fast in ((0.5, True), (0.9, False)):
+        seconds[torch.bfloat16] = taken
+        assert fast_bfloat16.__wrapped__() is fast
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    monkeypatch.setattr(bfloat16, "_seconds_of_product", lambda _: pytest.fail("it can take seconds"))
+    assert fast_bfloat16.__wrapped__() is False
 
 
 @settings(max_examples=20, deadline=None)
@@ -147,10 +177,9 @@ def test_a_lone_query_sees_what_many_see() -> None:
         assert torch.allclose(lone, reference, atol=1e-6)
 
 
-@pytest.mark.parametrize("amx", [False, True])
-def test_precisions_train_alike(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CPU that multiplies bfloat16 fast goes by autocast, which any CPU can compute."""
-    monkeypatch.setattr(precisions, "fast_bfloat16", lambda: amx)
+@pytest.mark.parametrize("fast", [False, True])
+def test_precisions_train_alike(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precisions, "fast_bfloat16", lambda: fast)
     batch = make_batch([[("a", 3), ("a", 9)], [("b", 4)]], train=True)
     totals = {}
     for precision in ("fp32", "tf32", "bf16"):

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def state(model: torch.nn.Module) -> tuple[str, bool, bool]:
-    keeps = any(module.bfloat16_feedforward for module in model.modules() if isinstance(module, FastMesm))
+    keeps = any(module.types is not None for module in model.modules() if isinstance(module, FastMesm))
     return torch.get_float32_matmul_precision(), torch.backends.cuda.cudnn_sdp_enabled(), keeps
 
 
