@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -24,9 +25,15 @@ PACKAGES = ("torch", "numpy", "h5py", "scipy", "pydantic")
 
 
 class RunRecord:
-    """``run.json``: one entry per session (a start or a resumption), which records how the session ended."""
+    """``run.json``: one entry per session (a start or a resumption), which records how the session ended.
 
-    def __init__(self, directory: Path, *, device: str, processes: int, first_epoch: int) -> None:
+    Args:
+        first_epoch: epoch in which the session begins; made_of: what else affects the results, e.g. the data.
+    """
+
+    def __init__(
+        self, directory: Path, *, device: str, processes: int, first_epoch: int, made_of: Mapping[str, Any] = {}
+    ) -> None:
         self._path = directory / RECORD
         self._started_at = time.monotonic()
         try:
@@ -40,6 +47,7 @@ class RunRecord:
                 "command": sys.argv,
                 "device": device,
                 "processes": processes,
+                **made_of,
                 "host": describe_host(),
                 "versions": versions(),
                 "git": git_commit(Path.cwd()),

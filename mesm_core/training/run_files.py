@@ -53,6 +53,18 @@ class _Host(_Part):
     processor: str
 
 
+class _File(_Part):
+    path: str
+    bytes: Count
+    sha256: str
+
+
+class _Paths(_Part):
+    annotations: str
+    features: list[str]
+    text: str
+
+
 class _Session(_Part):
     started: str
     first_epoch: Count
@@ -63,6 +75,12 @@ class _Session(_Part):
     git: str | None
     seconds: Seconds
     end: str
+    # Sessions of earlier versions have none of these.
+    threads: Count | None = None
+    data: dict[str, _File] | None = None
+    paths: _Paths | None = None
+    init: str | None = None
+    skip_missing: bool = False
 
 
 class Record(_Part):
