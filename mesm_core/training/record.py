@@ -15,9 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from mesm_core.config.load import flatten
-from mesm_core.errors import DataError, MesmError
+from mesm_core.errors import DataError, MesmError, listing
 from mesm_core.inputs import read_json
-from mesm_core.training.directory import CONFIG, METRICS, RECORD, in_use, read_records, write_json
+from mesm_core.training.directory import (
+    CONFIG,
+    MEMBERS,
+    METRICS,
+    RECORD,
+    in_use,
+    is_family,
+    read_records,
+    write_json,
+)
 from mesm_core.training.run_files import Epochs, Record, Settings, check, damaged
 from mesm_core.version import __version__
 
@@ -120,6 +129,11 @@ def read_run(path: Path) -> RunSummary:
         DataError: the folder holds no run, or one of its files is damaged; the message names the file.
     """
     config = path / CONFIG
+    if is_family(path):
+        members = sorted(member.parent.name for member in path.glob(f"{MEMBERS}/{CONFIG}"))
+        raise DataError(
+            f"{path} is a family of runs.", hint=f"Name one of them: {listing(members) or 'none has begun'}."
+        )
     if not config.is_file():
         raise DataError(f"{path} holds no run: it has no {CONFIG}.", hint="`mesm runs` lists all runs.")
     settings = _read_json(config)

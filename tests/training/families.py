@@ -1,0 +1,59 @@
+"""Command lines that train small families, and comparisons of what they leave."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mesm_core.checkpoint import load_checkpoint
+from mesm_core.training.directory import read_records
+from tests.conftest import SMALL, Trained
+
+# Saved at every step, so that a run can be killed anywhere.
+OFTEN = ("train.save_minutes=1e-9", "train.loggers=[]")
+
+
+def family_words(trained: Trained, runs: Path, *options: str, seeds: str = "3") -> list[str]:
+    """Return the words of a command that trains a family in ``runs``."""
+    settings = [word for setting in (*SMALL, *OFTEN) for word in ("--set", setting)]
+    data = ["--data-dir", str(trained.root), "--glove", str(trained.paths.text)]
+    return ["train", "--dataset", "tacos", "--runs-dir", str(runs), "--seeds", seeds, *data, *settings, *options]
+
+
+def command_line(words: list[str]) -> list[str]:
+    """Return the command line of a process that runs mesm."""
+    return [sys.executable, "-m", "mesm_cli.app", *words]
+
+
+def one_thread() -> dict[str, str]:
+    """Return the environment of a process with one thread, like that of the tests."""
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def weights(folder: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
+    """Return the weights of a run's checkpoint."""
+    return load_checkpoint(folder / name).model
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Return whether two sets of weights are equal bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def figures(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of a run without its times."""
+    timed = {"seconds", "queries_per_s"}
+    return [{key: value for key, value in record.items() if key not in timed} for record in read_records(folder)]
+
+
+def assert_same_results(ours: Path, theirs: Path) -> None:
+    """Assert that two runs have the same weights, figures and predictions."""
+    assert figures(ours) == figures(theirs)
+    for name in ("best.pt", "last.pt"):
+        assert same(weights(ours, name), weights(theirs, name)), name
+    predictions = "predictions/val.jsonl"
+    assert (ours / predictions).read_bytes() == (theirs / predictions).read_bytes()
