@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from mesm_cli import formats, render
 
 if TYPE_CHECKING:
-    from mesm_core.training.family import FamilySummary, Spread
+    from mesm_core.metrics.spread import Spread
+    from mesm_core.training.family import FamilySummary
     from mesm_core.training.record import RunSummary
 
 
@@ -36,7 +37,7 @@ def show(family: FamilySummary) -> None:
 def spread_text(spread: Spread | None) -> str | None:
     """Return a mean with its standard deviation.
 
-    >>> from mesm_core.training.family import Spread
+    >>> from mesm_core.metrics.spread import Spread
     >>> spread_text(Spread(51.234, 0.456, (51.0, 51.5))), spread_text(Spread(51.2, None, (51.2,)))
     ('51.23 ± 0.46', '51.20')
     """

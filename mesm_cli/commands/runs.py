@@ -65,7 +65,8 @@ def list_(
     families, more = find_families(folder)
     for problem in (*problems, *more, *(text for family in families for text in family.problems)):
         render.warn(problem)
-    found = sorted([*runs, *families], key=lambda each: each.started, reverse=True)
+    every: list[RunSummary | FamilySummary] = [*runs, *families]
+    found = sorted(every, key=lambda each: each.started, reverse=True)
     if json_:
         render.data([each.as_json() if isinstance(each, FamilySummary) else _as_json(each) for each in found])
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mesm_cli import render
 from mesm_cli.commands import family_tables
@@ -82,6 +83,7 @@ def train_member(folder: Path, seed: int, *, device: str) -> int:
     from mesm_core.build import build_device
     from mesm_core.training.family import read_family
 
+    sys.stdout, sys.stderr = _Lasting(sys.stdout), _Lasting(sys.stderr)
     Thread(target=_stop_without_parent, daemon=True).start()
     with _ended_by_signals():
         return _train_one(read_family(folder), seed, render.say, device=build_device(device)).code
@@ -173,11 +175,34 @@ def _stop_without_parent() -> None:
     """Stop this process as with a TERM signal when its standard input ends, because its parent has ended."""
     while os.read(0, 1):
         pass
-    with suppress(OSError):
-        leave = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(leave, 1)
-        os.dup2(leave, 2)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _Lasting(io.TextIOBase):
+    """An output that discards what nobody reads, so that a run is saved although its parent has ended."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the stream."""
+        return self._stream.encoding
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream."""
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        """Write the text, if somebody reads it."""
+        with suppress(BrokenPipeError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        with suppress(BrokenPipeError):
+            self._stream.flush()
 
 
 @contextmanager

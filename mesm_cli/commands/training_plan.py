@@ -137,7 +137,7 @@ def _new(asked: Asked) -> Plan:
     directory = _directory(asked, settings)
     plan = Plan(settings, paths, directory, given.backbones, skip_missing=asked.skip_missing, init=init)
     _refuse_inputs(plan, [asked.config, *([] if asked.init is None else checkpoint_files(asked.init))])
-    return replace(plan, **_seeds(asked, settings.train.seed))
+    return replace(plan, seeds=_seeds(asked, settings.train.seed))
 
 
 def _new_settings(asked: Asked, init: Checkpoint | None) -> tuple[Config, Paths, Given]:
@@ -184,7 +184,7 @@ def _repeated(asked: Asked, folder: Path) -> Plan:
         render.note(f"Changed: {key} = {formats.value_text(value)} ({formats.value_text(before)} in {folder})")
     if repeat.seeds and asked.seeds is None:
         return replace(plan, seeds=repeat.seeds)
-    return replace(plan, **_seeds(asked, repeat.config.train.seed))
+    return replace(plan, seeds=_seeds(asked, repeat.config.train.seed))
 
 
 def _directory(asked: Asked, settings: Config) -> Path:
@@ -207,8 +207,8 @@ def _refuse_inputs(plan: Plan, others: Sequence[Path | None]) -> None:
     refuse_inputs(run_files(plan.directory), [*data_files(plan.settings, plan.paths, splits), *others])
 
 
-def _seeds(asked: Asked, first: int) -> dict[str, tuple[int, ...]]:
-    """Return the seeds of a new family as an argument of ``Plan``; empty for one run.
+def _seeds(asked: Asked, first: int) -> tuple[int, ...] | None:
+    """Return the seeds of a new family, or None for one run.
 
     Raises:
         ConfigError: they are invalid, or a list and ``train.seed`` are both given.
@@ -216,10 +216,10 @@ def _seeds(asked: Asked, first: int) -> dict[str, tuple[int, ...]]:
     from mesm_core.training.seeds import parse_seeds
 
     if asked.seeds is None:
-        return {}
+        return None
     if "," in asked.seeds and any(word.replace(" ", "").startswith("train.seed=") for word in asked.overrides):
         raise ConfigError("--seeds lists the seeds, and --set train.seed names another. Remove one of the two.")
-    return {"seeds": parse_seeds(asked.seeds, first)}
+    return parse_seeds(asked.seeds, first)
 
 
 def _checked(plan: Plan, asked: Asked) -> Plan:

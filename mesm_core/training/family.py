@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from mesm_core.config.load import Layer, resolve
 from mesm_core.config.schema import Config
 from mesm_core.errors import DataError
 from mesm_core.inputs import read_json
+from mesm_core.metrics.spread import Spread, spreads
 from mesm_core.training.directory import CONFIG, FAMILY, LAST, in_use, member_folder, write_json
 from mesm_core.training.record import RunSummary, config_differences, read_run
 from mesm_core.training.run_files import FamilyRecord, check, damaged
@@ -97,15 +97,6 @@ def read_family(folder: Path) -> Family:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A metric of several runs: its mean, its standard deviation (of a sample; None for one run), and its values."""
-
-    mean: float
-    sd: float | None
-    values: tuple[float | None, ...]
-
-
-@dataclass(frozen=True)
 class FamilySummary:
     """The results of a family.
 
@@ -158,7 +149,7 @@ class FamilySummary:
         """Return, by split and key of the summary, the spread of the metrics of each run's chosen epoch."""
         found = [None if run is None or run.best is None else run.best["eval"] for run in self.runs]
         splits = dict.fromkeys(split for briefs in found if briefs for split in briefs)
-        return {split: _spreads([(briefs or {}).get(split, {}) for briefs in found]) for split in splits}
+        return {split: spreads([(briefs or {}).get(split, {}) for briefs in found]) for split in splits}
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``--json`` prints: the family, and its results with the names of its runs' folders."""
@@ -171,8 +162,8 @@ class FamilySummary:
         return {
             "runs": [_run_as_json(seed, run) for seed, run in zip(self.seeds, self.runs, strict=True)],
             "metrics": {
-                split: {key: {"mean": x.mean, "sd": x.sd, "values": list(x.values)} for key, x in spreads.items()}
-                for split, spreads in self.spreads().items()
+                split: {key: spread.as_json() for key, spread in of_split.items()}
+                for split, of_split in self.spreads().items()
             },
             "best_run": None if self.best is None else self.best.path.name,
             "median_run": None if self.median is None else self.median.path.name,
@@ -229,18 +220,6 @@ def _read_record(folder: Path) -> dict[str, Any]:
 def _score(run: RunSummary) -> float:
     assert run.best is not None
     return float(run.best["select"]["score"])
-
-
-def _spreads(briefs: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
-    """Return the spread of each metric that a run has a value for."""
-    spreads = {}
-    for key in dict.fromkeys(key for brief in briefs for key in brief):
-        values = tuple(brief.get(key) for brief in briefs)
-        known = [value for value in values if value is not None]
-        if known:
-            sd = statistics.stdev(known) if len(known) > 1 else None
-            spreads[key] = Spread(statistics.fmean(known), sd, values)
-    return spreads
 
 
 def _run_as_json(seed: int, run: RunSummary | None) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import torch
 
 from mesm_core.checkpoint import load_checkpoint
 from mesm_core.training.directory import read_records
-from tests.conftest import SMALL, Trained
+from tests.conftest import SMALL, Trained, small_config
 
 # Saved at every step, so that a run can be killed anywhere.
 OFTEN = ("train.save_minutes=1e-9", "train.loggers=[]")
@@ -32,6 +35,16 @@ def command_line(words: list[str]) -> list[str]:
 def one_thread() -> dict[str, str]:
     """Return the environment of a process with one thread, like that of the tests."""
     return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def write_family(folder: Path, runs: Mapping[int, Path], trained: Trained) -> Path:
+    """Write a family of copies of runs, by seed, and return its folder."""
+    for seed, run in runs.items():
+        shutil.copytree(run, folder / f"seed-{seed}")
+    record = {"seeds": list(runs), "parallel": 1, "init": None, "skip_missing": False}
+    record |= {"paths": trained.paths.as_json(), "settings": small_config(*OFTEN).model_dump(mode="json")}
+    (folder / "family.json").write_text(json.dumps(record))
+    return folder
 
 
 def weights(folder: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:

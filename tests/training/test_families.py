@@ -32,6 +32,7 @@ from tests.training.families import (
     one_thread,
     same,
     weights,
+    write_family,
 )
 
 Mesm = Callable[..., Result]
@@ -67,12 +68,8 @@ def alone(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def family(trained: Trained, alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A family as its record: its runs are those of ``alone``."""
-    folder = tmp_path_factory.mktemp("runs") / "tacos-default"
-    shutil.copytree(alone, folder)
-    record = {"seeds": SEEDS, "parallel": 1, "init": None, "skip_missing": False, "paths": trained.paths.as_json()}
-    record["settings"] = small_config(*OFTEN).model_dump(mode="json")
-    (folder / "family.json").write_text(json.dumps(record))
-    return folder
+    runs = {seed: alone / f"seed-{seed}" for seed in SEEDS}
+    return write_family(tmp_path_factory.mktemp("runs") / "tacos-default", runs, trained)
 
 
 def read(folder: Path) -> dict[str, Any]:
