@@ -39,8 +39,8 @@ def train_family(plan: Plan, seeds: tuple[int, ...], asked: Asked) -> int:
     """Train the runs of a family that are not finished, show the spread of the results, and return the exit code."""
     from mesm_cli.commands.training_runs import warn_of_circumstances
     from mesm_core.build import build_device
-    from mesm_core.training.directory import claimed, prepare_directory
-    from mesm_core.training.family import Family, read_summary
+    from mesm_core.training.directory import claimed, prepare_directory, remove_run
+    from mesm_core.training.family import Family, summarise
 
     init = None if plan.init is None else plan.init.source
     if plan.resume:
@@ -59,22 +59,27 @@ def train_family(plan: Plan, seeds: tuple[int, ...], asked: Asked) -> int:
             else:
                 codes = _train_in_turn(family, human, device=build_device(asked.device))
         except Interrupt:
-            human(f"Continue with: mesm train --resume {family.folder}")
+            if family.has_begun or plan.resume:
+                human(f"Continue with: mesm train --resume {family.folder}")
             raise
         finally:
-            family.write()
+            if family.has_begun or plan.resume:
+                family.write()
+            else:
+                remove_run(family.folder)
     stopped = max((code for code in codes.values() if code >= 128), default=0)
     failed = [seed for seed, code in codes.items() if 0 < code < 128]
     if stopped:
         human(f"Continue all seeds with: mesm train --resume {family.folder}")
-    summary = read_summary(family.folder)
+    summary = summarise(family.folder, seeds, dataset=family.config.dataset.name)
     if asked.json:
         render.data(summary.as_json() | {"failed": failed})
-    elif not stopped:
+    elif not stopped and summary.evaluated:
         family_tables.show(summary)
     if failed:
         names = ", ".join(map(str, failed))
-        render.error(f"Seeds that failed: {names}.", f"Try them again with: mesm train --resume {family.folder}")
+        again = f"Try them again with: mesm train --resume {family.folder}" if family.folder.exists() else None
+        render.error(f"Seeds that failed: {names}.", again)
     return stopped or (FAILED if failed else 0)
 
 
@@ -123,6 +128,8 @@ def _train_in_turn(family: Family, human: Speaker, *, device: torch.device) -> d
         try:
             trained = _train_one(family, seed, human, device=device, place=place, features=features)
         except MesmError as error:
+            if not family.has_begun:  # a fault of the data or settings, not of this seed
+                raise
             render.error(f"Seed {seed}: {error.message}", error.hint)
             codes[seed] = FAILED
             continue

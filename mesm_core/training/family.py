@@ -47,6 +47,11 @@ class Family:
         """Return the folder of a run."""
         return member_folder(self.folder, seed)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a run has begun: its settings and its first checkpoint are written."""
+        return any((self.folder_of(seed) / CONFIG).is_file() for seed in self.seeds)
+
     def is_finished(self, seed: int) -> bool:
         """Return whether a run has ended by itself, under the family's present settings."""
         folder = self.folder_of(seed)
@@ -153,9 +158,8 @@ class FamilySummary:
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``--json`` prints: the family, and its results with the names of its runs' folders."""
-        about = {"family": str(self.folder), "dataset": self.dataset, "seeds": list(self.seeds)}
-        about |= {"status": self.status, "started": self.started, "seconds": self.seconds}
-        return about | self.results()
+        about = {"family": str(self.folder), "dataset": self.dataset, "seeds": list(self.seeds), "status": self.status}
+        return {**about, "started": self.started, "seconds": self.seconds, **self.results()}
 
     def results(self) -> dict[str, Any]:
         """Return the results as JSON-compatible values."""

@@ -38,8 +38,8 @@ def _of_run(run: Path, split: str | None) -> Path:
     if split is None:
         files = sorted((run / PREDICTIONS).glob("*.jsonl"))
         if len(files) > 1:
-            names = listing(path.stem for path in files)
-            raise DataError(f"{run} has several predictions: {names}.", hint="Choose the split with --split.")
+            splits = listing(path.stem for path in files)
+            raise DataError(f"{run} has several predictions: {splits}.", hint="Choose the split with --split.")
     else:
         name = predictions_name(split)
         names = [name, f"{Path(BEST).stem}-{name}"]

@@ -12,9 +12,11 @@ import torch
 from mesm_core.build.check import wrong_rate
 from mesm_core.build.fingerprint import files_by_role, hash_files
 from mesm_core.build.training import TrainingParts
+from mesm_core.errors import DataError
 from mesm_core.official.checkpoint import checkpoint_files
 from mesm_core.text.encoder import in_batches
 from mesm_core.training.events import Busy, Event, Warned
+from mesm_core.training.record import read_sessions
 
 ENCODED_AT_ONCE = 512
 
@@ -40,6 +42,21 @@ def hash_data(parts: TrainingParts, init: Path | None) -> Generator[Event, None,
         "init": None if init is None else str(init.resolve()),
         "skip_missing": bool(parts.skipped),
     }
+
+
+def other_threads(directory: Path) -> list[str]:
+    """Return a warning if an earlier session of a run on the CPU used another number of threads."""
+    try:
+        sessions = read_sessions(directory)
+    except DataError:  # a damaged record does not prevent training
+        return []
+    before, now = sessions[-1].get("threads") if sessions else None, torch.get_num_threads()
+    if before in (None, now) or sessions[-1]["device"] != "cpu":
+        return []
+    return [
+        f"The run used {before} threads of torch, now {now}: the weights will differ in their last digits from those "
+        f"of an uninterrupted run. OMP_NUM_THREADS={before} keeps them the same."
+    ]
 
 
 def read_features(parts: TrainingParts) -> Iterator[Event]:

@@ -46,7 +46,7 @@ class RunRecord:
         self._path = directory / RECORD
         self._started_at = time.monotonic()
         try:
-            self._sessions = _sessions(self._path)
+            self._sessions = read_sessions(directory)
         except DataError:  # a damaged record of earlier sessions does not prevent training
             self._sessions = []
         self._sessions.append(
@@ -143,7 +143,7 @@ def read_run(path: Path) -> RunSummary:
     except (MesmError, ValueError, RecursionError, OSError) as error:
         raise damaged(path / METRICS, error) from error
     check({"lines": records}, Epochs, path / METRICS)
-    return RunSummary(path, settings, records, _sessions(path / RECORD))
+    return RunSummary(path, settings, records, read_sessions(path))
 
 
 def find_runs(root: Path) -> tuple[list[RunSummary], list[str]]:
@@ -208,12 +208,13 @@ def git_commit(folder: Path) -> str | None:
     return done.stdout.strip() or None
 
 
-def _sessions(path: Path) -> list[dict[str, Any]]:
-    """Return the sessions in a ``run.json``, or none if the file does not exist.
+def read_sessions(directory: Path) -> list[dict[str, Any]]:
+    """Return the sessions in the ``run.json`` of a run, or none if the file does not exist.
 
     Raises:
         DataError: the file is damaged.
     """
+    path = directory / RECORD
     if not path.is_file():
         return []
     record = _read_json(path)

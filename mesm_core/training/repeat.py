@@ -74,7 +74,7 @@ def read_repeat(folder: Path, overrides: Sequence[str], given: Given) -> Repeat:
             hint=f"Use its settings without comparing the data: --config {first / 'config.json'}",
         )
     session, *later = run.sessions
-    defaults = {"init": None, "skip_missing": False, "threads": None, "paths": {}}
+    defaults: dict[str, Any] = {"init": None, "skip_missing": False, "threads": None, "paths": {}}
     config, paths, changed = repeated(Recorded(folder, run.config, session.get("paths") or {}), overrides, given)
     seeds, parallel = ((), 1) if family is None else (family.seeds, family.parallel)
     return Repeat(folder, config, paths, changed, defaults | session, later, seeds, parallel)

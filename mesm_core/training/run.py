@@ -39,7 +39,7 @@ from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
 from mesm_core.training.optim import learning_rate, load_optimizer, make_optimizer, set_learning_rate
 from mesm_core.training.precision import compiled
-from mesm_core.training.preparation import encode_text, hash_data, read_features
+from mesm_core.training.preparation import encode_text, hash_data, other_threads, read_features
 from mesm_core.training.progress import Progress
 from mesm_core.training.record import RunRecord
 
@@ -96,6 +96,7 @@ class Run:
             self.model.load_state_dict(checkpoint.model)
             load_optimizer(self.optimizer, checkpoint.training["optimizer"], source=str(directory))
             self._restore_progress(checkpoint)
+            self._problems += other_threads(directory)
         self._resumed = resume
         team.any(False)  # wait until all processes have read what the main process will overwrite
 

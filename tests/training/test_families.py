@@ -179,10 +179,10 @@ def test_runs_at_once_are_stopped_together_and_end_with_their_parent(trained: Tr
     assert process.returncode == 143, err.decode()
     assert f"mesm train --resume {folder}\n" in out.decode()
     assert [run["status"] for run in read(folder)["results"]["runs"]] == ["interrupted"] * 2
+    before = [len(figures(folder / f"seed-{seed}")) for seed in SEEDS[:2]]
     process = start(["train", "--resume", str(folder)])
-    for seed in SEEDS[:2]:
-        while read_summary(folder).status != "running" or not _running(folder / f"seed-{seed}"):
-            time.sleep(0.05)
+    while any(len(figures(folder / f"seed-{seed}")) <= n for seed, n in zip(SEEDS, before, strict=False)):
+        time.sleep(0.05)
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 30
@@ -208,7 +208,7 @@ def test_a_run_that_fails_keeps_the_next_from_nothing(
         return train(self)
 
     monkeypatch.setattr(Run, "train", failing)
-    ended = mesm(*family_words(trained, tmp_path, seeds="7,2020"))
+    ended = mesm(*family_words(trained, tmp_path, seeds="2019,7,2020"))
     folder = tmp_path / "tacos-default"
     assert ended.code == 2
     assert "Seed 7: The loss is nan." in ended.err
@@ -217,6 +217,20 @@ def test_a_run_that_fails_keeps_the_next_from_nothing(
     monkeypatch.undo()
     assert mesm("train", "--resume", folder).code == 0
     assert read_summary(folder).status == "finished"
+
+
+@pytest.mark.parametrize("parallel", [[], ["--parallel", "2"]])
+def test_a_family_of_which_no_run_began_leaves_nothing(
+    trained: Trained, mesm: Mesm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parallel: list[str]
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise MesmError("The features are damaged.")
+
+    monkeypatch.setattr("mesm_core.training.members.open_member", failing)
+    monkeypatch.setattr("mesm_cli.commands.training_family.PROGRAM", (sys.executable, "-c", "raise SystemExit(2)"))
+    ended = mesm(*family_words(trained, tmp_path / "runs", *parallel))
+    assert ended.code == 2
+    assert not (tmp_path / "runs").exists()
 
 
 def test_results_are_the_mean_and_deviation_of_each_chosen_epoch(family: Path, mesm: Mesm, tmp_path: Path) -> None:

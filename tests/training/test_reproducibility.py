@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mesm_core.build import data_paths
+from mesm_core.training.events import Warned
 from mesm_core.training.run import Run
 from tests.conftest import Result, Trained, small_config
 from tests.training.families import assert_same_results, same, weights
@@ -166,3 +167,15 @@ def test_what_cannot_be_repeated_is_refused(original: Path, mesm: Mesm, tmp_path
         refused = mesm("train", *words)
         assert (refused.code, message in refused.err) == (2, True), refused.err
     assert (original / "best.pt").exists()
+
+
+def test_resuming_with_other_threads_is_warned_of(trained: Trained, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained.run, tmp_path / "run"))
+    events = list(Run.open(trained.config, trained.paths, folder, device=CPU, resume=True).train())
+    assert not [event for event in events if isinstance(event, Warned)]
+    record = json.loads((folder / "run.json").read_text())
+    record["sessions"][-1]["threads"] = 64
+    (folder / "run.json").write_text(json.dumps(record))
+    events = list(Run.open(trained.config, trained.paths, folder, device=CPU, resume=True).train())
+    (warning,) = [event.message for event in events if isinstance(event, Warned)]
+    assert "used 64 threads of torch, now 1" in warning
