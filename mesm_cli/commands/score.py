@@ -99,7 +99,7 @@ def score(
 
       mesm score ours.jsonl theirs.jsonl --truth truth.jsonl --ci
 
-      mesm score runs/tacos-ours --against runs/tacos-theirs --dataset tacos --split val
+      mesm score runs/tacos-a --against runs/tacos-b --dataset tacos
     """
     from mesm_core.places import refuse_existing, refuse_inputs
 

@@ -23,7 +23,7 @@ from mesm_cli.commands.training_display import (
 )
 from mesm_cli.commands.training_plan import Asked, Plan
 from mesm_cli.entry import Interrupt
-from mesm_core.errors import MesmError
+from mesm_core.errors import ConfigError, MesmError, listing
 
 if TYPE_CHECKING:
     import torch
@@ -84,14 +84,21 @@ def train_family(plan: Plan, seeds: tuple[int, ...], asked: Asked) -> int:
 
 
 def train_member(folder: Path, seed: int, *, device: str) -> int:
-    """Train one run of a family in a child process of ``mesm train``, and return the exit code."""
+    """Train one run of a family in a child process of ``mesm train``, and return the exit code.
+
+    Raises:
+        MesmError: the folder holds no family, or one without this seed.
+    """
     from mesm_core.build import build_device
     from mesm_core.training.family import read_family
 
+    family = read_family(folder)
+    if seed not in family.seeds:
+        raise ConfigError(f"{folder} has no seed {seed}.", hint=f"Its seeds: {listing(family.seeds)}.")
     sys.stdout, sys.stderr = _Lasting(sys.stdout), _Lasting(sys.stderr)
     Thread(target=_stop_without_parent, daemon=True).start()
     with _ended_by_signals():
-        return _train_one(read_family(folder), seed, render.say, device=build_device(device)).code
+        return _train_one(family, seed, render.say, device=build_device(device)).code
 
 
 class _Trained:

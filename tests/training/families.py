@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
+from mesm_core.build import Paths
 from mesm_core.checkpoint import load_checkpoint
+from mesm_core.config.schema import Config
 from mesm_core.training.directory import read_records
 from tests.conftest import SMALL, Trained, small_config
 
@@ -41,10 +43,15 @@ def write_family(folder: Path, runs: Mapping[int, Path], trained: Trained) -> Pa
     """Write a family of copies of runs, by seed, and return its folder."""
     for seed, run in runs.items():
         shutil.copytree(run, folder / f"seed-{seed}")
-    record = {"seeds": list(runs), "parallel": 1, "init": None, "skip_missing": False}
-    record |= {"paths": trained.paths.as_json(), "settings": small_config(*OFTEN).model_dump(mode="json")}
-    (folder / "family.json").write_text(json.dumps(record))
+    write_record(folder, list(runs), small_config(*OFTEN), trained.paths)
     return folder
+
+
+def write_record(folder: Path, seeds: list[int], config: Config, paths: Paths) -> None:
+    """Write the record of a family whose runs are there already."""
+    record = {"seeds": seeds, "parallel": 1, "init": None, "skip_missing": False}
+    record |= {"paths": paths.as_json(), "settings": config.model_dump(mode="json")}
+    (folder / "family.json").write_text(json.dumps(record))
 
 
 def weights(folder: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
