@@ -120,7 +120,7 @@ def display_training(
         render.training_progress(place=place, quiet=not run.team.is_main) as display,
     ):
         for event in run.train():
-            handler.stepping |= isinstance(event, Step)
+            handler.stepping |= isinstance(event, Step | EpochDone)
             if isinstance(event, Stopped):
                 code = handler.exit_code
             if not run.team.is_main:

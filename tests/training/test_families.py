@@ -17,11 +17,15 @@ from typing import Any
 import pytest
 import torch
 
-from mesm_core.errors import ConfigError, DataError, MesmError
+from mesm_cli.render import training_progress
+from mesm_core.build import build_features
+from mesm_core.data.features import FeatureStore
+from mesm_core.errors import MesmError
 from mesm_core.training.directory import claimed
-from mesm_core.training.family import read_summary
+from mesm_core.training.family import Family, read_summary
+from mesm_core.training.loop import Step
+from mesm_core.training.members import member_commands
 from mesm_core.training.run import Run
-from mesm_core.training.seeds import parse_seeds
 from tests.conftest import Result, Trained, small_config
 from tests.training.families import (
     OFTEN,
@@ -150,7 +154,7 @@ def test_a_signal_saves_the_run_and_says_how_to_continue_all(
     assert "1 of 3 finished" in mesm("runs", tmp_path).out
 
 
-def test_runs_at_once_give_the_same_results_and_one_that_fails_keeps_the_others(
+def test_runs_at_once_give_the_same_results_and_one_that_fails_does_not_stop_the_others(
     family: Path, alone: Path, mesm: Mesm, tmp_path: Path
 ) -> None:
     folder = tmp_path / "tacos-default"
@@ -197,7 +201,7 @@ def _running(folder: Path) -> bool:
     return len(sessions) > 1 and sessions[-1]["end"] == "running"
 
 
-def test_a_run_that_fails_keeps_the_next_from_nothing(
+def test_a_run_that_fails_does_not_stop_the_next_ones(
     trained: Trained, alone: Path, mesm: Mesm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = Run.train
@@ -279,82 +283,53 @@ def test_a_family_is_replaced_or_kept_as_a_whole(trained: Trained, family: Path,
     assert read(folder)["seeds"] == [2019, 2020]
 
 
-def test_a_family_in_use_is_refused(family: Path, mesm: Mesm) -> None:
-    with claimed(family):
-        refused = mesm("train", "--resume", family)
-    assert (refused.code, "Another process is training in" in refused.err) == (2, True)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("7,8,7", "repeats 7"),
-        ("2019", r"means 2019 runs(.|\n)*train.seed=2019"),
-        ("1", "at least 2"),
-        ("0", "at least 2"),
-        ("5,", "whole numbers"),
-        ("-3", "whole numbers"),
-        ("", "whole numbers"),
-        ("a,b", "whole numbers"),
-        ("1.5", "whole numbers"),
-        ("²", "whole numbers"),
-        ("9" * 5000, "whole numbers"),
-        ("1,9223372036854775808", "too large"),
-    ],
-)
-def test_seeds_that_are_no_family_are_refused(text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        parse_seeds(text, 2019)
-
-
-def test_the_last_seed_is_the_largest() -> None:
-    with pytest.raises(ConfigError, match="too large"):
-        parse_seeds("2", 2**63 - 1)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--seeds", "7,7"], "repeats 7"),
-        (["--seeds", "7,8", "--set", "train.seed=9"], "Remove one of the two"),
-        (["--parallel", "2"], "Add --seeds"),
-        (["--seeds", "2", "--gpus", "2"], "trains each run in one process"),
-        (["--seeds", "2", "--resume", "x"], "Remove --seeds"),
-    ],
-)
-def test_options_that_contradict_a_family_are_refused(
-    trained: Trained, mesm: Mesm, tmp_path: Path, options: list[str], message: str
-) -> None:
-    words = [*family_words(trained, tmp_path)[:5], *family_words(trained, tmp_path)[7:], *options]
-    refused = mesm(*words)
-    assert (refused.code, message in refused.err) == (2, True), refused.err
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "damage",
-    ["{", "3", {}, {"seeds": []}, {"seeds": [1, 1]}, {"seeds": "2019"}, {"seeds": [-1]}, {"parallel": 0},
-     {"paths": None}, {"settings": {}}, {"init": 3}],
-)  # fmt: skip
-def test_a_damaged_record_of_a_family_is_reported(family: Path, tmp_path: Path, mesm: Mesm, damage: Any) -> None:
-    folder = tmp_path / "tacos-default"
-    folder.mkdir()
-    record = damage if isinstance(damage, str) else json.dumps(read(family) | damage) if damage else "{}"
-    (folder / "family.json").write_text(record)
-    for words in (["train", "--resume", folder], ["runs", "show", folder], ["train", "--like", folder]):
-        refused = mesm(*words)
-        assert (refused.code, "its family.json is damaged" in refused.err) == (2, True), refused.err
-    listed = mesm("runs", tmp_path)
-    assert (listed.code, "its family.json is damaged" in listed.err) == (0, True)
-
-
-def test_a_family_is_no_run(family: Path, mesm: Mesm) -> None:
-    with pytest.raises(DataError, match="holds no family"):
-        read_summary(family / "seed-2019")
-    for words in (["runs", "diff", family, family / "seed-2019"],):
-        refused = mesm(*words)
-        assert (refused.code, "family of runs" in refused.err) == (2, True), refused.err
-
-
 def test_weights_of_different_seeds_differ(alone: Path) -> None:
     assert not same(weights(alone / "seed-2019"), weights(alone / "seed-2020"))
+
+
+def test_runs_in_turn_read_the_features_once(
+    trained: Trained, mesm: Mesm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[FeatureStore] = []
+    real = build_features
+
+    def counted(*args: Any) -> FeatureStore:
+        opened.append(real(*args))
+        return opened[-1]
+
+    monkeypatch.setattr("mesm_core.build.training.build_features", counted)
+    assert mesm(*family_words(trained, tmp_path, "--set", "train.epochs=1")).code == 0
+    assert len(opened) == 1
+
+
+def test_all_runs_start_from_the_initial_weights(trained: Trained, mesm: Mesm, tmp_path: Path) -> None:
+    start = trained.run / "best.pt"
+    words = ["--init", str(start), "--set", "train.epochs=1", "--set", "train.lr=1e-9"]
+    assert mesm(*family_words(trained, tmp_path, *words, seeds="2")).code == 0
+    folder = tmp_path / "tacos-default"
+    assert read(folder)["init"] == str(start.resolve())
+    for seed in SEEDS[:2]:
+        (session,) = json.loads((folder / f"seed-{seed}" / "run.json").read_text())["sessions"]
+        assert session["init"] == str(start.resolve())
+        ours, theirs = weights(folder / f"seed-{seed}"), weights(trained.run, "best.pt")
+        assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in ours)
+
+
+def test_runs_at_once_share_the_threads(trained: Trained, tmp_path: Path) -> None:
+    family = Family(tmp_path, SEEDS, trained.config, trained.paths, parallel=3)
+    commands = member_commands(family, ["mesm", "train"], device="cpu", threads=8)
+    assert [command.environment["OMP_NUM_THREADS"] for command in commands.values()] == ["2"] * 3
+    words = ["mesm", "train", "--resume", str(tmp_path), "--member", "2020", "--device", "cpu"]
+    assert commands["2020"].words == words
+    few = member_commands(family, [], device="cpu", threads=2)
+    assert few["2019"].environment["OMP_NUM_THREADS"] == "1"
+
+
+def test_the_progress_names_the_place_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    times = iter(range(0, 1000, 100))
+    with training_progress(place="seed 2 of 3", clock=lambda: float(next(times))) as display:
+        display.busy("Reading features", 1, 8)
+        display.step(Step(0, 0, 5, 12, {}), epochs=2, processes=1)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "seed 2 of 3  Reading features  1/8"
+    assert lines[1].startswith("seed 2 of 3  Epoch 1/2  step 1/5")
