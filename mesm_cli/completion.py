@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 RUNS = Path("runs")
-CONFIG = "config.json"
+CONFIG, FAMILY = "config.json", "family.json"
 ZERO_SHOT = "zero-shot"
 CHECKPOINTS = ("best.pt", "last.pt")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -32,7 +32,7 @@ def settings(incomplete: str) -> list[str]:
 
 
 def runs(incomplete: str) -> list[str]:
-    """Return the runs below ./runs, or else matching folders."""
+    """Return the runs and families below ./runs, or else matching folders."""
     return _starting(incomplete, map(str, _runs())) or _folders(incomplete)
 
 
@@ -48,8 +48,9 @@ def retrievers(incomplete: str) -> list[str]:
 
 
 def _runs() -> list[Path]:
+    patterns = (f"*/{CONFIG}", f"*/{FAMILY}", f"*/*/{CONFIG}")
     try:
-        return sorted(path.parent for path in RUNS.glob(f"*/{CONFIG}"))
+        return sorted(path.parent for pattern in patterns for path in RUNS.glob(pattern))
     except OSError:
         return []
 

@@ -243,12 +243,16 @@ class TrainingProgress:
     If stderr is not a terminal, a line is printed every ``LINE_SECONDS`` instead.
 
     Args:
-        bar: the progress bar; lines: whether to print lines instead; clock: returns seconds.
+        bar: the progress bar; place: of the run in a family, shown before everything else; lines: whether to print
+            lines instead; clock: returns seconds.
     """
 
-    def __init__(self, bar: Progress, *, lines: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, bar: Progress, *, place: str = "", lines: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._bar = bar
-        self._task = bar.add_task("Loading", total=None, text="")
+        self._place = f"{place}  " if place else ""
+        self._task = bar.add_task(f"{self._place}Loading", total=None, text="")
         self._lines = lines
         self._clock = clock
         self._epoch = -1
@@ -258,7 +262,7 @@ class TrainingProgress:
     def step(self, step: Step, *, epochs: int, processes: int) -> None:
         """Show a completed step. The totals of several processes are estimated from this one."""
         now, queries = self._clock(), step.queries * processes
-        epoch = f"Epoch {step.epoch + 1}/{epochs}"
+        epoch = f"{self._place}Epoch {step.epoch + 1}/{epochs}"
         if step.epoch != self._epoch:
             # The duration of the first step is unknown, so its queries do not count towards the speed.
             self._epoch, self._queries, self._began = step.epoch, -queries, now
@@ -276,9 +280,9 @@ class TrainingProgress:
     def busy(self, what: str, done: int, total: int) -> None:
         """Show the progress of work between epochs."""
         self._epoch = -1
-        self._bar.update(self._task, completed=done, total=total, description=what, text="")
+        self._bar.update(self._task, completed=done, total=total, description=f"{self._place}{what}", text="")
         if self._lines and self._due(self._clock()):
-            note(f"{what}  {done}/{total}")
+            note(f"{self._place}{what}  {done}/{total}")
 
     def _due(self, now: float) -> bool:
         """Return whether it is time for the next update; if so, start waiting for the one after it."""
@@ -290,11 +294,11 @@ class TrainingProgress:
 
 @contextmanager
 def training_progress(
-    *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
+    *, place: str = "", quiet: bool = False, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[TrainingProgress]:
     """Show the progress of a training run on stderr: a live line in a terminal, else a line every 30 seconds."""
     with _showing(_bar_on_stderr("", quiet=quiet)) as bar:
-        yield TrainingProgress(bar, lines=not quiet and not _err.is_terminal, clock=clock)
+        yield TrainingProgress(bar, place=place, lines=not quiet and not _err.is_terminal, clock=clock)
 
 
 def metrics(brief: Mapping[str, float | None]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from mesm_core.errors import MesmError, OutputError
 from mesm_core.files import write_atomically
+from mesm_core.inputs import reading
 
 VARIABLE = "MESM_CACHE"
 NOTES = "files"
@@ -86,6 +87,22 @@ class FileNotes:
         with suppress(MesmError):  # without the note the file is read again
             write_atomically(self._note(path, what), content)
 
+    def content_hash(self, path: Path, *, what: str = "file") -> str:
+        """Return the SHA-256 of a file's content. It is read again only if the file may have changed.
+
+        Args:
+            what: kind of file, for the message if it is missing.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        noted, seen = self.get(path, "sha256"), identity_of(path)
+        if isinstance(noted, str):
+            return noted
+        content = hash_file(path, what=what)
+        self.put(path, "sha256", content, seen=seen)
+        return content
+
     def clear(self, *, older_than: float = 0) -> None:
         """Remove notes that were written more than ``older_than`` seconds ago."""
         for note in self.folder.glob("*.json"):
@@ -96,6 +113,19 @@ class FileNotes:
     def _note(self, path: Path, what: str) -> Path:
         name = f"{what}\0".encode() + os.fsencode(os.path.realpath(path))
         return self.folder / f"{hashlib.sha256(name).hexdigest()[:40]}.json"
+
+
+def hash_file(path: Path, *, what: str = "file") -> str:
+    """Return the SHA-256 of a file's content.
+
+    Args:
+        what: kind of file, for the message if it is missing.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with reading(path, what=what), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def identity_of(path: Path) -> list[Any] | None:

@@ -35,7 +35,8 @@ class Checkpoint:
     ``config``: the resolved settings; ``model``: weights by name; ``text``: the state of the text encoder;
     ``paths``: paths of the data at training; ``epoch``: number of completed epochs; ``metrics``: summary by split;
     ``training``: optimiser state and progress, empty in ``best.pt``; ``data_statistics``: statistics of the training
-    data; ``warnings``: messages for the user about how the file was read, not stored.
+    data; ``warnings``: messages for the user about how the file was read, not stored; ``source``: the path that it was
+    read from, not stored.
     """
 
     config: dict[str, Any]
@@ -47,6 +48,7 @@ class Checkpoint:
     training: dict[str, Any] = field(default_factory=dict)
     data_statistics: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    source: Path | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -206,4 +208,4 @@ def checkpoint_from(content: Any, path: Path) -> Checkpoint:
 
 
 def _stored() -> list[str]:
-    return [name for name in Checkpoint.__dataclass_fields__ if name != "warnings"]
+    return [name for name in Checkpoint.__dataclass_fields__ if name not in ("warnings", "source")]

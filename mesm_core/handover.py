@@ -60,7 +60,7 @@ class Handover(Generic[Value]):
 
 
 @contextmanager
-def running(works: Iterable[Callable[[], None]], ready: Handover[Any]) -> Iterator[None]:
+def running(works: Iterable[Callable[[], None]], *ready: Handover[Any]) -> Iterator[None]:
     """Run functions that put values into ``ready``, each in a thread. At the end, close ``ready`` and join them."""
     threads = [Thread(target=work, daemon=True) for work in works]
     try:
@@ -68,7 +68,8 @@ def running(works: Iterable[Callable[[], None]], ready: Handover[Any]) -> Iterat
             thread.start()
         yield
     finally:
-        ready.close()
+        for handover in ready:
+            handover.close()
         for thread in threads:
             if thread.is_alive():  # it may not have been started when an interruption came
                 thread.join()

@@ -17,7 +17,7 @@ SOURCES = sorted([*ROOT.glob("mesm_core/**/*.py"), *ROOT.glob("mesm_cli/**/*.py"
 LAYERS = [
     {"errors", "version", "unfailing", "handover"},
     {"types", "arrays", "inputs", "places"},
-    {"files", "unpickling", "config", "video", "devices", "processes", "checkpoint_content"},
+    {"files", "unpickling", "config", "video", "devices", "processes", "children", "checkpoint_content"},
     {"caches", "checkpoint", "hdf5", "model", "losses", "metrics"},
     {"fast", "text", "decode"},
     {"data", "backbones"},

@@ -157,7 +157,8 @@ def test_made_pages_say_all(make: ModuleType) -> None:
     assert len(commands) > 30
     for words, command in commands.items():
         page = made[f"commands/{'-'.join(words)}.md"]
-        options = [name for param in command.params for name in param.opts if name.startswith("--")]
+        shown = [param for param in command.params if not getattr(param, "hidden", False)]
+        options = [name for param in shown for name in param.opts if name.startswith("--")]
         assert all(f"`{name}`" in page for name in options if name != "--help"), words
     for section, field in Config.model_fields.items():
         schema = field.annotation

@@ -48,20 +48,20 @@ def interrupted() -> Iterator[Callable[[float], object]]:
         signal.signal(signal.SIGALRM, before)
 
 
-def consume_batches(begin: Callable[[], object]) -> None:
+def consume_batches(begin: Callable[[], object], threads: int) -> None:
     made: Callable[[int], Any] = lambda number: number + 1  # noqa: E731
-    for number, _ in enumerate(read_ahead(made, range(10**9))):
+    for number, _ in enumerate(read_ahead(made, range(10**9), threads=threads)):
         if number == 0:  # the thread runs
             begin()
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_an_interruption_at_any_moment_ends_the_reading_thread(seed: int) -> None:
-    moments = random.Random(seed)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_interruption_at_any_moment_ends_the_reading_threads(threads: int) -> None:
+    moments = random.Random(threads)
     ended = 0
     for _ in range(TRIALS):
         with interrupted() as after:
-            consume_batches(lambda: after(moments.uniform(1e-4, 3e-3)))
+            consume_batches(lambda: after(moments.uniform(1e-4, 3e-3)), threads)
         ended += 1  # otherwise Hung was raised
     assert ended == TRIALS
 

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from mesm_cli import completion, formats, options, render
+from mesm_cli.commands import family_tables
 
 if TYPE_CHECKING:
     from mesm_core.training.record import RunSummary
@@ -47,6 +48,9 @@ def list_(
 ) -> None:
     """List the runs in a folder, newest first: epochs, best metrics, start, duration and status.
 
+    A family of runs with different seeds has a line with the mean and standard deviation of their metrics, followed by
+    its runs.
+
     Examples:
 
       mesm runs
@@ -54,29 +58,43 @@ def list_(
       mesm runs show runs/tacos-default
     """
     from mesm_core.metrics.table import column_names
+    from mesm_core.training.family import FamilySummary, find_families
     from mesm_core.training.record import find_runs
 
-    found, problems = find_runs(folder)
-    for problem in problems:
+    runs, problems = find_runs(folder)
+    families, more = find_families(folder)
+    for problem in (*problems, *more, *(text for family in families for text in family.problems)):
         render.warn(problem)
+    every: list[RunSummary | FamilySummary] = [*runs, *families]
+    found = sorted(every, key=lambda each: each.started, reverse=True)
     if json_:
-        render.data([_as_json(run) for run in found])
+        render.data([each.as_json() if isinstance(each, FamilySummary) else _as_json(each) for each in found])
         return
     if not found:
         render.say(f"No runs in {folder} yet. `mesm train` starts one.")
         return
-    rows = [
-        [
-            run.path.name,
-            f"{run.epochs}/{run.config['train']['epochs']}",
-            *(_score(run, name) for name in column_names()),
-            run.started[:16].replace("T", " "),
-            formats.duration(run.seconds),
-            run.status,
-        ]
-        for run in found
-    ]
+    rows: list[list[object]] = []
+    for each in found:
+        if isinstance(each, FamilySummary):
+            rows.append(family_tables.line(each, column_names()))
+            rows += [_line(run, indent="  ") for run in each.runs if run is not None]
+        else:
+            rows.append(_line(each))
     render.table(["run", "epochs", *column_names(), "started (UTC)", "took", "status"], rows)
+
+
+def _line(run: RunSummary, *, indent: str = "") -> list[object]:
+    """Return the row of a run in the list."""
+    from mesm_core.metrics.table import column_names
+
+    return [
+        f"{indent}{run.path.name}",
+        f"{run.epochs}/{run.config['train']['epochs']}",
+        *(_score(run, name) for name in column_names()),
+        run.started[:16].replace("T", " "),
+        formats.duration(run.seconds),
+        run.status,
+    ]
 
 
 @app.command()
@@ -87,13 +105,20 @@ def show(
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Draw the losses and metrics of a run, and show its sessions and versions."""
+    """Draw the losses and metrics of a run, and show its sessions and versions.
+
+    For a family of runs with different seeds: the mean, standard deviation and values of every metric, and its best and
+    median run.
+    """
     from mesm_core.errors import count
     from mesm_core.pages.runs import run_curves, write_run_page
     from mesm_core.places import refuse_inputs
-    from mesm_core.training.directory import run_files
+    from mesm_core.training.directory import is_family, run_files
     from mesm_core.training.record import read_run
 
+    if html is None and is_family(run):
+        _show_family(run, json_=json_)
+        return
     refuse_inputs([html], run_files(run))
     summary = read_run(run)
     if html is not None:
@@ -111,6 +136,16 @@ def show(
         took = formats.duration(session["seconds"])
         line = f"{session['started']}: {took} on {session['device']} ({host}), torch {torch}{commit}"
         render.say(line, style="dim")
+
+
+def _show_family(folder: Path, *, json_: bool) -> None:
+    from mesm_core.training.family import read_summary
+
+    summary = read_summary(folder)
+    if json_:
+        render.data(summary.as_json())
+    else:
+        family_tables.show(summary)
 
 
 @app.command()

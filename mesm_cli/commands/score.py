@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import takewhile
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mesm_cli import options, render
+from mesm_cli.commands import score_groups
+from mesm_cli.commands.family_tables import spread_text
 
 if TYPE_CHECKING:
+    from mesm_core.build.data import MetricSettings
     from mesm_core.data.annotations import Annotations
     from mesm_core.inference.submissions import Scored
 
@@ -30,14 +34,29 @@ Files = Annotated[
     list[Path],
     typer.Argument(
         metavar="PREDICTIONS... [TRUTH]",
-        help="Submissions (.jsonl, .jsonl.gz). The last file is the ground truth, unless --truth is given.",
+        help="Submissions (.jsonl, .jsonl.gz), or folders of runs or families. The last file is the ground truth, "
+        "unless --truth is given.",
+    ),
+]
+Against = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--against",
+        help="Compare all PREDICTIONS, as one group of runs, with this group: submissions (repeatable), or the folder "
+        "of a family.",
+        show_default=False,
     ),
 ]
 Truth = Annotated[
     Path | None, typer.Option("--truth", help="Ground truth in Moment-DETR's format.", show_default=False)
 ]
 SplitOption = Annotated[
-    str | None, typer.Option("--split", help="With --dataset: the split to use as ground truth.", show_default=False)
+    str | None,
+    typer.Option(
+        "--split",
+        help="With --dataset: the split to use as ground truth. With folders: the predictions to score.",
+        show_default=False,
+    ),
 ]
 Ci = Annotated[bool, typer.Option("--ci", help="Add bootstrap 95% confidence intervals of the main metrics.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap.")]
@@ -54,6 +73,7 @@ FormatOption = Annotated[Format, typer.Option("--format", help="Format of the su
 def score(
     files: Files,
     truth: Truth = None,
+    against: Against = None,
     dataset: options.Dataset = None,
     split: SplitOption = None,
     data_dir: options.DataDir = None,
@@ -70,57 +90,98 @@ def score(
 ) -> None:
     """Score the predictions of any system with the standard metrics. Several files are shown side by side.
 
+    --against compares two groups of runs, for example two families of seeds: mean and standard deviation of each
+    metric, and permutation tests that exchange the runs, and the answers about whole videos.
+
     Examples:
 
       mesm score predictions.jsonl highlight_val_release.jsonl
 
       mesm score ours.jsonl theirs.jsonl --truth truth.jsonl --ci
+
+      mesm score runs/tacos-a --against runs/tacos-b --dataset tacos
     """
-    from mesm_core.config.load import load_config
-    from mesm_core.data.readers import annotation_files
-    from mesm_core.inference.submissions import read_submission, read_truth, score_submission
-    from mesm_core.metrics.report import LENGTH_RANGES, SCORE_R1_THRESHOLDS, SUPERLONG
     from mesm_core.places import refuse_existing, refuse_inputs
 
     truth, files = _check_files(files, truth, dataset, split=split, annotations=annotations)
+    _check_groups(against, ci=ci, per_query=per_query)
+    known = _read_truth(truth, dataset, split=split, folder=annotations, data_dir=data_dir)
+    first, second = (score_groups.find(paths, known.split) for paths in (files, against or []))
     if per_query is not None:
         refuse_existing(per_query, overwrite=overwrite)
-        refuse_inputs([per_query], [*files, truth])
-    thresholds, ranges = SCORE_R1_THRESHOLDS, LENGTH_RANGES
-    if dataset is not None:
-        config = load_config(dataset)
-        folder = annotations or options.data_root(data_dir) / config.dataset.annotations
-        chosen = split or config.dataset.eval[0]
-        refuse_inputs([per_query], annotation_files(config.dataset.name, folder, [chosen]))
-        real = read_truth(None, dataset=config.dataset.name, folder=folder, split=chosen)
-        thresholds = config.eval.thresholds
-        ranges = LENGTH_RANGES | (SUPERLONG if config.eval.superlong else {})
-    else:
-        real = read_truth(truth)
-        if real.repairs:
-            made = ", ".join(f"{count} {what}" for what, count in real.repairs.items())
-            render.warn(f"{truth}: windows were repaired before scoring: {made}")
-    scored = [
-        score_submission(
-            read_submission(file),
-            real.queries,
-            thresholds=thresholds,
-            ranges=ranges,
-            nms=nms,
-            allow_partial=allow_partial,
-        )
-        for file in files
-    ]
-    for warning in (text for result in scored for text in result.warnings):
+        refuse_inputs([per_query], [*first.values(), *known.files])
+    scored, others = (
+        [known.score(path, nms=nms, allow_partial=allow_partial) for path in group.values()]
+        for group in (first, second)
+    )
+    for warning in (text for result in (*scored, *others) for text in result.warnings):
         render.warn(warning)
-    extras = _extras(scored, ci=ci, seed=seed)
+    if against:
+        about = [score_groups.Group(*group) for group in ((files, first, scored), (against, second, others))]
+        score_groups.compare(about, seed=seed, form=None if json_ else str(format_))
+        return
+    one_family = len(files) == 1 and len(scored) > 1
+    extras = _extras(scored, ci=ci, seed=seed, test=len(scored) > 1 and not one_family)
     if per_query is not None:
         _write_per_query(per_query, scored, overwrite=overwrite)
     if json_:
         objects = [result.tables | extra for result, extra in zip(scored, extras, strict=True)]
-        render.data(objects[0] if len(objects) == 1 else dict(zip(map(str, files), objects, strict=True)))
+        render.data(objects[0] if len(objects) == 1 else dict(zip(map(str, first.values()), objects, strict=True)))
         return
-    _show(scored, extras, real, format_)
+    _show(scored, _short(list(first)), extras, known.annotations, format_, spread=one_family)
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """The ground truth: its queries, its files, the split that folders of runs are scored on, and metric settings."""
+
+    annotations: Annotations
+    files: list[Path]
+    split: str | None
+    settings: MetricSettings
+
+    def score(self, path: Path, *, nms: float, allow_partial: bool) -> Scored:
+        """Score a submission."""
+        from mesm_core.inference.submissions import read_submission, score_submission
+
+        queries = self.annotations.queries
+        return score_submission(read_submission(path), queries, nms=nms, allow_partial=allow_partial, **self.settings)
+
+
+def _read_truth(
+    truth: Path | None, dataset: str | None, *, split: str | None, folder: Path | None, data_dir: Path | None
+) -> _Truth:
+    """Read the ground truth: a file, or a split of a dataset."""
+    from mesm_core.build import metric_settings
+    from mesm_core.config.load import load_config
+    from mesm_core.data.readers import annotation_files
+    from mesm_core.inference.submissions import read_truth
+    from mesm_core.metrics.report import LENGTH_RANGES, SCORE_R1_THRESHOLDS
+
+    if dataset is None:
+        real = read_truth(truth)
+        if real.repairs:
+            made = ", ".join(f"{count} {what}" for what, count in real.repairs.items())
+            render.warn(f"{truth}: windows were repaired before scoring: {made}")
+        settings: MetricSettings = {"thresholds": SCORE_R1_THRESHOLDS, "ranges": LENGTH_RANGES}
+        return _Truth(real, [truth] if truth is not None else [], split, settings)
+    config = load_config(dataset)
+    folder = folder or options.data_root(data_dir) / config.dataset.annotations
+    chosen = split or config.dataset.eval[0]
+    files = annotation_files(config.dataset.name, folder, [chosen])
+    real = read_truth(None, dataset=config.dataset.name, folder=folder, split=chosen)
+    return _Truth(real, files, chosen, metric_settings(config))
+
+
+def _check_groups(against: list[Path] | None, *, ci: bool, per_query: Path | None) -> None:
+    """Refuse options that have no effect on the comparison of two groups.
+
+    Raises:
+        typer.BadParameter: the message names the option.
+    """
+    for option, given in (("--ci", ci), ("--per-query", per_query is not None)):
+        if against and given:
+            raise typer.BadParameter("it has no effect with --against", param_hint=option)
 
 
 def _check_files(
@@ -136,7 +197,8 @@ def _check_files(
             "the ground truth is a file or a split of a dataset: give --truth or --dataset, not both"
         )
     if dataset is None:
-        for option, value in (("--split", split), ("--annotations", annotations)):
+        folders = any(path.is_dir() for path in files)
+        for option, value in (("--split", None if folders else split), ("--annotations", annotations)):
             if value is not None:
                 raise typer.BadParameter(
                     "it needs --dataset NAME, whose annotations are the ground truth", param_hint=option
@@ -152,22 +214,22 @@ def _check_files(
     return truth, files
 
 
-def _extras(scored: list[Scored], *, ci: bool, seed: int) -> list[dict[str, Any]]:
-    """Return the intervals of each file if asked for, and its p-values against the first file."""
+def _extras(scored: list[Scored], *, ci: bool, seed: int, test: bool) -> list[dict[str, Any]]:
+    """Return the intervals of each file with ``ci``, and its p-values against the first file with ``test``."""
     from mesm_core.metrics.bootstrap import interval, paired_p_value
     from mesm_core.metrics.report import percent
     from mesm_core.metrics.table import per_query_values
 
     extras: list[dict[str, Any]] = []
-    if not ci and len(scored) == 1:
-        return [{}]
+    if not ci and not test:
+        return [{} for _ in scored]
     first = per_query_values(scored[0].answers)
     for number, result in enumerate(scored):
         extra: dict[str, Any] = {}
         values = per_query_values(result.answers)
         if ci:
             extra["ci95"] = {key: [percent(x) for x in interval(v, seed=seed)] for key, v in values.items()}
-        if number and result.queries == scored[0].queries:
+        if test and number and result.queries == scored[0].queries:
             extra["p_value_against_first"] = {
                 key: round(paired_p_value(values[key], first[key], seed=seed), 4) for key in values
             }
@@ -195,10 +257,19 @@ def _write_per_query(path: Path, scored: list[Scored], *, overwrite: bool) -> No
     write_atomically(path, "".join(lines).encode(), overwrite=overwrite)
 
 
-def _show(scored: list[Scored], extras: list[dict[str, Any]], truth: Annotations, format_: Format) -> None:
+def _show(
+    scored: list[Scored],
+    names: list[str],
+    extras: list[dict[str, Any]],
+    truth: Annotations,
+    format_: Format,
+    *,
+    spread: bool,
+) -> None:
+    """Print the summary of each file and its uncertainty; with ``spread``, also the mean of all files."""
     from mesm_core.errors import count
+    from mesm_core.metrics.spread import spreads
 
-    names = _short([result.submission.path.name for result in scored])
     keys = list(dict.fromkeys(key for result in scored for key in result.tables["brief"]))
     rows = [[key, *(_number(result.tables["brief"].get(key)) for result in scored)] for key in keys]
     more = [
@@ -208,6 +279,10 @@ def _show(scored: list[Scored], extras: list[dict[str, Any]], truth: Annotations
         if any(key in part for part in extra.values())
     ]
     columns = ["metric", *names]
+    if spread:
+        columns.append("mean ± sd")
+        found = spreads([result.tables["brief"] for result in scored])
+        rows = [[*row, spread_text(found.get(str(row[0]))) or "–"] for row in rows]
     about = ["metric", "file", "value", "95% interval", "p against the first"]
     if format_ is not Format.TABLE:
         render.raw(columns, rows, form=str(format_))

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mesm_cli import completion, options, render
+from mesm_cli import completion, options
 from mesm_cli.commands import own_videos
-
-if TYPE_CHECKING:
-    from mesm_core.build import Paths
-    from mesm_core.checkpoint import Checkpoint
-    from mesm_core.config.schema import Config
-    from mesm_core.training.start import Given
 
 Name = Annotated[
     str,
@@ -31,7 +21,7 @@ Resume = Annotated[
     Path | None,
     typer.Option(
         "--resume",
-        help="Continue the run in this folder, with its settings.",
+        help="Continue the run or family in this folder, with its settings.",
         autocompletion=completion.runs,
         show_default=False,
         rich_help_panel=options.OUTPUT,
@@ -51,9 +41,42 @@ Init = Annotated[
 Force = Annotated[
     bool,
     typer.Option(
-        "--force", help="With --resume: continue although the settings differ.", rich_help_panel=options.OUTPUT
+        "--force",
+        help="With --resume: continue although the settings differ. With --like: train although the data differ.",
+        rich_help_panel=options.OUTPUT,
     ),
 ]
+Like = Annotated[
+    Path | None,
+    typer.Option(
+        "--like",
+        help="Repeat the run or family in this folder: its settings, seed and data, which are compared by hash.",
+        autocompletion=completion.runs,
+        show_default=False,
+        rich_help_panel=options.SETTINGS,
+    ),
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds",
+        metavar="COUNT|LIST",
+        help="Train a family of runs that differ in their seed. COUNT: this many, from train.seed on, e.g. 3. LIST: "
+        "these seeds, e.g. 2019,7,8.",
+        show_default=False,
+    ),
+]
+Parallel = Annotated[
+    int | None,
+    typer.Option(
+        "--parallel",
+        min=1,
+        max=64,
+        help="With --seeds: train this many runs at once, which share the threads and the GPUs. Default: 1.",
+        show_default=False,
+    ),
+]
+Member = Annotated[int | None, typer.Option("--member", hidden=True, help="Train this seed of a family only.")]
 Gpus = Annotated[
     int | None,
     typer.Option("--gpus", min=1, help="Train on this many GPUs, with one process for each.", show_default=False),
@@ -74,13 +97,17 @@ def train(
     set_: options.Set = None,
     precision: options.Precision = None,
     compile_: options.Compile = False,
+    seeds: Seeds = None,
+    parallel: Parallel = None,
     device: options.Device = "auto",
     gpus: Gpus = None,
     name: Name = "default",
     runs_dir: RunsDir = Path("runs"),
     resume: Resume = None,
+    like: Like = None,
     force: Force = False,
     init: Init = None,
+    member: Member = None,
     overwrite: options.Overwrite = False,
     json_: options.Json = False,
     debug: options.Debug = False,
@@ -95,133 +122,38 @@ def train(
     Ctrl-C, a TERM signal or a closed terminal stops the run after the current step and saves its state. Continue with
     --resume.
 
-    Example:
+    Examples:
 
       mesm train --dataset tacos --features c3d.hdf5 --set train.epochs=50
+
+      mesm train --dataset tacos --name three --seeds 3
     """
-    from mesm_core.build import data_files
-    from mesm_core.errors import ConfigError
-    from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
-    from mesm_core.places import refuse_inputs
-    from mesm_core.training.directory import prepare_directory, run_directory, run_files
-    from mesm_core.training.start import Given, earlier_run
+    from mesm_cli.commands.training_plan import Asked, make_plan
+    from mesm_cli.commands.training_runs import carry_out
+    from mesm_core.training.start import Given
 
     overrides = [*(set_ or []), *([f"train.precision={precision}"] if precision else [])]
     overrides += ["train.compile=true"] if compile_ else []
-    given = Given(data_dir, annotations, features or (), glove or clip, videos, backbone or ())
-    start = None if init is None else load_any_checkpoint(init)
-    for warning in () if start is None else start.warnings:
-        render.warn(warning)
-    if resume is not None:
-        if init or overwrite:
-            raise ConfigError("--resume continues from the weights of the run. Remove --init and --overwrite.")
-        directory, settings, paths = earlier_run(resume, dataset, config, overrides, given, force=force)
-    else:
-        settings, paths, given = _new_run(dataset, config, overrides, given, start)
-        directory = run_directory(runs_dir, settings.dataset.name, name)
-        if directory.exists() and not overwrite:
-            prepare_directory(directory, overwrite=False)
-        files = data_files(settings, paths, (settings.dataset.train, *settings.dataset.eval))
-        refuse_inputs(run_files(directory), [*files, config, *([] if init is None else checkpoint_files(init))])
-    if gpus is not None and gpus > 1:
-        raise typer.Exit(_launch(gpus, settings, paths, given.backbones, device=device, skip_missing=skip_missing))
-    code = _carry_out(
-        settings,
-        paths,
-        directory,
-        device=device,
+    asked = Asked(
+        dataset=dataset,
+        config=config,
+        overrides=overrides,
+        given=Given(data_dir, annotations, features or (), glove or clip, videos, backbone or ()),
+        name=name,
+        runs_dir=runs_dir,
+        seeds=seeds,
+        parallel=parallel,
+        resume=resume,
+        like=like,
+        init=init,
+        force=force,
+        member=member,
         skip_missing=skip_missing,
-        resume=resume is not None,
-        init=start,
         overwrite=overwrite,
-        json_=json_,
+        device=device,
+        gpus=gpus,
+        json=json_,
     )
+    code = carry_out(make_plan(asked), asked)
     if code:
         raise typer.Exit(code)
-
-
-def _new_run(
-    dataset: str | None, file: Path | None, overrides: list[str], given: Given, init: Checkpoint | None
-) -> tuple[Config, Paths, Given]:
-    """Return the settings and paths of a new run. On a terminal, ask for backbones if they are needed but not set."""
-    from mesm_core.training.start import new_run
-
-    settings, paths = new_run(dataset, file, overrides, given, init=init)
-    if settings.dataset.videos and not settings.dataset.backbones:
-        asked = own_videos.ask_backbones()
-        if asked:
-            given = replace(given, backbones=asked)
-            settings, paths = new_run(dataset, file, overrides, given, init=init)
-    return settings, paths, given
-
-
-def _prepare(settings: Config, paths: Paths, *, device: str, skip_missing: bool) -> None:
-    """Check that all data are there, and extract missing features of the user's videos."""
-    from mesm_core.build.ready import require_ready
-
-    if settings.dataset.videos:
-        require_ready(settings, paths, device=device, skip_missing=skip_missing, features=False)
-        splits = (settings.dataset.train, *settings.select_splits)
-        own_videos.extract_missing(settings, paths, splits, device=device, skip_missing=skip_missing)
-    require_ready(settings, paths, device=device, skip_missing=skip_missing)
-
-
-def _carry_out(
-    settings: Config,
-    paths: Paths,
-    directory: Path,
-    *,
-    device: str,
-    skip_missing: bool,
-    resume: bool,
-    init: Checkpoint | None,
-    overwrite: bool,
-    json_: bool,
-) -> int:
-    """Train, alone or as one of the processes that torchrun started, and return the exit code."""
-    from mesm_cli.commands.training_display import display_training
-    from mesm_core.build import build_device
-    from mesm_core.processes import join_team, leave_team
-    from mesm_core.training.directory import claimed, prepare_directory
-    from mesm_core.training.run import Run
-
-    _prepare(settings, paths, device=device, skip_missing=skip_missing)
-    team, where = join_team(build_device(device))
-    try:
-        run = Run.open(
-            settings, paths, directory, device=where, skip_missing=skip_missing, resume=resume, init=init, team=team
-        )
-        with claimed(directory) if team.is_main else nullcontext():
-            if team.is_main and not resume:
-                prepare_directory(directory, overwrite=overwrite)
-            say = render.note if json_ else render.say
-            result, code = display_training(run, human=say if team.is_main else lambda _: None)
-    finally:
-        leave_team()
-    if json_ and team.is_main:
-        render.data(result)
-    return code
-
-
-def _launch(
-    gpus: int, settings: Config, paths: Paths, backbones: Sequence[str], *, device: str, skip_missing: bool
-) -> int:
-    """Run this command in one process for each GPU, with torch's elastic launcher, and return the exit code.
-
-    This process extracts missing features first.
-
-    Raises:
-        DeviceError: the machine has fewer GPUs.
-    """
-    from mesm_core.processes import launch, require_gpus
-
-    require_gpus(gpus)
-    words = sys.argv[1:]
-    place = next(number for number, word in enumerate(words) if word.startswith("--gpus"))
-    after = place + (1 if "=" in words[place] else 2)
-    words = [*words[:place], *words[after:]]
-    if settings.dataset.videos:
-        _prepare(settings, paths, device=device, skip_missing=skip_missing)
-        if backbones and "--backbone" not in " ".join(words):
-            words += [word for name in backbones for word in ("--backbone", name)]
-    return launch("mesm_cli.app", words, processes=gpus)

@@ -7,6 +7,7 @@ import signal
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mesm_cli import render
@@ -37,7 +38,7 @@ class Signals:
         """Handle a signal. A second one ends the program at once."""
         again, self.received = self.received is not None, number
         if number == HANGUP:
-            _leave_the_terminal()
+            leave_the_terminal()
         if again or not self.stepping:
             raise Interrupt(number)
         self.run.ask_to_stop()
@@ -51,24 +52,28 @@ class Signals:
 
 
 @contextmanager
-def signals(run: Run) -> Iterator[Signals]:
-    """Handle INT, TERM and HUP within the context, so that they stop the run after a step.
-
-    If HUP is ignored, as with ``nohup``, it stays ignored.
-    """
-    handler = Signals(run)
+def handling(handler: Callable[[int, Any], object]) -> Iterator[None]:
+    """Handle INT, TERM and HUP within the context. If HUP is ignored, as with ``nohup``, it stays ignored."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     if HANGUP is not None and signal.getsignal(HANGUP) != signal.SIG_IGN:
         numbers.append(HANGUP)
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield handler
+        yield
     finally:
         for number, old in before.items():
             signal.signal(number, old)
 
 
-def _leave_the_terminal() -> None:
+@contextmanager
+def signals(run: Run) -> Iterator[Signals]:
+    """Stop the run after a step when INT, TERM or HUP arrives within the context."""
+    handler = Signals(run)
+    with handling(handler):
+        yield handler
+
+
+def leave_the_terminal() -> None:
     """Discard output to a terminal that was closed, since writing to it is an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
@@ -78,8 +83,8 @@ def _leave_the_terminal() -> None:
 
 
 @contextmanager
-def _hint_to_resume(handler: Signals) -> Iterator[None]:
-    """If an error ends a run that has begun, add a hint that the run can be resumed."""
+def _hint_to_resume(handler: Signals, folder: Path) -> Iterator[None]:
+    """If an error ends a run that has begun, add a hint that the run, or the family in ``folder``, can be resumed."""
     from mesm_core.training.directory import LAST
     from mesm_core.training.finite import NotFiniteError
 
@@ -87,7 +92,7 @@ def _hint_to_resume(handler: Signals) -> Iterator[None]:
         yield
     except MesmError as error:
         if handler.stepping and (handler.run.directory / LAST).exists():
-            again = f"Continue from the last checkpoint with: mesm train --resume {handler.run.directory}"
+            again = f"Continue from the last checkpoint with: mesm train --resume {folder}"
             error.hint = f"{error.hint}\n  {again}" if error.hint else again
         if handler.stepping and is_repeated() and not isinstance(error.__cause__, NotFiniteError):
             # Only this process has the error, for example because only it reads a damaged video.
@@ -95,21 +100,29 @@ def _hint_to_resume(handler: Signals) -> Iterator[None]:
         raise
 
 
-def display_training(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
-    """Train and show the run's events. Return its result and the exit code: 0, or that of a signal."""
+def display_training(
+    run: Run, *, human: Speaker, family: Path | None = None, place: str = ""
+) -> tuple[dict[str, Any], int]:
+    """Train and show the run's events. Return its result and the exit code: 0, or that of a signal.
+
+    Args:
+        family: folder of the family that the run belongs to, which is resumed as a whole; place: of the run in the
+            family, for the progress bar.
+    """
     from mesm_core.training.directory import BEST
     from mesm_core.training.events import Busy, EpochDone, Finished, Started, Stopped, Warned
     from mesm_core.training.loop import Step
 
     result: dict[str, Any] = {"run": str(run.directory)}
+    folder = family or run.directory
     code = 0
     with (
         signals(run) as handler,
-        _hint_to_resume(handler),
-        render.training_progress(quiet=not run.team.is_main) as display,
+        _hint_to_resume(handler, folder),
+        render.training_progress(place=place, quiet=not run.team.is_main) as display,
     ):
         for event in run.train():
-            handler.stepping |= isinstance(event, Step)
+            handler.stepping |= isinstance(event, Step | EpochDone)
             if isinstance(event, Stopped):
                 code = handler.exit_code
             if not run.team.is_main:
@@ -128,7 +141,7 @@ def display_training(run: Run, *, human: Speaker) -> tuple[dict[str, Any], int]:
                 result["stopped"] = {"epoch": event.epoch, "step": event.step}
                 human(f"Stopped in epoch {event.epoch} after step {event.step}. The checkpoint is saved.")
                 again = f" (in {run.team.world} processes, as before)" if run.team.world > 1 else ""
-                human(f"Continue{again} with: mesm train --resume {run.directory}")
+                human(f"Continue{again} with: mesm train --resume {folder}")
             elif isinstance(event, Finished):
                 result |= {"best_epoch": event.best_epoch, "best_score": event.best_score}
                 result["stopped_early"] = event.stopped_early

@@ -101,6 +101,7 @@ def build_split(
         features=features,
         framing=build_framing(config),
         max_gather_size=config.dataset.max_gather_size,
+        readers=config.data.readers,
     )
     return Split(dataset, found.missing, found.repairs)
 

@@ -13,6 +13,7 @@ from mesm_core.build.paths import Paths
 from mesm_core.build.text import build_text, with_counted_words
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
+from mesm_core.data.features import FeatureStore
 from mesm_core.data.statistics import data_statistics
 from mesm_core.errors import DataError
 from mesm_core.losses.criterion import Criterion
@@ -49,12 +50,14 @@ def build_training(
     device: torch.device,
     skip_missing: bool = False,
     init: Mapping[str, torch.Tensor] | None = None,
+    features: FeatureStore | None = None,
 ) -> TrainingParts:
     """Build the data, the model on ``device`` and the losses of a run. Writes nothing.
 
     Args:
         skip_missing: leave out videos without features.
         init: initial weights, used as far as they fit the model.
+        features: open features of the same settings and files; default: opened here.
 
     Raises:
         MesmError: data or settings cannot be used.
@@ -63,7 +66,7 @@ def build_training(
     criterion = build_criterion(config.loss, config.model)
     config = with_counted_words(config, paths)
     text = build_text(config, paths, device=device)
-    features = build_features(config, paths)
+    features = build_features(config, paths) if features is None else features
     splits = dict.fromkeys((config.dataset.train, *config.select_splits))
     built = {split: build_split(config, paths, split, text, features, skip_missing=skip_missing) for split in splits}
     train_data = built[config.dataset.train].dataset

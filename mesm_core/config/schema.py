@@ -294,11 +294,14 @@ class EvalConfig(Section):
 
 
 class DataConfig(Section):
-    """How features are held in memory."""
+    """How features are read and held in memory."""
 
     cache_gb: NonNegative = Field(default=8.0, description="Memory for normalised features.")
     keep_as: Literal["float16", "float32"] = Field(
         default="float16", description="Type of normalised features; all features are rounded to it."
+    )
+    readers: int = Field(
+        default=1, gt=0, le=64, description="Threads that read features and make batches; results do not change."
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import cycle
 from typing import TypeVar
 
 import numpy as np
@@ -27,6 +29,7 @@ class MomentDataset:
         features: video features.
         framing: how seconds are converted to frames and spans.
         max_gather_size: the most queries of a video that form a group; -1 for no limit.
+        readers: threads that make batches; the batches do not depend on their number.
     """
 
     def __init__(
@@ -37,9 +40,11 @@ class MomentDataset:
         features: FeatureStore,
         framing: Framing,
         max_gather_size: int,
+        readers: int = 1,
     ) -> None:
         self.queries = tuple(queries)
         self.features = features
+        self.readers = readers
         self._text = text
         self._framing = framing
         self._max_gather_size = max_gather_size
@@ -70,7 +75,7 @@ class MomentDataset:
 
     def batches(self, plan: Sequence[Sequence[Group]]) -> Iterator[Batch]:
         """Yield the batches of a plan, without targets, read ahead."""
-        return read_ahead(self._batch, plan)
+        return read_ahead(self._batch, plan, threads=self.readers)
 
     def _batch(self, groups: Sequence[Group], *, rng: np.random.Generator | None = None) -> Batch:
         items = [[self._item(self.queries[index]) for index in group] for group in groups]
@@ -86,21 +91,32 @@ class MomentDataset:
         return Item(query, *known)
 
 
-def read_ahead(make: Callable[[Value], Batch], work: Iterable[Value], *, depth: int = READ_AHEAD) -> Iterator[Batch]:
-    """Yield ``make(x)`` for every x of ``work`` in order; a thread computes up to ``depth`` batches ahead."""
-    ready = Handover[Batch | BaseException | None](depth)
+def read_ahead(
+    make: Callable[[Value], Batch], work: Sequence[Value], *, depth: int = READ_AHEAD, threads: int = 1
+) -> Iterator[Batch]:
+    """Yield ``make(x)`` for every x of ``work`` in order, computed ahead by threads.
 
-    def produce() -> None:
+    Args:
+        depth: number of batches that wait to be used, at least one for each thread.
+    """
+    lanes = [Handover[Batch | BaseException | None](max(depth // threads, 1)) for _ in range(threads)]
+
+    def produce(lane: Handover[Batch | BaseException | None], values: Sequence[Value]) -> None:
         try:
-            for value in work:
-                if not ready.put(make(value)):
+            for value in values:
+                if not lane.put(make(value)):
                     return
-            ready.put(None)
+            lane.put(None)
         except BaseException as error:  # raised again by the consumer
-            ready.put(error)
+            lane.put(error)
 
-    with running([produce], ready):
-        while (batch := ready.get()) is not None:
+    # Thread n makes the batches n, n + threads, …, so their order does not depend on which thread is faster.
+    works = [partial(produce, lane, work[number::threads]) for number, lane in enumerate(lanes)]
+    with running(works, *lanes):
+        for lane in cycle(lanes):
+            batch = lane.get()
+            if batch is None:
+                return
             if isinstance(batch, BaseException):
                 raise batch
             yield batch

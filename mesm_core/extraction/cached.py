@@ -16,7 +16,7 @@ from mesm_core.extraction.cache import FeatureCache
 from mesm_core.extraction.pipeline import Extracted, Failed, Frames, extract
 from mesm_core.extraction.recipe import Recipe
 from mesm_core.extraction.settings import About, Settings
-from mesm_core.extraction.sources import VideoFile, content_hash
+from mesm_core.extraction.sources import VideoFile
 from mesm_core.extraction.work import check_rows, damage_warning
 
 Part = tuple[np.ndarray, float, str]
@@ -107,7 +107,7 @@ class CachedExtraction:
         next_number = 0
         for number, video in enumerate(videos):
             try:
-                contents[number] = self._content(video.path)
+                contents[number] = self._notes.content_hash(video.path, what="video")
             except MesmError as error:
                 done[number] = Failed(video, str(error))
             else:
@@ -223,11 +223,3 @@ class CachedExtraction:
                 name, weights=self._weights.get(name), device=device, precision=self._precision
             )
         return self._built[name]
-
-    def _content(self, path: Path) -> str:
-        noted, seen = self._notes.get(path, "sha256"), identity_of(path)
-        if isinstance(noted, str):
-            return noted
-        content = content_hash(path)
-        self._notes.put(path, "sha256", content, seen=seen)
-        return content

@@ -10,8 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesm_core.caches import hash_file
 from mesm_core.errors import DataError, count, did_you_mean, listing
-from mesm_core.inputs import read_text, reading, split_lines
+from mesm_core.inputs import read_text, split_lines
 from mesm_core.video.names import VIDEO_SUFFIXES
 
 TEXT_SUFFIXES = frozenset((".txt", ".json", ".jsonl", ".csv"))
@@ -91,8 +92,7 @@ def content_hash(path: Path) -> str:
     Raises:
         DataError: the file cannot be read.
     """
-    with reading(path, what="video"), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_file(path, what="video")
 
 
 def _shard(name: str, shards: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -289,11 +289,23 @@ def checkpoint_paths(
     features: Sequence[Path] = (),
     text: Path | None = None,
 ) -> Paths:
-    """Return the given paths, else those in the data folder ``root``, else those of training.
+    """Return the given paths, else those in the data folder ``root``, else those of training."""
+    return recorded_paths(checkpoint.paths, config, root, annotations=annotations, features=features, text=text)
+
+
+def recorded_paths(
+    recorded: Mapping[str, Any],
+    config: Config,
+    root: Path | None,
+    *,
+    annotations: Path | None = None,
+    features: Sequence[Path] = (),
+    text: Path | None = None,
+) -> Paths:
+    """Return the given paths, else those in the data folder ``root``, else the recorded ones.
 
     Published checkpoints do not record the paths of training; ./data is used for them.
     """
-    recorded = checkpoint.paths
     if root is not None or not recorded:
         return data_paths(config, root or DATA_ROOT, annotations=annotations, features=features, text=text)
     return data_paths(

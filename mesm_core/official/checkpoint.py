@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ def load_any_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: the file is missing, damaged, or neither kind of checkpoint.
         ConfigError: its dataset is unknown, or its flags require a computation that is not supported.
     """
+    return replace(_load(path), source=path)
+
+
+def _load(path: Path) -> Checkpoint:
     if (path / WEIGHTS).is_file():
         return read_export(path)
     with torch.serialization.safe_globals([argparse.Namespace]):

@@ -19,6 +19,8 @@ from mesm_core.places import could_not_write, explained
 
 BEST, LAST, CONFIG, METRICS, PREDICTIONS = "best.pt", "last.pt", "config.json", "metrics.jsonl", "predictions"
 RECORD, NOT_FINITE, LOCK = "run.json", "not-finite.json", ".lock"
+FAMILY, MEMBERS = "family.json", "seed-*"
+"""Record of a family of runs with different seeds, and its runs."""
 _OLDER_CHECKPOINT = "last.{}.pt"
 _RUN_FILES = (
     BEST,
@@ -38,41 +40,74 @@ def run_directory(root: Path, dataset: str, name: str) -> Path:
     return root / f"{dataset}-{name}"
 
 
+def member_folder(family: Path, seed: int) -> Path:
+    """Return the folder of a run of a family.
+
+    >>> member_folder(Path("runs/tacos-default"), 2019).as_posix()
+    'runs/tacos-default/seed-2019'
+    """
+    return family / f"seed-{seed}"
+
+
+def is_family(directory: Path) -> bool:
+    """Return whether a folder holds a family of runs."""
+    return (directory / FAMILY).is_file()
+
+
 def prepare_directory(directory: Path, *, overwrite: bool) -> None:
-    """Make the directory of a run; with ``overwrite``, remove the files of an earlier run in it.
+    """Make the directory of a run; with ``overwrite``, remove the files of an earlier run or family in it.
 
     Raises:
-        OutputError: the directory holds a run and ``overwrite`` is off, or it cannot be written.
+        OutputError: the directory holds a run or a family and ``overwrite`` is off, a run of the family is in use, or
+            the directory cannot be written.
     """
     leftovers = run_files(directory)
     if leftovers and not overwrite:
         raise OutputError(
-            f"{directory} already holds a run.",
+            f"{directory} already holds a {'family of runs' if is_family(directory) else 'run'}.",
             hint=f"Continue it: --resume {directory}. Replace it: --overwrite. Keep both: --name ANOTHER.",
         )
+    for member in _members(directory):
+        if in_use(member):
+            raise used_by_another(member)
     make_folder(directory)
-    with explained(directory):
-        for path in leftovers:
-            path.unlink()
+    remove_run(directory)
 
 
 def run_files(directory: Path) -> list[Path]:
-    """Return the files in a directory that a run wrote, and that ``prepare_directory`` removes."""
-    return [path for pattern in _RUN_FILES for path in directory.glob(pattern)]
+    """Return the files in a directory that a run or a family wrote, and that ``prepare_directory`` removes."""
+    own = [path for pattern in _RUN_FILES for path in directory.glob(pattern)]
+    below = [path for member in _members(directory) for path in run_files(member)]
+    # Last, so that an interrupted removal can be repeated.
+    return [*own, *below, *directory.glob(FAMILY)]
 
 
 def remove_run(directory: Path) -> None:
-    """Remove the files that a run wrote. Other files in the folder are kept."""
+    """Remove the files that a run or a family wrote. Other files in the folder are kept."""
+    members = _members(directory)
     with explained(directory):
         for path in run_files(directory):
             path.unlink()
-        with suppress(OSError):
-            (directory / PREDICTIONS).rmdir()
+        for member in (*members, directory):
+            with suppress(OSError):
+                (member / PREDICTIONS).rmdir()
+        for member in members:
+            (member / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):
+                member.rmdir()
+
+
+def _members(directory: Path) -> list[Path]:
+    """Return the folders of a family's runs; none if the folder holds no family."""
+    return [path for path in directory.glob(MEMBERS) if path.is_dir()] if is_family(directory) else []
 
 
 @contextmanager
-def claimed(directory: Path) -> Iterator[None]:
+def claimed(directory: Path, *, patience: float = 0) -> Iterator[None]:
     """Lock the folder of a run within the context. The system releases the lock if the process is killed.
+
+    Args:
+        patience: seconds to wait for another process that has locked it.
 
     Raises:
         OutputError: another process has locked the folder, or it cannot be written.
@@ -80,11 +115,9 @@ def claimed(directory: Path) -> Iterator[None]:
     lock = FileLock(directory / LOCK)
     made = make_folder(directory)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout:
-        raise OutputError(
-            f"Another process is training in {directory}.", hint="Wait for it, or give this run another --name."
-        ) from None
+        raise used_by_another(directory) from None
     except OSError as error:
         _remove_empty(directory, made)
         raise could_not_write(directory / LOCK, error) from error
@@ -93,6 +126,13 @@ def claimed(directory: Path) -> Iterator[None]:
     finally:
         _remove_empty(directory, made)
         lock.release()
+
+
+def used_by_another(directory: Path) -> OutputError:
+    """Return the error for the folder of a run that another process has locked."""
+    return OutputError(
+        f"Another process is training in {directory}.", hint="Wait for it, or give this run another --name."
+    )
 
 
 def _remove_empty(directory: Path, made: list[Path]) -> None:

@@ -83,7 +83,7 @@ def train_epoch(
         batch = dataset.train_batch(plan[index], seed=seed, epoch=epoch, index=index)
         return batch.pinned() if device.type == "cuda" else batch
 
-    batches = read_ahead(make, [index for parts in work for index, _ in parts])
+    batches = read_ahead(make, [index for parts in work for index, _ in parts], threads=dataset.readers)
     watch = FiniteWatch(device, team=team) if watch is None else watch
     losses: dict[str, Tensor] = {}
     for step, parts in enumerate(work, start=first):

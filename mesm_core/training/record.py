@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,9 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from mesm_core.config.load import flatten
-from mesm_core.errors import DataError, MesmError
+from mesm_core.errors import DataError, MesmError, listing
 from mesm_core.inputs import read_json
-from mesm_core.training.directory import CONFIG, METRICS, RECORD, in_use, read_records, write_json
+from mesm_core.training.directory import (
+    CONFIG,
+    MEMBERS,
+    METRICS,
+    RECORD,
+    in_use,
+    is_family,
+    read_records,
+    write_json,
+)
 from mesm_core.training.run_files import Epochs, Record, Settings, check, damaged
 from mesm_core.version import __version__
 
@@ -24,13 +34,19 @@ PACKAGES = ("torch", "numpy", "h5py", "scipy", "pydantic")
 
 
 class RunRecord:
-    """``run.json``: one entry per session (a start or a resumption), which records how the session ended."""
+    """``run.json``: one entry per session (a start or a resumption), which records how the session ended.
 
-    def __init__(self, directory: Path, *, device: str, processes: int, first_epoch: int) -> None:
+    Args:
+        first_epoch: epoch in which the session begins; made_of: what else affects the results, e.g. the data.
+    """
+
+    def __init__(
+        self, directory: Path, *, device: str, processes: int, first_epoch: int, made_of: Mapping[str, Any] = {}
+    ) -> None:
         self._path = directory / RECORD
         self._started_at = time.monotonic()
         try:
-            self._sessions = _sessions(self._path)
+            self._sessions = read_sessions(directory)
         except DataError:  # a damaged record of earlier sessions does not prevent training
             self._sessions = []
         self._sessions.append(
@@ -40,6 +56,7 @@ class RunRecord:
                 "command": sys.argv,
                 "device": device,
                 "processes": processes,
+                **made_of,
                 "host": describe_host(),
                 "versions": versions(),
                 "git": git_commit(Path.cwd()),
@@ -112,6 +129,11 @@ def read_run(path: Path) -> RunSummary:
         DataError: the folder holds no run, or one of its files is damaged; the message names the file.
     """
     config = path / CONFIG
+    if is_family(path):
+        members = sorted(member.parent.name for member in path.glob(f"{MEMBERS}/{CONFIG}"))
+        raise DataError(
+            f"{path} is a family of runs.", hint=f"Name one of them: {listing(members) or 'none has begun'}."
+        )
     if not config.is_file():
         raise DataError(f"{path} holds no run: it has no {CONFIG}.", hint="`mesm runs` lists all runs.")
     settings = _read_json(config)
@@ -121,7 +143,7 @@ def read_run(path: Path) -> RunSummary:
     except (MesmError, ValueError, RecursionError, OSError) as error:
         raise damaged(path / METRICS, error) from error
     check({"lines": records}, Epochs, path / METRICS)
-    return RunSummary(path, settings, records, _sessions(path / RECORD))
+    return RunSummary(path, settings, records, read_sessions(path))
 
 
 def find_runs(root: Path) -> tuple[list[RunSummary], list[str]]:
@@ -186,12 +208,13 @@ def git_commit(folder: Path) -> str | None:
     return done.stdout.strip() or None
 
 
-def _sessions(path: Path) -> list[dict[str, Any]]:
-    """Return the sessions in a ``run.json``, or none if the file does not exist.
+def read_sessions(directory: Path) -> list[dict[str, Any]]:
+    """Return the sessions in the ``run.json`` of a run, or none if the file does not exist.
 
     Raises:
         DataError: the file is damaged.
     """
+    path = directory / RECORD
     if not path.is_file():
         return []
     record = _read_json(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,15 +12,14 @@ import torch
 from torch import nn
 
 from mesm_core.build import Paths, evaluation_settings, refuse_misfits
-from mesm_core.build.check import wrong_rate
 from mesm_core.build.training import TrainingParts, build_training
 from mesm_core.checkpoint import Checkpoint, save_checkpoint
 from mesm_core.config.schema import Config
+from mesm_core.data.features import FeatureStore
 from mesm_core.errors import MesmError, OutputError
 from mesm_core.inference.evaluate import Evaluation, evaluate, predictions_name, write_predictions
 from mesm_core.metrics.table import full_key
 from mesm_core.processes import ALONE, Team
-from mesm_core.text.encoder import in_batches
 from mesm_core.training.directory import (
     BEST,
     CONFIG,
@@ -41,10 +39,9 @@ from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
 from mesm_core.training.optim import learning_rate, load_optimizer, make_optimizer, set_learning_rate
 from mesm_core.training.precision import compiled
+from mesm_core.training.preparation import encode_text, hash_data, other_threads, read_features
 from mesm_core.training.progress import Progress
 from mesm_core.training.record import RunRecord
-
-ENCODED_AT_ONCE = 512
 
 
 class _StopRequestedError(Exception):
@@ -61,6 +58,7 @@ class Run:
         resume: continue from the newest checkpoint in the directory.
         team: the processes that train together.
         watch: checks that losses and gradients are finite. Default: a watch for the device and the team.
+        init: the checkpoint that the initial weights came from, for the record.
 
     Raises:
         MesmError: the checkpoint in the directory cannot be used, or a logger is unknown. Nothing is written then.
@@ -75,6 +73,7 @@ class Run:
         resume: bool = False,
         team: Team = ALONE,
         watch: FiniteWatch | None = None,
+        init: Path | None = None,
     ) -> None:
         config = parts.config
         check_loggers(config.train.loggers)
@@ -90,12 +89,14 @@ class Run:
         self._saved_at = time.monotonic()
         self._has_saved_steps = False
         self._problems: list[str] = []
+        self._init = init
         if resume:
             checkpoint, self._problems = load_last(directory)
             refuse_misfits(self.model.state_dict(), checkpoint.model)
             self.model.load_state_dict(checkpoint.model)
             load_optimizer(self.optimizer, checkpoint.training["optimizer"], source=str(directory))
             self._restore_progress(checkpoint)
+            self._problems += other_threads(directory)
         self._resumed = resume
         team.any(False)  # wait until all processes have read what the main process will overwrite
 
@@ -110,6 +111,7 @@ class Run:
         skip_missing: bool = False,
         resume: bool = False,
         init: Checkpoint | None = None,
+        features: FeatureStore | None = None,
         team: Team = ALONE,
         watch: FiniteWatch | None = None,
     ) -> Run:
@@ -119,13 +121,14 @@ class Run:
             config: resolved settings; paths: paths of the data; other arguments as for ``Run``.
             skip_missing: leave out videos without features.
             init: a checkpoint to take initial weights from, as far as they fit the model.
+            features: open features of the same settings and files, for example those of another run.
 
         Raises:
             MesmError: data or settings cannot be used. Nothing is written then.
         """
-        weights = None if init is None else init.model
-        parts = build_training(config, paths, device=device, skip_missing=skip_missing, init=weights)
-        return cls(parts, directory, device=device, resume=resume, team=team, watch=watch)
+        weights, source = (None, None) if init is None else (init.model, init.source)
+        parts = build_training(config, paths, device=device, skip_missing=skip_missing, init=weights, features=features)
+        return cls(parts, directory, device=device, resume=resume, team=team, watch=watch, init=source)
 
     def ask_to_stop(self) -> None:
         """Make ``train`` save and end after the current step. Safe to call from a signal handler."""
@@ -137,8 +140,11 @@ class Run:
         yield self._started()
         for problem in self._problems:
             yield Warned(problem)
-        yield from self._read_features()
-        yield from self._encode_text()
+        data: dict[str, Any] = {}
+        if self.team.is_main:
+            data = yield from hash_data(self.parts, self._init)
+        yield from read_features(self.parts)
+        yield from encode_text(self.parts)
         settings = self.config.model_dump(mode="json")
         first_epoch = self.progress.epoch + 1
         with self._cleanup_unstarted(), ExitStack() as stack:
@@ -147,8 +153,13 @@ class Run:
             if self.team.is_main:
                 drop_records_after(self.directory, self.progress.epoch)
                 write_json(self.directory / CONFIG, settings)
-                device = str(self.device)
-                record = RunRecord(self.directory, device=device, processes=self.team.world, first_epoch=first_epoch)
+                record = RunRecord(
+                    self.directory,
+                    device=str(self.device),
+                    processes=self.team.world,
+                    first_epoch=first_epoch,
+                    made_of=data,
+                )
                 record.write()
                 loggers = open_loggers(self.config.train.loggers, self.directory, settings)
                 for logger in loggers:
@@ -267,28 +278,6 @@ class Run:
     def _shares(self) -> list[dict[str, Any]]:
         """Return what every process counted in the current epoch, by rank. All processes must call this together."""
         return [share[0] for share in self.team.gather([self.progress.share()])]
-
-    def _read_features(self) -> Iterator[Event]:
-        """Read the features that fit in memory, to find damaged videos before anything is written."""
-        datasets = (self.train_data, *self.eval_data.values())
-        vids = list(dict.fromkeys(query.vid for data in datasets for query in data.queries))
-        durations = {query.vid: query.duration for data in datasets for query in data.queries}
-        rates = []
-        for done, vid in enumerate(self.train_data.features.read_ahead(vids), start=1):
-            yield Busy("Reading features", done, len(vids))
-            length = self.train_data.features.length(vid)
-            if length < self.config.dataset.max_frames:
-                rates.append(length / durations[vid])
-        wrong = wrong_rate(statistics.median(rates), self.config.dataset.clip_len) if rates else None
-        if wrong:
-            yield Warned(f"The features' frame rate {wrong}.")
-
-    def _encode_text(self) -> Iterator[Event]:
-        datasets = (self.train_data, *self.eval_data.values())
-        sentences = list(dict.fromkeys(query.sentence for data in datasets for query in data.queries))
-        for done, part in enumerate(in_batches(sentences, ENCODED_AT_ONCE)):
-            yield Busy("Encoding text", done * ENCODED_AT_ONCE, len(sentences))
-            self.text.prepare(part)
 
     def _evaluate(self) -> Generator[Event, None, dict[str, Evaluation]]:
         total = sum(len(data) for data in self.eval_data.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mesm_core.errors import DataError
 
@@ -34,12 +34,17 @@ class Settings(_Part):
     train: _Train
 
 
+class _Select(_Part):
+    score: float
+
+
 class Epoch(_Part):
     """A line of ``metrics.jsonl``; ``eval``: the summary by split, with None for values without queries."""
 
     epoch: Count
     losses: dict[str, float]
     eval: dict[str, dict[str, float | None]] = {}
+    select: _Select | None = None
     best: bool = False
 
 
@@ -53,6 +58,18 @@ class _Host(_Part):
     processor: str
 
 
+class _File(_Part):
+    path: str
+    bytes: Count
+    sha256: str
+
+
+class _Paths(_Part):
+    annotations: str
+    features: list[str]
+    text: str
+
+
 class _Session(_Part):
     started: str
     first_epoch: Count
@@ -63,12 +80,35 @@ class _Session(_Part):
     git: str | None
     seconds: Seconds
     end: str
+    # Sessions of earlier versions have none of these.
+    threads: Count | None = None
+    data: dict[str, _File] | None = None
+    paths: _Paths | None = None
+    init: str | None = None
+    skip_missing: bool = False
 
 
 class Record(_Part):
     """``run.json``."""
 
     sessions: list[_Session]
+
+
+def _all_different(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is repeated")
+    return seeds
+
+
+class FamilyRecord(_Part):
+    """``family.json``."""
+
+    seeds: Annotated[list[Count], Field(min_length=1), AfterValidator(_all_different)]
+    parallel: Annotated[int, Field(gt=0)]
+    settings: Settings
+    paths: _Paths
+    init: str | None
+    skip_missing: bool
 
 
 def check(value: Any, schema: type[BaseModel], path: Path) -> None:

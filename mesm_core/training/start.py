@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from mesm_core.build.paths import GivenPaths
 from mesm_core.checkpoint import Checkpoint
 from mesm_core.config.load import DATA_ROOT, Layer, flatten, load_config, resolve, set_layer
 from mesm_core.config.paths import absolute, below
-from mesm_core.config.schema import Config
+from mesm_core.config.schema import AUTO, Config
 from mesm_core.errors import ConfigError
-from mesm_core.inference.scoring import checkpoint_paths
+from mesm_core.inference.scoring import recorded_paths
 from mesm_core.training.directory import LAST, load_last
 from mesm_core.training.record import config_differences
 
 # Settings that may change when a run is resumed: they affect its length and its records, not its results.
 FREE = ("train.epochs", "train.patience", "train.eval_every", "train.save_minutes", "train.keep", "train.loggers",
-        "model.fast", "eval.batch_size", "data.cache_gb")  # fmt: skip
+        "model.fast", "eval.batch_size", "data.cache_gb", "data.readers")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def new_run(
         config = load_config(dataset, file=file, overrides=overrides, options=given.as_options())
         return _remembering(config, given), data_paths(config, given.root or DATA_ROOT, **given.as_arguments())
     config = resolve([Layer("--init", init.config), set_layer(overrides)])
-    moved = _changed(init.config, config)
-    arguments = _from_config(config, given, moved)
-    return _remembering(config, given), checkpoint_paths(init, config, given.root, **arguments)
+    before = Recorded(Path("--init"), init.config, init.paths)
+    moved = {key for key, _, _ in _changed(before, config)}
+    return _remembering(config, given), _moved_paths(before, config, given, moved, root=given.root)
 
 
 def earlier_run(
@@ -107,23 +107,65 @@ def earlier_run(
     """
     folder = folder.parent if folder.name == LAST else folder
     checkpoint, _ = load_last(folder)
+    before = Recorded(folder, checkpoint.config, checkpoint.paths)
+    config, paths = continued(before, dataset, file, overrides, given, force=force)
+    return folder, config, paths
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The settings and paths that a run or a family of runs in ``folder`` has recorded."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    paths: Mapping[str, Any]
+
+    @property
+    def settings(self) -> Layer:
+        """The settings as a layer."""
+        return Layer(str(self.folder), dict(self.config))
+
+
+def continued(
+    before: Recorded,
+    dataset: str | None,
+    file: Path | None,
+    overrides: Sequence[str],
+    given: Given,
+    *,
+    force: bool,
+) -> tuple[Config, Paths]:
+    """Return recorded settings and paths with the given changes; arguments and errors are those of ``earlier_run``."""
     if dataset or file:
         config = load_config(dataset, file=file, overrides=overrides, options=given.as_options())
     else:
-        config = resolve([Layer(str(folder / LAST), checkpoint.config), set_layer(overrides)])
-    config = _remembering(config, given).with_label_words(checkpoint.config["text"]["vocab_size"])
+        config = resolve([before.settings, set_layer(overrides)])
+    words = before.config["text"]["vocab_size"]
+    config = _remembering(config, given)
+    config = config if words == AUTO else config.with_label_words(words)
     free = {*FREE, *(key for key, _ in flatten(given.settings(config.text.encoder)))}
-    # A checkpoint of an earlier version lacks newer settings; it was trained with their defaults.
-    before = resolve([Layer(str(folder / LAST), checkpoint.config)]).model_dump(mode="json")
-    changed = config_differences(before, config.model_dump(mode="json"))
+    changed = _changed(before, config)
     refused = [f"  {key}: {was} in the run, {now} now" for key, was, now in changed if key not in free]
     if refused and not force:
         raise ConfigError(
-            f"{folder} was trained with other settings:\n" + "\n".join(refused),
+            f"{before.folder} was trained with other settings:\n" + "\n".join(refused),
             hint="Leave the settings out to continue with the old ones; --force continues with the new ones.",
         )
-    arguments = _from_config(config, given, {key for key, _, _ in changed})
-    return folder, config, checkpoint_paths(checkpoint, config, None, **arguments)
+    return config, _moved_paths(before, config, given, {key for key, _, _ in changed}, root=None)
+
+
+def repeated(
+    before: Recorded, overrides: Sequence[str], given: Given
+) -> tuple[Config, Paths, list[tuple[str, Any, Any]]]:
+    """Return recorded settings and paths for a new run, with the given changes, and (key, before, now) of each change.
+
+    Raises:
+        ConfigError: a setting is invalid.
+    """
+    config = _remembering(resolve([before.settings, set_layer(overrides)]), given)
+    changed = _changed(before, config)
+    paths = _moved_paths(before, config, given, {key for key, _, _ in changed}, root=given.root)
+    return config, paths, changed
 
 
 def _remembering(config: Config, given: Given) -> Config:
@@ -131,16 +173,20 @@ def _remembering(config: Config, given: Given) -> Config:
     return resolve([Layer("", config.model_dump()), Layer("command line", given.settings(config.text.encoder))])
 
 
-def _changed(before: dict[str, Any], config: Config) -> set[str]:
-    return {key for key, _, _ in config_differences(before, config.model_dump(mode="json"))}
+def _changed(before: Recorded, config: Config) -> list[tuple[str, Any, Any]]:
+    # Records of an earlier version lack newer settings; the run was trained with their defaults.
+    return config_differences(resolve([before.settings]).model_dump(mode="json"), config.model_dump(mode="json"))
 
 
-def _from_config(config: Config, given: Given, changed: set[str]) -> GivenPaths:
-    """Return paths as keyword arguments: the given ones, and those of settings that the checkpoint does not share."""
+def _moved_paths(
+    before: Recorded, config: Config, given: Given, changed: Container[str], *, root: Path | None
+) -> Paths:
+    """Return the given paths, those of settings that have changed, else those in ``root``, else the recorded ones."""
     now = data_paths(config, given.root or DATA_ROOT, **given.as_arguments())
     text = f"text.{find_encoder(config.text.encoder).setting}"
-    return {
+    arguments: GivenPaths = {
         "annotations": now.annotations if "dataset.annotations" in changed else given.annotations,
         "features": now.features if "dataset.features" in changed else given.features,
         "text": now.text if text in changed else given.text,
     }
+    return recorded_paths(before.paths, config, root, **arguments)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -280,7 +281,8 @@ def test_negatives_are_drawn_uniformly_from_other_groups() -> None:
     assert share == pytest.approx([0.2, 0.2, 0, 0.2, 0.2, 0.2], abs=0.04)
 
 
-def test_read_ahead_raises_errors_of_its_thread() -> None:
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_read_ahead_raises_errors_of_its_threads(threads: int) -> None:
     def make(value: int) -> int:
         if value == 2:
             raise DataError("bad")
@@ -288,6 +290,16 @@ def test_read_ahead_raises_errors_of_its_thread() -> None:
 
     seen = []
     with pytest.raises(DataError, match="bad"):
-        for value in read_ahead(make, range(5)):
+        for value in read_ahead(make, range(5), threads=threads):
             seen.append(value)
     assert seen == [0, 1]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 20])
+def test_batches_come_in_order_from_any_number_of_threads(threads: int) -> None:
+    def make(value: int) -> int:
+        time.sleep(0.001 * (value % 3))  # later batches are ready before earlier ones
+        return value
+
+    assert list(read_ahead(make, range(12), threads=threads)) == list(range(12))
+    assert list(read_ahead(make, [], threads=threads)) == []

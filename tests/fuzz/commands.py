@@ -14,6 +14,7 @@ from tests.conftest import SMALL
 TINY = " ".join(f"--set {setting}" for setting in SMALL)
 TACOS = "data/TACoS data/glove.invented.txt"
 RUN = "runs/tacos-a"
+FAMILY = "families/tacos-two"
 OFFICIAL = "official/model_best.ckpt official/opt.json"
 GROUPS = {"prepare", "runs", "config", "weights", "cache"}
 FEATURES = "data/TACoS/c3d.hdf5"
@@ -150,6 +151,24 @@ COMMANDS: tuple[Command, ...] = (
         keeps=(f"{RUN}/*",),
         weight=3,
     ),
+    Command(
+        f"train --dataset tacos --seeds 7,8 --data-dir data --glove data/glove.invented.txt {TINY} --json",
+        TACOS,
+        tail="--set train.epochs=1 --set train.loggers=[]",
+        weight=1,
+    ),
+    Command(
+        f"train --resume {FAMILY} --data-dir data --glove data/glove.invented.txt",
+        f"{FAMILY} {TACOS}",
+        tail="--set train.epochs=1",
+        rewrites=(f"{FAMILY}/*",),
+        keeps=(f"{FAMILY}/*",),
+    ),
+    Command(
+        f"train --like {RUN} --name again --data-dir data --glove data/glove.invented.txt",
+        f"{RUN} {TACOS}",
+        tail="--set train.epochs=1",
+    ),
     Command("eval best.pt --data-dir data --split val --json", "best.pt data/TACoS", weight=4),
     Command("eval exported --data-dir data --output out.jsonl --report out.html", "exported data/TACoS", weight=3),
     Command(
@@ -206,6 +225,10 @@ COMMANDS: tuple[Command, ...] = (
         "ours.jsonl.gz theirs.jsonl truth.jsonl",
         weight=3,
     ),
+    Command("score ours.jsonl --against theirs.jsonl --truth truth.jsonl --json",
+            "ours.jsonl theirs.jsonl truth.jsonl", weight=3),
+    Command(f"score {FAMILY} --against {RUN} --dataset tacos --split val --data-dir data --format markdown",
+            f"{FAMILY} {RUN} data/TACoS/annotations"),
     Command("score ours.jsonl --dataset tacos --split val --data-dir data --allow-partial",
             "ours.jsonl data/TACoS/annotations", works=False),
     Command("extract videos out --backbone pixels --clip-len 1/10 --decoders 1 --device cpu --json", "videos",
@@ -233,6 +256,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("runs list runs --json", RUN),
     Command(f"runs show {RUN} --html out.html", RUN, weight=3),
     Command(f"runs diff {RUN} runs/tacos-a --json", RUN),
+    Command("runs families", FAMILY),
+    Command(f"runs show {FAMILY} --json", FAMILY),
     Command("config show --dataset tacos --config mine.toml --set train.lr=1e-4 --json", "mine.toml", weight=4),
     Command(f"config show --config {RUN}/config.json", f"{RUN}/config.json"),
     Command("config validate mine.toml --dataset tacos", "mine.toml", weight=4),

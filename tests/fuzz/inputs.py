@@ -29,6 +29,7 @@ from tests.conftest import invent, small_config
 from tests.extraction.made import make_videos
 from tests.text.tiny_towers import write_source
 from tests.tiny_clip import write_clip
+from tests.training.families import write_record
 from tests.video.made import constant, make_video
 
 CLIP_WIDTH = 8
@@ -109,6 +110,9 @@ def _run(root: Path, paths: Any) -> None:
     (run / "run.json").write_text(json.dumps(record, indent=2))
     for lock in run.glob(".lock"):
         lock.unlink()
+    for seed in (2019, 2020):
+        shutil.copytree(run, root / "families" / "tacos-two" / f"seed-{seed}")
+    write_record(root / "families" / "tacos-two", [2019, 2020], config, paths)
     (root / "best.pt").write_bytes((run / "best.pt").read_bytes())
     best = load_checkpoint(run / "best.pt")
     write_export(best, root / "exported")

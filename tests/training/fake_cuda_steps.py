@@ -55,6 +55,7 @@ def main(folder: str, presets: list[str]) -> None:
 
         def __init__(self, batch: Batch) -> None:
             self.batch = batch
+            self.readers = 1
 
         def plan(self, **_: Any) -> list[list[int]]:
             return [[0]]

@@ -68,7 +68,7 @@ def test_cached_answers_need_no_decoding_or_torch(
 
     monkeypatch.setattr("mesm_core.extraction.cached.extract", never)
     monkeypatch.setattr("mesm_core.extraction.cached.build_backbone", never)
-    monkeypatch.setattr("mesm_core.extraction.cached.content_hash", never)
+    monkeypatch.setattr("mesm_core.caches.hash_file", never)
     monkeypatch.setattr("mesm_core.build.build_sentences", never)
     (here / "other name.mp4").write_bytes((here / "my.mp4").read_bytes())
     again = answered(mesm("locate", "my.mp4", QUERY, *zero, "--json"))

@@ -19,6 +19,7 @@ from mesm_core.training.record import RunRecord
 from mesm_core.training.run import Run
 from tests.cli.commands.pages import read_page
 from tests.conftest import Trained, small_config
+from tests.training.families import write_family
 
 
 @pytest.fixture
@@ -204,3 +205,30 @@ def test_other_loggers(trained: Trained, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match="not installed"):
         open_loggers((name,), tmp_path, {})
+
+
+def test_a_family_has_a_line_and_its_runs(mesm, trained: Trained, runs: Path) -> None:
+    members = {2019: trained.run, 2020: runs / "tacos-b"}
+    family = write_family(runs / "tacos-two", members, trained)
+    lines = mesm("runs", runs).out.splitlines()
+    (row,) = [number for number, line in enumerate(lines) if line.startswith("tacos-two (2 seeds)")]
+    assert "1 of 2 finished" in lines[row]
+    assert "± 0.00" in lines[row]
+    assert [line.split()[0] for line in lines[row + 1 : row + 3]] == ["seed-2019", "seed-2020"]
+    listed = json.loads(mesm("runs", runs, "--json").out)
+    (found,) = [each for each in listed if "family" in each]
+    assert found["family"] == str(family)
+    assert [run["seed"] for run in found["runs"]] == [2019, 2020]
+    assert found["metrics"]["val"]["MR-full-mIoU"]["sd"] == 0
+    assert len(listed) == 3
+    shown = mesm("runs", "show", family)
+    assert shown.code == 0, shown.err
+    assert "mean ± sd" in shown.out
+    assert f"Best run: {family}/seed-2019/best.pt" in shown.out
+    assert json.loads(mesm("runs", "show", family, "--json").out)["metrics"] == found["metrics"]
+    page = mesm("runs", "show", family, "--html", runs / "page.html")
+    assert (page.code, "Name one of them: seed-2019, seed-2020" in page.err) == (2, True)
+    (family / "seed-2020" / "metrics.jsonl").write_text("[]\n")
+    damaged = mesm("runs", runs)
+    assert damaged.code == 0
+    assert "seed-2020: its metrics.jsonl is damaged" in " ".join(damaged.err.split())
