@@ -21,8 +21,9 @@ def show(family: FamilySummary) -> None:
         render.warn(problem)
     evaluated = len(family.evaluated)
     render.say(
-        f"[bold]{family.folder}[/]  {family.dataset}, {count(len(family.seeds), 'seed')}, {family.status}; "
-        f"the chosen epoch of {count(evaluated, 'run')}, in %"
+        f"  {family.dataset}, {count(len(family.seeds), 'seed')}, {family.status}; "
+        f"the chosen epoch of {count(evaluated, 'run')}, in %",
+        title=str(family.folder),
     )
     spreads = family.spreads()
     for split, label in split_labels(spreads).items():

@@ -92,12 +92,14 @@ def _explain(first: Group, second: Group, found: list[Comparison]) -> None:
     sizes = f"{len(first.scored)} + {len(second.scored)} runs"
     ways = f"in all {runs.tried} ways" if runs.exact else f"in {runs.tried} random ways"
     render.say(
-        f"[dim]p (runs): the {sizes} are exchanged between the groups {ways}; no p below {runs.smallest:.2g} is "
-        "possible. Is the difference larger than that between seeds?[/]"
+        f"p (runs): the {sizes} are exchanged between the groups {ways}; no p below {runs.smallest:.2g} is "
+        "possible. Is the difference larger than that between seeds?",
+        style="dim",
     )
     if videos is not None:
         ways = f"in all {videos.tried} ways" if videos.exact else f"in {videos.tried} random ways"
         render.say(
-            f"[dim]p (videos): the groups' answers about whole videos are exchanged {ways}; no p below "
-            f"{videos.smallest:.2g} is possible. Does the difference hold for other videos?[/]"
+            f"p (videos): the groups' answers about whole videos are exchanged {ways}; no p below "
+            f"{videos.smallest:.2g} is possible. Does the difference hold for other videos?",
+            style="dim",
         )

@@ -131,7 +131,7 @@ def _train_in_turn(family: Family, human: Speaker, *, device: torch.device) -> d
         if family.is_finished(seed):
             human(f"{place.capitalize()}, {seed}: finished")
             continue
-        human(f"[bold]{place.capitalize()}[/], {seed}: {family.folder_of(seed)}")
+        human(render.styled((place.capitalize(), "bold"), f", {seed}: {family.folder_of(seed)}"))
         try:
             trained = _train_one(family, seed, human, device=device, place=place, features=features)
         except MesmError as error:
@@ -168,10 +168,12 @@ def _train_at_once(family: Family, human: Speaker, *, device: str) -> dict[int, 
                 done += event.code == 0
                 human(f"Seed {event.name} {_outcome(event.code)}; {done} of {len(family.seeds)} are finished")
                 family.write()
-            elif event.error:
-                render.note(f"[dim]seed {event.name}[/]  {render.plain(event.text)}")
+                continue
+            line = render.styled((f"seed {event.name}", "dim"), f"  {event.text}")
+            if event.error:
+                render.note(line)
             else:
-                human(f"[dim]seed {event.name}[/]  {render.plain(event.text)}")
+                human(line)
     return codes
 
 
