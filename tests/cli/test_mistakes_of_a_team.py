@@ -77,7 +77,7 @@ def test_an_error_of_one_training_process_is_printed_by_it(
     monkeypatch.setattr(sys, "argv", ["mesm", "train"])
     handler = Signals(SimpleNamespace(team=Team(3, 4), directory=tmp_path))
     handler.stepping = True
-    with pytest.raises(FeatureError), _hint_to_resume(handler):
+    with pytest.raises(FeatureError), _hint_to_resume(handler, tmp_path):
         raise FeatureError("v1: no features.") from cause
     assert capsys.readouterr().err.strip() == printed
 
