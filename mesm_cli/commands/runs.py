@@ -88,6 +88,7 @@ def show(
     debug: options.Debug = False,
 ) -> None:
     """Draw the losses and metrics of a run, and show its sessions and versions."""
+    from mesm_cli.confidence_tables import calibration_text
     from mesm_core.errors import count
     from mesm_core.pages.runs import run_curves, write_run_page
     from mesm_core.places import refuse_inputs
@@ -105,6 +106,8 @@ def show(
     render.say(f"[bold]{run}[/]  {summary.dataset}, {count(summary.epochs, 'epoch')} done, {summary.status}")
     for chart in run_curves(summary).values():
         render.curves(chart)
+    if summary.calibration is not None:
+        render.say(f"Confidence: {render.plain(calibration_text(summary.calibration))}")
     for session in summary.sessions:
         host, torch = session["host"]["processor"], session["versions"].get("torch")
         commit = f", commit {session['git'][:12]}" if session["git"] else ""
@@ -156,4 +159,5 @@ def _as_json(run: RunSummary) -> dict[str, Any]:
         "started": run.started,
         "seconds": run.seconds,
         "status": run.status,
+        "calibration": run.calibration,
     }

@@ -63,6 +63,7 @@ class _Session(_Part):
     git: str | None
     seconds: Seconds
     end: str
+    calibration: dict[str, str | float] = {}
 
 
 class Record(_Part):
