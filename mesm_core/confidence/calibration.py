@@ -14,12 +14,27 @@ from mesm_core.confidence.negatives import SEED
 from mesm_core.confidence.quantities import NAMES
 from mesm_core.confidence.report import confidence_report
 from mesm_core.confidence.samples import KINDS, REAL, RIGHT, Samples
-from mesm_core.errors import CheckpointError, DataError
+from mesm_core.errors import CheckpointError, ConfigError, DataError
 
 FEWEST = 30
 """Fewest real queries, and negatives of each kind, in each half."""
 FIRST = 0.5
 """Weight of the first moment of an answer beside all its other moments in the fit: it is what users read first."""
+
+
+NOT_CALIBRATED = "The model has no calibration, so its answers have no confidence."
+HOW_TO_CALIBRATE = "Fit one: mesm calibrate CKPT, or with your own videos: mesm calibrate CKPT --on FILE."
+
+
+def check_confidence(value: float) -> float:
+    """Return a least confidence if it is in [0, 1].
+
+    Raises:
+        ConfigError: it is another number.
+    """
+    if 0 <= value <= 1:
+        return value
+    raise ConfigError(f"A least confidence is a probability in [0, 1], not {value:g}.")
 
 
 @dataclass(frozen=True)
@@ -79,11 +94,11 @@ class Calibration:
         }
 
 
-def calibration_from(stored: Mapping[str, Any], *, model: str, source: str) -> Calibration | None:
+def calibration_from(stored: Mapping[str, Any], *, model: str) -> Calibration | None:
     """Return the calibration that ``as_dict`` stored in a checkpoint, or None if there is none.
 
     Args:
-        model: hash of the checkpoint's weights; source: path of the checkpoint, for messages.
+        model: hash of the checkpoint's weights.
 
     Raises:
         CheckpointError: the calibration is malformed or belongs to another model.
@@ -92,35 +107,35 @@ def calibration_from(stored: Mapping[str, Any], *, model: str, source: str) -> C
         return None
     if stored.get("model") != model:
         raise CheckpointError(
-            f"The calibration in {source} belongs to another model: the weights have changed since it was fitted.",
-            hint=f"Fit it again: mesm calibrate {source}",
+            "The checkpoint's calibration belongs to another model: the weights have changed since it was fitted.",
+            hint="Fit it again: mesm calibrate CKPT",
         )
     if stored.get("quantities") != list(NAMES):
         raise CheckpointError(
-            f"The calibration in {source} uses other quantities than this version of mesm.",
-            hint=f"Fit it again: mesm calibrate {source}",
+            "The checkpoint's calibration uses other quantities than this version of mesm.",
+            hint="Fit it again: mesm calibrate CKPT",
         )
-    answer, moment = (_logistic(stored.get(name), name, source) for name in ("answer", "moment"))
+    answer, moment = (_logistic(stored.get(name), name) for name in ("answer", "moment"))
     fields = {"data": str, "seed": int, "fitted": dict, "report": dict}
     wrong = [name for name, kind in fields.items() if not isinstance(stored.get(name), kind)]
     if wrong:
-        raise _malformed(wrong[0], source)
+        raise _malformed(wrong[0])
     given = {name: stored[name] for name in fields}
     return Calibration(answer, moment, model=model, **given)
 
 
-def _logistic(values: object, name: str, source: str) -> Logistic:
+def _logistic(values: object, name: str) -> Logistic:
     if not isinstance(values, list) or len(values) != len(NAMES) + 1:
-        raise _malformed(name, source)
+        raise _malformed(name)
     if not all(isinstance(value, float) and math.isfinite(value) for value in values) or min(values[1:]) < 0:
-        raise _malformed(name, source)
+        raise _malformed(name)
     return Logistic(values[0], tuple(values[1:]))
 
 
-def _malformed(name: str, source: str) -> CheckpointError:
+def _malformed(name: str) -> CheckpointError:
     return CheckpointError(
-        f"{source} is damaged: the '{name}' of its calibration is not valid.",
-        hint=f"Copy the file again, or fit the calibration again: mesm calibrate {source}",
+        f"The checkpoint is damaged: the '{name}' of its calibration is not valid.",
+        hint="Copy the file again, or fit the calibration again: mesm calibrate CKPT",
     )
 
 
@@ -165,21 +180,28 @@ def refuse_too_few(halves: Sequence[Mapping[str, int]]) -> None:
         )
 
 
-def windows_confidence(parts: Sequence[Confidence]) -> tuple[float, np.ndarray]:
-    """Return P(there is an answer) in a video, and in each of its windows, from the confidence in each window alone.
+def windows_confidence(parts: Sequence[Confidence]) -> tuple[float, list[Confidence]]:
+    """Return P(there is an answer) in a video, and the confidence of each of its windows as one part of the video.
 
     Each window's confidence assumes that half of the questions have an answer in it, so its odds are a likelihood
     ratio. Here half of the questions have an answer in one of the windows, and each is equally likely. The windows are
     taken as independent, though neighbours overlap.
 
-    >>> whole, each = windows_confidence([Confidence(0.9, np.zeros(1)), Confidence(0.5, np.zeros(1))])
-    >>> round(whole, 3), each.round(3).tolist()
-    (0.833, [0.75, 0.083])
+    Args:
+        parts: the confidence in each window alone.
+
+    >>> whole, each = windows_confidence([Confidence(0.9, np.array([0.6])), Confidence(0.5, np.array([0.1]))])
+    >>> round(whole, 3), [(round(part.answer, 3), part.moments.round(3).tolist()) for part in each]
+    (0.833, [(0.75, [0.5]), (0.083, [0.017])])
     """
     chances = np.clip([part.answer for part in parts], 0, 1 - 1e-12)
     odds = chances / (1 - chances)
-    each: np.ndarray = odds / (len(odds) + odds.sum())
-    return float(each.sum()), each
+    shared = odds / (len(odds) + odds.sum())
+    each = [
+        Confidence(chance, part.moments * (chance / part.answer) if part.answer > 0 else part.moments)
+        for chance, part in zip(shared.tolist(), parts, strict=True)
+    ]
+    return float(shared.sum()), each
 
 
 def _shares(moments: int) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 SHRINKAGE = 1e-3
 """Weight of the squared slopes, of quantities scaled to unit variance, beside the mean loss."""
@@ -32,6 +31,8 @@ def fit_logistic(quantities: np.ndarray, hits: np.ndarray, weights: np.ndarray) 
         quantities: (n, K); hits: (n,) bool, what P is the probability of; weights: (n,) of the rows, above 0.
             A quantity that is the same in all rows gets the slope 0.
     """
+    from scipy.optimize import minimize  # only fitting needs it, and it takes long to import
+
     share = weights / weights.sum()
     mean = share @ quantities
     spread = np.sqrt(share @ (quantities - mean) ** 2)

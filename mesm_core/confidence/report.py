@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from mesm_core.confidence.samples import IN_DOMAIN, OUT_OF_DOMAIN, REAL, RIGHT, Samples
 
@@ -54,6 +53,8 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
     >>> auroc(np.array([0.9, 0.5]), np.array([0.5, 0.1]))
     0.875
     """
+    from scipy.stats import rankdata  # takes long to import
+
     ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)]
     return float((ranks.sum() - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative)))
 

@@ -77,7 +77,8 @@ def load_for_calibration(
     splits = () if on is not None else (split,) if split is not None else config.select_splits
     queries, skipped = _queries(config, paths, store, on, splits, skip_missing=skip_missing)
     halves = halves_to_ask(queries)  # before the model is built
-    retriever = MomentRetriever.from_checkpoint(checkpoint, device=device, text=text, paths=paths)
+    uncalibrated = replace(checkpoint, calibration={})
+    retriever = MomentRetriever.from_checkpoint(uncalibrated, device=device, text=text, paths=paths)
     inputs = [*paths.features, paths.text, on] if on is not None else data_files(config, paths, splits)
     return CalibrationJob(
         checkpoint,

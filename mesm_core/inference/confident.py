@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from mesm_core.confidence.calibration import Calibration, Confidence
+from mesm_core.checkpoint import Checkpoint, weights_hash
+from mesm_core.confidence.calibration import Calibration, Confidence, calibration_from
 from mesm_core.confidence.quantities import answer_quantities
-from mesm_core.errors import ConfigError
 from mesm_core.text.encoder import TextEncoder
 from mesm_core.types import Prediction
 
-NOT_CALIBRATED = "the model has no calibration, so its answers have no confidence"
-HOW_TO_CALIBRATE = "Fit one: mesm calibrate CKPT, or mesm calibrate CKPT --on FILE for your own videos."
 
-
-def check_confidence(value: float) -> float:
-    """Return a least confidence if it is in [0, 1].
+def stored_calibration(checkpoint: Checkpoint) -> Calibration | None:
+    """Return the calibration of a checkpoint, or None if it has none.
 
     Raises:
-        ConfigError: it is another number.
+        CheckpointError: the calibration is damaged or belongs to another model.
     """
-    if 0 <= value <= 1:
-        return value
-    raise ConfigError(f"min-confidence is a probability in [0, 1], not {value:g}.")
+    if not checkpoint.calibration:
+        return None
+    return calibration_from(checkpoint.calibration, model=weights_hash(checkpoint.model))
 
 
 def known_share(text: TextEncoder, sentence: str) -> float:

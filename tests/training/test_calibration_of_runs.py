@@ -36,7 +36,7 @@ def without_calibration(run: Trained) -> None:
 
 def test_the_best_checkpoint_has_a_calibration_of_its_weights(run: Trained) -> None:
     checkpoint = load_checkpoint(run.best)
-    calibration = calibration_from(checkpoint.calibration, model=weights_hash(checkpoint.model), source=str(run.best))
+    calibration = calibration_from(checkpoint.calibration, model=weights_hash(checkpoint.model))
     assert calibration is not None
     assert calibration.data == "tacos val"
     assert min(calibration.fitted.values()) >= 30
