@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 MOST_WARNINGS = 20
 
 
+def note_no_confidence() -> None:
+    """Say on stderr that the answers have no confidence, and how to get it."""
+    from mesm_core.confidence.calibration import HOW_TO_CALIBRATE, NOT_CALIBRATED
+
+    render.note(render.styled((f"{NOT_CALIBRATED} {HOW_TO_CALIBRATE}", "dim")))
+
+
 class AnswerWarnings:
     """Prints each warning once on stderr, at most ``MOST_WARNINGS`` of them."""
 

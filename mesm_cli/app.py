@@ -15,6 +15,7 @@ from mesm_cli import formats, options
 from mesm_cli.commands import (
     bench,
     cache,
+    calibrate,
     config,
     demo,
     doctor,
@@ -46,6 +47,7 @@ app.add_typer(prepare.app, name="prepare")
 app.command("count-tokens")(prepare.count_tokens)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("probe")(probe.probe)

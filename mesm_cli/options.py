@@ -140,6 +140,28 @@ Nms = Annotated[
 ]
 
 
+def check_confidence(value: float | None) -> float | None:
+    """Return a least confidence in [0, 1]. Refuse other values."""
+    if value is not None:
+        from mesm_core.confidence.calibration import check_confidence
+
+        check_confidence(value)
+    return value
+
+
+MinConfidence = Annotated[
+    float | None,
+    typer.Option(
+        "--min-confidence",
+        metavar="P",
+        help="Drop moments with a smaller probability of an IoU of at least 0.5, in [0, 1]. Needs a calibrated "
+        "checkpoint: mesm train and mesm calibrate make one.",
+        show_default=False,
+        callback=check_confidence,
+    ),
+]
+
+
 def check_window(value: str) -> str:
     """Return a value of --window: auto, off or a positive number of seconds. Refuse other values."""
     from mesm_core.inference.windows import check_window

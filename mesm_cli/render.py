@@ -36,7 +36,7 @@ from mesm_cli.layout import GAP, NARROW, laid_out, shown_losses, wrapped
 if TYPE_CHECKING:
     import numpy as np
 
-    from mesm_core.inference.answers import Answer
+    from mesm_core.inference.answers import Answer, Moment
     from mesm_core.training.loop import Step
 
 WIDE = 120
@@ -317,24 +317,32 @@ def length_table(tables: Mapping[str, Any]) -> None:
 
 def answer(found: Answer, *, video: str, duration: float, top: int) -> None:
     """Draw the query and the ``top`` moments of an answer about a video of ``duration`` seconds."""
+    from mesm_core.inference.answer_texts import confidence_texts
+
     say(f"  in {video}", title=found.query)
-    rows = found.windows[:top].tolist()
-    timeline(rows, duration=duration, saliency=found.saliency, seen=found.seen)
+    for line in confidence_texts(found):
+        say(f"    {line}")
+    timeline(found.moments[:top], duration=duration, saliency=found.saliency, seen=found.seen)
 
 
-def timeline(rows: Iterable[tuple[float, float, float]], *, duration: float, saliency: np.ndarray, seen: float) -> None:
-    """Draw (start, end, score) rows on a time axis, and below them the saliency curve of the ``seen`` seconds."""
+def timeline(moments: Sequence[Moment], *, duration: float, saliency: np.ndarray, seen: float) -> None:
+    """Draw moments on a time axis, and below them the saliency curve of the ``seen`` seconds.
+
+    A moment has its score in front of it and, if the model is calibrated, its confidence in %.
+    """
     from mesm_core.pages.page import clock
 
     end_text = clock(duration)
     digits = max(len(end_text), 7)
-    label = 2 * digits + 15
+    calibrated = any(moment.confidence is not None for moment in moments)
+    label = 2 * digits + (20 if calibrated else 15)
     width = max(min(_out.width, 100) - label - 1, 20)
     screen = _screen()
-    for rank, (start, end, score) in enumerate(rows, start=1):
-        bar = span_bar(start, end, duration, width, unicode=_unicode())
-        times = f"{clock(start):>{digits}} – {clock(end):<{digits}}"
-        screen.print(f"{rank:>2}  {times} {score:5.2f}  [cyan]{bar}[/]", soft_wrap=True)
+    for rank, moment in enumerate(moments, start=1):
+        bar = span_bar(moment.start, moment.end, duration, width, unicode=_unicode())
+        times = f"{clock(moment.start):>{digits}} – {clock(moment.end):<{digits}}"
+        sure = "" if moment.confidence is None else f" {moment.confidence:4.0%}"
+        screen.print(f"{rank:>2}  {times} {moment.score:5.2f}{sure}  [cyan]{bar}[/]", soft_wrap=True)
     curve = sparkline(saliency, max(round(width * seen / duration), 1), unicode=_unicode())
     screen.print(f"{'saliency':>{label - 2}}  [magenta]{curve}[/]", soft_wrap=True)
     axis = f"0:00{' ' * max(width - 4 - len(end_text), 1)}{end_text}"

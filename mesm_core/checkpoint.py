@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ FORMAT = "mesm-checkpoint"
 VERSION = 1
 DATA_STATISTICS, OLD_DATA_STATISTICS = "data_statistics", "facts"
 """Key of the data statistics, and its name in older checkpoints."""
+_OPTIONAL = (DATA_STATISTICS, "calibration")
+"""Parts that older checkpoints do not have."""
 _GLOBAL = re.compile(r"nsupported (?:global: )?GLOBAL (\S+)")
 
 
@@ -35,8 +38,8 @@ class Checkpoint:
     ``config``: the resolved settings; ``model``: weights by name; ``text``: the state of the text encoder;
     ``paths``: paths of the data at training; ``epoch``: number of completed epochs; ``metrics``: summary by split;
     ``training``: optimiser state and progress, empty in ``best.pt``; ``data_statistics``: statistics of the training
-    data; ``warnings``: messages for the user about how the file was read, not stored; ``source``: the path that it was
-    read from, not stored.
+    data; ``calibration``: of the confidence, empty without one; ``warnings``: messages for the user about how the file
+    was read, not stored; ``source``: the path that it was read from, not stored.
     """
 
     config: dict[str, Any]
@@ -47,6 +50,7 @@ class Checkpoint:
     metrics: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
     data_statistics: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     source: Path | None = None
 
@@ -91,6 +95,7 @@ def write_export(checkpoint: Checkpoint, folder: Path, *, overwrite: bool = Fals
         "epoch": checkpoint.epoch,
         "metrics": checkpoint.metrics,
         "data_statistics": checkpoint.data_statistics,
+        "calibration": checkpoint.calibration,
     }
     with together():
         write_atomically(paths[0], safetensors.torch.save(tensors))
@@ -200,11 +205,21 @@ def checkpoint_from(content: Any, path: Path) -> Checkpoint:
     if OLD_DATA_STATISTICS in content:
         content = {DATA_STATISTICS: content[OLD_DATA_STATISTICS]} | content
     names = _stored()
-    absent = [name for name in ("version", *names) if name not in content and name != DATA_STATISTICS]
+    absent = [name for name in ("version", *names) if name not in content and name not in _OPTIONAL]
     if absent:
         raise CheckpointError(f"{path} is a mesm checkpoint without {', '.join(absent)}: it is damaged.")
     check_content(content, path)
     return Checkpoint(**{name: content[name] for name in names if name in content})
+
+
+def weights_hash(model: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of a model's weights and their names, shapes and types."""
+    digest = sha256()
+    for name in sorted(model):
+        value = model[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _stored() -> list[str]:

@@ -31,11 +31,11 @@ def check_content(content: Mapping[str, Any], path: Path) -> None:
     tensors = {name: value for name, value in text.items() if isinstance(value, torch.Tensor)}
     check_weights(tensors, path, what="vectors of the text encoder")
     plain = {f"text.{name}": value for name, value in text.items() if name not in tensors}
-    plain |= {name: content.get(name, {}) for name in ("config", "paths", "metrics", "data_statistics")}
+    plain |= {name: content.get(name, {}) for name in ("config", "paths", "metrics", "data_statistics", "calibration")}
     left = MOST_VALUES
     for name, value in plain.items():
         left = _count_plain(value, path, name, left, 0)
-    for name in ("config", "paths", "metrics", "training", "data_statistics"):
+    for name in ("config", "paths", "metrics", "training", "data_statistics", "calibration"):
         if not isinstance(content.get(name, {}), dict):
             raise _invalid(path, name, content[name])
     epoch = content["epoch"]

@@ -184,23 +184,28 @@ class ModelOutput:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A prediction: ``windows`` (n, 3) rows [start s, end s, score] by falling score; ``saliency`` (frames,)."""
+    """A prediction: ``windows`` (n, 3) rows [start s, end s, score] by falling score; ``saliency`` (frames,).
+
+    ``confidence``: P(IoU of the first window >= 0.5), or None if it is unknown.
+    """
 
     qid: int | str | None
     query: str
     vid: str
     windows: np.ndarray
     saliency: np.ndarray
+    confidence: float | None = None
 
     def as_json(self) -> dict[str, object]:
-        """Return the prediction in Moment-DETR's submission format."""
-        return {
+        """Return the prediction in Moment-DETR's submission format, with ``pred_confidence`` if it is known."""
+        line: dict[str, object] = {
             "qid": self.qid,
             "query": self.query,
             "vid": self.vid,
             "pred_relevant_windows": self.windows.tolist(),
             "pred_saliency_scores": self.saliency.tolist(),
         }
+        return line if self.confidence is None else line | {"pred_confidence": round(self.confidence, 6)}
 
 
 def _float(value: Any) -> Any:

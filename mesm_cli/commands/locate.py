@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mesm_cli import options, render
-from mesm_cli.answer_warnings import AnswerWarnings
+from mesm_cli.answer_warnings import AnswerWarnings, note_no_confidence
 from mesm_cli.commands.extract import PrecisionOption, Weights, weights_by_name
 from mesm_cli.commands.locate_options import (
     SHOWN,
@@ -51,6 +51,7 @@ def locate(
     nms: options.Nms = 0.7,
     window: options.Window = "auto",
     independent: options.Independent = False,
+    min_confidence: options.MinConfidence = None,
     weights: Weights = None,
     clip: options.Clip = None,
     clip_len: ClipLen = None,
@@ -79,7 +80,7 @@ def locate(
 
       mesm locate my.mp4 "a door opens" --model best.pt --cut clips --page a.html
     """
-    from mesm_core.inference.locate import Locator, plan_location
+    from mesm_core.inference.locate import Located, Locator, plan_location
     from mesm_core.places import refuse_inputs
 
     asked = _queries_by_video(words or [], video or [], query or [], queries)
@@ -93,12 +94,18 @@ def locate(
         root=options.data_root(data_dir),
     )
     refuse_inputs([output, page], [*asked, *plan.inputs, queries])
+    if min_confidence is not None:
+        plan.require_calibration()
     _fetch_missing(plan, yes=yes)
     locator = Locator.from_plan(plan, device=device, precision=None if precision is None else precision.value)
     for warning in locator.warnings:
         render.warn(warning)
     events = _with_progress(locator, asked, nms=nms, window=window, independent=independent)
+    if min_confidence is not None:
+        events = (e.confident(min_confidence) if isinstance(e, Located) else e for e in events)
     outcome = _show(events, wanted)
+    if wanted.shows and outcome.found:
+        _show_confidence(outcome, calibrated=locator.retriever.calibrated)
     if outcome.found:
         _write_files(outcome, wanted, locator)
     if outcome.found or wanted.form is Form.JSON:
@@ -278,6 +285,19 @@ def _show(events: Iterator[Located | Failed], wanted: Wanted) -> Outcome:
     return outcome
 
 
+def _show_confidence(outcome: Outcome, *, calibrated: bool) -> None:
+    """Print the videos by their confidence, for each query about several; or say that there is no confidence."""
+    from mesm_core.inference.locate import ranked_videos
+
+    if not calibrated:
+        note_no_confidence()
+        return
+    for query, videos in ranked_videos(outcome.found).items():
+        if len(videos) > 1:
+            render.say("  videos by the confidence that they have an answer", title=query)
+            render.table(["video", "confidence"], [[str(video), f"{sure:.0%}"] for video, sure in videos])
+
+
 def _write_files(outcome: Outcome, wanted: Wanted, locator: Locator) -> None:
     """Write the clips and the page."""
     from mesm_core.errors import count
@@ -321,6 +341,8 @@ def _write_answers(outcome: Outcome, wanted: Wanted, locator: Locator) -> None:
 
 
 def _as_json(outcome: Outcome, wanted: Wanted, locator: Locator) -> dict[str, Any]:
+    from mesm_core.inference.locate import ranked_videos
+
     plan = locator.plan
     return {
         "method": "zero-shot" if plan.model is None else "trained",
@@ -334,6 +356,10 @@ def _as_json(outcome: Outcome, wanted: Wanted, locator: Locator) -> dict[str, An
             | {"warnings": [*located.warnings, *answer.warnings]}
             for located in outcome.found
             for answer in located.answers
+        ],
+        "ranking": [
+            {"query": query, "videos": [{"video": str(video), "confidence": sure} for video, sure in videos]}
+            for query, videos in ranked_videos(outcome.found).items()
         ],
         "failed": [{"video": str(failure.video.path), "reason": failure.reason} for failure in outcome.failed],
         "clips": [clip.as_json() for clip in outcome.clips],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mesm_cli import options, render
-from mesm_cli.answer_warnings import AnswerWarnings
+from mesm_cli.answer_warnings import AnswerWarnings, note_no_confidence
 
 if TYPE_CHECKING:
     from mesm_core.inference.asking import Reply
@@ -109,6 +109,7 @@ def predict(
     top: Top = None,
     nms: Nms = None,
     window: options.Window = "auto",
+    min_confidence: options.MinConfidence = None,
     device: options.Device = "auto",
     output: Output = None,
     plot: Plot = None,
@@ -154,7 +155,10 @@ def predict(
         for warning in asker.warnings:
             render.warn(warning)
         refuse_inputs(outputs, [*asker.inputs, STDIN if not sentences and queries in (None, PIPE) else queries])
-        replies = asker.answer(questions, nms=NO_NMS if nms is None else nms, independent=independent, window=window)
+        raw = NO_NMS if nms is None else nms
+        replies = asker.answer(
+            questions, nms=raw, independent=independent, window=window, min_confidence=min_confidence
+        )
         if output is not None:
             replies = _written(stack, replies, output, top=top, overwrite=overwrite)
         if nms is None:
@@ -163,7 +167,7 @@ def predict(
         kept = [reply for reply in shown if plot or json_]
         if plot is not None:
             write_plot(plot, kept, top=top or SHOWN, overwrite=overwrite)
-    _tell(kept, output, plot, top=top, json_=json_)
+    _tell(kept, output, plot, top=top, json_=json_, calibrated=asker.calibrated)
 
 
 def _outputs(output: Path | None, plot: Path | None, *, overwrite: bool) -> list[Path]:
@@ -179,7 +183,9 @@ def _outputs(output: Path | None, plot: Path | None, *, overwrite: bool) -> list
     return outputs
 
 
-def _tell(kept: list[Reply], output: Path | None, plot: Path | None, *, top: int | None, json_: bool) -> None:
+def _tell(
+    kept: list[Reply], output: Path | None, plot: Path | None, *, top: int | None, json_: bool, calibrated: bool
+) -> None:
     """Print the replies as JSON with --json, and the names of the files that were written."""
     if plot is not None:
         render.note(f"Plot: {plot}")
@@ -187,6 +193,8 @@ def _tell(kept: list[Reply], output: Path | None, plot: Path | None, *, top: int
         render.data([_as_json(reply, top or SHOWN) for reply in kept])
     elif output is not None and output != PIPE:
         render.note(f"Predictions: {output}")
+    elif output is None and not calibrated:
+        note_no_confidence()
 
 
 def _questions(

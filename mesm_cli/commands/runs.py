@@ -110,6 +110,7 @@ def show(
     For a family of runs with different seeds: the mean, standard deviation and values of every metric, and its best and
     median run.
     """
+    from mesm_cli.confidence_tables import calibration_text
     from mesm_core.errors import count
     from mesm_core.pages.runs import run_curves, write_run_page
     from mesm_core.places import refuse_inputs
@@ -130,6 +131,8 @@ def show(
     render.say(f"  {summary.dataset}, {count(summary.epochs, 'epoch')} done, {summary.status}", title=str(run))
     for chart in run_curves(summary).values():
         render.curves(chart)
+    if summary.calibration is not None:
+        render.say(f"Confidence: {calibration_text(summary.calibration)}")
     for session in summary.sessions:
         host, torch = session["host"]["processor"], session["versions"].get("torch")
         commit = f", commit {session['git'][:12]}" if session["git"] else ""
@@ -192,4 +195,5 @@ def _as_json(run: RunSummary) -> dict[str, Any]:
         "started": run.started,
         "seconds": run.seconds,
         "status": run.status,
+        "calibration": run.calibration,
     }

@@ -109,8 +109,9 @@ def display_training(
         family: folder of the family that the run belongs to, which is resumed as a whole; place: of the run in the
             family, for the progress bar.
     """
+    from mesm_cli.confidence_tables import calibration_text
     from mesm_core.training.directory import BEST
-    from mesm_core.training.events import Busy, EpochDone, Finished, Started, Stopped, Warned
+    from mesm_core.training.events import Busy, Calibrated, EpochDone, Finished, Started, Stopped, Warned
     from mesm_core.training.loop import Step
 
     result: dict[str, Any] = {"run": str(run.directory)}
@@ -137,9 +138,15 @@ def display_training(
                 display.busy(event.what, event.done, event.total)
             elif isinstance(event, EpochDone):
                 human(_epoch_line(event, run.config.train.epochs))
+            elif isinstance(event, Calibrated):
+                result["calibration"] = event.summary
+                human(f"Confidence: {calibration_text(event.summary)}")
             elif isinstance(event, Stopped):
                 result["stopped"] = {"epoch": event.epoch, "step": event.step}
-                human(f"Stopped in epoch {event.epoch} after step {event.step}. The checkpoint is saved.")
+                where = f"in epoch {event.epoch} after step {event.step}"
+                if event.epoch > run.config.train.epochs:
+                    where = "before the confidence was calibrated"
+                human(f"Stopped {where}. The checkpoint is saved.")
                 again = f" (in {run.team.world} processes, as before)" if run.team.world > 1 else ""
                 human(f"Continue{again} with: mesm train --resume {folder}")
             elif isinstance(event, Finished):

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from mesm_core.errors import DataError, TextError
+from mesm_core.confidence.calibration import HOW_TO_CALIBRATE, NOT_CALIBRATED, check_confidence
+from mesm_core.errors import ConfigError, DataError, TextError
 from mesm_core.inference.windows import Window, shortest
 from mesm_core.inputs import has_surrogates, printable
-from mesm_core.metrics.nms import NO_NMS, check_nms, temporal_nms
+from mesm_core.metrics.nms import NO_NMS, check_nms, kept_rows
 from mesm_core.types import Prediction
 
 MOST_WORDS = 500
@@ -21,11 +22,19 @@ Features = np.ndarray | Sequence[np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A moment that matches a query: ``start`` and ``end`` in seconds, ``score`` in [0, 1]."""
+    """A moment that matches a query: ``start`` and ``end`` in seconds, ``score`` in [0, 1].
+
+    ``confidence``: P(IoU with the described moment >= 0.5), or None if the model has no calibration.
+    """
 
     start: float
     end: float
     score: float
+    confidence: float | None = None
+
+    def as_json(self) -> dict[str, float | None]:
+        """Return the moment as JSON-able values."""
+        return {"start": self.start, "end": self.end, "score": self.score, "confidence": self.confidence}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,9 @@ class Answer:
     float32: a ranking score of each frame the model saw; ``seen``: seconds, from the start of the video, that these
     frames cover; ``unknown_words``: words of the query without a vector in the text encoder; ``all_words_unknown``:
     True if no word has a vector, which makes the answer meaningless; ``warnings``: texts for the user; ``window``:
-    seconds of each overlapping window of the video, or None if the video was processed at once.
+    seconds of each overlapping window of the video, or None if the video was processed at once; ``confidence``:
+    P(there is an answer to the query in the video), ``confidences`` (N,): that of each moment, both None if the model
+    has no calibration; ``rejected``: the moment of highest confidence, if ``confident`` has dropped all moments.
     """
 
     query: str
@@ -47,22 +58,32 @@ class Answer:
     all_words_unknown: bool = False
     warnings: tuple[str, ...] = ()
     window: float | None = None
+    confidence: float | None = None
+    confidences: np.ndarray | None = None
+    rejected: Moment | None = None
 
     @property
     def moments(self) -> tuple[Moment, ...]:
         """The moments by decreasing score."""
-        return tuple(Moment(*row) for row in self.windows.tolist())
+        sure = [None] * len(self.windows) if self.confidences is None else self.confidences.tolist()
+        rows = zip(self.windows.tolist(), sure, strict=True)
+        return tuple(Moment(start, end, score, confidence) for (start, end, score), confidence in rows)
 
     def prediction(self, qid: int | str | None, vid: str) -> Prediction:
-        """Return the answer as a line of a submission file."""
-        return Prediction(qid, self.query, vid, self.windows, self.saliency)
+        """Return the answer as a line of a submission file, with the confidence of its first moment."""
+        sure = None
+        if self.confidences is not None:
+            sure = float(self.confidences[0]) if len(self.confidences) else 0.0
+        return Prediction(qid, self.query, vid, self.windows, self.saliency, confidence=sure)
 
     def as_json(self, top: int | None = None) -> dict[str, Any]:
         """Return the answer as JSON-able values, with the ``top`` moments (default: all)."""
         return {
             "seen": self.seen,
             "window": self.window,
-            "moments": [{"start": m.start, "end": m.end, "score": m.score} for m in self.moments[:top]],
+            "confidence": self.confidence,
+            "moments": [moment.as_json() for moment in self.moments[:top]],
+            "rejected": None if self.rejected is None else self.rejected.as_json(),
             "saliency": self.saliency.tolist(),
             "unknown_words": list(self.unknown_words),
             "all_words_unknown": self.all_words_unknown,
@@ -77,10 +98,29 @@ class Answer:
         """
         if check_nms(nms) == NO_NMS:
             return self
-        kept = temporal_nms(self.windows, threshold=nms)
+        kept = kept_rows(self.windows, threshold=nms)
         # Moments of zero length have no overlap, so NMS does not remove their duplicates.
-        _, first = np.unique(kept[:, :2], axis=0, return_index=True)
-        return replace(self, windows=kept[np.sort(first)])
+        _, first = np.unique(self.windows[kept, :2], axis=0, return_index=True)
+        return self._with_rows(kept[np.sort(first)])
+
+    def confident(self, least: float) -> Answer:
+        """Return the answer with the moments that have at least the confidence ``least``.
+
+        If there is none, ``rejected`` is the moment of highest confidence.
+
+        Raises:
+            ConfigError: ``least`` is not in [0, 1], or the model has no calibration.
+        """
+        check_confidence(least)
+        if self.confidences is None:
+            raise ConfigError(NOT_CALIBRATED, hint=HOW_TO_CALIBRATE)
+        kept = np.flatnonzero(self.confidences >= least)
+        best = None if len(kept) or not len(self.windows) else self.moments[int(self.confidences.argmax())]
+        return replace(self._with_rows(kept), rejected=best)
+
+    def _with_rows(self, rows: np.ndarray) -> Answer:
+        confidences = None if self.confidences is None else self.confidences[rows]
+        return replace(self, windows=self.windows[rows], confidences=confidences)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from itertools import islice
 from pathlib import Path
 
 from mesm_core.build import build_features, data_files
+from mesm_core.confidence.calibration import HOW_TO_CALIBRATE, NOT_CALIBRATED, check_confidence
 from mesm_core.config.load import load_config
 from mesm_core.config.schema import Config, DatasetConfig
 from mesm_core.data.kinds import is_array_file, refuse_pictures
 from mesm_core.data.one_video import OneVideo
 from mesm_core.data.readers import make_reader
-from mesm_core.errors import DataError
+from mesm_core.errors import ConfigError, DataError
 from mesm_core.inference.answers import Answer, Asked
 from mesm_core.inference.changes import changed_config
 from mesm_core.inference.predictor import MomentRetriever
@@ -41,6 +42,10 @@ class Reply:
     def suppressed(self, nms: float) -> Reply:
         """Return the reply after temporal NMS with the IoU threshold ``nms``; -1 keeps all moments."""
         return replace(self, answer=self.answer.suppressed(nms))
+
+    def confident(self, least: float) -> Reply:
+        """Return the reply with the moments that have at least a confidence, as ``Answer.confident``."""
+        return replace(self, answer=self.answer.confident(least))
 
     def prediction(self) -> Prediction:
         """Return the reply as a line of a submission file."""
@@ -73,6 +78,23 @@ class Asker:
         self._annotations = annotations
         self._annotated: dict[str, float] | None = None
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether answers have a confidence."""
+        return self._retriever.calibrated
+
+    def check_confidence(self, least: float | None) -> float | None:
+        """Return a least confidence, or None if there is none.
+
+        Raises:
+            ConfigError: it is not in [0, 1], or answers have no confidence.
+        """
+        if least is None:
+            return None
+        if not self.calibrated:
+            raise ConfigError(NOT_CALIBRATED, hint=HOW_TO_CALIBRATE)
+        return check_confidence(least)
+
     def answer(
         self,
         questions: Iterable[Question],
@@ -80,6 +102,7 @@ class Asker:
         nms: float = NO_NMS,
         independent: bool = False,
         window: Window = AUTO,
+        min_confidence: float | None = None,
     ) -> Iterator[Reply]:
         """Yield one reply per question, in order; questions are read lazily.
 
@@ -87,10 +110,12 @@ class Asker:
             nms: IoU threshold of temporal NMS; -1 for none, as in submissions to benchmarks.
             independent: do not encode the questions about a video together.
             window: windows of long videos, as for ``MomentRetriever.locate``.
+            min_confidence: drop moments of less confidence; None keeps all.
 
         Raises:
-            MesmError: a video has no features or no known duration, or a query is invalid.
+            MesmError: a video has no features or no known duration, a query is invalid, or ``check_confidence`` fails.
         """
+        least = self.check_confidence(min_confidence)
         stream = iter(questions)
         while part := list(islice(stream, AT_ONCE)):
             groups = [[question] for question in part] if independent else _by_video(part)
@@ -102,7 +127,8 @@ class Asker:
                 for question, answer in zip(group, replies, strict=True)
             }
             for question in part:
-                yield replies_by_question[id(question)]
+                reply = replies_by_question[id(question)]
+                yield reply if least is None else reply.confident(least)
 
     def _asked(self, group: Sequence[Question]) -> Asked:
         vid = group[0].vid

@@ -69,7 +69,7 @@ def predict_split(
     with torch.inference_mode():
         for batch in dataset.batches(plan):
             moved = batch.to(device)
-            seen = _seen(dataset, batch.queries, shortening)
+            seen = seen_seconds(dataset, batch.queries, shortening)
             answers += decode(model(moved.inputs), moved, decoding, seen=seen)
             if progress is not None:
                 progress(len(batch.queries))
@@ -152,9 +152,10 @@ def score_predictions(
     return Evaluation(kept, metrics)
 
 
-def _seen(dataset: MomentDataset, queries: Sequence[Query], shortening: Shortening | None) -> list[float] | None:
+def seen_seconds(dataset: MomentDataset, queries: Sequence[Query], shortening: Shortening | None) -> list[float]:
+    """Return the seconds, from the start of its video, that the frames of each query cover."""
     if shortening is None or shortening.shorten != "first":
-        return None
+        return [query.duration for query in queries]
     return [shortening.seen(dataset.features.stored_length(query.vid), query.duration) for query in queries]
 
 

@@ -11,12 +11,14 @@ from fractions import Fraction
 from pathlib import Path
 
 from mesm_core.errors import DataError, listing
+from mesm_core.inference.answer_texts import certainty
 from mesm_core.inference.locate import Located
 from mesm_core.inputs import printable
 from mesm_core.video.source import Video
 
 FORMATS = ("json", "csv", "srt", "edl")
-COLUMNS = ("video", "query", "rank", "start", "end", "score")
+COLUMNS = ("video", "query", "rank", "start", "end", "score", "confidence")
+"""The confidence is empty for a model without calibration."""
 USUAL_RATE = Fraction(25)
 NTSC = 1001
 """Denominator of the frame rates of NTSC, such as 30000/1001."""
@@ -30,9 +32,9 @@ def csv_text(found: Sequence[Located], *, top: int) -> str:
     for located in found:
         for answer in located.answers:
             for rank, moment in enumerate(answer.moments[:top], start=1):
-                writer.writerow(
-                    [printable(str(located.video)), answer.query, rank, moment.start, moment.end, moment.score]
-                )
+                sure = "" if moment.confidence is None else round(moment.confidence, 4)
+                place = (printable(str(located.video)), answer.query, rank)
+                writer.writerow([*place, moment.start, moment.end, moment.score, sure])
     return text.getvalue()
 
 
@@ -73,7 +75,7 @@ def edl_text(found: Sequence[Located], *, top: int, rate: Fraction) -> str:
                 lines += [
                     f"{number:03d}  AX       V     C        {' '.join(code.text(frame) for frame in times)}",
                     f"* FROM CLIP NAME: {_one_line(located.video.name)}",
-                    f"* COMMENT: {rank}. {_one_line(answer.query)} (score {moment.score:.2f})",
+                    f"* COMMENT: {rank}. {_one_line(answer.query)} ({certainty(moment)})",
                     "",
                 ]
     return "\n".join(lines)

@@ -6,7 +6,7 @@ Imports no torch, since zero-shot does not need it if features and sentences are
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from mesm_core.backbones.protocol import Precision
 from mesm_core.backbones.registry import BACKBONES
 from mesm_core.backbones.weights import Weights, find_weights, known_weights
 from mesm_core.caches import default_notes, identity_of
+from mesm_core.confidence.calibration import HOW_TO_CALIBRATE, NOT_CALIBRATED
 from mesm_core.config.load import DATA_ROOT
 from mesm_core.errors import ConfigError, DataError
 from mesm_core.extraction.cache import FeatureCache, default_cache
@@ -52,6 +53,23 @@ class Located:
     warnings: tuple[str, ...] = ()
     cached: bool = False
 
+    def confident(self, least: float) -> Located:
+        """Return the answers with the moments that have at least a confidence, as ``Answer.confident``."""
+        return replace(self, answers=tuple(answer.confident(least) for answer in self.answers))
+
+
+def ranked_videos(found: Sequence[Located]) -> dict[str, list[tuple[Path, float]]]:
+    """Return, for each query, the videos with the confidence that they have an answer, highest first.
+
+    Answers of a model without calibration are left out.
+    """
+    by_query: dict[str, dict[Path, float]] = {}
+    for located in found:
+        for answer in located.answers:
+            if answer.confidence is not None:
+                by_query.setdefault(answer.query, {})[located.video] = answer.confidence
+    return {query: sorted(videos.items(), key=lambda item: -item[1]) for query, videos in by_query.items()}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -74,6 +92,11 @@ class Plan:
     def inputs(self) -> list[Path]:
         """The files that are read: the checkpoint, and the weights that are given by name."""
         return [path for path in (self.model, self.clip, *self.given.values()) if path is not None]
+
+    def require_calibration(self) -> None:
+        """Raise ConfigError if answers will have no confidence."""
+        if self.checkpoint is None or not self.checkpoint.calibration:
+            raise ConfigError(NOT_CALIBRATED, hint=HOW_TO_CALIBRATE)
 
     @property
     def missing(self) -> list[Weights]:

@@ -20,6 +20,7 @@ from mesm_core.build import (
     data_paths,
 )
 from mesm_core.checkpoint import Checkpoint
+from mesm_core.confidence.calibration import Calibration, Confidence
 from mesm_core.config.load import DATA_ROOT, Layer, resolve
 from mesm_core.config.schema import Config
 from mesm_core.data.collate import Item, collate
@@ -35,6 +36,7 @@ from mesm_core.inference.answers import (
     refuse_invalid_queries,
 )
 from mesm_core.inference.changes import changed_config
+from mesm_core.inference.confident import confidence_of, known_share, stored_calibration
 from mesm_core.inference.windows import (
     AUTO,
     Lengths,
@@ -63,6 +65,7 @@ class MomentRetriever:
     Args:
         config: the run's settings; model: the trained model; text: its text encoder; device: where to run.
         lengths: durations of the training videos; default: those of a checkpoint without statistics.
+        calibration: from which answers get their confidence; without it they have none.
 
     >>> from mesm_core.config.load import load_config
     >>> from mesm_core.build import build_model
@@ -80,13 +83,21 @@ class MomentRetriever:
     """
 
     def __init__(
-        self, *, config: Config, model: Mesm, text: TextEncoder, device: torch.device, lengths: Lengths | None = None
+        self,
+        *,
+        config: Config,
+        model: Mesm,
+        text: TextEncoder,
+        device: torch.device,
+        lengths: Lengths | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.config = config
         self.model = model.to(device).eval()
         self.text = text
         self.device = device
         self.lengths = lengths or training_lengths({}, config)
+        self.calibration = calibration
 
     @classmethod
     def load(
@@ -129,7 +140,8 @@ class MomentRetriever:
             paths: paths of the text encoder's files, for a published checkpoint, which does not contain them.
 
         Raises:
-            TextError: the text encoder's files are missing or do not fit.
+            TextError: the text encoder's files are missing or do not fit; CheckpointError: the calibration is damaged
+                or belongs to another model.
         """
         trained = resolve([Layer("checkpoint", checkpoint.config)])
         config = config or trained
@@ -138,11 +150,15 @@ class MomentRetriever:
             encoder = build_text_from_state(config, checkpoint.text, device=where, path=text)
         else:
             encoder = build_text_to_ask(config, paths or data_paths(config, DATA_ROOT), device=where)
-        model, lengths = (
-            build_trained(config, checkpoint.model, encoder),
-            training_lengths(checkpoint.data_statistics, trained),
-        )
-        return cls(config=config, model=model, text=encoder, device=where, lengths=lengths)
+        model = build_trained(config, checkpoint.model, encoder)
+        lengths = training_lengths(checkpoint.data_statistics, trained)
+        calibration = stored_calibration(checkpoint)
+        return cls(config=config, model=model, text=encoder, device=where, lengths=lengths, calibration=calibration)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether answers have a confidence."""
+        return self.calibration is not None
 
     def locate(
         self,
@@ -203,7 +219,7 @@ class MomentRetriever:
         answers = iter(found)
         return [
             [
-                self._answer(join_predictions(parts, cut), video, cut, window).suppressed(nms)
+                self._answer(parts, video, cut, window).suppressed(nms)
                 for parts in zip(*[next(answers) for _ in cut], strict=True)
             ]
             for video, cut in zip(asked, cuts, strict=True)
@@ -238,8 +254,9 @@ class MomentRetriever:
             found = iter(decode(self.model(batch.inputs), batch, decoding, seen=seen, starts=starts))
         return [[next(found) for _ in video.queries] for video, _ in pieces]
 
-    def _answer(self, prediction: Prediction, video: Asked, cut: Sequence[Piece], window: Window) -> Answer:
-        known = self.text.known_words(prediction.query)
+    def _answer(self, parts: Sequence[Prediction], video: Asked, cut: Sequence[Piece], window: Window) -> Answer:
+        known = self.text.known_words(parts[0].query)
+        prediction, confidence = join_predictions(parts, cut, self._confidence(parts, cut))
         unknown = tuple(word for word, is_known in known.items() if not is_known)
         all_unknown = bool(known) and len(unknown) == len(known)
         shortening = build_shortening(self.config)
@@ -261,7 +278,26 @@ class MomentRetriever:
             all_words_unknown=all_unknown,
             warnings=warnings,
             window=cut[0].seconds if len(cut) > 1 else None,
+            confidence=None if confidence is None else confidence.answer,
+            confidences=None if confidence is None else confidence.moments,
         )
+
+    def _confidence(self, parts: Sequence[Prediction], cut: Sequence[Piece]) -> list[Confidence] | None:
+        """Return the confidence of the prediction about each piece of a video, or None without a calibration."""
+        if self.calibration is None:
+            return None
+        known = known_share(self.text, parts[0].query)
+        shortening = build_shortening(self.config)
+        return [
+            confidence_of(
+                self.calibration,
+                prediction,
+                start=piece.start,
+                seconds=shortening.seen(piece.stop - piece.first, piece.seconds),
+                known=known,
+            )
+            for prediction, piece in zip(parts, cut, strict=True)
+        ]
 
     def _prepare(self, piece: Piece) -> np.ndarray:
         frames = prepare_frames(

@@ -16,6 +16,11 @@ from mesm_core.types import Prediction, Query
 class Retriever(Protocol):
     """Answers queries about videos."""
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether answers have a confidence."""
+        ...
+
     def locate(
         self,
         features: Features,

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from mesm_core.confidence.calibration import Confidence, windows_confidence
 from mesm_core.config.schema import Config
 from mesm_core.errors import ConfigError, FeatureError
-from mesm_core.metrics.nms import temporal_nms
+from mesm_core.metrics.nms import kept_rows
 from mesm_core.types import Prediction
 
 AUTO, OFF = "auto", "off"
@@ -199,23 +200,34 @@ def relevance(saliency: Sequence[np.ndarray]) -> np.ndarray:
     return shares
 
 
-def merge_moments(parts: Sequence[np.ndarray], saliency: Sequence[np.ndarray]) -> np.ndarray:
+def relative(chances: Sequence[float]) -> np.ndarray:
+    """Return (n,) float64 chances divided by the highest; 1 if all are 0.
+
+    >>> relative([0.1, 0.4]).tolist(), relative([0.0]).tolist()
+    ([0.25, 1.0], [1.0])
+    """
+    highest = max(chances)
+    shares: np.ndarray = np.array(chances) / highest if highest > 0 else np.ones(len(chances))
+    return shares
+
+
+def merge_moments(parts: Sequence[np.ndarray], weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the moments of all windows by decreasing score, after temporal NMS.
 
-    A moment's score is multiplied by the ``relevance`` of its window.
+    A moment's score is multiplied by the weight of its window.
 
     Args:
-        parts: (n, 3) rows [start, end, score] per window, in seconds of the video; saliency: for each window, one
-            score per frame.
+        parts: (n, 3) rows [start, end, score] per window, in seconds of the video; weights: of each window, in [0, 1].
 
     Returns:
-        (m, 3) rows, at most ``MOST_MOMENTS``.
+        (m, 3) rows, at most ``MOST_MOMENTS``, and the (m,) places that they had in the windows one after the other.
     """
     rows = np.concatenate(parts)
-    rows[:, 2] *= np.repeat(relevance(saliency), [len(part) for part in parts])
-    merged = temporal_nms(rows, threshold=MERGE_NMS, max_after=MOST_MOMENTS)
+    rows[:, 2] *= np.repeat(weights, [len(part) for part in parts])
+    kept = kept_rows(rows, threshold=MERGE_NMS, max_after=MOST_MOMENTS)
+    merged = rows[kept]
     merged[:, 2] = np.round(merged[:, 2], DECIMALS)
-    return merged
+    return merged, kept
 
 
 def join_saliency(parts: Sequence[np.ndarray], ranges: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -239,20 +251,34 @@ def join_saliency(parts: Sequence[np.ndarray], ranges: Sequence[tuple[int, int]]
     return (total / weight).astype(np.float32)
 
 
-def join_predictions(answers: Sequence[Prediction], pieces: Sequence[Piece]) -> Prediction:
+def join_predictions(
+    answers: Sequence[Prediction], pieces: Sequence[Piece], confidence: Sequence[Confidence] | None = None
+) -> tuple[Prediction, Confidence | None]:
     """Merge the predictions about the pieces of a video into one; a single prediction is returned unchanged.
+
+    Windows are ranked by P(there is an answer) if the model is calibrated, else by their ``relevance``.
 
     Args:
         answers: one prediction per piece, with moments in seconds of the video.
+        confidence: that of each prediction alone, from the model's calibration.
+
+    Returns:
+        The prediction, and its confidence, or None without a calibration.
     """
     if len(answers) == 1:
-        return answers[0]
+        return answers[0], None if confidence is None else confidence[0]
     saliency = [answer.saliency for answer in answers]
-    return replace(
+    whole, each = (0.0, None) if confidence is None else windows_confidence(confidence)
+    weights = relevance(saliency) if each is None else relative([part.answer for part in each])
+    windows, places = merge_moments([answer.windows for answer in answers], weights)
+    joined = replace(
         answers[0],
-        windows=merge_moments([answer.windows for answer in answers], saliency),
+        windows=windows,
         saliency=join_saliency(saliency, [(piece.first, piece.stop) for piece in pieces]),
     )
+    if each is None:
+        return joined, None
+    return joined, Confidence(whole, np.concatenate([part.moments for part in each])[places])
 
 
 def bounded(sizes: Sequence[int], *, most: int, total: int) -> Iterator[slice]:

@@ -65,6 +65,11 @@ class ZeroShotRetriever:
     def __init__(self, sentences: Sentences) -> None:
         self.sentences = sentences
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether answers have a confidence: never, since nothing was trained."""
+        return False
+
     @classmethod
     def load(cls, clip: Path | str, *, device: str = "auto") -> ZeroShotRetriever:
         """Return the retriever of CLIP's text weights.

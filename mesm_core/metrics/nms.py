@@ -38,14 +38,24 @@ def temporal_nms(
     [[1.0, 10.0, 0.9], [20.0, 30.0, 0.1]]
     """
     windows = np.asarray(windows, float).reshape(-1, 3)
+    rows = kept_rows(windows, threshold=threshold, max_before=max_before, max_after=max_after)
+    selected: np.ndarray = windows[rows]
+    return selected
+
+
+def kept_rows(
+    windows: np.ndarray, *, threshold: float, max_before: int | None = None, max_after: int | None = None
+) -> np.ndarray:
+    """Return the (m,) int64 rows that ``temporal_nms`` selects, in its order; arguments as for ``temporal_nms``."""
     if threshold < 0:
-        return windows
-    windows = windows[np.argsort(-windows[:, 2], kind="stable")][:max_before]
-    kept: list[np.ndarray] = []
-    while len(windows) and (max_after is None or len(kept) < max_after):
-        best, windows = windows[0], windows[1:]
+        return np.arange(len(windows))
+    rows = np.argsort(-windows[:, 2], kind="stable")[:max_before]
+    kept: list[int] = []
+    while len(rows) and (max_after is None or len(kept) < max_after):
+        best, rows = int(rows[0]), rows[1:]
         kept.append(best)
-        inner = np.minimum(windows[:, 1], best[1]) - np.maximum(windows[:, 0], best[0])
-        hull = np.maximum(windows[:, 1], best[1]) - np.minimum(windows[:, 0], best[0])
-        windows = windows[~(np.maximum(inner, 0) > threshold * hull)]
-    return np.array(kept).reshape(-1, 3)
+        (start, end), others = windows[best, :2], windows[rows]
+        inner = np.minimum(others[:, 1], end) - np.maximum(others[:, 0], start)
+        hull = np.maximum(others[:, 1], end) - np.minimum(others[:, 0], start)
+        rows = rows[~(np.maximum(inner, 0) > threshold * hull)]
+    return np.array(kept, np.int64)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from mesm_core.errors import count
 from mesm_core.files import write_atomically
+from mesm_core.inference.answer_texts import certainty, confidence_texts
 from mesm_core.inference.answers import Answer
 from mesm_core.inference.locate import Located
 from mesm_core.inputs import printable
@@ -69,7 +70,7 @@ def _answer(answer: Answer, duration: float, top: int) -> Markup:
                 "rank": rank,
                 "start": moment.start,
                 "end": moment.end,
-                "score": moment.score,
+                "certainty": certainty(moment),
                 "times": f"{clock(moment.start)} – {clock(moment.end)}",
                 "left": left,
                 "width": width,
@@ -80,6 +81,7 @@ def _answer(answer: Answer, duration: float, top: int) -> Markup:
     by_length = sorted(moments, key=lambda moment: moment["start"] - moment["end"])
     return section(
         printable(answer.query),
+        *(paragraph(text) for text in confidence_texts(answer)),
         part("buttons", moments, template="located.html"),
         part("track", by_length, template="located.html"),
         saliency_lane(answer.saliency, share=answer.seen / duration),

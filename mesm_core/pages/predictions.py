@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from mesm_core.errors import OutputError, count
 from mesm_core.files import write_atomically
+from mesm_core.inference.answer_texts import certainty, confidence_texts
 from mesm_core.inference.asking import Reply
-from mesm_core.pages.page import axis, clock, lane, page, saliency_lane, section
+from mesm_core.pages.page import axis, clock, lane, page, paragraph, saliency_lane, section
 
 if TYPE_CHECKING:  # Jinja2 is loaded when a page is written
     from markupsafe import Markup
@@ -58,10 +59,11 @@ def _page(replies: Sequence[Reply], top: int) -> str:
 def _answer(reply: Reply, top: int) -> Markup:
     lanes = []
     for rank, moment in enumerate(reply.answer.moments[:top], start=1):
-        what = f"{clock(moment.start)} – {clock(moment.end)}, score {moment.score:.2f}"
+        what = f"{clock(moment.start)} – {clock(moment.end)}, {certainty(moment)}"
         name = f"{rank}. {clock(moment.start)}"
         lanes.append(lane(name, [(moment.start, moment.end, what)], duration=reply.duration, colour=0))
     parts = [
+        *(paragraph(text) for text in confidence_texts(reply.answer)),
         *lanes,
         saliency_lane(reply.answer.saliency, share=reply.answer.seen / reply.duration),
         axis(reply.duration),
@@ -78,7 +80,8 @@ def _drawn(replies: Sequence[Reply], top: int, *, form: str) -> bytes:
         moments = reply.answer.moments[:top]
         for rank, moment in enumerate(moments):
             axes.barh(-rank, moment.end - moment.start, left=moment.start, height=0.7, color="tab:blue")
-            axes.annotate(f"{moment.score:.2f}", (moment.end, -rank), va="center", fontsize=8)
+            sure = moment.score if moment.confidence is None else moment.confidence
+            axes.annotate(f"{sure:.2f}", (moment.end, -rank), va="center", fontsize=8)
         saliency = reply.answer.saliency
         curve = axes.twinx()
         at = [(i + 0.5) * reply.answer.seen / len(saliency) for i in range(len(saliency))]

@@ -10,7 +10,7 @@ from mesm_core.data.splits import split_labels
 from mesm_core.errors import count
 from mesm_core.files import write_atomically
 from mesm_core.metrics.table import curve_names, full_key
-from mesm_core.pages.page import cards, curves, page, section, stats, table
+from mesm_core.pages.page import cards, curves, page, paragraph, section, stats, table
 from mesm_core.training.record import RunSummary
 
 if TYPE_CHECKING:  # Jinja2 is loaded when a page is written
@@ -47,6 +47,7 @@ def write_run_page(path: Path, run: RunSummary, *, overwrite: bool = False) -> N
         section("Best epoch", stats(_best(run))),
         section("Metrics", curves(lines["metrics"], x="epoch")),
         cards([section("Loss", curves(total, x="epoch")), section("Its parts", curves(parts, x="epoch"))]),
+        section("Confidence", _confidence(run)),
         section("Sessions", _sessions(run.sessions)),
         section("Settings", _settings(run.config)),
     ]
@@ -62,6 +63,13 @@ def _best(run: RunSummary) -> list[tuple[str, float | None]]:
     for split, label in split_labels(found).items():
         rows += [(f"{label} {key.removeprefix('MR-full-')}", v) for key, v in found[split].items() if "-full-" in key]
     return rows
+
+
+def _confidence(run: RunSummary) -> Markup:
+    found = run.calibration
+    if found is None or "reason" in found:
+        return paragraph("No calibration." if found is None else f"No calibration: {found['reason']}")
+    return stats([(f"{name}, %", value) for name, value in found.items() if name != "data"])
 
 
 def _settings(config: dict[str, Any]) -> Markup:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mesm_core.confidence.calibration import Calibration
+from mesm_core.metrics.report import percent
 from mesm_core.training.loop import Step
 
 
@@ -26,6 +28,10 @@ class Started:
     skipped: list[str]
     repairs: dict[str, dict[str, int]]
     fresh: list[str]
+
+
+class StopRequestedError(Exception):
+    """Ends an evaluation because the run was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,24 @@ class EpochDone:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """The best checkpoint has a calibration, or has none and ``reason`` says why."""
+
+    calibration: Calibration | None
+    reason: str = ""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The main figures in %, for the record of the run; or the reason why there are none."""
+        if self.calibration is None:
+            return {"reason": self.reason}
+        report = self.calibration.report
+        figures = {f"AUROC {kind}": report[kind]["auroc"] for kind in ("in_domain", "out_of_domain")}
+        figures |= {f"ECE {what}": report[what]["ece"] for what in ("answers", "moments", "first")}
+        return {"data": self.calibration.data} | {name: percent(value) for name, value in figures.items()}
+
+
+@dataclass(frozen=True)
 class Finished:
     """The run has finished; ``stopped_early``: whether patience ran out."""
 
@@ -69,4 +93,4 @@ class Stopped:
     step: int
 
 
-Event = Started | Warned | Busy | Step | EpochDone | Finished | Stopped
+Event = Started | Warned | Busy | Step | EpochDone | Calibrated | Finished | Stopped

@@ -65,8 +65,14 @@ class RunRecord:
             }
         )
 
-    def write(self, end: str = "running") -> None:
-        """Write the record; ``end`` is running, finished, stopped early, interrupted or failed."""
+    def write(self, end: str = "running", *, calibration: dict[str, Any] | None = None) -> None:
+        """Write the record; ``end`` is running, finished, stopped early, interrupted or failed.
+
+        Args:
+            calibration: the main figures of the calibration that the session has fitted.
+        """
+        if calibration is not None:
+            self._sessions[-1]["calibration"] = calibration
         self._sessions[-1] |= {"seconds": round(time.monotonic() - self._started_at, 1), "end": end}
         write_json(self._path, {"sessions": self._sessions})
 
@@ -95,6 +101,12 @@ class RunSummary:
         """The record of the best epoch so far, or None before the first evaluation."""
         judged = [record for record in self.records if record.get("best") and record.get("eval")]
         return judged[-1] if judged else None
+
+    @property
+    def calibration(self) -> dict[str, Any] | None:
+        """The main figures of the last calibration, or the reason why there is none; None before the run's end."""
+        found = [session["calibration"] for session in self.sessions if session.get("calibration")]
+        return dict(found[-1]) if found else None
 
     @property
     def seconds(self) -> float:

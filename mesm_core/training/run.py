@@ -20,6 +20,7 @@ from mesm_core.errors import MesmError, OutputError
 from mesm_core.inference.evaluate import Evaluation, evaluate, predictions_name, write_predictions
 from mesm_core.metrics.table import full_key
 from mesm_core.processes import ALONE, Team
+from mesm_core.training.calibrating import calibrate_best
 from mesm_core.training.directory import (
     BEST,
     CONFIG,
@@ -32,7 +33,17 @@ from mesm_core.training.directory import (
     save_last,
     write_json,
 )
-from mesm_core.training.events import Busy, EpochDone, Event, Finished, Started, Stopped, Warned
+from mesm_core.training.events import (
+    Busy,
+    Calibrated,
+    EpochDone,
+    Event,
+    Finished,
+    Started,
+    Stopped,
+    StopRequestedError,
+    Warned,
+)
 from mesm_core.training.finite import FiniteWatch, NotFiniteError
 from mesm_core.training.loggers import Logger, check_loggers, open_loggers, scalars_of
 from mesm_core.training.loop import train_epoch
@@ -42,10 +53,6 @@ from mesm_core.training.precision import compiled
 from mesm_core.training.preparation import encode_text, hash_data, other_threads, read_features
 from mesm_core.training.progress import Progress
 from mesm_core.training.record import RunRecord
-
-
-class _StopRequestedError(Exception):
-    """Ends an evaluation because the run was asked to stop."""
 
 
 class Run:
@@ -168,8 +175,8 @@ class Run:
             try:
                 for event in self._epochs(self.team.wrap(self._compiled(), self.device), loggers):
                     end = event
-                    if record is not None and isinstance(event, EpochDone):
-                        record.write()
+                    if record is not None and isinstance(event, EpochDone | Calibrated):
+                        record.write(calibration=event.summary if isinstance(event, Calibrated) else None)
                     yield event
             except BaseException as error:
                 if record is not None:
@@ -213,7 +220,7 @@ class Run:
             if (progress.epoch + 1) % train.eval_every == 0 or progress.epoch + 1 == train.epochs:
                 try:
                     evaluations = yield from self._evaluate()
-                except _StopRequestedError:
+                except StopRequestedError:
                     yield self._stop()
                     return
             record = progress.finish_epoch(rate, self._shares())
@@ -225,6 +232,13 @@ class Run:
                 logger.write(scalars_of(record), progress.epoch)
             yield EpochDone(record, best)
             stopped = 0 <= train.patience < progress.waiting
+        try:
+            yield from calibrate_best(
+                self.parts, self.directory, device=self.device, team=self.team, check_stop=self._check_stop
+            )
+        except StopRequestedError:
+            yield self._stop()
+            return
         yield Finished(progress.best_epoch, progress.best_score, stopped)
 
     def _epoch(self, model: nn.Module) -> Generator[Event, None, bool]:
@@ -296,7 +310,7 @@ class Run:
     def _check_stop(self, _: int) -> None:
         """End the evaluation if the run was asked to stop. Several processes always finish it together."""
         if self._stop_requested and self.team.world == 1:
-            raise _StopRequestedError
+            raise StopRequestedError
 
     def _judge(self, record: dict[str, Any], evaluations: Mapping[str, Evaluation]) -> bool:
         """Add the evaluations to the record, and return whether they are the best so far."""

@@ -86,6 +86,7 @@ class _Session(_Part):
     paths: _Paths | None = None
     init: str | None = None
     skip_missing: bool = False
+    calibration: dict[str, str | float] = {}
 
 
 class Record(_Part):

@@ -140,7 +140,7 @@ def test_train_eval_predict(mesm, trained: Trained, tmp_path: Path) -> None:
     )
     answers = json.loads(asked.out)
     assert [answer["query"] for answer in answers] == ["The man cuts a pan.", "kettle"]
-    assert answers[0]["moments"][0].keys() == {"start", "end", "score"}
+    assert answers[0]["moments"][0].keys() == {"start", "end", "score", "confidence"}
     drawn = mesm("predict", best, "--video", "test-000", "The [man] cuts", "--top", "2", "--independent").out
     assert "The [man] cuts" in drawn
     assert drawn.count("0:") >= 3

@@ -176,6 +176,12 @@ COMMANDS: tuple[Command, ...] = (
         f"{OFFICIAL} {TACOS}",
         weight=3,
     ),
+    Command("calibrate best.pt --data-dir data --output out.pt --json", "best.pt data/TACoS", works=False, weight=3),
+    Command(
+        f"calibrate exported --data-dir data --on train.jsonl --features {FEATURES} --output out.pt",
+        "exported data/TACoS train.jsonl",
+        works=False,
+    ),
     Command(
         f"predict best.pt --features {FEATURES} --video test-000 --duration 60 --window 20 'The man cuts a pan.' "
         "kettle --json",

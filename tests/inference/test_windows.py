@@ -106,19 +106,19 @@ def test_merged_moments_match_nms_of_all_moments() -> None:
     rng = np.random.default_rng(0)
     starts = rng.uniform(0, 90, (7, 20))
     parts = [np.stack([s, s + rng.uniform(0, 10, 20), rng.uniform(size=20)], axis=1) for s in starts]
-    alike = [np.array([-4.0, -2.0])] * 7
-    merged = merge_moments(parts, alike)
+    merged, places = merge_moments(parts, np.ones(7))
     assert (np.diff(merged[:, 2]) <= 0).all()
     expected = temporal_nms(np.concatenate(parts), threshold=MERGE_NMS)[:MOST_MOMENTS]
     assert merged == pytest.approx(expected, abs=1e-4)
+    assert np.concatenate(parts)[places] == pytest.approx(expected)
     many = np.stack([np.arange(900) * 2.0, np.arange(900) * 2.0 + 1, np.ones(900)], axis=1)
-    assert len(merge_moments([many, many], alike[:2])) == MOST_MOMENTS
+    assert len(merge_moments([many, many], np.ones(2))[0]) == MOST_MOMENTS
 
 
 def test_moments_of_the_most_relevant_window_rank_first() -> None:
     wrong, right = np.array([[5.0, 9.0, 0.9]]), np.array([[45.0, 49.0, 0.6], [50.0, 55.0, 0.1]])
     saliency = [np.array([-9.0, -8.0]), np.array([-9.0, -2.0])]
-    merged = merge_moments([wrong, right], saliency)
+    merged, _ = merge_moments([wrong, right], relevance(saliency))
     assert merged[:2].tolist() == right.tolist()  # in the likeliest window scores are what they were
     assert merged[2].tolist() == [5, 9, pytest.approx(0.9 * 0.0028, abs=1e-4)]
     assert wrong[0, 2] == 0.9
@@ -137,7 +137,7 @@ def test_saliency_of_windows_is_averaged() -> None:
     assert apart.max() == len(ranges) - 1
     assert (np.diff(apart) >= 0).all()
     one = Prediction(1, "q", "v", np.ones((2, 3)), scores)
-    assert join_predictions([one], []) is one
+    assert join_predictions([one], [])[0] is one
 
 
 def test_batches_of_windows_are_limited() -> None:
@@ -247,7 +247,7 @@ def test_windows_match_a_video_divided_by_hand(trained: Trained) -> None:
         (part,) = retriever.locate(frames[first : first + 30], [QUERY], duration=60.0, window="off", nms=-1)
         rows.append(np.array([[m.start + first / RATE, m.end + first / RATE, m.score] for m in part.moments]))
         saliency.append(part.saliency)
-    expected = merge_moments(rows, saliency)
+    expected, _ = merge_moments(rows, relevance(saliency))
     got = np.array([[m.start, m.end, m.score] for m in answer.moments])
     assert sorted(got[:, 2]) == pytest.approx(sorted(expected[:, 2]), abs=1e-3)
     assert answer.moments[0].start == pytest.approx(expected[0, 0], abs=1e-2)

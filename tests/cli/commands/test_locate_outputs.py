@@ -48,7 +48,7 @@ def test_csv_fields_are_quoted() -> None:
     assert [row["video"] for row in rows] == ['a "b", c.mp4'] * 3
     assert rows[0] == {
         "video": 'a "b", c.mp4', "query": 'he said "hi", twice', "rank": "1", "start": "61.5", "end": "70.0",
-        "score": "0.9",
+        "score": "0.9", "confidence": "",
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from mesm_cli import render
 from mesm_core import MomentRetriever
 from mesm_core.errors import ConfigError
+from mesm_core.inference.answers import Moment
 from tests.cli.small_run import train_words
 from tests.conftest import Trained
 
@@ -216,12 +217,12 @@ def test_timelines_fit_the_screen(monkeypatch) -> None:
     monkeypatch.setattr(render, "_out", Console(file=out, width=80, force_terminal=True, no_color=True))
     monkeypatch.setattr(render, "_err", Console(file=err, width=80, force_terminal=True, no_color=True))
     draw = {"duration": 7200.0, "saliency": np.linspace(0, 1, 9)}
-    render.timeline([(0.0, 3600.0, 0.5), (3599.0, 7200.0, 0.25)], seen=7200.0, **draw)
+    render.timeline([Moment(0.0, 3600.0, 0.5), Moment(3599.0, 7200.0, 0.25)], seen=7200.0, **draw)
     drawn = Text.from_ansi(out.getvalue()).plain.splitlines()
     assert [len(line) for line in drawn] == [79] * 4
     assert len({line.index("█") for line in drawn[:1]} | {line.index("0:00") for line in drawn[3:]}) == 1
     monkeypatch.setattr(render, "_live", 1)
-    render.timeline([(0.0, 3600.0, 0.5)], seen=3600.0, **draw)
+    render.timeline([Moment(0.0, 3600.0, 0.5)], seen=3600.0, **draw)
     assert len(Text.from_ansi(out.getvalue()).plain.splitlines()) == 4  # lines beside a live bar go through the bar's
     lines = Text.from_ansi(err.getvalue()).plain.splitlines()
     assert len(lines[1].rstrip()) == 33 + 23  # half of the curve: half was seen
