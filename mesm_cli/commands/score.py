@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mesm_cli import options, render
+from mesm_cli.confidence_tables import show_kept
 
 if TYPE_CHECKING:
     from mesm_core.data.annotations import Annotations
@@ -219,6 +220,10 @@ def _show(scored: list[Scored], extras: list[dict[str, Any]], truth: Annotations
     if more:
         render.say()
         render.table(about, more)
+    for name, result in zip(names, scored, strict=True):
+        if "confidence" in result.tables:
+            render.say()
+            show_kept(result.tables["confidence"], name=name)
 
 
 def _number(value: float | None) -> str:
