@@ -5,8 +5,8 @@
 Trains a small model on generated videos with the lengths of Charades-STA (about half a minute, three or four moments),
 whose frames are a projection of the words that describe them. Concatenates 60 test videos in which no two moments have
 the same sentence, and queries one moment of each. Prints R1@0.5 for the video averaged into bins (--window off), in
-overlapping windows (auto), and in the window that contains the moment best, which shows the cost of choosing among
-windows. Exits with 1 if windows are not at least 5 times as good as bins.
+overlapping windows (auto) that are ranked by calibrated confidence, in the same windows ranked by saliency, and in the
+window that contains the moment best, which shows the cost of choosing among windows. Exits with 1 if windows are not at least 5 times as good as bins.
 """
 
 from __future__ import annotations
@@ -211,17 +211,22 @@ def main() -> int:
     checkpoint = arguments.checkpoint or trained(arguments.work, paths, seed=arguments.seed)
     retriever = MomentRetriever.load(checkpoint, device="cpu")
     training = time.monotonic() - began
-    hits: dict[str, list[bool]] = {"bins": [], "windows": [], "right window": []}
-    seconds = {"bins": 0.0, "windows": 0.0}
+    calibration = retriever.calibration
+    hits: dict[str, list[bool]] = {"bins": [], "windows": [], "by saliency": [], "right window": []}
+    seconds = {"bins": 0.0, "windows": 0.0, "by saliency": 0.0}
     videos = [in_a_row(row) for row in tests]
     for video in videos:
-        for name, window in (("bins", "off"), ("windows", "auto")):
+        for name, window in (("bins", "off"), ("windows", "auto"), ("by saliency", "auto")):
+            retriever.calibration = None if name == "by saliency" else calibration
             began = time.monotonic()
             answers = retriever.locate(video.frames, video.queries, duration=video.duration, window=window)
             seconds[name] += time.monotonic() - began
             hits[name] += recall(answers, video.moments)
         hits["right window"] += right_window(retriever, video)
     scores = {name: 100 * float(np.mean(found)) for name, found in hits.items()}
+    if calibration is not None:
+        found = {kind: round(calibration.report[kind]["auroc"], 3) for kind in ("in_domain", "out_of_domain")}
+        print(f"calibration: AUROC {found}, slopes {[round(slope, 2) for slope in calibration.answer.slopes]}")
     minutes = ", ".join(f"{video.duration / 60:.1f}" for video in videos)
     print(f"{len(videos)} videos of {minutes} minutes, {len(hits['bins'])} queries; trained in {training:.0f} s")
     print(f"training videos: longest {retriever.lengths.longest:g} s, median {retriever.lengths.median:g} s")

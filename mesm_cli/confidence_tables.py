@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mesm_cli import render
@@ -35,8 +35,19 @@ def show_report(report: Mapping[str, Any], *, data: str) -> None:
     render.say()
     render.table(["probability", "ECE"], [[name, f"{100 * report[key]['ece']:.1f}"] for key, name in CHANCES.items()])
     render.say()
-    kept = [row for row in report["kept"] if row["threshold"] in SHOWN_THRESHOLDS]
+    _kept_table(report["kept"])
+
+
+def show_kept(confidence: Mapping[str, Any], *, name: str) -> None:
+    """Print how reliable the confidence of a submission is, and what a threshold keeps; figures in %."""
+    ece = 100 * confidence["reliability"]["ece"]
+    render.say(f"Confidence of {name} as the probability of R1@0.5: ECE {ece:.1f}")
+    _kept_table(confidence["kept"])
+
+
+def _kept_table(rows: Sequence[Mapping[str, float]]) -> None:
+    shown = [row for row in rows if row["threshold"] in SHOWN_THRESHOLDS]
     render.table(
         ["confidence from", "answers kept", "R1@0.5", "mIoU"],
-        [[f"{row['threshold']:.1f}", *(f"{100 * row[name]:.1f}" for name in ("kept", "R1", "mIoU"))] for row in kept],
+        [[f"{row['threshold']:.1f}", *(f"{100 * row[key]:.1f}" for key in ("kept", "R1", "mIoU"))] for row in shown],
     )

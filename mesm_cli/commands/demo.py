@@ -211,7 +211,8 @@ def _train(file: Path, runs: Path, device: str) -> tuple[Path, dict[str, float]]
 
 def _evaluate(best: Path, folder: Path, device: str) -> dict[str, float | None]:
     from mesm_core.files import together
-    from mesm_core.inference.scoring import load_for_scoring, score_checkpoint, write_evaluation
+    from mesm_core.inference.evaluation_files import write_evaluation
+    from mesm_core.inference.scoring import load_for_scoring, score_checkpoint
     from mesm_core.pages.report import write_report
 
     _step(5, "Evaluation on test videos, which the model has not seen")

@@ -9,6 +9,7 @@ import typer
 
 from mesm_cli import options, render
 from mesm_cli.commands import own_videos
+from mesm_cli.confidence_tables import show_report
 
 if TYPE_CHECKING:
     from mesm_core.inference.evaluate import Evaluation
@@ -37,6 +38,13 @@ Output = Annotated[
         rich_help_panel=options.OUTPUT,
     ),
 ]
+Negatives = Annotated[
+    bool,
+    typer.Option(
+        "--negatives",
+        help="Also test the confidence of a calibrated checkpoint, on queries and on sentences without an answer.",
+    ),
+]
 Report = Annotated[
     Path | None,
     typer.Option(
@@ -63,6 +71,7 @@ def evaluate(
     truth: Truth = None,
     nms: options.Nms = -1,
     window: options.Window = "off",
+    negatives: Negatives = False,
     device: options.Device = "auto",
     output: Output = None,
     report: Report = None,
@@ -88,7 +97,7 @@ def evaluate(
     """
     from mesm_core.files import together
     from mesm_core.inference.evaluate import predictions_name
-    from mesm_core.inference.scoring import evaluation_files, score_checkpoint, write_evaluation
+    from mesm_core.inference.evaluation_files import evaluation_files, write_evaluation
     from mesm_core.pages.report import write_report
     from mesm_core.places import refuse_existing, refuse_inputs
 
@@ -115,10 +124,10 @@ def evaluate(
     )
     target = output or job.home.parent / "predictions" / f"{job.home.stem}-{predictions_name(job.split)}"
     refuse_inputs([*evaluation_files(target), report], job.inputs)
-    with render.progress(f"Evaluating {job.split}", len(job.dataset), unit="queries") as advance:
-        evaluation = score_checkpoint(job, nms=nms, progress=lambda count: advance(count, ""))
+    evaluation, confidence = _evaluated(job, nms=nms, negatives=negatives)
     with together():
-        tables = write_evaluation(evaluation, job, checkpoint, target, overwrite=overwrite or output is None)
+        replace = overwrite or output is None
+        tables = write_evaluation(evaluation, job, checkpoint, target, confidence=confidence, overwrite=replace)
         if report is not None and evaluation.metrics is not None:
             write_report(report, evaluation, job.truth or job.dataset.queries, tables, overwrite=overwrite)
     if report is not None:
@@ -126,7 +135,21 @@ def evaluate(
     if json_:
         render.data(tables)
     else:
-        _show(checkpoint, job, evaluation, target)
+        _show(checkpoint, job, evaluation, target, confidence)
+
+
+def _evaluated(job: Job, *, nms: float, negatives: bool) -> tuple[Evaluation, dict[str, Any] | None]:
+    """Return the evaluation and, with ``negatives``, the report of the confidence; with progress."""
+    from mesm_core.inference.calibration_job import confidence_test
+    from mesm_core.inference.scoring import score_checkpoint
+
+    test = confidence_test(job) if negatives else None
+    with render.progress(f"Evaluating {job.split}", len(job.dataset), unit="queries") as advance:
+        evaluation = score_checkpoint(job, nms=nms, progress=lambda count: advance(count, ""))
+    if test is None:
+        return evaluation, None
+    with render.progress("Testing the confidence", test.questions, unit="questions") as advance:
+        return evaluation, test.run(lambda count: advance(count, ""))
 
 
 def _load(
@@ -176,7 +199,7 @@ def _about_report(report: Path, *, written: bool) -> None:
         render.warn("The split has no ground truth, so no report was written.")
 
 
-def _show(checkpoint: Path, job: Job, evaluation: Evaluation, target: Path) -> None:
+def _show(checkpoint: Path, job: Job, evaluation: Evaluation, target: Path, confidence: dict[str, Any] | None) -> None:
     """Print the metrics as tables."""
     from mesm_core.errors import count
 
@@ -188,4 +211,9 @@ def _show(checkpoint: Path, job: Job, evaluation: Evaluation, target: Path) -> N
         render.metrics(evaluation.brief)
         render.say()
         render.length_table({k: v for k, v in evaluation.metrics.items() if not k.startswith("HL-")})
+    if confidence is not None:
+        render.say()
+        show_report(confidence, data=job.split)
+        if confidence["unseen_half"]:
+            render.say("The calibration was fitted on half of these videos; only the other half tests it.")
     render.say(f"Predictions: {target}")

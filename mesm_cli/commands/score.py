@@ -14,6 +14,7 @@ import typer
 from mesm_cli import options, render
 from mesm_cli.commands import score_groups
 from mesm_cli.commands.family_tables import spread_text
+from mesm_cli.confidence_tables import show_kept
 
 if TYPE_CHECKING:
     from mesm_core.build.data import MetricSettings
@@ -294,6 +295,10 @@ def _show(
     if more:
         render.say()
         render.table(about, more)
+    for name, result in zip(names, scored, strict=True):
+        if "confidence" in result.tables:
+            render.say()
+            show_kept(result.tables["confidence"], name=name)
 
 
 def _number(value: float | None) -> str:

@@ -59,15 +59,17 @@ def questions_of_halves(queries: Sequence[Query], *, seed: int = SEED) -> tuple[
 
 
 def halves(names: Collection[str], *, seed: int = SEED) -> tuple[frozenset[str], frozenset[str]]:
-    """Divide names into two halves by hash; with an odd number, the first has one more.
+    """Divide names into two halves by a bit of their hash, so that the half of a name does not depend on the others.
 
-    >>> first, second = halves(["a", "b", "c"])
-    >>> len(first), sorted(first | second)
-    (2, ['a', 'b', 'c'])
+    >>> [sorted(half) for half in halves(["a", "b", "c", "d"])]
+    [['b', 'c'], ['a', 'd']]
     """
-    by_hash = sorted(names, key=lambda name: sha256(f"{seed}:{name}".encode(errors="surrogatepass")).digest())
-    middle = (len(by_hash) + 1) // 2
-    return frozenset(by_hash[:middle]), frozenset(by_hash[middle:])
+    second = frozenset(name for name in names if _hash(f"{seed}:{name}")[0] % 2)
+    return frozenset(names) - second, second
+
+
+def _hash(text: str) -> bytes:
+    return sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def _with_negatives(queries: Sequence[Query], shipped: Sequence[str], *, seed: Sequence[int]) -> Questions:

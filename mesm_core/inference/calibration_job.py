@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mesm_core.build import Paths, build_features, data_files, read_queries
 from mesm_core.checkpoint import Checkpoint, save_checkpoint, weights_hash
-from mesm_core.confidence.calibration import Calibration
+from mesm_core.confidence.calibration import HOW_TO_CALIBRATE, NOT_CALIBRATED, Calibration
+from mesm_core.confidence.negatives import Questions
+from mesm_core.confidence.samples import Samples
 from mesm_core.config.schema import Config
+from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.features import FeatureStore
 from mesm_core.data.readers.json_lines import read_lines
+from mesm_core.data.splits import named_split
 from mesm_core.errors import ConfigError
-from mesm_core.inference.calibrating import Examinee, calibrate, halves_to_ask, question_count
+from mesm_core.inference.calibrating import Examinee, ask, calibrate, halves_to_ask, question_count
 from mesm_core.inference.evaluate import Progress
 from mesm_core.inference.predictor import MomentRetriever
-from mesm_core.inference.scoring import checkpoint_paths
+from mesm_core.inference.scoring import Job, checkpoint_paths
 from mesm_core.inference.trained import settings_of
 from mesm_core.inference.zero_shot_files import names_zero_shot
 from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
@@ -94,6 +99,55 @@ def load_for_calibration(
 def data_name(config: Config, splits: Sequence[str]) -> str:
     """Return the name of a dataset's splits, e.g. ``tacos val``."""
     return f"{config.dataset.name} {', '.join(Path(split).name for split in splits)}"
+
+
+@dataclass(frozen=True)
+class ConfidenceTest:
+    """The questions that test the confidence of a model on a split.
+
+    ``halves``: real queries and negatives, without the half of the videos that the calibration was fitted on;
+    ``unseen_half``: whether a half was left out.
+    """
+
+    retriever: MomentRetriever
+    calibration: Calibration
+    features: FeatureStore
+    halves: tuple[Questions, ...]
+    unseen_half: bool
+
+    @property
+    def questions(self) -> int:
+        """The number of questions."""
+        return question_count(self.halves)
+
+    def run(self, progress: Progress | None = None) -> dict[str, Any]:
+        """Return the report (``mesm_core.confidence.report.confidence_report``), with ``unseen_half``.
+
+        Raises:
+            DataError: there are too few questions.
+        """
+        retriever = self.retriever
+        examinee = Examinee(retriever.model, retriever.config, retriever.text, self.features, retriever.device)
+        samples = [sample for half in self.halves for sample in ask(examinee, half, progress=progress).samples]
+        return self.calibration.tested(Samples(samples)) | {"unseen_half": self.unseen_half}
+
+
+def confidence_test(job: Job) -> ConfidenceTest:
+    """Return the test of the confidence of a job's model on its split.
+
+    Raises:
+        ConfigError: the model has no calibration; DataError: the split has too few queries, or no ground truth.
+    """
+    retriever, dataset = job.retriever, job.dataset
+    calibration = retriever.calibration if isinstance(retriever, MomentRetriever) else None
+    if calibration is None or not isinstance(retriever, MomentRetriever) or not isinstance(dataset, MomentDataset):
+        raise ConfigError(NOT_CALIBRATED, hint=HOW_TO_CALIBRATE)
+    fit, report = halves_to_ask(job.truth or dataset.queries)
+    split = Path(named_split(job.config.dataset, job.split)).name
+    name, _, fitted_on = calibration.data.partition(" ")
+    fitted_here = name == job.config.dataset.name and split in fitted_on.split(", ")
+    halves = (report,) if fitted_here else (fit, report)
+    return ConfidenceTest(retriever, calibration, dataset.features, halves, fitted_here)
 
 
 def check_target(path: Path, output: Path | None) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,10 +28,16 @@ from mesm_core.data.readers.json_lines import read_lines
 from mesm_core.data.shortening import Shortening
 from mesm_core.data.statistics import data_statistics, differences
 from mesm_core.errors import DataError, listing
-from mesm_core.files import together, write_atomically
 from mesm_core.inference.answers import Asked
 from mesm_core.inference.changes import changed_config
-from mesm_core.inference.evaluate import Evaluation, Progress, predict_split, score_predictions, write_predictions
+from mesm_core.inference.confident import with_confidence
+from mesm_core.inference.evaluate import (
+    Evaluation,
+    Progress,
+    predict_split,
+    score_predictions,
+    seen_seconds,
+)
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.inference.retriever import Retriever, predict_queries
 from mesm_core.inference.windows import OFF, Window, check_window, window_frames
@@ -46,7 +51,6 @@ from mesm_core.inference.zero_shot_files import (
 from mesm_core.inference.zero_shot_retriever import ZeroShotRetriever
 from mesm_core.metrics.nms import NO_NMS
 from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
-from mesm_core.places import is_stream
 from mesm_core.types import Prediction, Query
 
 
@@ -217,17 +221,19 @@ def _predict_trained(
     progress: Progress | None,
 ) -> list[Prediction]:
     retriever.text.prepare(query.sentence for query in dataset.queries)
-    config = retriever.config
-    return predict_split(
+    config, shortening = retriever.config, build_shortening(retriever.config)
+    predictions = predict_split(
         retriever.model,
         dataset,
         batch_size=config.eval.batch_size,
         device=retriever.device,
         decoding=build_decoding(config),
-        shortening=build_shortening(config),
+        shortening=shortening,
         known=_answers_in_windows(retriever, dataset, window, windowed, progress),
         progress=progress,
     )
+    seconds = seen_seconds(dataset, dataset.queries, shortening)
+    return with_confidence(retriever.calibration, predictions, seconds, retriever.text)
 
 
 def _known_truth(
@@ -359,36 +365,3 @@ def _answers_in_windows(
         if progress is not None:
             progress(len(indices))
     return found
-
-
-def write_evaluation(
-    evaluation: Evaluation, job: Job, checkpoint: Path, path: Path, *, overwrite: bool
-) -> dict[str, Any]:
-    """Write predictions to ``path`` and metrics beside it; return the tables with their provenance.
-
-    If ``path`` is a device or a pipe, the metrics are not written.
-
-    Raises:
-        OutputError: a file exists and ``overwrite`` is off, or writing fails; no file is written then.
-    """
-    tables = {
-        "checkpoint": str(checkpoint),
-        "epoch": job.epoch,
-        "dataset": job.config.dataset.name,
-        "split": job.split,
-        "queries": len(job.dataset),
-        "window": job.window,
-        "queries_in_windows": len(job.windowed),
-        "predictions": str(path),
-        **(evaluation.metrics or {}),
-    }
-    with together():
-        write_predictions(path, evaluation.predictions, overwrite=overwrite)
-        for metrics in evaluation_files(path)[1:]:
-            write_atomically(metrics, (json.dumps(tables, indent=2) + "\n").encode(), overwrite=overwrite)
-    return tables
-
-
-def evaluation_files(path: Path) -> list[Path]:
-    """Return the files that ``write_evaluation`` writes: ``path``, and the metrics beside it unless it is a stream."""
-    return [path] if is_stream(path) else [path, path.with_suffix(".metrics.json")]

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mesm_core.confidence.report import kept_answers, reliability
+from mesm_core.confidence.samples import RIGHT
 from mesm_core.data.annotations import Annotations, query_id
 from mesm_core.data.readers import read_split
 from mesm_core.data.readers.json_lines import read_lines
@@ -31,11 +33,12 @@ Qid = int | str
 
 @dataclass(frozen=True)
 class Submission:
-    """A system's answers by query id: windows (n, 3), and saliency (clips,) or None."""
+    """A system's answers by query id: windows (n, 3), saliency (clips,) or None, and confidence in [0, 1] or None."""
 
     path: Path
     windows: dict[Qid, np.ndarray]
     saliency: dict[Qid, np.ndarray | None]
+    confidence: dict[Qid, float | None]
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,11 @@ def read_submission(path: Path) -> Submission:
 
     Raises:
         DataError: the file is missing, damaged or cut short, a line is malformed, a window is inverted or not finite,
-            scores are missing, or a query id is repeated; the message names the line.
+            scores are missing, a confidence is not in [0, 1], or a query id is repeated; the message names the line.
     """
     windows: dict[Qid, np.ndarray] = {}
     saliency: dict[Qid, np.ndarray | None] = {}
+    confidence: dict[Qid, float | None] = {}
     for number, line in enumerate(text_lines(path, what="predictions"), start=1):
         if not line.strip():
             continue
@@ -75,7 +79,8 @@ def read_submission(path: Path) -> Submission:
             raise DataError(f"{where}: query id {shown(qid)} is repeated.")
         windows[qid] = _windows(rows, where)
         saliency[qid] = _saliency(record.get("pred_saliency_scores"), where)
-    return Submission(path, windows, saliency)
+        confidence[qid] = _confidence(record.get("pred_confidence"), where)
+    return Submission(path, windows, saliency, confidence)
 
 
 def read_truth(
@@ -107,7 +112,10 @@ def score_submission(
     nms: float = -1,
     allow_partial: bool = False,
 ) -> Scored:
-    """Return the tables of a submission: moments, and highlights where truth and answers have saliency.
+    """Return the tables of a submission: moments, highlights where truth and answers have saliency, and confidence.
+
+    The confidence of an answer is tested as P(IoU of its first window >= 0.5): ``reliability``, and ``kept``, the R1
+    and mIoU of the answers at or above each threshold.
 
     Args:
         nms: threshold of temporal NMS; -1 for none.
@@ -122,7 +130,22 @@ def score_submission(
     answers = [submission.saliency[_qid(query)] for query in queries]
     warnings = _saliency_warnings(submission.path, queries, answers)
     tables = metric_tables(queries, predicted, answers, thresholds=thresholds, ranges=ranges)
-    return Scored(submission, tables, queries, predicted, tuple(warnings))
+    sure = [submission.confidence[_qid(query)] for query in queries]
+    given = [chance for chance in sure if chance is not None]
+    if given and len(given) < len(sure):
+        missing = f"{len(sure) - len(given)} of {len(sure)} answers have no pred_confidence"
+        warnings.append(f"{submission.path}: {missing}, so the confidence is not scored.")
+    scored = Scored(submission, tables, queries, predicted, tuple(warnings))
+    if len(given) == len(sure):
+        tables["confidence"] = _confidence_table(np.array(given), scored.answers.scores.best_iou)
+    return scored
+
+
+def _confidence_table(chances: np.ndarray, overlaps: np.ndarray) -> dict[str, Any]:
+    return {
+        "reliability": reliability(chances, overlaps >= RIGHT, np.ones(len(chances))),
+        "kept": kept_answers(chances, overlaps),
+    }
 
 
 def _saliency_warnings(path: Path, queries: Sequence[Query], answers: Sequence[np.ndarray | None]) -> list[str]:
@@ -203,6 +226,14 @@ def _saliency(scores: Any, where: str) -> np.ndarray | None:
     if numbers is None or not all(map(math.isfinite, numbers)):
         raise DataError(f"{where}: pred_saliency_scores must be a list of finite numbers.")
     return np.array(numbers)
+
+
+def _confidence(value: Any, where: str) -> float | None:
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise DataError(f"{where}: pred_confidence must be a number in [0, 1], not {shown(value)}.")
+    return float(value)
 
 
 def _numbers(values: Any) -> list[float] | None:

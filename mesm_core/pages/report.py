@@ -15,6 +15,7 @@ from mesm_core.files import write_atomically
 from mesm_core.inference.evaluate import Evaluation
 from mesm_core.metrics.moments import score_moments
 from mesm_core.metrics.report import rows_by_length
+from mesm_core.pages.confidence import confidence_section
 from mesm_core.pages.page import axis, bars, cards, clock, lane, page, paragraph, saliency_lane, section, stats, table
 from mesm_core.types import Query
 
@@ -46,6 +47,7 @@ def write_report(
     body = [
         section("Summary", *_summary(evaluation.brief)),
         section("By length of the moment", _lengths(tables)),
+        *([confidence_section(tables["confidence"])] if "confidence" in tables else []),
         cards([_histogram(iou), _by_length(iou, queries), _by_position(iou, queries)]),
         section(f"Worst {min(SHOWN, len(queries))}", *_answers(evaluation, queries, iou, order[:SHOWN])),
         section(f"Best {min(SHOWN, len(queries))}", *_answers(evaluation, queries, iou, order[::-1][:SHOWN])),

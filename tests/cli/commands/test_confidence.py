@@ -204,3 +204,43 @@ def test_files_and_pages_show_the_confidence(tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text()
     assert "confidence 61%" in page
     assert "No confident answer: the surest moment, 10.0 to 15.0 s" in page
+
+
+def test_eval_tests_the_confidence_on_negatives(run: Trained, tmp_path: Path, mesm) -> None:
+    report, out = tmp_path / "report.html", tmp_path / "out.jsonl"
+    words = ["eval", run.best, "--split", "test", "--negatives", "-o", out, "--report", report, "--overwrite"]
+    done = mesm(*words, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)["confidence"]
+    assert found["unseen_half"] is False
+    assert found["questions"]["real"] == json.loads(done.out)["queries"]
+    assert 0 <= found["in_domain"]["rejected_at_95"] <= 1
+    assert json.loads(out.with_suffix(".metrics.json").read_text())["confidence"] == found
+    assert "Reliability" in report.read_text()
+    table = mesm(*words)
+    assert "rejected, 95% of queries kept" in table.out
+    assert all(0 <= json.loads(line)["pred_confidence"] <= 1 for line in out.read_text().splitlines())
+
+
+def test_eval_on_the_split_of_the_calibration_uses_the_half_that_it_has_not_seen(run: Trained, mesm) -> None:
+    done = mesm("eval", run.best, "--split", "val", "--negatives", "--json")
+    assert done.code == 0, done.err
+    found, stored = json.loads(done.out)["confidence"], torch.load(run.best, weights_only=True)["calibration"]
+    assert found.pop("unseen_half") is True
+    assert found == json.loads(json.dumps(stored["report"]))
+
+
+def test_eval_negatives_needs_a_calibration(trained: Trained, mesm) -> None:
+    done = mesm("eval", trained.best, "--negatives")
+    assert done.code == 2
+    assert "no calibration" in done.err
+
+
+def test_predictions_of_eval_and_predict_have_the_same_confidence(run: Trained, tmp_path: Path, mesm) -> None:
+    assert mesm("eval", run.best, "--split", "test", "-o", tmp_path / "eval.jsonl").code == 0
+    lines = [json.loads(line) for line in (tmp_path / "eval.jsonl").read_text().splitlines()]
+    first = next(line for line in lines if line["vid"] == "test-000")
+    words = ["--video", "test-000", first["query"], "--data-dir", run.root, "--window", "off"]
+    assert mesm("predict", run.best, *words, "-o", tmp_path / "one.jsonl").code == 0
+    one = json.loads((tmp_path / "one.jsonl").read_text())
+    assert one["pred_confidence"] == pytest.approx(first["pred_confidence"], abs=1e-3)

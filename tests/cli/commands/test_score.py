@@ -119,3 +119,36 @@ def test_missing_and_damaged_files_are_refused(mesm, files: tuple[Path, Path, Pa
 ])  # fmt: skip
 def test_columns_are_named_without_the_common_suffixes(names: list[str], short: list[str]) -> None:
     assert _short(names) == short
+
+
+def sure(*chances: object) -> list[dict[str, object]]:
+    """Return the good predictions with a confidence; None leaves it out."""
+    pairs = zip(GOOD, chances, strict=True)
+    return [line if chance is None else {**line, "pred_confidence": chance} for line, chance in pairs]
+
+
+def test_the_confidence_of_a_submission_is_scored(mesm, tmp_path: Path) -> None:
+    truth = write(tmp_path / "t.jsonl", [*TRUTH[:2], {**TRUTH[2], "relevant_windows": [[0, 9]]}])
+    predictions = write(tmp_path / "p.jsonl", sure(1, 0.8, 0.25))
+    found = json.loads(mesm("score", predictions, truth, "--json").out)["confidence"]
+    assert found["reliability"]["ece"] == pytest.approx((0 + 0.2 + 0.25) / 3)
+    assert found["kept"][0]["R1"] == pytest.approx(2 / 3, abs=1e-6)
+    assert found["kept"][-1] == {"threshold": 0.95, "kept": pytest.approx(1 / 3, abs=1e-6), "R1": 1.0, "mIoU": 1.0}
+    table = mesm("score", predictions, truth).out
+    assert "ECE 15.0" in table
+    assert "confidence from" in table
+
+
+def test_a_confidence_that_some_answers_lack_is_not_scored(mesm, tmp_path: Path) -> None:
+    truth = write(tmp_path / "t.jsonl", TRUTH)
+    done = mesm("score", write(tmp_path / "p.jsonl", sure(0.5, None, 0.5)), truth, "--json")
+    assert "1 of 3 answers have no pred_confidence" in done.err
+    assert "confidence" not in json.loads(done.out)
+    assert "confidence" not in json.loads(mesm("score", write(tmp_path / "g.jsonl", GOOD), truth, "--json").out)
+
+
+@pytest.mark.parametrize("chance", [1.01, -0.1, True, "0.5", float("nan"), [0.5]])
+def test_a_confidence_that_is_no_probability_is_refused(mesm, tmp_path: Path, chance: object) -> None:
+    done = mesm("score", write(tmp_path / "p.jsonl", sure(0.5, chance, 0.5)), write(tmp_path / "t.jsonl", TRUTH))
+    assert done.code == 2
+    assert "line 2: pred_confidence must be a number in [0, 1]" in done.err
