@@ -141,7 +141,7 @@ Nms = Annotated[
 
 
 def check_confidence(value: float | None) -> float | None:
-    """Return a least confidence in [0, 1]. Refuse other values."""
+    """Return a minimum confidence in [0, 1]. Refuse other values."""
     if value is not None:
         from mesm_core.confidence.calibration import check_confidence
 

@@ -27,14 +27,14 @@ HOW_TO_CALIBRATE = "Fit one: mesm calibrate CKPT, or with your own videos: mesm 
 
 
 def check_confidence(value: float) -> float:
-    """Return a least confidence if it is in [0, 1].
+    """Return a minimum confidence if it is in [0, 1].
 
     Raises:
         ConfigError: it is another number.
     """
     if 0 <= value <= 1:
         return value
-    raise ConfigError(f"A least confidence is a probability in [0, 1], not {value:g}.")
+    raise ConfigError(f"The minimum confidence must be in [0, 1], not {value:g}.")
 
 
 @dataclass(frozen=True)

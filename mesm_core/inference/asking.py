@@ -84,7 +84,7 @@ class Asker:
         return self._retriever.calibrated
 
     def check_confidence(self, least: float | None) -> float | None:
-        """Return a least confidence, or None if there is none.
+        """Return a minimum confidence, or None if there is none.
 
         Raises:
             ConfigError: it is not in [0, 1], or answers have no confidence.
