@@ -5,8 +5,9 @@
 Trains a small model on generated videos with the lengths of Charades-STA (about half a minute, three or four moments),
 whose frames are a projection of the words that describe them. Concatenates 60 test videos in which no two moments have
 the same sentence, and queries one moment of each. Prints R1@0.5 for the video averaged into bins (--window off), in
-overlapping windows (auto) that are ranked by calibrated confidence, in the same windows ranked by saliency, and in the
-window that contains the moment best, which shows the cost of choosing among windows. Exits with 1 if windows are not at least 5 times as good as bins.
+overlapping windows (auto) ranked by calibrated confidence, in the same windows ranked by saliency, and in the window
+that contains the moment best, which shows the cost of choosing among windows. Exits with 1 if windows are not at least
+5 times as good as bins.
 """
 
 from __future__ import annotations
