@@ -133,24 +133,25 @@ def _new(asked: Asked) -> Plan:
     init = None if asked.init is None else load_any_checkpoint(asked.init)
     for warning in () if init is None else init.warnings:
         render.warn(warning)
-    settings, paths, given = _new_settings(asked, init)
+    settings, paths, given = new_settings(asked.dataset, asked.config, asked.overrides, asked.given, init)
     directory = _directory(asked, settings)
     plan = Plan(settings, paths, directory, given.backbones, skip_missing=asked.skip_missing, init=init)
     _refuse_inputs(plan, [asked.config, *([] if asked.init is None else checkpoint_files(asked.init))])
     return replace(plan, seeds=_seeds(asked, settings.train.seed))
 
 
-def _new_settings(asked: Asked, init: Checkpoint | None) -> tuple[Config, Paths, Given]:
+def new_settings(
+    dataset: str | None, config: Path | None, overrides: Sequence[str], given: Given, init: Checkpoint | None
+) -> tuple[Config, Paths, Given]:
     """Return settings and paths of a new run. On a terminal, ask for backbones if they are needed but not set."""
     from mesm_core.training.start import new_run
 
-    settings, paths = new_run(asked.dataset, asked.config, asked.overrides, asked.given, init=init)
-    given = asked.given
+    settings, paths = new_run(dataset, config, overrides, given, init=init)
     if settings.dataset.videos and not settings.dataset.backbones:
         backbones = own_videos.ask_backbones()
         if backbones:
             given = replace(given, backbones=backbones)
-            settings, paths = new_run(asked.dataset, asked.config, asked.overrides, given, init=init)
+            settings, paths = new_run(dataset, config, overrides, given, init=init)
     return settings, paths, given
 
 

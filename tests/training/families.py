@@ -42,7 +42,8 @@ def one_thread() -> dict[str, str]:
 def write_family(folder: Path, runs: Mapping[int, Path], trained: Trained) -> Path:
     """Write a family of copies of runs, by seed, and return its folder."""
     for seed, run in runs.items():
-        shutil.copytree(run, folder / f"seed-{seed}")
+        # Other tests may have evaluated the run that all tests share.
+        shutil.copytree(run, folder / f"seed-{seed}", ignore=shutil.ignore_patterns("best-*"))
     write_record(folder, list(runs), small_config(*OFTEN), trained.paths)
     return folder
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mesm_cli.commands import own_videos
-from mesm_cli.commands.train import _new_run
+from mesm_cli.commands.training_plan import new_settings
 from mesm_core.backbones.pixels import Pixels
 from mesm_core.build import build_features, data_paths
 from mesm_core.build.videos import features_folder
@@ -161,14 +161,14 @@ def test_other_settings_extract_the_videos_of_all_splits_again(mine: Path, encod
 def test_missing_backbones_are_asked_for_in_a_terminal_and_refused_elsewhere(mesm, mine: Path, monkeypatch) -> None:
     Path("mine.toml").write_text(MINE.replace('videos = "videos"\nbackbones = ["pixels"]\n', ""))
     given = Given(videos=Path("videos"))
-    settings, _, _ = _new_run(None, Path("mine.toml"), [], given, None)
+    settings, _, _ = new_settings(None, Path("mine.toml"), [], given, None)
     assert settings.dataset.backbones == ()
     run(mesm, "count-tokens", "--config", "mine.toml")
     message = refused(mesm, "train", "--config", "mine.toml", "--videos", "videos")
     assert "dataset.backbones" in message
     assert "clip-b32, slowfast-r50" in message
     monkeypatch.setattr(own_videos, "ask_backbones", lambda: ["pixels"])
-    settings, paths, given = _new_run(None, Path("mine.toml"), [], given, None)
+    settings, paths, given = new_settings(None, Path("mine.toml"), [], given, None)
     assert (settings.dataset.videos, settings.dataset.backbones) == (str(mine / "videos"), ("pixels",))
     assert given.backbones == ["pixels"]
     assert paths.features[0].resolve() == mine / FEATURES
