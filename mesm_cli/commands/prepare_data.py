@@ -33,9 +33,10 @@ def convert(
       mesm prepare convert --dataset tacos --split val tacos-val.jsonl
     """
     from mesm_core.config.load import load_config
+    from mesm_core.data.count_dataset import dataset_files
     from mesm_core.data.readers import annotation_files, read_split
     from mesm_core.data.readers.json_lines import write_lines
-    from mesm_core.data.splits import known_splits, named_split
+    from mesm_core.data.splits import named_split
     from mesm_core.errors import DataError, count
     from mesm_core.places import refuse_existing, refuse_inputs
 
@@ -43,8 +44,9 @@ def convert(
     settings = load_config(dataset, file=config, overrides=set_ or []).dataset
     folder = annotations or options.data_root(data_dir) / settings.annotations
     named = named_split(settings, split)
-    # Annotations of the other splits are not read, but they must not be replaced either.
-    refuse_inputs([out], [config, *annotation_files(settings.name, folder, [named, *known_splits(settings)])])
+    # Other files of the dataset are not read, but they must not be replaced either.
+    inputs = [*annotation_files(settings.name, folder, [named]), *dataset_files(settings, folder)]
+    refuse_inputs([out], [config, *inputs])
     read = read_split(settings.name, folder, named)
     if strict and read.repairs:
         made = ", ".join(f"{count} {what}" for what, count in read.repairs.items())

@@ -43,6 +43,7 @@ def glove(
       mesm prepare glove glove.6B.300d.txt glove.h5 --dataset charades-vgg-glove
     """
     from mesm_core.config.load import load_config
+    from mesm_core.data.count_dataset import dataset_files
     from mesm_core.data.splits import counted_splits
     from mesm_core.data.vocabularies import dataset_vocabulary, vocabulary_files
     from mesm_core.errors import OutputError, count
@@ -60,7 +61,8 @@ def glove(
         settings = load_config(dataset, file=config, overrides=set_ or [])
         folder = annotations or options.data_root(data_dir) / settings.dataset.annotations
         splits = counted_splits(settings.dataset)
-        refuse_inputs([out], vocabulary_files(settings.dataset.name, folder, splits))
+        inputs = vocabulary_files(settings.dataset.name, folder, splits)
+        refuse_inputs([out], [*inputs, *dataset_files(settings.dataset, folder)])
         vocabulary = dataset_vocabulary(
             settings.dataset.name, folder, find_glove(source), dim=settings.model.text_dim, splits=splits
         )

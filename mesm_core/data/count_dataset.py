@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesm_core.config.schema import DatasetConfig
 from mesm_core.data.count_files import CLIP_COUNTS, GLOVE_COUNTS, clip_counts, counts_text, glove_counts
 from mesm_core.data.readers import annotation_files, make_reader, read_split
+from mesm_core.data.splits import known_splits
 from mesm_core.errors import DataError, listing
 from mesm_core.files import together, write_atomically, write_links
 from mesm_core.inputs import read_text, split_lines
@@ -90,6 +92,11 @@ def count_inputs(dataset: str, folder: Path, splits: Sequence[str] = ()) -> list
 def count_outputs(out: Path, kinds: Sequence[str]) -> list[Path]:
     """Return the files that ``count_dataset`` writes."""
     return [out / name for kind, name in (("glove", GLOVE_COUNTS), ("clip", CLIP_COUNTS)) if kind in kinds]
+
+
+def dataset_files(dataset: DatasetConfig, folder: Path) -> list[Path]:
+    """Return the annotation, ground-truth and count files of all splits of a dataset."""
+    return [*annotation_files(dataset.name, folder, known_splits(dataset)), *count_outputs(folder, ("glove", "clip"))]
 
 
 def link_counts(source: Path, out: Path, *, kinds: Sequence[str], overwrite: bool) -> list[Written]:

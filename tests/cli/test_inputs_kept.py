@@ -52,6 +52,7 @@ REFUSED = [
     "prepare glove glove.txt hard.h5 --dataset tacos --annotations annotations",
     "prepare clip-text clip.pth clip.pth",
     "prepare convert annotations/val.json --dataset tacos --split val --annotations annotations",
+    "prepare convert annotations/GloVe_tokenized_count.txt --dataset tacos --split val --annotations annotations",
     "prepare convert annotations/train.json --dataset tacos --split val --annotations annotations",
     "prepare convert truth.jsonl --dataset jsonl --split truth.jsonl",
     "score answers.jsonl truth.jsonl --per-query answers.jsonl",

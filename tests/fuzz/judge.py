@@ -6,6 +6,7 @@ import json
 import re
 import signal
 from fnmatch import fnmatch
+from itertools import takewhile
 
 from tests.fuzz.commands import Command
 from tests.fuzz.worker import Outcome
@@ -23,8 +24,9 @@ def failures(command: Command, outcome: Outcome, *, sound: bool = False) -> list
     found = [*_ended(outcome), *_left(command, outcome)]
     if sound and command.works and outcome.code != 0:
         found.append(f"a sound input ends with exit code {outcome.code}")
-    told = "--json" in command.words and "--json" in outcome.words and "--help" not in outcome.words
-    if outcome.code == 0 and told and _odd_json(outcome.out):
+    options = list(takewhile(lambda word: word != "--", outcome.words))
+    wants_json = "--json" in command.words and "--json" in options and "--help" not in options
+    if outcome.code == 0 and wants_json and _odd_json(outcome.out):
         found.append("--json prints what is not JSON")
     return found
 
@@ -52,12 +54,13 @@ def _left(command: Command, outcome: Outcome) -> list[str]:
     """Return what was lost or left behind: inputs never change, and an error leaves nothing new."""
     before, after = outcome.before, outcome.after
     name = command.name
-    allowed = [*command.rewrites, *(outcome.changes if outcome.code == 0 else ())]
+    partial = any(words in outcome.err for words in PARTIAL)
+    allowed = [*command.rewrites, *(outcome.changes if outcome.code == 0 or partial else ())]
     lost = [path for path in before if after.get(path) != before[path] and not _any(path, allowed)]
     found = [f"{name}: an input is changed (exit code {outcome.code})"] if lost else []
     new = [path for path in after if path not in before]
     stub = not any(_any(path, TRAINED) for path in new)
-    if outcome.code != 0 and new and not any(told in outcome.err for told in PARTIAL):
+    if outcome.code != 0 and new and not partial:
         kept = [path for path in new if _any(path, command.keeps) or (not stub and path.startswith("runs"))]
         left = sorted(set(new) - set(kept))
         found += [f"{name}: an error leaves {_kind(left)}"] if left else []
