@@ -29,7 +29,7 @@ import torch
 from mesm_core.build import Paths
 from mesm_core.config.load import load_config
 from mesm_core.data.count_dataset import count_dataset
-from mesm_core.inference.predictor import Answer, Asked, MomentRetriever
+from mesm_core.inference.predictor import Answer, MomentRetriever, VideoQueries
 from mesm_core.inference.windows import cut_video
 from mesm_core.metrics.moments import iou
 from mesm_core.training.directory import prepare_directory
@@ -178,7 +178,7 @@ def right_window(retriever: MomentRetriever, video: Long) -> list[bool]:
     margin = np.minimum(video.moments[:, None, 0] - edges[:, 0], edges[:, 1] - video.moments[:, None, 1])
     chosen = margin.argmax(axis=1)
     asked = [
-        Asked(pieces[place].parts, [query], pieces[place].seconds)
+        VideoQueries(pieces[place].parts, [query], pieces[place].seconds)
         for place, query in zip(chosen, video.queries, strict=True)
     ]
     found = [answers[0] for answers in retriever.locate_many(asked, window="off")]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mesm_core.config.load import load_config
     from mesm_core.config.schema import Config
     from mesm_core.errors import MesmError
-    from mesm_core.inference.answers import Answer, Asked, Moment
+    from mesm_core.inference.answers import Answer, Moment, VideoQueries
     from mesm_core.inference.locate import Located, Locator, locate
     from mesm_core.inference.predictor import MomentRetriever
     from mesm_core.inference.retriever import Retriever
@@ -23,7 +23,7 @@ _HOMES = {
     "MesmError": "mesm_core.errors",
     "Prediction": "mesm_core.types",
     "Answer": "mesm_core.inference.answers",
-    "Asked": "mesm_core.inference.answers",
+    "VideoQueries": "mesm_core.inference.answers",
     "Located": "mesm_core.inference.locate",
     "Locator": "mesm_core.inference.locate",
     "Moment": "mesm_core.inference.answers",
@@ -37,7 +37,6 @@ _HOMES = {
 
 __all__ = [
     "Answer",
-    "Asked",
     "Config",
     "Located",
     "Locator",
@@ -47,6 +46,7 @@ __all__ = [
     "Prediction",
     "Query",
     "Retriever",
+    "VideoQueries",
     "ZeroShotRetriever",
     "__version__",
     "load_config",

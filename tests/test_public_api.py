@@ -15,7 +15,7 @@ SIGNATURES = {
     "Answer.confident": "self least",
     "Answer.prediction": "self qid vid",
     "Answer.suppressed": "self nms",
-    "Asked": "features queries duration",
+    "VideoQueries": "features queries duration",
     "Located": "video duration answers warnings cached",
     "Located.confident": "self least",
     "Locator": "retriever extraction plan * warnings",

@@ -133,7 +133,7 @@ def predict(
     """
     from mesm_core.data.one_video import video_name
     from mesm_core.files import together
-    from mesm_core.inference.asking import load_asker
+    from mesm_core.inference.asking import load_file_retriever
     from mesm_core.metrics.nms import NO_NMS, PEOPLE_NMS
     from mesm_core.pages.predictions import write_plot
     from mesm_core.places import refuse_inputs
@@ -141,7 +141,7 @@ def predict(
     outputs = _outputs(output, plot, overwrite=overwrite)
     with together(), ExitStack() as stack:
         questions = _questions(sentences or [], queries, video or video_name(features or []), duration)
-        asker = load_asker(
+        retriever = load_file_retriever(
             checkpoint,
             dataset=dataset,
             root=data_dir,
@@ -152,11 +152,11 @@ def predict(
             overrides=set_ or [],
             device=device,
         )
-        for warning in asker.warnings:
+        for warning in retriever.warnings:
             render.warn(warning)
-        refuse_inputs(outputs, [*asker.inputs, STDIN if not sentences and queries in (None, PIPE) else queries])
+        refuse_inputs(outputs, [*retriever.inputs, STDIN if not sentences and queries in (None, PIPE) else queries])
         raw = NO_NMS if nms is None else nms
-        replies = asker.answer(
+        replies = retriever.answer(
             questions, nms=raw, independent=independent, window=window, min_confidence=min_confidence
         )
         if output is not None:
@@ -167,7 +167,7 @@ def predict(
         kept = [reply for reply in shown if plot or json_]
         if plot is not None:
             write_plot(plot, kept, top=top or SHOWN, overwrite=overwrite)
-    _tell(kept, output, plot, top=top, json_=json_, calibrated=asker.calibrated)
+    _tell(kept, output, plot, top=top, json_=json_, calibrated=retriever.calibrated)
 
 
 def _outputs(output: Path | None, plot: Path | None, *, overwrite: bool) -> list[Path]:

@@ -128,13 +128,13 @@ def train(
 
       mesm train --dataset tacos --name three --seeds 3
     """
-    from mesm_cli.commands.training_plan import Asked, make_plan
+    from mesm_cli.commands.training_plan import TrainOptions, make_plan
     from mesm_cli.commands.training_runs import carry_out
     from mesm_core.training.start import Given
 
     overrides = [*(set_ or []), *([f"train.precision={precision}"] if precision else [])]
     overrides += ["train.compile=true"] if compile_ else []
-    asked = Asked(
+    asked = TrainOptions(
         dataset=dataset,
         config=config,
         overrides=overrides,

@@ -21,7 +21,7 @@ from mesm_cli.commands.training_display import (
     handling,
     leave_the_terminal,
 )
-from mesm_cli.commands.training_plan import Asked, Plan
+from mesm_cli.commands.training_plan import Plan, TrainOptions
 from mesm_cli.entry import Interrupt
 from mesm_core.errors import ConfigError, MesmError, listing
 
@@ -35,7 +35,7 @@ FAILED = 2
 SECONDS_TO_SAVE = 30.0
 
 
-def train_family(plan: Plan, seeds: tuple[int, ...], asked: Asked) -> int:
+def train_family(plan: Plan, seeds: tuple[int, ...], asked: TrainOptions) -> int:
     """Train the runs of a family that are not finished, show the spread of the results, and return the exit code."""
     from mesm_cli.commands.training_runs import warn_of_circumstances
     from mesm_core.build import build_device

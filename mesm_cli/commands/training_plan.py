@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TrainOptions:
     """The options of ``mesm train``; see there."""
 
     dataset: str | None
@@ -83,7 +83,7 @@ class Plan:
     repeat: Repeat | None = None
 
 
-def make_plan(asked: Asked) -> Plan:
+def make_plan(asked: TrainOptions) -> Plan:
     """Return what to train. Writes nothing.
 
     Raises:
@@ -97,7 +97,7 @@ def make_plan(asked: Asked) -> Plan:
     return _checked(plan, asked)
 
 
-def _resumed(asked: Asked, folder: Path) -> Plan:
+def _resumed(asked: TrainOptions, folder: Path) -> Plan:
     from mesm_core.training.directory import is_family
     from mesm_core.training.family import read_family
     from mesm_core.training.start import Recorded, continued, earlier_run
@@ -127,7 +127,7 @@ def _resumed(asked: Asked, folder: Path) -> Plan:
     )
 
 
-def _new(asked: Asked) -> Plan:
+def _new(asked: TrainOptions) -> Plan:
     from mesm_core.official.checkpoint import checkpoint_files, load_any_checkpoint
 
     init = None if asked.init is None else load_any_checkpoint(asked.init)
@@ -155,7 +155,7 @@ def new_settings(
     return settings, paths, given
 
 
-def _repeated(asked: Asked, folder: Path) -> Plan:
+def _repeated(asked: TrainOptions, folder: Path) -> Plan:
     from mesm_core.official.checkpoint import load_any_checkpoint
     from mesm_core.training.directory import run_files
     from mesm_core.training.repeat import hash_now, read_repeat, refuse_other_data
@@ -188,7 +188,7 @@ def _repeated(asked: Asked, folder: Path) -> Plan:
     return replace(plan, seeds=_seeds(asked, repeat.config.train.seed))
 
 
-def _directory(asked: Asked, settings: Config) -> Path:
+def _directory(asked: TrainOptions, settings: Config) -> Path:
     """Return the folder of a new run, and refuse one that is taken."""
     from mesm_core.training.directory import prepare_directory, run_directory
 
@@ -208,7 +208,7 @@ def _refuse_inputs(plan: Plan, others: Sequence[Path | None]) -> None:
     refuse_inputs(run_files(plan.directory), [*data_files(plan.settings, plan.paths, splits), *others])
 
 
-def _seeds(asked: Asked, first: int) -> tuple[int, ...] | None:
+def _seeds(asked: TrainOptions, first: int) -> tuple[int, ...] | None:
     """Return the seeds of a new family, or None for one run.
 
     Raises:
@@ -223,7 +223,7 @@ def _seeds(asked: Asked, first: int) -> tuple[int, ...] | None:
     return parse_seeds(asked.seeds, first)
 
 
-def _checked(plan: Plan, asked: Asked) -> Plan:
+def _checked(plan: Plan, asked: TrainOptions) -> Plan:
     """Refuse what does not go with one run, or with a family."""
     if plan.seeds is None and asked.parallel is not None:
         raise ConfigError("--parallel trains several seeds at once. Add --seeds.")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from mesm_cli import render
 from mesm_cli.commands import own_videos
-from mesm_cli.commands.training_plan import Asked, Plan
+from mesm_cli.commands.training_plan import Plan, TrainOptions
 
 if TYPE_CHECKING:
     from mesm_core.training.repeat import Repeat
 
 
-def carry_out(plan: Plan, asked: Asked) -> int:
+def carry_out(plan: Plan, asked: TrainOptions) -> int:
     """Train what was planned, and return the exit code."""
     from mesm_cli.commands.training_family import train_family, train_member
 
@@ -28,7 +28,7 @@ def carry_out(plan: Plan, asked: Asked) -> int:
     return _train(plan, asked)
 
 
-def _prepare(plan: Plan, asked: Asked) -> None:
+def _prepare(plan: Plan, asked: TrainOptions) -> None:
     """Check that all data are there, and extract missing features of the user's videos."""
     from mesm_core.build.ready import require_ready
 
@@ -40,7 +40,7 @@ def _prepare(plan: Plan, asked: Asked) -> None:
     require_ready(settings, paths, device=device, skip_missing=skip_missing)
 
 
-def _train(plan: Plan, asked: Asked) -> int:
+def _train(plan: Plan, asked: TrainOptions) -> int:
     """Train one run, alone or as one of the processes that torchrun started, and return the exit code."""
     from mesm_cli.commands.training_display import display_training
     from mesm_core.build import build_device
@@ -100,7 +100,7 @@ def _compare(plan: Plan, repeat: Repeat) -> bool | None:
     return same
 
 
-def _launch(gpus: int, plan: Plan, asked: Asked) -> int:
+def _launch(gpus: int, plan: Plan, asked: TrainOptions) -> int:
     """Run this command in one process for each GPU, with torch's elastic launcher, and return the exit code.
 
     This process extracts missing features first.

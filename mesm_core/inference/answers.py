@@ -124,7 +124,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asked:
+class VideoQueries:
     """The features of a video and the queries about it."""
 
     features: Features
@@ -139,7 +139,7 @@ class Asked:
 
 def locate_one(
     locate_many: Callable[..., list[list[Answer]]],
-    asked: Asked,
+    asked: VideoQueries,
     *,
     independent: bool,
     nms: float,
@@ -159,7 +159,7 @@ def parts_of(features: Features) -> list[np.ndarray]:
     return [features] if isinstance(features, np.ndarray) else list(features)
 
 
-def refuse_invalid_queries(asked: Asked) -> None:
+def refuse_invalid_queries(asked: VideoQueries) -> None:
     """Raise TextError if a query is invalid or there is none, and DataError if the duration is not positive."""
     if not asked.queries:
         raise TextError("No query was given.", hint='Put one in quotes: "a person opens the door".')

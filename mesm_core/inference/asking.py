@@ -15,7 +15,7 @@ from mesm_core.data.kinds import is_array_file, refuse_pictures
 from mesm_core.data.one_video import OneVideo
 from mesm_core.data.readers import make_reader
 from mesm_core.errors import ConfigError, DataError
-from mesm_core.inference.answers import Answer, Asked
+from mesm_core.inference.answers import Answer, VideoQueries
 from mesm_core.inference.changes import changed_config
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.inference.questions import Question
@@ -52,7 +52,7 @@ class Reply:
         return self.answer.prediction(self.question.qid, self.question.vid)
 
 
-class Asker:
+class FileRetriever:
     """Answers questions with a retriever and the features of the videos.
 
     Args:
@@ -130,14 +130,14 @@ class Asker:
                 reply = replies_by_question[id(question)]
                 yield reply if least is None else reply.confident(least)
 
-    def _asked(self, group: Sequence[Question]) -> Asked:
+    def _asked(self, group: Sequence[Question]) -> VideoQueries:
         vid = group[0].vid
         self._features.require([vid], skippable=False)
         given = next((question.duration for question in group if question.duration is not None), None)
         duration = given if given is not None else self._features.duration(vid)
         if duration is None:
             duration = self._annotated_duration(vid)
-        return Asked(self._features.raw(vid), [question.query for question in group], duration)
+        return VideoQueries(self._features.raw(vid), [question.query for question in group], duration)
 
     def _annotated_duration(self, vid: str) -> float:
         if self._annotated is None:
@@ -152,7 +152,7 @@ class Asker:
         return self._annotated[vid]
 
 
-def load_asker(
+def load_file_retriever(
     path: Path,
     *,
     dataset: str | None = None,
@@ -163,8 +163,8 @@ def load_asker(
     config_file: Path | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
-) -> Asker:
-    """Return an asker for a checkpoint and the videos of its feature files.
+) -> FileRetriever:
+    """Return a retriever for a checkpoint and the videos of its feature files.
 
     Args:
         path: a checkpoint, or ``zero-shot``; dataset: preset for zero-shot, or None to use only the given files.
@@ -179,7 +179,7 @@ def load_asker(
         chosen = None
         if dataset is not None or config_file is not None or overrides:
             chosen = load_config(dataset, file=config_file, overrides=overrides)
-        return _zero_shot_asker(chosen, root, annotations, features, text, device)
+        return _zero_shot_file_retriever(chosen, root, annotations, features, text, device)
     refuse_dataset(dataset, path)
     checkpoint = load_any_checkpoint(path)
     config = changed_config(checkpoint.config, source=str(path), file=config_file, overrides=overrides)
@@ -187,24 +187,26 @@ def load_asker(
     retriever = MomentRetriever.from_checkpoint(checkpoint, config=config, device=device, text=text, paths=paths)
     inputs = [*checkpoint_files(path), *data_files(config, paths)]
     videos = _video_features(paths.features, lambda: build_features(config, paths))
-    return Asker(retriever, videos, config.dataset, paths.annotations, inputs=inputs, warnings=checkpoint.warnings)
+    return FileRetriever(
+        retriever, videos, config.dataset, paths.annotations, inputs=inputs, warnings=checkpoint.warnings
+    )
 
 
-def _zero_shot_asker(
+def _zero_shot_file_retriever(
     config: Config | None,
     root: Path | None,
     annotations: Path | None,
     features: Sequence[Path],
     clip: Path | None,
     device: str,
-) -> Asker:
+) -> FileRetriever:
     paths = zero_shot_paths(config, root, annotations=annotations, features=features, clip=clip)
     retriever = ZeroShotRetriever.load(paths.text, device=device)
     width = retriever.sentences.width
     videos = _video_features(paths.features, lambda: clip_features(config, paths, given=bool(features), width=width))
     inputs = [*paths.features, paths.text] if config is None else data_files(config, paths)
     dataset = None if config is None else config.dataset
-    return Asker(retriever, videos, dataset, paths.annotations, inputs=inputs, warnings=(UNTRAINED,))
+    return FileRetriever(retriever, videos, dataset, paths.annotations, inputs=inputs, warnings=(UNTRAINED,))
 
 
 def _video_features(files: Sequence[Path], store: Callable[[], VideoFeatures]) -> VideoFeatures:

@@ -24,7 +24,7 @@ from mesm_core.extraction.pipeline import Failed, Frames
 from mesm_core.extraction.recipe import CLIP, USUAL_CLIP_LEN, Recipe, recipe_of
 from mesm_core.extraction.sources import VideoFile
 from mesm_core.extraction.weights import refuse_unused, weights_of
-from mesm_core.inference.answers import Answer, Asked, refuse_invalid_queries
+from mesm_core.inference.answers import Answer, VideoQueries, refuse_invalid_queries
 from mesm_core.inference.retriever import Retriever
 from mesm_core.inference.windows import AUTO, Window, check_window
 from mesm_core.inference.zero_shot_retriever import UNTRAINED, ZERO_SHOT, ZeroShotRetriever
@@ -312,7 +312,7 @@ def refuse_queries(queries: Sequence[str]) -> None:
     Raises:
         TextError: a query is empty or too long, or there is none.
     """
-    refuse_invalid_queries(Asked([], queries, 1.0))
+    refuse_invalid_queries(VideoQueries([], queries, 1.0))
     for query in queries:
         refuse_empty(query)
 

@@ -29,8 +29,8 @@ from mesm_core.decode import decode
 from mesm_core.errors import listing
 from mesm_core.inference.answers import (
     Answer,
-    Asked,
     Features,
+    VideoQueries,
     locate_one,
     parts_of,
     refuse_invalid_queries,
@@ -189,11 +189,11 @@ class MomentRetriever:
             DataError: the duration is not positive;
             ConfigError: ``nms`` is neither in (0, 1] nor -1, or ``window`` is invalid.
         """
-        asked = Asked(features, queries, duration)
+        asked = VideoQueries(features, queries, duration)
         return locate_one(self.locate_many, asked, independent=independent, nms=nms, window=window)
 
     def locate_many(
-        self, asked: Sequence[Asked], *, nms: float = PEOPLE_NMS, window: Window = AUTO
+        self, asked: Sequence[VideoQueries], *, nms: float = PEOPLE_NMS, window: Window = AUTO
     ) -> list[list[Answer]]:
         """Return one list of answers per video, in order; batched as in evaluation.
 
@@ -225,7 +225,7 @@ class MomentRetriever:
             for video, cut in zip(asked, cuts, strict=True)
         ]
 
-    def _cut(self, video: Asked, window: Window) -> list[Piece]:
+    def _cut(self, video: VideoQueries, window: Window) -> list[Piece]:
         return cut_video(
             parts_of(video.features),
             window=window,
@@ -235,7 +235,7 @@ class MomentRetriever:
         )
 
     def _predict(
-        self, pieces: Sequence[tuple[Asked, Piece]], texts: Mapping[str, TextFeatures]
+        self, pieces: Sequence[tuple[VideoQueries, Piece]], texts: Mapping[str, TextFeatures]
     ) -> list[list[Prediction]]:
         """Return one prediction per query for each piece of a video, in seconds of the video."""
         videos: dict[str, np.ndarray] = {}
@@ -254,7 +254,7 @@ class MomentRetriever:
             found = iter(decode(self.model(batch.inputs), batch, decoding, seen=seen, starts=starts))
         return [[next(found) for _ in video.queries] for video, _ in pieces]
 
-    def _answer(self, parts: Sequence[Prediction], video: Asked, cut: Sequence[Piece], window: Window) -> Answer:
+    def _answer(self, parts: Sequence[Prediction], video: VideoQueries, cut: Sequence[Piece], window: Window) -> Answer:
         known = self.text.known_words(parts[0].query)
         prediction, confidence = join_predictions(parts, cut, self._confidence(parts, cut))
         unknown = tuple(word for word, is_known in known.items() if not is_known)

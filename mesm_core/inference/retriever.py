@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mesm_core.inference.answers import Answer, Asked, Features
+from mesm_core.inference.answers import Answer, Features, VideoQueries
 from mesm_core.inference.windows import Window
 from mesm_core.metrics.nms import NO_NMS
 from mesm_core.types import Prediction, Query
@@ -34,7 +34,9 @@ class Retriever(Protocol):
         """Return one answer per query, in order, about a video of ``duration`` seconds."""
         ...
 
-    def locate_many(self, asked: Sequence[Asked], *, nms: float = ..., window: Window = ...) -> list[list[Answer]]:
+    def locate_many(
+        self, asked: Sequence[VideoQueries], *, nms: float = ..., window: Window = ...
+    ) -> list[list[Answer]]:
         """Return one list of answers per video, in order; ``nms`` = -1 keeps all moments."""
         ...
 
@@ -72,7 +74,7 @@ def predict_queries(
         by_video.setdefault((query.vid, query.duration), []).append(number)
     found: dict[int, Prediction] = {}
     for (vid, duration), numbers in by_video.items():
-        asked = Asked(features.raw(vid), [queries[number].sentence for number in numbers], duration)
+        asked = VideoQueries(features.raw(vid), [queries[number].sentence for number in numbers], duration)
         (answers,) = retriever.locate_many([asked], nms=NO_NMS)
         found |= {n: a.prediction(queries[n].qid, vid) for n, a in zip(numbers, answers, strict=True)}
         if progress is not None:

@@ -28,7 +28,7 @@ from mesm_core.data.readers.json_lines import read_lines
 from mesm_core.data.shortening import Shortening
 from mesm_core.data.statistics import data_statistics, differences
 from mesm_core.errors import DataError, listing
-from mesm_core.inference.answers import Asked
+from mesm_core.inference.answers import VideoQueries
 from mesm_core.inference.changes import changed_config
 from mesm_core.inference.confident import with_confidence
 from mesm_core.inference.evaluate import (
@@ -358,7 +358,7 @@ def _answers_in_windows(
                 asked_together.setdefault((number, queries[index].vid, queries[index].duration), []).append(index)
     found: dict[int, Prediction] = {}
     for (_, vid, duration), indices in asked_together.items():
-        asked = Asked(dataset.features.raw(vid), [queries[index].sentence for index in indices], duration)
+        asked = VideoQueries(dataset.features.raw(vid), [queries[index].sentence for index in indices], duration)
         (answers,) = retriever.locate_many([asked], nms=NO_NMS, window=window)
         for index, answer in zip(indices, answers, strict=True):
             found[index] = answer.prediction(queries[index].qid, vid)

@@ -15,8 +15,8 @@ from mesm_core.data.features import prepare_frames
 from mesm_core.errors import FeatureError
 from mesm_core.inference.answers import (
     Answer,
-    Asked,
     Features,
+    VideoQueries,
     locate_one,
     parts_of,
     refuse_invalid_queries,
@@ -107,11 +107,11 @@ class ZeroShotRetriever:
             as the joint space, or they are damaged; DataError: the duration is not positive; ConfigError: ``nms`` is
             neither in (0, 1] nor -1.
         """
-        asked = Asked(features, queries, duration)
+        asked = VideoQueries(features, queries, duration)
         return locate_one(self.locate_many, asked, independent=independent, nms=nms, window=window)
 
     def locate_many(
-        self, asked: Sequence[Asked], *, nms: float = PEOPLE_NMS, window: Window = AUTO
+        self, asked: Sequence[VideoQueries], *, nms: float = PEOPLE_NMS, window: Window = AUTO
     ) -> list[list[Answer]]:
         """Return one list of answers per video, in order.
 
@@ -121,7 +121,7 @@ class ZeroShotRetriever:
         check_nms(nms)
         return [[answer.suppressed(nms) for answer in self._answers(video)] for video in asked]
 
-    def _answers(self, video: Asked) -> list[Answer]:
+    def _answers(self, video: VideoQueries) -> list[Answer]:
         refuse_invalid_queries(video)
         frames = self._frames(video.features)
         windows, saliency = find_moments(frames, self.sentences.embed(video.queries), video.duration)

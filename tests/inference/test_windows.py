@@ -12,7 +12,7 @@ from mesm_core.checkpoint import load_checkpoint
 from mesm_core.config.load import load_config
 from mesm_core.data.readers.tacos import Tacos
 from mesm_core.errors import CheckpointError, ConfigError, FeatureError
-from mesm_core.inference.answers import Answer, Asked
+from mesm_core.inference.answers import Answer, VideoQueries
 from mesm_core.inference.predictor import MOST_PAIRS, MomentRetriever
 from mesm_core.inference.scoring import load_for_scoring, score_checkpoint
 from mesm_core.inference.windows import (
@@ -255,7 +255,7 @@ def test_windows_match_a_video_divided_by_hand(trained: Trained) -> None:
 
 def test_answers_do_not_depend_on_other_videos_in_the_batch(trained: Trained) -> None:
     retriever = MomentRetriever.load(trained.best, device="cpu")
-    asked = [Asked(long_video(s, s), [QUERY, "He opens a drawer."], float(s)) for s in (70, 500, 90, 333)]
+    asked = [VideoQueries(long_video(s, s), [QUERY, "He opens a drawer."], float(s)) for s in (70, 500, 90, 333)]
     together = retriever.locate_many(asked, window=50.0)
     for one, answers in zip(asked, together, strict=True):
         alone = retriever.locate(one.features, one.queries, duration=one.duration, window=50.0)

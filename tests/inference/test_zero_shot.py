@@ -11,7 +11,7 @@ from torch import nn
 
 from mesm_core import ZeroShotRetriever
 from mesm_core.errors import ConfigError, DataError, FeatureError, TextError
-from mesm_core.inference.answers import Asked
+from mesm_core.inference.answers import VideoQueries
 from mesm_core.inference.retriever import predict_queries
 from mesm_core.inference.zero_shot import (
     LONGEST_RUN,
@@ -177,7 +177,7 @@ def test_the_retriever_chooses_the_matching_file_and_has_the_trained_interface()
         assert [a.moments for a in again] == [a.moments for a in answers]
     alone = CLIP.locate(frames, QUERIES[:1], duration=30.0, independent=True)
     assert alone[0].moments == answers[0].moments
-    together = CLIP.locate_many([Asked(frames, QUERIES, 30.0), Asked(frames, QUERIES[1:], 30.0)], nms=-1)
+    together = CLIP.locate_many([VideoQueries(frames, QUERIES, 30.0), VideoQueries(frames, QUERIES[1:], 30.0)], nms=-1)
     assert [len(a) for a in together] == [2, 1]
     assert len(CLIP.locate(frames, QUERIES, duration=30.0, nms=0.1)[0].moments) < len(answers[0].moments)
 

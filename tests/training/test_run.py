@@ -15,8 +15,8 @@ import torch
 from mesm_core.checkpoint import load_checkpoint, save_checkpoint
 from mesm_core.errors import CheckpointError, FeatureError, MesmError, OutputError, TextError
 from mesm_core.files import replacing, write_atomically
-from mesm_core.inference.answers import Asked
-from mesm_core.inference.asking import Reply, load_asker
+from mesm_core.inference.answers import VideoQueries
+from mesm_core.inference.asking import Reply, load_file_retriever
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.inference.questions import Question
 from mesm_core.inference.scoring import load_for_scoring, score_checkpoint
@@ -115,7 +115,7 @@ def test_scores_do_not_depend_on_the_batch(trained: Trained) -> None:
 
 def ask(checkpoint: Path, queries: list[str], *, duration: float | None = None, **how: Any) -> list[Reply]:
     questions = [Question(number, "test-000", query, duration) for number, query in enumerate(queries)]
-    return list(load_asker(checkpoint, device="cpu").answer(questions, **how))
+    return list(load_file_retriever(checkpoint, device="cpu").answer(questions, **how))
 
 
 def test_locate(trained: Trained) -> None:
@@ -147,7 +147,7 @@ def test_the_readmes_lines_of_python(trained: Trained) -> None:
 def test_many_videos_from_many_threads(trained: Trained) -> None:
     retriever = MomentRetriever.load(trained.best, device="cpu")
     names = [f"{split}-{number:03}" for split in ("train", "test") for number in range(3)]
-    asked = [Asked(np.load(trained.root / "npy" / f"{name}.npy"), ["He cuts.", "bread"], 60.0) for name in names]
+    asked = [VideoQueries(np.load(trained.root / "npy" / f"{name}.npy"), ["He cuts.", "bread"], 60.0) for name in names]
     together = retriever.locate_many(asked)
     with ThreadPoolExecutor(4) as pool:
         alone = list(pool.map(lambda a: retriever.locate(a.features, a.queries, duration=a.duration), asked * 3))
@@ -177,11 +177,11 @@ def test_duration_from_annotations_or_not_at_all(trained: Trained, tmp_path: Pat
         for vid in file:
             file[vid].attrs.pop("duration", None)
         file["elsewhere"] = file["val-001"][()]
-    asker = load_asker(trained.best, features=[copy], device="cpu")
-    (known,) = asker.answer([Question(1, "val-001", "He cuts.")])
+    retriever = load_file_retriever(trained.best, features=[copy], device="cpu")
+    (known,) = retriever.answer([Question(1, "val-001", "He cuts.")])
     assert known.duration > 10
     with pytest.raises(MesmError, match="--duration"):
-        list(asker.answer([Question(1, "elsewhere", "He cuts.")]))
+        list(retriever.answer([Question(1, "elsewhere", "He cuts.")]))
     with pytest.raises(MesmError, match="positive"):
         ask(trained.best, ["a"], duration=0)
 
