@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mesm_core.errors import CheckpointError
 from mesm_core.losses.spans import to_windows
 from mesm_core.types import Batch, ModelOutput, Prediction
 
@@ -40,10 +41,18 @@ def decode(
     Args:
         seen: seconds of video that the frames of each query cover; default: the duration.
         starts: second of the video at which the frames of each query start; default: 0.
+
+    Raises:
+        CheckpointError: scores or windows are NaN or infinite.
     """
     scores = output.logits[-1].softmax(dim=-1)[..., 0].float().cpu().numpy()
     spans = to_windows(output.spans[-1].float()).cpu().numpy().astype(np.float64)
     saliency = output.saliency.to(torch.float16).float().cpu().numpy()
+    if not (np.isfinite(scores).all() and np.isfinite(spans).all()):
+        raise CheckpointError(
+            "The model's outputs contain NaN or infinity.",
+            hint="Its weights or the features are damaged or extreme: check them, or use another checkpoint.",
+        )
     mask = batch.inputs.frames_mask.cpu().numpy()
     covered = [query.duration for query in batch.queries] if seen is None else seen
     first = [0.0] * len(batch.queries) if starts is None else starts

@@ -11,9 +11,10 @@ from mesm_core.build.encoders import find_encoder
 from mesm_core.build.paths import Paths
 from mesm_core.config.schema import Config
 from mesm_core.data.collate import Framing
+from mesm_core.data.count_dataset import dataset_files
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.features import FeatureStore
-from mesm_core.data.readers import annotation_files, make_reader, read_split
+from mesm_core.data.readers import annotation_files, read_split
 from mesm_core.data.shortening import Shortening
 from mesm_core.data.splits import named_split
 from mesm_core.decode import Decoding
@@ -47,11 +48,10 @@ def data_paths(
 
 
 def data_files(config: Config, paths: Paths, splits: Sequence[str] = ()) -> list[Path]:
-    """Return the input files of the given splits, by default of all splits. An output must not be one of them."""
+    """Return the files of a dataset, and of the given splits. An output must not be one of them."""
     name = config.dataset.name
-    chosen = splits or make_reader(name).splits or (config.dataset.train, *config.dataset.eval)
-    counts = paths.annotations / config.text.counts
-    return [*paths.features, paths.text, counts, *annotation_files(name, paths.annotations, chosen)]
+    given = annotation_files(name, paths.annotations, splits)
+    return [*paths.features, paths.text, *given, *dataset_files(config.dataset, paths.annotations)]
 
 
 def build_features(config: Config, paths: Paths) -> FeatureStore:

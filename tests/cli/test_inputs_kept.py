@@ -61,6 +61,7 @@ REFUSED = [
     f"eval best.pt {DATA} --report best.pt",
     f"eval best.pt {DATA} -o soft.jsonl",
     f"eval best.pt {DATA} -o annotations/val.json",
+    f"eval best.pt {DATA} -o annotations/train.json",
     f"eval best.pt {DATA} -o glove.txt",
     f"eval best.pt {DATA} -o new.html --report ./new.html",
     f"predict best.pt {DATA} --queries queries.jsonl -o queries.jsonl",

@@ -14,7 +14,7 @@ from mesm_core.video.names import VIDEO_SUFFIXES
 Mutator = Callable[[Random, Path], str]
 
 HUGE_VIDEO = 2**27
-HUGE = 8 << 30
+HUGE = 2 << 30
 BOMB_PART = 10 << 20
 
 
@@ -79,7 +79,7 @@ def noise(rng: Random, path: Path) -> str:
 
 
 def grow(rng: Random, path: Path) -> str:
-    """Add a hole of several GB at the end; to a video a smaller one: FFmpeg looks through it, and it is hashed."""
+    """Add a hole of 2 GB at the end, which training hashes; to a video a smaller one: FFmpeg looks through it."""
     size = HUGE_VIDEO if path.suffix in VIDEO_SUFFIXES else HUGE
     os.truncate(path, size)
     return f"a hole of {size >> 20} MB at the end"

@@ -13,6 +13,7 @@ from mesm_core.checkpoint import load_checkpoint
 from mesm_core.config.load import Layer, resolve, set_layer
 from mesm_core.data.shortening import Shortening
 from mesm_core.decode import Decoding, decode
+from mesm_core.errors import CheckpointError
 from mesm_core.inference.evaluate import evaluate
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.inference.scoring import load_for_scoring
@@ -59,6 +60,12 @@ def test_moments_end_at_the_end_of_the_video_not_at_max_time(trained: Trained) -
 )
 def test_decoded_windows_are_clamped(decoding: Decoding, duration: float, expected: list[float]) -> None:
     assert decoded(decoding, duration, (0.9, 0.8))[0] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("span", [(float("nan"), 0.8), (0.5, float("inf"))])
+def test_outputs_that_are_not_finite_are_refused(span: tuple[float, float]) -> None:
+    with pytest.raises(CheckpointError, match="outputs contain NaN or infinity"):
+        decoded(Decoding(max_time=None), 10.0, (0.5, 0.8), span)
 
 
 def test_first_frames_are_not_stretched_over_the_video(trained: Trained) -> None:
