@@ -158,17 +158,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """Output of the model. Lists have one entry per decoder layer; the last entry is the prediction.
+    """Output of the model, with L decoder layers; the last layer is the prediction.
 
-    ``logits``: (Q, N, 2) each, index 0 = foreground; ``spans``: (Q, N, 2) each, center and width in [0, 1];
+    ``logits``: (L, Q, N, 2), index 0 = foreground; ``spans``: (L, Q, N, 2), center and width in [0, 1];
     ``saliency`` (Q, T); in training also ``negative_saliency`` (Q, T) and ``word_logits`` (Q, W, classes);
     ``video`` (Q, T, d) the projected video; ``text`` (Q, W', d) the words, after the reconstruction if SS-MESM is on,
     with ``text_mask`` (Q, W').
     Values at padding have no meaning.
     """
 
-    logits: list[Tensor]
-    spans: list[Tensor]
+    logits: Tensor
+    spans: Tensor
     saliency: Tensor
     video: Tensor
     text: Tensor
@@ -179,7 +179,8 @@ class ModelOutput:
     def float(self) -> ModelOutput:
         """Return the output in float32, in which losses are computed."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: _float(value) for name, value in values.items()})
+        floats = {name: x.float() for name, x in values.items() if x is not None and x.is_floating_point()}
+        return replace(self, **floats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +202,6 @@ class Prediction:
             "pred_relevant_windows": self.windows.tolist(),
             "pred_saliency_scores": self.saliency.tolist(),
         }
-
-
-def _float(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_float(item) for item in value]
-    return value if value is None or not value.is_floating_point() else value.float()
 
 
 def _moved(value: _Moved, move: Callable[[Tensor], Tensor]) -> _Moved:

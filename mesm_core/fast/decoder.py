@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from mesm_core.fast.kernels import Kernels
@@ -14,21 +15,22 @@ from mesm_core.model.decoder import Decoder, DecoderLayer, concat_heads, logit
 
 def decoder(
     kernels: Kernels, module: Decoder, memory: Tensor, *, pos: Tensor, mask: Tensor, rows: Packing
-) -> tuple[list[Tensor], list[Tensor]]:
+) -> tuple[Tensor, Tensor]:
     """Return ``module(memory, pos=pos, mask=mask)``, with memory and pos (N, D) packed; mask: (B, T) bool."""
     reference = module.slots.weight.sigmoid().expand(rows.batch, -1, -1)
     content = memory.new_zeros(*reference.shape[:2], module.dim)
-    detached, outputs, references = reference, [], []
-    for number, layer in enumerate(parts(module.layers, DecoderLayer)):
-        query_pos, sine = module.place(detached, content, first=number == 0)
+    outputs: list[Tensor] = []
+    references = [reference]
+    for layer in parts(module.layers, DecoderLayer):
+        if outputs:
+            references.append((module.move(content) + logit(reference)).sigmoid())
+            reference = references[-1].detach()
+        query_pos, sine = module.place(reference, content, first=not outputs)
         content = decoder_layer(
             kernels, layer, content, query_pos=query_pos, sine=sine, memory=memory, pos=pos, mask=mask, rows=rows
         )
-        outputs.append(module.norm(content))
-        references.append(reference)
-        reference = (module.move(content) + logit(detached)).sigmoid()
-        detached = reference.detach()
-    return outputs, references
+        outputs.append(content)
+    return module.norm(torch.stack(outputs)), torch.stack(references)
 
 
 def decoder_layer(

@@ -111,8 +111,8 @@ class _Forward:
         )
         padded = rows.pad(video)
         return ModelOutput(
-            logits=[model.class_head(output) for output in outputs],
-            spans=[(model.span_head(o) + logit(r)).sigmoid() for o, r in zip(outputs, references, strict=True)],
+            logits=model.class_head(outputs),
+            spans=(model.span_head(outputs) + logit(references)).sigmoid(),
             saliency=saliency[: rows.batch],
             negative_saliency=None if targets is None else saliency[rows.batch :],
             word_logits=None if targets is None else self._word_logits(words, padded, rows.pad(pos), targets),

@@ -49,12 +49,12 @@ def segment_sentence_loss(
         gamma: texts of two queries of a group are positives if the gIoU of their moments is at least this;
         tau: temperature.
     """
-    cosine = F.normalize(segments, dim=-1) @ F.normalize(texts, dim=-1).T
-    log_p = soft_log_softmax(cosine / tau)
+    unit_segments, unit_texts = F.normalize(torch.stack([segments, texts]), dim=-1)
+    log_p = soft_log_softmax(unit_segments @ unit_texts.T / tau)
     overlap = generalized_iou(windows.unsqueeze(1), windows.unsqueeze(0))
     positive = ((overlap >= gamma) & (group.unsqueeze(1) == group.unsqueeze(0))).to(log_p.dtype)
-    per_query = (positive * log_p).sum(dim=1) / (positive.sum(dim=1) + EPS)
-    return -per_query.mean()
+    shares = positive / (positive.sum(dim=1, keepdim=True) + EPS)
+    return (shares * log_p).sum() / -len(windows)
 
 
 def words(batch: LossInputs) -> Tensor:
@@ -70,12 +70,16 @@ def words_accuracy(batch: LossInputs) -> Tensor:
 def segments(batch: LossInputs, *, iou_gamma: float, tau: float) -> Tensor:
     """Return ``segment_sentence_loss``, with each query's moment reaching from its first to its last window."""
     output, targets = batch.output, batch.targets
-    row = torch.arange(len(output.video), device=output.video.device).unsqueeze(1)
-    moments = mean_of(output.video[row, targets.moment_frames], targets.moment_mask)
+    queries, frames = output.video.shape[:2]
+    # The gradient of index_select adds rows directly; that of a two-dimensional index sorts them first.
+    first = torch.arange(queries, device=output.video.device).unsqueeze(1) * frames
+    rows = output.video.flatten(0, 1).index_select(0, (first + targets.moment_frames).flatten())
+    moments = mean_of(rows.view(*targets.moment_frames.shape, -1), targets.moment_mask)
     texts = mean_of(output.text, output.text_mask)
     windows = to_windows(targets.spans)
-    first = windows[..., 0].masked_fill(~targets.spans_mask, torch.inf).amin(dim=1)
-    last = windows[..., 1].masked_fill(~targets.spans_mask, -torch.inf).amax(dim=1)
+    absent = ~targets.spans_mask
+    first = windows[..., 0].masked_fill(absent, torch.inf).amin(dim=1)
+    last = windows[..., 1].masked_fill(absent, -torch.inf).amax(dim=1)
     hull = torch.stack([first, last], dim=-1)
     return segment_sentence_loss(moments, texts, hull, targets.group, gamma=iou_gamma, tau=tau)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mesm_core.losses.inputs import LossInputs
@@ -14,9 +17,12 @@ EPS = 1e-6
 
 
 def soft_log_softmax(scores: Tensor) -> Tensor:
-    """Return the log-softmax over the last axis, with ``EPS`` added inside the logarithm, as in the published code."""
-    shifted = scores - scores.amax(dim=-1, keepdim=True).detach()
-    return shifted - torch.log(shifted.exp().sum(dim=-1, keepdim=True) + EPS)
+    """Return the log-softmax over the last axis, with ``EPS`` added inside the logarithm, as in the published code.
+
+    There the maximum is subtracted first. ``EPS`` in the sum of exponentials is one more score, maximum + log(EPS).
+    """
+    extra = scores.detach().amax(dim=-1, keepdim=True) + math.log(EPS)
+    return torch.cat([scores, extra], dim=-1).log_softmax(dim=-1)[..., :-1]
 
 
 def negative_loss(negative: Tensor, mask: Tensor) -> Tensor:
@@ -25,7 +31,7 @@ def negative_loss(negative: Tensor, mask: Tensor) -> Tensor:
     Args:
         negative: (Q, T) saliency for the negative query; mask: (Q, T) bool, True where valid.
     """
-    return torch.where(mask, torch.nn.functional.softplus(negative), 0).sum(dim=1).mean()
+    return torch.where(mask, F.softplus(negative), 0).sum() / len(mask)
 
 
 def rank_loss(scores: Tensor, negative: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
@@ -36,13 +42,12 @@ def rank_loss(scores: Tensor, negative: Tensor, labels: Tensor, mask: Tensor) ->
         labels: (Q, T), 0 where there is none; mask: (Q, T) bool, True where valid.
     """
     both = torch.cat([scores, negative], dim=1)
-    valid = torch.cat([mask, mask], dim=1)
-    log_p = soft_log_softmax(both.masked_fill(~valid, INVALID_SCORE) / RANK_TEMPERATURE)
+    log_p = soft_log_softmax(both.masked_fill(~mask.repeat(1, 2), INVALID_SCORE) / RANK_TEMPERATURE)
     log_p = log_p[:, : scores.shape[1]]  # the negative half has label 0 and is never a positive
     levels = torch.arange(1, LEVELS + 1, device=labels.device).view(-1, 1, 1)
-    positive = (labels * mask >= levels).to(log_p.dtype)
-    per_query = (positive * log_p).sum(dim=-1) / (positive.sum(dim=-1) + EPS)
-    return -per_query.mean(dim=1).sum()
+    positive = (labels * mask >= levels).to(log_p.dtype)  # (11, Q, T)
+    shares = (positive / (positive.sum(dim=-1, keepdim=True) + EPS)).sum(dim=0)  # (Q, T)
+    return (shares * log_p).sum() / -len(mask)
 
 
 def triplet_loss(scores: Tensor, positive: Tensor, negative: Tensor, mask: Tensor, *, margin: float) -> Tensor:
@@ -53,7 +58,7 @@ def triplet_loss(scores: Tensor, positive: Tensor, negative: Tensor, mask: Tenso
         mask: (Q,) bool, False where a query has no frame outside its moment; its pairs count as 0.
     """
     gap = margin + scores.gather(1, negative) - scores.gather(1, positive)
-    return torch.where(mask.unsqueeze(1), gap.clamp(min=0), 0).mean() * 2
+    return (F.relu(gap) * mask.unsqueeze(1)).mean() * 2
 
 
 def contrast(batch: LossInputs, *, rank_coef: float, triplet: bool, margin: float) -> Tensor:

@@ -207,7 +207,7 @@ def compute(fixture: Fixture, dtype: torch.dtype = torch.float32) -> Computed:
         outputs=_outputs(fixture, model, inputs, output),
         losses={name: value.detach() for name, value in losses.items()} | {"total": total.detach()},
         gradients={name: p.grad for name, p in model.named_parameters() if p.grad is not None},
-        pairs=_pairs(criterion.match(output.logits[-1], output.spans[-1], targets), targets),
+        pairs=_pairs(criterion.inputs(output, inputs, targets).slots[-1], targets),
     )
 
 
