@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -86,10 +85,13 @@ class Inputs:
     """The model's inputs for prediction, without ground truth and random draws.
 
     ``video`` (V, T, Dv+2) float32 with ``video_mask`` (V, T) bool; ``video_index`` (Q,) int64: row of each query's
-    video; ``words`` (Q, W, Dt) float32 with ``words_mask`` (Q, W) bool; ``frames`` (N,) int64: positions q·T + t of the
-    queries' valid frames in a (Q, T) layout, in rising order, for packing; ``context`` (K, T') int64 with
+    video; ``words`` (Q, W, Dt) float32 with ``words_mask`` (Q, W) bool; ``frames_mask`` (Q, T) bool: valid frames of
+    each query's video; ``frames`` (N,) int64: their positions q·T + t in rising order, for packing; ``sources`` (N,)
+    int64: positions v·T + t of the same frames in the videos; ``context`` (K, T') int64 with
     ``context_mask``: rows of the flattened (V·T) frames that SS-MESM attends to, with ``context_index`` (Q,) int64: row
-    of each query's context. These are None if the context of each query is its own video.
+    of each query's context. These are None if the context of each query is its own video. ``sentence`` (Q,) int64:
+    position k·S + s of each query when the queries of every context or video are put in a row of S, with
+    ``sentence_mask`` (K or V, S) bool.
     """
 
     video: Tensor
@@ -97,15 +99,14 @@ class Inputs:
     video_index: Tensor
     words: Tensor
     words_mask: Tensor
+    frames_mask: Tensor
     frames: Tensor
+    sources: Tensor
+    sentence: Tensor
+    sentence_mask: Tensor
     context: Tensor | None = None
     context_mask: Tensor | None = None
     context_index: Tensor | None = None
-
-    @cached_property
-    def frames_mask(self) -> Tensor:
-        """Mask of the valid frames of each query's video, (Q, T) bool; computed once."""
-        return self.video_mask[self.video_index]
 
 
 @dataclass(frozen=True)

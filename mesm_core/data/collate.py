@@ -64,23 +64,22 @@ def collate_inputs(groups: Sequence[Sequence[Item]], videos: dict[str, np.ndarra
     index = np.array([row[item.query.vid] for item in items])
     video, video_mask = pad(list(videos.values()))
     words, words_mask = pad([item.text.words for item in items])
-    context: dict[str, Tensor] = {}
+    places = frame_places(video_mask, index) | sentence_places(index, len(videos))
     if framing.context == "group":
         rows = [list(dict.fromkeys(row[item.query.vid] for item in group)) for group in groups]
-        context = group_context(rows, video_mask, [len(group) for group in groups])
+        places |= group_context(rows, video_mask, [len(group) for group in groups])
     return Inputs(
         video=torch.from_numpy(video),
         video_mask=torch.from_numpy(video_mask),
         video_index=torch.from_numpy(index),
         words=torch.from_numpy(words),
         words_mask=torch.from_numpy(words_mask),
-        frames=torch.from_numpy(np.flatnonzero(video_mask[index])),
-        **context,
+        **places,
     )
 
 
 def group_context(rows: Sequence[Sequence[int]], video_mask: np.ndarray, sizes: Sequence[int]) -> dict[str, Tensor]:
-    """Return the context fields of ``Inputs``: for each group the frames of its videos, concatenated.
+    """Return the context and sentence fields of ``Inputs``: for each group the frames of its videos, concatenated.
 
     Args:
         rows: each group's rows of ``video_mask`` (V, T); sizes: each group's number of queries.
@@ -88,11 +87,44 @@ def group_context(rows: Sequence[Sequence[int]], video_mask: np.ndarray, sizes: 
     length = video_mask.shape[1]
     frames = [np.concatenate([np.flatnonzero(video_mask[r]) + r * length for r in group]) for group in rows]
     index, mask = pad(frames)
+    contexts = np.repeat(np.arange(len(rows)), sizes)
     return {
         "context": torch.from_numpy(index),
         "context_mask": torch.from_numpy(mask),
-        "context_index": torch.from_numpy(np.repeat(np.arange(len(rows)), sizes)),
+        "context_index": torch.from_numpy(contexts),
+        **sentence_places(contexts, len(rows)),
     }
+
+
+def frame_places(video_mask: np.ndarray, video_index: np.ndarray) -> dict[str, Tensor]:
+    """Return the fields of ``Inputs`` on the queries' frames.
+
+    Args:
+        video_mask: (V, T) bool; video_index: (Q,) row of each query's video.
+
+    >>> frame_places(np.array([[True, False], [True, True]]), np.array([1, 0]))["sources"].tolist()
+    [2, 3, 0]
+    """
+    mask = video_mask[video_index]  # (Q, T)
+    query, frame = mask.nonzero()
+    sources = video_index[query] * mask.shape[1] + frame
+    fields = {"frames_mask": mask, "frames": np.flatnonzero(mask), "sources": sources}
+    return {name: torch.from_numpy(value) for name, value in fields.items()}
+
+
+def sentence_places(context: np.ndarray, contexts: int) -> dict[str, Tensor]:
+    """Return the sentence fields of ``Inputs``, of the number of each query's context (Q,).
+
+    >>> fields = sentence_places(np.array([0, 1, 0]), 2)
+    >>> fields["sentence"].tolist(), fields["sentence_mask"].tolist()
+    ([0, 2, 1], [[True, True], [True, False]])
+    """
+    counts = np.bincount(context, minlength=contexts)
+    longest = int(counts.max())
+    mask = np.arange(longest) < counts[:, None]
+    place = np.empty_like(context)
+    place[np.argsort(context, kind="stable")] = np.flatnonzero(mask)
+    return {"sentence": torch.from_numpy(place), "sentence_mask": torch.from_numpy(mask)}
 
 
 def collate_targets(

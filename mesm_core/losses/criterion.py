@@ -49,7 +49,8 @@ class Criterion:
     def __call__(self, output: ModelOutput, inputs: Inputs, targets: Targets) -> dict[str, Tensor]:
         """Return every loss by name, unweighted; names of losses on an earlier layer end with ``_`` and its number."""
         batch = self.inputs(output, inputs, targets)
-        losses, earlier = {}, {}
+        losses: dict[str, Tensor] = {}
+        earlier: dict[str, Tensor] = {}
         for term in self.terms:
             loss = term.function(batch)
             if term.every_layer:
