@@ -7,7 +7,7 @@ unless a name says ``span`` (center and width in [0, 1]) or ``frame`` (an inclus
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 CLIP_SECONDS = 2
 """Length of the clips that annotators score, in seconds."""
+
+ALIGNED = 64
+"""Bytes: tensors in a packed batch start at multiples of it."""
 
 _Moved = TypeVar("_Moved", "Inputs", "Targets")
 
@@ -138,19 +141,55 @@ class Targets:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch: queries in order, inputs of the model and, in training, targets."""
+    """A batch: queries in order, inputs of the model and, in training, targets.
+
+    ``buffer``: (bytes,) uint8 that holds all tensors one after another, if the batch is packed.
+    """
 
     queries: tuple[Query, ...]
     inputs: Inputs
     targets: Targets | None = None
+    buffer: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """Return the same batch on ``device``."""
-        return self._moved(lambda x: x.to(device, non_blocking=True))
+        """Return the same batch on ``device``; a packed one is moved by one copy."""
+        if self.buffer is None:
+            return self._moved(lambda x: x.to(device, non_blocking=True))
+        return self._in(self.buffer.to(device, non_blocking=True))
 
-    def pinned(self) -> Batch:
-        """Return the same batch in pinned memory, so that copies to CUDA run asynchronously."""
-        return self._moved(lambda x: x.pin_memory())
+    def packed(self, buffer: Callable[[int], Tensor]) -> Batch:
+        """Return the same batch with its tensors one after another in one buffer.
+
+        Args:
+            buffer: returns a uint8 tensor of a number of bytes, e.g. in pinned memory, from which copies to CUDA run
+                asynchronously.
+        """
+        packed = self._in(buffer(_start_of_next(self._tensors())))
+        for here, there in zip(packed._tensors(), self._tensors(), strict=True):
+            here.copy_(there)
+        return packed
+
+    def _tensors(self) -> list[Tensor]:
+        found: list[Tensor] = []
+
+        def collect(x: Tensor) -> Tensor:
+            found.append(x)
+            return x
+
+        self._moved(collect)
+        return found
+
+    def _in(self, buffer: Tensor) -> Batch:
+        """Return a batch with the same shapes whose tensors are parts of a buffer."""
+        start = 0
+
+        def place(x: Tensor) -> Tensor:
+            nonlocal start
+            part = buffer[start : start + x.numel() * x.itemsize].view(x.dtype).view(x.shape)
+            start = _start_of_next([x], start)
+            return part
+
+        return replace(self._moved(place), buffer=buffer)
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
         targets = None if self.targets is None else _moved(self.targets, move)
@@ -203,6 +242,11 @@ class Prediction:
             "pred_relevant_windows": self.windows.tolist(),
             "pred_saliency_scores": self.saliency.tolist(),
         }
+
+
+def _start_of_next(tensors: Sequence[Tensor], start: int = 0) -> int:
+    """Return the byte after these tensors at which another one may start."""
+    return start + sum(-(-x.numel() * x.itemsize // ALIGNED) * ALIGNED for x in tensors)
 
 
 def _moved(value: _Moved, move: Callable[[Tensor], Tensor]) -> _Moved:
