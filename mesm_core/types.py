@@ -116,7 +116,8 @@ class Inputs:
 class Targets:
     """The ground truth of a training batch, and its random draws: ``forward`` itself draws only dropout.
 
-    ``spans`` (Q, M, 2) center and width, with ``spans_mask`` (Q, M); ``group`` (Q,) int64;
+    ``spans`` (Q, M, 2) center and width, with ``spans_mask`` (Q, M); ``group`` (Q,) int64; ``overlap`` (Q, Q) float32:
+    gIoU of two queries' moments, each from its first to its last window, or -inf if they belong to different groups;
     ``moment_frames`` (Q, C) int64 with ``moment_mask`` (Q, C): the frames inside the moment;
     ``saliency`` (Q, T) float32 labels (0 outside); ``positive_frames``, ``negative_frames`` (Q, P) int64, with
     ``triplet_mask`` (Q,), False if no frame is outside the moment;
@@ -127,6 +128,7 @@ class Targets:
     spans: Tensor
     spans_mask: Tensor
     group: Tensor
+    overlap: Tensor
     moment_frames: Tensor
     moment_mask: Tensor
     saliency: Tensor

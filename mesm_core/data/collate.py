@@ -154,6 +154,7 @@ def collate_targets(
         spans=torch.from_numpy(spans),
         spans_mask=torch.from_numpy(spans_mask),
         group=torch.from_numpy(group),
+        overlap=torch.from_numpy(moment_overlap(spans, spans_mask, group)),
         moment_frames=torch.from_numpy(moment_frames),
         moment_mask=torch.from_numpy(moment_mask),
         saliency=torch.from_numpy(saliency),
@@ -165,6 +166,27 @@ def collate_targets(
         unknown_words=torch.from_numpy(pad([w.unknown for w in words])[0]),
         word_labels=torch.from_numpy(pad([w.labels for w in words])[0]),
     )
+
+
+def moment_overlap(spans: np.ndarray, mask: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Return the gIoU (Q, Q) of two queries' moments, each from its first to its last window; -inf across groups.
+
+    Args:
+        spans: (Q, M, 2) center and width, with ``mask`` (Q, M); group: (Q,).
+
+    >>> spans = np.array([[[0.25, 0.5]], [[0.5, 0.5]], [[0.5, 0.5]]])
+    >>> moment_overlap(spans, np.ones((3, 1), bool), np.array([0, 0, 1]))[0].round(2).tolist()
+    [1.0, 0.33, -inf]
+    """
+    center, half = spans[..., 0], spans[..., 1] / 2
+    start = np.where(mask, center - half, np.inf).min(axis=1)
+    end = np.where(mask, center + half, -np.inf).max(axis=1)
+    lengths = (end - start)[:, None] + (end - start)
+    hull = np.maximum(end[:, None], end) - np.minimum(start[:, None], start)
+    inner = np.maximum(lengths - hull, 0)
+    overlap = inner / (lengths - inner) + (lengths - inner) / hull - 1
+    same: np.ndarray = np.where(group[:, None] == group, overlap, -np.inf).astype(spans.dtype)
+    return same
 
 
 def draw_negatives(group: np.ndarray, rng: np.random.Generator) -> np.ndarray:

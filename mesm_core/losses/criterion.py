@@ -67,8 +67,10 @@ class Criterion:
 
     def inputs(self, output: ModelOutput, inputs: Inputs, targets: Targets) -> LossInputs:
         """Return the inputs of the losses; each decoder layer has its own matching."""
-        layers = slice(None) if self._aux else slice(-1, None)
-        logits, spans = output.logits[layers], output.spans[layers].unsqueeze(3)  # (L, Q, N, 2), (L, Q, N, 1, 2)
+        logits, spans = output.logits, output.spans  # (L, Q, N, 2)
+        if not self._aux:
+            logits, spans = logits[-1:], spans[-1:]
+        spans = spans.unsqueeze(3)  # (L, Q, N, 1, 2)
         windows = targets.spans.unsqueeze(1)  # (Q, 1, M, 2)
         distance = (spans - windows).abs().sum(dim=-1)
         overlap = generalized_iou(to_windows(spans), to_windows(windows))

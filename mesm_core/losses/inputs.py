@@ -32,7 +32,7 @@ class LossInputs:
     def window_weights(self) -> Tensor:
         """Weight of each window in a mean over windows, (Q, M); 0 where there is no window."""
         mask = self.targets.spans_mask
-        return mask / mask.sum().clamp(min=1)
+        return mask / mask.sum(dtype=self.distance.dtype).clamp(min=1)
 
     def matched(self, pairs: Tensor) -> Tensor:
         """Return the value of each window and its slot, (L, Q, M), of (L, Q, N, M)."""

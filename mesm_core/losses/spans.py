@@ -48,9 +48,9 @@ def label_loss(logits: Tensor, slots: Tensor, mask: Tensor, *, eos_coef: float) 
             there is a window.
         eos_coef: weight of slots whose label is background; other slots have weight 1.
     """
-    numbers = torch.arange(logits.shape[2], device=slots.device)
-    matched = (slots.unsqueeze(-1) == numbers) & mask.unsqueeze(-1)  # (L, Q, M, N)
-    labels = (~matched.any(dim=2)).long()  # (L, Q, N): FOREGROUND or BACKGROUND
+    # A slot is background unless a window is matched with it. Windows that do not exist leave it as it is.
+    labels = slots.new_full(logits.shape[:3], BACKGROUND)  # (L, Q, N)
+    labels.scatter_reduce_(2, slots, torch.where(mask, FOREGROUND, BACKGROUND).expand_as(slots), "amin")
     weight = logits.new_ones(2)
     weight[BACKGROUND].fill_(eos_coef)  # assignment would copy from the host
     # The mean is over slots, not over weights as with reduction="mean".

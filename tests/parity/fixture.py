@@ -14,7 +14,7 @@ from torch import Tensor
 from mesm_core.arrays import normalise
 from mesm_core.build import ENDPOINT_CHANNELS, build_criterion, build_model
 from mesm_core.config.schema import LossConfig, ModelConfig
-from mesm_core.data.collate import frame_places, group_context, sentence_places
+from mesm_core.data.collate import frame_places, group_context, moment_overlap, sentence_places
 from mesm_core.losses.criterion import Criterion
 from mesm_core.model.mesm import Mesm
 from mesm_core.official.config import sections
@@ -136,10 +136,12 @@ class Fixture:
         clip_mask = given["clip_mask"]
         frames = clip_mask.int().argsort(dim=1, descending=True, stable=True)[:, : int(clip_mask.sum(1).max())]
         masked = given.get("masked_words", torch.zeros_like(given["unknown_mask"]))
+        group = torch.repeat_interleave(given["num_clips"])
         return Targets(
             spans=spans,
             spans_mask=spans_mask,
-            group=torch.repeat_interleave(given["num_clips"]),
+            group=group,
+            overlap=torch.from_numpy(moment_overlap(spans.numpy(), spans_mask.numpy(), group.numpy())),
             moment_frames=frames,
             moment_mask=clip_mask.gather(1, frames),
             saliency=given.get("saliency_label", clip_mask).float(),
