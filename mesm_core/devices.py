@@ -1,8 +1,9 @@
-"""Choice of devices by name."""
+"""Choice of devices by name, and copies between host and device that do not wait."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from mesm_core.errors import DeviceError
 
@@ -30,3 +31,27 @@ def build_device(name: str) -> torch.device:
         if (device.index or 0) >= count:
             raise DeviceError(f"{name} does not exist: this machine has {count} CUDA device(s), from cuda:0.")
     return device
+
+
+def pinned(size: int) -> Tensor:
+    """Return pinned memory of a number of bytes (uint8). CUDA copies from it while the host goes on."""
+    return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+
+
+class HostCopy:
+    """A tensor that is being copied to the host. On the CPU it is there already."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._values = values
+        self._arrived: torch.cuda.Event | None = None
+        if values.device.type == "cuda":
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+
+    def wait(self) -> Tensor:
+        """Return the tensor on the host, once it has been copied."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._values

@@ -7,9 +7,8 @@ unless a name says ``span`` (center and width in [0, 1]) or ``frame`` (an inclus
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
 
 CLIP_SECONDS = 2
 """Length of the clips that annotators score, in seconds."""
+
+ALIGNED = 64
+"""Bytes: tensors in a packed batch start at multiples of it."""
 
 _Moved = TypeVar("_Moved", "Inputs", "Targets")
 
@@ -86,10 +88,13 @@ class Inputs:
     """The model's inputs for prediction, without ground truth and random draws.
 
     ``video`` (V, T, Dv+2) float32 with ``video_mask`` (V, T) bool; ``video_index`` (Q,) int64: row of each query's
-    video; ``words`` (Q, W, Dt) float32 with ``words_mask`` (Q, W) bool; ``frames`` (N,) int64: positions q·T + t of the
-    queries' valid frames in a (Q, T) layout, in rising order, for packing; ``context`` (K, T') int64 with
+    video; ``words`` (Q, W, Dt) float32 with ``words_mask`` (Q, W) bool; ``frames_mask`` (Q, T) bool: valid frames of
+    each query's video; ``frames`` (N,) int64: their positions q·T + t in rising order, for packing; ``sources`` (N,)
+    int64: positions v·T + t of the same frames in the videos; ``context`` (K, T') int64 with
     ``context_mask``: rows of the flattened (V·T) frames that SS-MESM attends to, with ``context_index`` (Q,) int64: row
-    of each query's context. These are None if the context of each query is its own video.
+    of each query's context. These are None if the context of each query is its own video. ``sentence`` (Q,) int64:
+    position k·S + s of each query when the queries of every context or video are put in a row of S, with
+    ``sentence_mask`` (K or V, S) bool.
     """
 
     video: Tensor
@@ -97,22 +102,22 @@ class Inputs:
     video_index: Tensor
     words: Tensor
     words_mask: Tensor
+    frames_mask: Tensor
     frames: Tensor
+    sources: Tensor
+    sentence: Tensor
+    sentence_mask: Tensor
     context: Tensor | None = None
     context_mask: Tensor | None = None
     context_index: Tensor | None = None
-
-    @cached_property
-    def frames_mask(self) -> Tensor:
-        """Mask of the valid frames of each query's video, (Q, T) bool; computed once."""
-        return self.video_mask[self.video_index]
 
 
 @dataclass(frozen=True)
 class Targets:
     """The ground truth of a training batch, and its random draws: ``forward`` itself draws only dropout.
 
-    ``spans`` (Q, M, 2) center and width, with ``spans_mask`` (Q, M); ``group`` (Q,) int64;
+    ``spans`` (Q, M, 2) center and width, with ``spans_mask`` (Q, M); ``group`` (Q,) int64; ``overlap`` (Q, Q) float32:
+    gIoU of two queries' moments, each from its first to its last window, or -inf if they belong to different groups;
     ``moment_frames`` (Q, C) int64 with ``moment_mask`` (Q, C): the frames inside the moment;
     ``saliency`` (Q, T) float32 labels (0 outside); ``positive_frames``, ``negative_frames`` (Q, P) int64, with
     ``triplet_mask`` (Q,), False if no frame is outside the moment;
@@ -123,6 +128,7 @@ class Targets:
     spans: Tensor
     spans_mask: Tensor
     group: Tensor
+    overlap: Tensor
     moment_frames: Tensor
     moment_mask: Tensor
     saliency: Tensor
@@ -137,19 +143,55 @@ class Targets:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch: queries in order, inputs of the model and, in training, targets."""
+    """A batch: queries in order, inputs of the model and, in training, targets.
+
+    ``buffer``: (bytes,) uint8 that holds all tensors one after another, if the batch is packed.
+    """
 
     queries: tuple[Query, ...]
     inputs: Inputs
     targets: Targets | None = None
+    buffer: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """Return the same batch on ``device``."""
-        return self._moved(lambda x: x.to(device, non_blocking=True))
+        """Return the same batch on ``device``; a packed one is moved by one copy."""
+        if self.buffer is None:
+            return self._moved(lambda x: x.to(device, non_blocking=True))
+        return self._in(self.buffer.to(device, non_blocking=True))
 
-    def pinned(self) -> Batch:
-        """Return the same batch in pinned memory, so that copies to CUDA run asynchronously."""
-        return self._moved(lambda x: x.pin_memory())
+    def packed(self, buffer: Callable[[int], Tensor]) -> Batch:
+        """Return the same batch with its tensors one after another in one buffer.
+
+        Args:
+            buffer: returns a uint8 tensor of a number of bytes, e.g. in pinned memory, from which copies to CUDA run
+                asynchronously.
+        """
+        packed = self._in(buffer(_start_of_next(self._tensors())))
+        for here, there in zip(packed._tensors(), self._tensors(), strict=True):
+            here.copy_(there)
+        return packed
+
+    def _tensors(self) -> list[Tensor]:
+        found: list[Tensor] = []
+
+        def collect(x: Tensor) -> Tensor:
+            found.append(x)
+            return x
+
+        self._moved(collect)
+        return found
+
+    def _in(self, buffer: Tensor) -> Batch:
+        """Return a batch with the same shapes whose tensors are parts of a buffer."""
+        start = 0
+
+        def place(x: Tensor) -> Tensor:
+            nonlocal start
+            part = buffer[start : start + x.numel() * x.itemsize].view(x.dtype).view(x.shape)
+            start = _start_of_next([x], start)
+            return part
+
+        return replace(self._moved(place), buffer=buffer)
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
         targets = None if self.targets is None else _moved(self.targets, move)
@@ -158,17 +200,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """Output of the model. Lists have one entry per decoder layer; the last entry is the prediction.
+    """Output of the model, with L decoder layers; the last layer is the prediction.
 
-    ``logits``: (Q, N, 2) each, index 0 = foreground; ``spans``: (Q, N, 2) each, center and width in [0, 1];
+    ``logits``: (L, Q, N, 2), index 0 = foreground; ``spans``: (L, Q, N, 2), center and width in [0, 1];
     ``saliency`` (Q, T); in training also ``negative_saliency`` (Q, T) and ``word_logits`` (Q, W, classes);
     ``video`` (Q, T, d) the projected video; ``text`` (Q, W', d) the words, after the reconstruction if SS-MESM is on,
     with ``text_mask`` (Q, W').
     Values at padding have no meaning.
     """
 
-    logits: list[Tensor]
-    spans: list[Tensor]
+    logits: Tensor
+    spans: Tensor
     saliency: Tensor
     video: Tensor
     text: Tensor
@@ -179,7 +221,8 @@ class ModelOutput:
     def float(self) -> ModelOutput:
         """Return the output in float32, in which losses are computed."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: _float(value) for name, value in values.items()})
+        floats = {name: x.float() for name, x in values.items() if x is not None and x.is_floating_point()}
+        return replace(self, **floats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +251,9 @@ class Prediction:
         return line if self.confidence is None else line | {"pred_confidence": round(self.confidence, 6)}
 
 
-def _float(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_float(item) for item in value]
-    return value if value is None or not value.is_floating_point() else value.float()
+def _start_of_next(tensors: Sequence[Tensor], start: int = 0) -> int:
+    """Return the byte after these tensors at which another one may start."""
+    return start + sum(-(-x.numel() * x.itemsize // ALIGNED) * ALIGNED for x in tensors)
 
 
 def _moved(value: _Moved, move: Callable[[Tensor], Tensor]) -> _Moved:

@@ -30,10 +30,11 @@ def forward_flops(model: ModelConfig, *, frames: int, words: int, pairs: int = 1
     total += pairs * (model.encoder_layers * encoder + 2 * t * d * d)
     if model.segment_sentence:
         total += model.segment_sentence_layers * (2 * 2 * 2 * t * d * model.heads + 4 * 2 * d * d + feedforward)
-    slots = model.slots
-    # Each slot has nine projections in attention, and about eight in the heads and position networks.
-    decoder = 3 * 2 * t * d * d + slots * (17 * 2 * d * d + feedforward) + 2 * slots * t * 3 * d
-    return total + model.decoder_layers * decoder
+    slots, layers = model.slots, model.decoder_layers
+    # A slot has nine projections in attention and five in the heads and position networks; between two layers, it has
+    # two that move its reference and two that scale its positions.
+    slot = layers * (14 * 2 * d * d + feedforward) + (layers - 1) * 4 * 2 * d * d
+    return total + layers * (3 * 2 * t * d * d + 2 * slots * t * 3 * d) + slots * slot
 
 
 def training_flops(model: ModelConfig, *, frames: int, words: int, moment: int, classes: int) -> float:

@@ -64,23 +64,22 @@ def collate_inputs(groups: Sequence[Sequence[Item]], videos: dict[str, np.ndarra
     index = np.array([row[item.query.vid] for item in items])
     video, video_mask = pad(list(videos.values()))
     words, words_mask = pad([item.text.words for item in items])
-    context: dict[str, Tensor] = {}
+    places = frame_places(video_mask, index) | sentence_places(index, len(videos))
     if framing.context == "group":
         rows = [list(dict.fromkeys(row[item.query.vid] for item in group)) for group in groups]
-        context = group_context(rows, video_mask, [len(group) for group in groups])
+        places |= group_context(rows, video_mask, [len(group) for group in groups])
     return Inputs(
         video=torch.from_numpy(video),
         video_mask=torch.from_numpy(video_mask),
         video_index=torch.from_numpy(index),
         words=torch.from_numpy(words),
         words_mask=torch.from_numpy(words_mask),
-        frames=torch.from_numpy(np.flatnonzero(video_mask[index])),
-        **context,
+        **places,
     )
 
 
 def group_context(rows: Sequence[Sequence[int]], video_mask: np.ndarray, sizes: Sequence[int]) -> dict[str, Tensor]:
-    """Return the context fields of ``Inputs``: for each group the frames of its videos, concatenated.
+    """Return the context and sentence fields of ``Inputs``: for each group the frames of its videos, concatenated.
 
     Args:
         rows: each group's rows of ``video_mask`` (V, T); sizes: each group's number of queries.
@@ -88,11 +87,44 @@ def group_context(rows: Sequence[Sequence[int]], video_mask: np.ndarray, sizes: 
     length = video_mask.shape[1]
     frames = [np.concatenate([np.flatnonzero(video_mask[r]) + r * length for r in group]) for group in rows]
     index, mask = pad(frames)
+    contexts = np.repeat(np.arange(len(rows)), sizes)
     return {
         "context": torch.from_numpy(index),
         "context_mask": torch.from_numpy(mask),
-        "context_index": torch.from_numpy(np.repeat(np.arange(len(rows)), sizes)),
+        "context_index": torch.from_numpy(contexts),
+        **sentence_places(contexts, len(rows)),
     }
+
+
+def frame_places(video_mask: np.ndarray, video_index: np.ndarray) -> dict[str, Tensor]:
+    """Return the fields of ``Inputs`` on the queries' frames.
+
+    Args:
+        video_mask: (V, T) bool; video_index: (Q,) row of each query's video.
+
+    >>> frame_places(np.array([[True, False], [True, True]]), np.array([1, 0]))["sources"].tolist()
+    [2, 3, 0]
+    """
+    mask = video_mask[video_index]  # (Q, T)
+    query, frame = mask.nonzero()
+    sources = video_index[query] * mask.shape[1] + frame
+    fields = {"frames_mask": mask, "frames": np.flatnonzero(mask), "sources": sources}
+    return {name: torch.from_numpy(value) for name, value in fields.items()}
+
+
+def sentence_places(context: np.ndarray, contexts: int) -> dict[str, Tensor]:
+    """Return the sentence fields of ``Inputs``, of the number of each query's context (Q,).
+
+    >>> fields = sentence_places(np.array([0, 1, 0]), 2)
+    >>> fields["sentence"].tolist(), fields["sentence_mask"].tolist()
+    ([0, 2, 1], [[True, True], [True, False]])
+    """
+    counts = np.bincount(context, minlength=contexts)
+    longest = int(counts.max())
+    mask = np.arange(longest) < counts[:, None]
+    place = np.empty_like(context)
+    place[np.argsort(context, kind="stable")] = np.flatnonzero(mask)
+    return {"sentence": torch.from_numpy(place), "sentence_mask": torch.from_numpy(mask)}
 
 
 def collate_targets(
@@ -122,6 +154,7 @@ def collate_targets(
         spans=torch.from_numpy(spans),
         spans_mask=torch.from_numpy(spans_mask),
         group=torch.from_numpy(group),
+        overlap=torch.from_numpy(moment_overlap(spans, spans_mask, group)),
         moment_frames=torch.from_numpy(moment_frames),
         moment_mask=torch.from_numpy(moment_mask),
         saliency=torch.from_numpy(saliency),
@@ -133,6 +166,27 @@ def collate_targets(
         unknown_words=torch.from_numpy(pad([w.unknown for w in words])[0]),
         word_labels=torch.from_numpy(pad([w.labels for w in words])[0]),
     )
+
+
+def moment_overlap(spans: np.ndarray, mask: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Return the gIoU (Q, Q) of two queries' moments, each from its first to its last window; -inf across groups.
+
+    Args:
+        spans: (Q, M, 2) center and width, with ``mask`` (Q, M); group: (Q,).
+
+    >>> spans = np.array([[[0.25, 0.5]], [[0.5, 0.5]], [[0.5, 0.5]]])
+    >>> moment_overlap(spans, np.ones((3, 1), bool), np.array([0, 0, 1]))[0].round(2).tolist()
+    [1.0, 0.33, -inf]
+    """
+    center, half = spans[..., 0], spans[..., 1] / 2
+    start = np.where(mask, center - half, np.inf).min(axis=1)
+    end = np.where(mask, center + half, -np.inf).max(axis=1)
+    lengths = (end - start)[:, None] + (end - start)
+    hull = np.maximum(end[:, None], end) - np.minimum(start[:, None], start)
+    inner = np.maximum(lengths - hull, 0)
+    overlap = inner / (lengths - inner) + (lengths - inner) / hull - 1
+    same: np.ndarray = np.where(group[:, None] == group, overlap, -np.inf).astype(spans.dtype)
+    return same
 
 
 def draw_negatives(group: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -8,6 +8,7 @@ from itertools import cycle
 from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from mesm_core.data.collate import Framing, Item, collate
 from mesm_core.data.features import FeatureStore
@@ -73,9 +74,15 @@ class MomentDataset:
         groups = make_groups(self.queries, max_size=self._max_gather_size, rng=None)
         return eval_batches(groups, batch_size=batch_size)
 
-    def batches(self, plan: Sequence[Sequence[Group]]) -> Iterator[Batch]:
-        """Yield the batches of a plan, without targets, read ahead."""
-        return read_ahead(self._batch, plan, threads=self.readers)
+    def batches(
+        self, plan: Sequence[Sequence[Group]], *, pack: Callable[[int], Tensor] | None = None
+    ) -> Iterator[Batch]:
+        """Yield the batches of a plan, without targets, read ahead; with ``pack``, each in a buffer that it returns."""
+        return read_ahead(
+            lambda groups: self._batch(groups) if pack is None else self._batch(groups).packed(pack),
+            plan,
+            threads=self.readers,
+        )
 
     def _batch(self, groups: Sequence[Group], *, rng: np.random.Generator | None = None) -> Batch:
         items = [[self._item(self.queries[index]) for index in group] for group in groups]

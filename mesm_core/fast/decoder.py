@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from mesm_core.fast.kernels import Kernels
+from mesm_core.fast.kernels import CpuKernels
 from mesm_core.fast.layers import parts
 from mesm_core.fast.packing import Packing
 from mesm_core.fast.unprojected import few_attend_to_frames, unfold
 from mesm_core.model.attention import attend_among_few, split_heads
-from mesm_core.model.decoder import Decoder, DecoderLayer, concat_heads, logit
+from mesm_core.model.decoder import Decoder, DecoderLayer, logit
 
 
 def decoder(
-    kernels: Kernels, module: Decoder, memory: Tensor, *, pos: Tensor, mask: Tensor, rows: Packing
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Return ``module(memory, pos=pos, mask=mask)``, with memory and pos (N, D) packed; mask: (B, T) bool."""
+    kernels: CpuKernels, module: Decoder, memory: Tensor, *, pos: Tensor, rows: Packing
+) -> tuple[Tensor, Tensor]:
+    """Return ``module(memory, pos=pos, mask=mask)``, with memory and pos (N, D) packed."""
     reference = module.slots.weight.sigmoid().expand(rows.batch, -1, -1)
     content = memory.new_zeros(*reference.shape[:2], module.dim)
-    detached, outputs, references = reference, [], []
-    for number, layer in enumerate(parts(module.layers, DecoderLayer)):
-        query_pos, sine = module.place(detached, content, first=number == 0)
+    outputs: list[Tensor] = []
+    references = [reference]
+    for layer in parts(module.layers, DecoderLayer):
+        if outputs:
+            references.append((module.move(content) + logit(reference)).sigmoid())
+            reference = references[-1].detach()
+        query_pos, sine = module.place(reference, content, first=not outputs)
         content = decoder_layer(
-            kernels, layer, content, query_pos=query_pos, sine=sine, memory=memory, pos=pos, mask=mask, rows=rows
+            kernels, layer, content, query_pos=query_pos, sine=sine, memory=memory, pos=pos, rows=rows
         )
-        outputs.append(module.norm(content))
-        references.append(reference)
-        reference = (module.move(content) + logit(detached)).sigmoid()
-        detached = reference.detach()
-    return outputs, references
+        outputs.append(content)
+    return module.norm(torch.stack(outputs)), torch.stack(references)
 
 
 def decoder_layer(
-    kernels: Kernels,
+    kernels: CpuKernels,
     layer: DecoderLayer,
     content: Tensor,
     *,
@@ -40,7 +42,6 @@ def decoder_layer(
     sine: Tensor,
     memory: Tensor,
     pos: Tensor,
-    mask: Tensor,
     rows: Packing,
 ) -> Tensor:
     """Return ``layer(content, ...)`` (B, S, D) for S slots, with memory and pos (N, D) packed."""
@@ -52,43 +53,20 @@ def decoder_layer(
     q, q_sine = layer.cross_query_content(content), layer.cross_query_sine(sine)
     if layer.cross_query_pos is not None:
         q = q + layer.cross_query_pos(query_pos)
-    if rows.runs:
-        found = slots_to_runs(layer, q, q_sine, memory=memory, pos=pos, rows=rows)
-    else:
-        found = slots_to_padded(kernels, layer, q, q_sine, memory=memory, pos=pos, mask=mask, rows=rows)
+    found = slots_to_runs(layer, q, q_sine, memory=memory, pos=pos, rows=rows)
     content = layer.norm2(kernels.add_dropped(layer.dropout, content, layer.cross_out(found)))
     hidden = kernels.feedforward(layer.feedforward, content, layer.activation)
     out: Tensor = layer.norm3(kernels.add_dropped(layer.dropout, content, hidden))
     return out
 
 
-def slots_to_padded(
-    kernels: Kernels,
-    layer: DecoderLayer,
-    q: Tensor,
-    q_sine: Tensor,
-    *,
-    memory: Tensor,
-    pos: Tensor,
-    mask: Tensor,
-    rows: Packing,
-) -> Tensor:
-    """Return the cross-attention (B, S, D) of ``DecoderLayer``, before its output projection, from padded keys."""
-    k, k_pos = layer.cross_key_content(memory), layer.cross_key_pos(pos)
-    if layer.cross_query_pos is not None:
-        k = k + k_pos
-    q = concat_heads(q, q_sine, heads=layer.heads)
-    k = concat_heads(rows.pad(k), rows.pad(k_pos), heads=layer.heads)
-    return kernels.attend(q, k, rows.pad(layer.cross_value(memory)), heads=layer.heads, key_mask=mask)
-
-
 def slots_to_runs(
     layer: DecoderLayer, q: Tensor, q_sine: Tensor, *, memory: Tensor, pos: Tensor, rows: Packing
 ) -> Tensor:
-    """Return the same as ``slots_to_padded``, without padding or projecting the frames.
+    """Return the cross-attention (B, S, D) of ``DecoderLayer``, before its output projection.
 
-    Reassociated, for each head: q·(Wk x) + s·(Wp p) = (Wkᵀq)·x + (Wpᵀs)·p and Σ a (Wv x) = Wv (Σ a x). The keys' biases
-    cancel in the softmax.
+    The frames are neither padded nor projected. Reassociated, for each head: q·(Wk x) + s·(Wp p) = (Wkᵀq)·x + (Wpᵀs)·p
+    and Σ a (Wv x) = Wv (Σ a x). The keys' biases cancel in the softmax.
     """
     heads, scale = layer.heads, (2 * q.shape[2] // layer.heads) ** -0.5
     q, q_sine = split_heads(q, heads) * scale, split_heads(q_sine, heads) * scale

@@ -10,16 +10,11 @@ from mesm_core.fast.bfloat16 import BFLOAT16, ROUNDED, Types, linear
 from mesm_core.fast.dropout import dropped, plus_dropped
 from mesm_core.fast.feedforward import feedforward
 from mesm_core.fast.packing import Packing
-from mesm_core.model.attention import attend
 from mesm_core.model.layers import FeedForward
 
 
 class Kernels:
     """Operations of plain torch, which never wait for the device; for CUDA and for compiled graphs."""
-
-    def runs(self, mask: Tensor) -> tuple[tuple[int, int], ...]:
-        """Return the runs over which attention to frames with a mask (B, L) is computed; () to compute it padded."""
-        return ()
 
     def dropout(self, layer: nn.Dropout, x: Tensor) -> Tensor:
         """Return ``layer(x)``."""
@@ -30,27 +25,9 @@ class Kernels:
         """Return ``onto + layer(x)``, both of the same shape."""
         return onto + self.dropout(layer, x)
 
-    def feedforward(self, layer: FeedForward, x: Tensor, activation: nn.PReLU) -> Tensor:
-        """Return ``layer(x, activation)``."""
-        out: Tensor = layer(x, activation)
-        return out
-
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return ``F.linear(x, weight, bias)``, for many rows."""
-        return F.linear(x, weight, bias)
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None) -> Tensor:
-        """Return ``model.attention.attend(...)``."""
-        return attend(query, key, value, heads=heads, key_mask=key_mask)
-
-    def weighted_sum(self, queries: Tensor, frames: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
-        """Return softmax(q xᵀ) x (B, A, D) of queries q (B, A, D) and x (B, S, D).
-
-        Args:
-            frames: x; with ``pick`` (B,) int64, a tensor (C, S, D) of which item b attends to ``frames[pick[b]]``.
-            mask: (B, S) bool, True where valid; each item has a valid position.
-        """
-        return _weighted_sum(queries, frames if pick is None else frames.index_select(0, pick), mask)
+    def scaled_attention(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        """Return attention (B, H, L, w) of split heads; ``bias`` (B, 1, 1, S) is added to the scores."""
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 
 class CpuKernels(Kernels):
@@ -84,7 +61,12 @@ class CpuKernels(Kernels):
         return linear(x, weight, bias) if self.types == BFLOAT16 else F.linear(x, weight, bias)
 
     def weighted_sum(self, queries: Tensor, frames: Tensor, mask: Tensor, pick: Tensor | None) -> Tensor:
-        """Return the same as ``Kernels.weighted_sum``, without a copy of ``frames`` for each item."""
+        """Return softmax(q xᵀ) x (B, A, D) of queries q (B, A, D) and x (B, S, D).
+
+        Args:
+            frames: x; with ``pick`` (B,) int64, a tensor (C, S, D) of which item b attends to ``frames[pick[b]]``.
+            mask: (B, S) bool, True where valid; each item has a valid position.
+        """
         if pick is None:
             return _weighted_sum(queries, frames, mask)
         # Consecutive items that attend to the same x share one product.

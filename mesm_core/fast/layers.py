@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_core.fast.attention import frames_to_frames
-from mesm_core.fast.kernels import Kernels
+from mesm_core.fast.kernels import CpuKernels, Kernels
 from mesm_core.fast.packing import Packing
 from mesm_core.model.attention import MultiHeadAttention
 from mesm_core.model.enhance import WordHead
@@ -28,20 +28,20 @@ def parts(sequence: Any, kind: type[_Part]) -> list[_Part]:
     return list(sequence)
 
 
-def project(kernels: Kernels, layers: nn.Module, x: Tensor) -> Tensor:
+def project(kernels: CpuKernels, layers: nn.Module, x: Tensor) -> Tensor:
     """Return ``layers(x)`` of projection layers."""
     for layer in parts(layers, ProjectionLayer):
         x = projection_layer(kernels, layer, x)
     return x
 
 
-def projection_layer(kernels: Kernels, layer: ProjectionLayer, x: Tensor) -> Tensor:
+def projection_layer(kernels: CpuKernels, layer: ProjectionLayer, x: Tensor) -> Tensor:
     """Return ``layer(x)``."""
     x = kernels.linear(kernels.dropout(layer.dropout, layer.norm(x)), layer.linear.weight, layer.linear.bias)
     return F.relu(x) if layer.relu else x
 
 
-def word_head(kernels: Kernels, head: WordHead, words: Tensor) -> Tensor:
+def word_head(kernels: CpuKernels, head: WordHead, words: Tensor) -> Tensor:
     """Return ``head(words)``."""
     out: Tensor = head.output(projection_layer(kernels, head.hidden, words))
     return out
@@ -52,14 +52,16 @@ def word_positions(kernels: Kernels, layer: WordPositions, x: Tensor) -> Tensor:
     return kernels.dropout(layer.dropout, layer.norm(x + layer.embedding.weight[: x.shape[1]]))
 
 
-def feedforward_block(kernels: Kernels, block: FeedForwardBlock, y: Tensor, activation: nn.PReLU) -> Tensor:
+def feedforward_block(kernels: CpuKernels, block: FeedForwardBlock, y: Tensor, activation: nn.PReLU) -> Tensor:
     """Return ``block(y, activation)``."""
     hidden = kernels.feedforward(block.feedforward, block.norm1(y), activation)
     out: Tensor = block.norm2(kernels.add_dropped(block.dropout, y, hidden))
     return out
 
 
-def cross_encoder(kernels: Kernels, encoder: CrossEncoder, a: Tensor, attend: AttentionFn, *, block: int = 0) -> Tensor:
+def cross_encoder(
+    kernels: CpuKernels, encoder: CrossEncoder, a: Tensor, attend: AttentionFn, *, block: int = 0
+) -> Tensor:
     """Return ``encoder(a, b, ..., block=block)``, with attention computed by ``attend``; ``a`` may be packed."""
     for layer in parts(encoder.layers, CrossEncoderLayer):
         y = kernels.add_dropped(layer.dropout, a, attend(layer.attention, a))
@@ -67,11 +69,9 @@ def cross_encoder(kernels: Kernels, encoder: CrossEncoder, a: Tensor, attend: At
     return a
 
 
-def encoder_layer(
-    kernels: Kernels, layer: EncoderLayer, x: Tensor, *, pos: Tensor, mask: Tensor, rows: Packing
-) -> Tensor:
+def encoder_layer(kernels: CpuKernels, layer: EncoderLayer, x: Tensor, *, pos: Tensor, rows: Packing) -> Tensor:
     """Return ``layer(x, pos=pos, mask=mask)``, with x and pos (B + N, D) packed by ``Packing.with_token``."""
-    found = frames_to_frames(kernels, layer.attention, x + pos, x, key_mask=mask, rows=rows)
+    found = frames_to_frames(kernels, layer.attention, x + pos, x, rows=rows)
     x = layer.norm1(kernels.add_dropped(layer.dropout, x, found))
     hidden = kernels.feedforward(layer.feedforward, x, layer.activation)
     out: Tensor = layer.norm2(kernels.add_dropped(layer.dropout, x, hidden))

@@ -1,4 +1,4 @@
-"""The forward of ``mesm_core.model.mesm.Mesm`` over packed frames."""
+"""The forward of ``mesm_core.model.mesm.Mesm`` over packed frames, by runs of videos of equal length."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from torch import Tensor
 from mesm_core.fast.attention import frames_to_text, text_to_frames, token_to_frames
 from mesm_core.fast.bfloat16 import Types
 from mesm_core.fast.decoder import decoder
-from mesm_core.fast.kernels import Kernels, cpu_kernels, cuda_kernels
+from mesm_core.fast.kernels import CpuKernels, Kernels, cpu_kernels, cuda_kernels
 from mesm_core.fast.layers import cross_encoder, encoder_layer, parts, project, word_head, word_positions
 from mesm_core.fast.packing import Packing
+from mesm_core.fast.padded import PaddedForward, Products
 from mesm_core.fast.table import TABLE, are_known, is_known
 from mesm_core.fast.unprojected import frames_dot_items
 from mesm_core.model.attention import MultiHeadAttention
@@ -50,11 +51,14 @@ class FastMesm(Mesm):
     def __init__(self, model: Mesm) -> None:
         self.__dict__ = model.__dict__  # not a copy, so that loading, moving and hooks apply to both models
         self.exact = True
+        self.products = Products(self)
         self.types: Types | None = None
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode, and check the parts again, because one may have been replaced."""
         self.exact = are_known(self, TABLE[Mesm])
+        if self.exact:
+            self.products = Products(self)
         return super().train(mode)
 
     def forward(self, inputs: Inputs, targets: Targets | None = None) -> ModelOutput:
@@ -63,23 +67,32 @@ class FastMesm(Mesm):
         if choose is None or not self.exact:
             return super().forward(inputs, targets)
         kernels = choose(types=self.types)
-        return _Forward(self, kernels, inputs, targets).output()
+        if isinstance(kernels, CpuKernels) and (runs := kernels.runs(inputs.frames_mask)):
+            return _Forward(self, kernels, inputs, targets, runs).output()
+        return PaddedForward(self, self.products, kernels, inputs, targets).output()
 
 
 class _Forward:
     """One forward pass. N is the number of valid frames of all queries; 2N counts them for positives and negatives."""
 
-    def __init__(self, model: Mesm, kernels: Kernels, inputs: Inputs, targets: Targets | None) -> None:
+    def __init__(
+        self,
+        model: Mesm,
+        kernels: CpuKernels,
+        inputs: Inputs,
+        targets: Targets | None,
+        runs: tuple[tuple[int, int], ...],
+    ) -> None:
         self.model, self.kernels, self.inputs, self.targets = model, kernels, inputs, targets
         self.mask = inputs.frames_mask  # (Q, T)
         queries, length = self.mask.shape
-        self.rows = Packing(inputs.frames, queries, length, runs=kernels.runs(self.mask))
+        self.rows = Packing(inputs.frames, queries, length, runs=runs)
         self.pairs = self.rows if targets is None else self.rows.twice()
 
     def output(self) -> ModelOutput:
         """Return the model's output."""
         model, inputs, rows, targets = self.model, self.inputs, self.rows, self.targets
-        source = inputs.video_index[rows.owner] * rows.length + rows.index % rows.length  # (N,) in (V, T)
+        source = inputs.sources
         # Without dropout the projected video is the same for all its queries.
         shared = None if model.training else project(self.kernels, model.video_projection, inputs.video)  # (V, T, d)
         if shared is None:
@@ -107,13 +120,11 @@ class _Forward:
             text_mask=self._with_negatives(text_mask),
         )  # fmt: skip
         memory, saliency = self._encode(aligned, pairs_pos)
-        outputs, references = decoder(
-            self.kernels, model.decoder, memory[: len(rows.index)], pos=pos, mask=self.mask, rows=rows
-        )
+        outputs, references = decoder(self.kernels, model.decoder, memory[: len(rows.index)], pos=pos, rows=rows)
         padded = rows.pad(video)
         return ModelOutput(
-            logits=[model.class_head(output) for output in outputs],
-            spans=[(model.span_head(o) + logit(r)).sigmoid() for o, r in zip(outputs, references, strict=True)],
+            logits=model.class_head(outputs),
+            spans=(model.span_head(outputs) + logit(references)).sigmoid(),
             saliency=saliency[: rows.batch],
             negative_saliency=None if targets is None else saliency[rows.batch :],
             word_logits=None if targets is None else self._word_logits(words, padded, rows.pad(pos), targets),
@@ -181,7 +192,7 @@ class _Forward:
         key = text if text_pos is None else text + text_pos
 
         def attend(attention: MultiHeadAttention, x: Tensor) -> Tensor:
-            return frames_to_text(self.kernels, attention, x + pos, key, text, key_mask=text_mask, rows=self.pairs)
+            return frames_to_text(attention, x + pos, key, text, key_mask=text_mask, rows=self.pairs)
 
         return cross_encoder(self.kernels, encoder, frames, attend, block=ENHANCE)
 
@@ -190,15 +201,12 @@ class _Forward:
         model, rows = self.model, self.pairs
         x = torch.cat([model.global_token.expand(rows.batch, -1), video])
         pos = torch.cat([model.global_pos.expand(rows.batch, -1), pos])
-        keys, with_token = F.pad(self._twice(self.mask), (1, 0), value=False), rows.with_token()
+        with_token = rows.with_token()
         for layer in parts(model.encoder, EncoderLayer):
-            x = encoder_layer(self.kernels, layer, x, pos=pos, mask=keys, rows=with_token)
+            x = encoder_layer(self.kernels, layer, x, pos=pos, rows=with_token)
         token, memory = torch.split(x, [rows.batch, len(x) - rows.batch])
         frames, token = model.saliency_frames, model.saliency_global(token)
-        if rows.runs:
-            products = rows.pad(frames_dot_items(memory, token, rows=rows, weight=frames.weight, bias=frames.bias))
-        else:
-            products = rows.pad(frames(memory)) @ token.unsqueeze(-1)
+        products = rows.pad(frames_dot_items(memory, token, rows=rows, weight=frames.weight, bias=frames.bias))
         return memory, products.squeeze(-1) / math.sqrt(model.dim)
 
     def _word_logits(self, words: Tensor, video: Tensor, pos: Tensor, targets: Targets) -> Tensor | None:
@@ -222,7 +230,7 @@ class _Forward:
 
         def attend(attention: MultiHeadAttention, x: Tensor) -> Tensor:
             query = x if words_pos is None else x + words_pos
-            return text_to_frames(kernels, attention, query, key, frames, key_mask=targets.moment_mask)
+            return text_to_frames(attention, query, key, frames, key_mask=targets.moment_mask)
 
         return word_head(
             kernels, module.head, cross_encoder(kernels, module.encoder, masked, attend, block=RECONSTRUCT)

@@ -57,15 +57,13 @@ class Packing:
 
     @property
     def whole(self) -> bool:
-        """Whether all positions have rows, in order; skipped when compiling, to avoid recompilation."""
-        return self.rising and not torch.compiler.is_compiling() and len(self.index) == self.batch * self.length
+        """Whether all positions have rows, in order."""
+        return self.rising and len(self.index) == self.batch * self.length
 
     def pack(self, padded: Tensor) -> Tensor:
         """Return the (N, ...) rows of (B, L, ...)."""
         if self.whole:
             return padded.flatten(0, 1)
-        if torch.compiler.is_compiling():
-            return _taken(padded, self.index)
         out: Tensor = _Pack.apply(padded, self.index)  # type: ignore[no-untyped-call]
         return out
 
@@ -73,8 +71,6 @@ class Packing:
         """Return (B, L, ...) of (N, ...), zero at positions without a row."""
         if self.whole:
             return rows.view(self.batch, self.length, *rows.shape[1:])
-        if torch.compiler.is_compiling():
-            return _spread(rows, self.index, self.batch, self.length)
         out: Tensor = _Pad.apply(rows, self.index, self.batch, self.length)  # type: ignore[no-untyped-call]
         return out
 

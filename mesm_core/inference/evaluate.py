@@ -12,13 +12,14 @@ import torch
 
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.shortening import Shortening
-from mesm_core.decode import Decoding, decode
+from mesm_core.decode import Decoded, Decoding
+from mesm_core.devices import pinned
 from mesm_core.files import text_output
 from mesm_core.inference.tables import metric_tables
 from mesm_core.metrics.nms import temporal_nms
 from mesm_core.model.mesm import Mesm
 from mesm_core.processes import ALONE, Team
-from mesm_core.types import CLIP_SECONDS, Prediction, Query
+from mesm_core.types import CLIP_SECONDS, Batch, Prediction, Query
 
 Progress = Callable[[int], None]
 
@@ -66,13 +67,22 @@ def predict_split(
     plan = team.share([batch for batch in unknown if batch])
     order = [index for batch in plan for group in batch for index in group]
     answers: list[Prediction] = []
+
+    def answer(batch: Batch, decoded: Decoded) -> None:
+        answers.extend(decoded.predictions(batch, seen=seen_seconds(dataset, batch.queries, shortening)))
+        if progress is not None:
+            progress(len(batch.queries))
+
     with torch.inference_mode():
-        for batch in dataset.batches(plan):
-            moved = batch.to(device)
-            seen = seen_seconds(dataset, batch.queries, shortening)
-            answers += decode(model(moved.inputs), moved, decoding, seen=seen)
-            if progress is not None:
-                progress(len(batch.queries))
+        before: tuple[Batch, Decoded] | None = None
+        for batch in dataset.batches(plan, pack=pinned if device.type == "cuda" else None):
+            decoded = Decoded(model(batch.to(device).inputs), decoding)
+            # On CUDA the device computes this batch while the host decodes the one before.
+            if before is not None:
+                answer(*before)
+            before = batch, decoded
+        if before is not None:
+            answer(*before)
     gathered = [pair for pairs in team.gather(list(zip(order, answers, strict=True))) for pair in pairs]
     return [prediction for _, prediction in sorted([*gathered, *known.items()], key=lambda pair: pair[0])]
 

@@ -249,9 +249,10 @@ class MomentRetriever:
             starts += [piece.start] * len(video.queries)
             groups.append([Item(Query(None, str(number), q, video.duration), texts[q]) for q in video.queries])
         with torch.inference_mode():
-            batch = collate(groups, videos, framing=build_framing(self.config), rng=None).to(self.device)
+            batch = collate(groups, videos, framing=build_framing(self.config), rng=None)
             decoding = build_decoding(self.config, whole=True)
-            found = iter(decode(self.model(batch.inputs), batch, decoding, seen=seen, starts=starts))
+            output = self.model(batch.to(self.device).inputs)
+            found = iter(decode(output, batch, decoding, seen=seen, starts=starts))
         return [[next(found) for _ in video.queries] for video, _ in pieces]
 
     def _answer(self, parts: Sequence[Prediction], video: VideoQueries, cut: Sequence[Piece], window: Window) -> Answer:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mesm_core.losses.inputs import LossInputs
 from mesm_core.losses.matching import match, matching_cost
+from mesm_core.losses.spans import generalized_iou, to_windows
 from mesm_core.types import Inputs, ModelOutput, Targets
 
 
@@ -18,7 +19,7 @@ class Term:
     """A loss with its settings bound.
 
     ``weight``: weight in the total, or None for a value that is only reported;
-    ``every_layer``: whether the loss is computed on every decoder layer.
+    ``every_layer``: whether the function returns the losses (L,) of all decoder layers, not one loss.
     """
 
     name: str
@@ -43,37 +44,49 @@ class Criterion:
         self._weights = {term.name: term.weight for term in terms if term.weight is not None}
         self._cost_span, self._cost_giou, self._cost_class = cost_span, cost_giou, cost_class
         self._aux = aux
+        self._constants: dict[tuple[tuple[float, ...], torch.dtype, torch.device], Tensor] = {}
 
     def __call__(self, output: ModelOutput, inputs: Inputs, targets: Targets) -> dict[str, Tensor]:
         """Return every loss by name, unweighted; names of losses on an earlier layer end with ``_`` and its number."""
-        last = self._inputs(output, inputs, targets, layer=-1)
-        losses = {term.name: term.function(last) for term in self.terms}
-        for layer in range(len(output.logits) - 1) if self._aux else ():
-            earlier = self._inputs(output, inputs, targets, layer=layer)
-            losses |= {f"{term.name}_{layer}": term.function(earlier) for term in self.terms if term.every_layer}
-        return losses
+        batch = self.inputs(output, inputs, targets)
+        losses: dict[str, Tensor] = {}
+        earlier: dict[str, Tensor] = {}
+        for term in self.terms:
+            loss = term.function(batch)
+            if term.every_layer:
+                *layers, loss = loss.unbind()
+                earlier |= {f"{term.name}_{layer}": value for layer, value in enumerate(layers)}
+            losses[term.name] = loss
+        return losses | earlier
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of the losses that have a weight."""
-        weighted = [weight * value for name, value in losses.items() if (weight := self._weight(name)) is not None]
-        return torch.stack(weighted).sum()
+        weights = {name: weight for name in losses if (weight := self._weight(name)) is not None}
+        values = torch.stack([losses[name] for name in weights])
+        return (values * self._constant(tuple(weights.values()), values)).sum()
 
-    def match(self, logits: Tensor, layer_spans: Tensor, targets: Targets) -> Tensor:
-        """Return the slot matched with every window, (Q, M) int64."""
+    def inputs(self, output: ModelOutput, inputs: Inputs, targets: Targets) -> LossInputs:
+        """Return the inputs of the losses; each decoder layer has its own matching."""
+        logits, spans = output.logits, output.spans  # (L, Q, N, 2)
+        if not self._aux:
+            logits, spans = logits[-1:], spans[-1:]
+        spans = spans.unsqueeze(3)  # (L, Q, N, 1, 2)
+        windows = targets.spans.unsqueeze(1)  # (Q, 1, M, 2)
+        distance = (spans - windows).abs().sum(dim=-1)
+        overlap = generalized_iou(to_windows(spans), to_windows(windows))
         cost = matching_cost(
-            logits,
-            layer_spans,
-            targets.spans,
-            cost_span=self._cost_span,
-            cost_giou=self._cost_giou,
-            cost_class=self._cost_class,
+            logits, distance, overlap, cost_span=self._cost_span, cost_giou=self._cost_giou, cost_class=self._cost_class
         )
-        return match(cost, targets.spans_mask)
+        mask = targets.spans_mask.expand(len(cost), -1, -1)
+        slots = match(cost.flatten(0, 1), mask.flatten(0, 1)).view_as(mask)
+        return LossInputs(output, inputs, targets, logits, distance, overlap, slots)
 
-    def _inputs(self, output: ModelOutput, inputs: Inputs, targets: Targets, *, layer: int) -> LossInputs:
-        """Return the inputs of the losses on a decoder layer; each layer has its own matching."""
-        logits, spans = output.logits[layer], output.spans[layer]
-        return LossInputs(output, inputs, targets, logits, spans, slots=self.match(logits, spans, targets))
+    def _constant(self, weights: tuple[float, ...], like: Tensor) -> Tensor:
+        """Return the weights as a tensor, which is copied to a device once."""
+        key = (weights, like.dtype, like.device)
+        if key not in self._constants:
+            self._constants[key] = torch.tensor(weights, dtype=like.dtype, device=like.device)
+        return self._constants[key]
 
     def _weight(self, name: str) -> float | None:
         if name in self._weights:

@@ -12,21 +12,28 @@ from mesm_core.types import Inputs, ModelOutput, Targets
 
 @dataclass(frozen=True)
 class LossInputs:
-    """A training batch, the model's output, and the slots of one decoder layer, matched with the windows.
+    """A training batch, the model's output, and the slots of L decoder layers, matched with the windows.
 
-    ``logits``: (Q, N, 2) of the layer, index 0 = foreground; ``spans``: (Q, N, 2) of the layer, center and width in
-    [0, 1]; ``slots``: (Q, M) int64, the slot matched with every window. The layer is the last one, except for losses
-    that are computed on every layer.
+    ``logits``: (L, Q, N, 2), index 0 = foreground; ``distance``: (L, Q, N, M) L1 distance of each slot's (center,
+    width) and each window's; ``overlap``: (L, Q, N, M) gIoU of each slot and window; ``slots``: (L, Q, M) int64, the
+    slot matched with every window. The layers are all layers of the decoder, or only the last one without auxiliary
+    losses.
     """
 
     output: ModelOutput
     inputs: Inputs
     targets: Targets
     logits: Tensor
-    spans: Tensor
+    distance: Tensor
+    overlap: Tensor
     slots: Tensor
 
     @cached_property
-    def matched(self) -> Tensor:
-        """Span of the slot matched with every window, (Q, M, 2)."""
-        return self.spans.gather(1, self.slots.unsqueeze(-1).expand(-1, -1, 2))
+    def window_weights(self) -> Tensor:
+        """Weight of each window in a mean over windows, (Q, M); 0 where there is no window."""
+        mask = self.targets.spans_mask
+        return mask / mask.sum(dtype=self.distance.dtype).clamp(min=1)
+
+    def matched(self, pairs: Tensor) -> Tensor:
+        """Return the value of each window and its slot, (L, Q, M), of (L, Q, N, M)."""
+        return pairs.gather(2, self.slots.unsqueeze(2)).squeeze(2)

@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mesm_core.losses.spans import generalized_iou, to_windows
-
 MOST_ASSIGNMENTS = 30_240
 """Largest number of assignments for which all are scored: that of 5 windows to 10 slots."""
 
@@ -22,17 +20,16 @@ NAN_COST, INFINITE_COST = -1e30, 1e30
 
 @torch.no_grad()
 def matching_cost(
-    logits: Tensor, spans: Tensor, targets: Tensor, *, cost_span: float, cost_giou: float, cost_class: float
+    logits: Tensor, distance: Tensor, overlap: Tensor, *, cost_span: float, cost_giou: float, cost_class: float
 ) -> Tensor:
-    """Return the (Q, N, M) cost of matching slot n with window m: span·L1 - giou·gIoU - class·p(foreground).
+    """Return the (..., N, M) cost of matching slot n with window m: span·L1 - giou·gIoU - class·p(foreground).
 
     Args:
-        logits: (Q, N, 2); spans: (Q, N, 2) and targets: (Q, M, 2), center and width.
+        logits: (..., N, 2); distance, overlap: (..., N, M) L1 distance and gIoU of slots and windows.
     """
     foreground = logits.softmax(dim=-1)[..., :1]
-    distance = torch.cdist(spans, targets, p=1)
-    overlap = generalized_iou(to_windows(spans).unsqueeze(2), to_windows(targets).unsqueeze(1))
-    return cost_span * distance - cost_giou * overlap - cost_class * foreground
+    cost = (cost_span * distance).sub(overlap, alpha=cost_giou)
+    return cost.sub(foreground, alpha=cost_class)
 
 
 @torch.no_grad()

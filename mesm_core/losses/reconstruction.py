@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mesm_core.losses.inputs import LossInputs
-from mesm_core.losses.saliency import EPS, soft_log_softmax
-from mesm_core.losses.spans import generalized_iou, to_windows
+from mesm_core.losses.saliency import EPS, contrastive_loss
 
 SMOOTHING = 0.1
 
@@ -21,9 +20,11 @@ def word_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
 
     Source: paper equation 6.
     """
-    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=SMOOTHING, reduction="none")
-    loss = torch.where(mask, loss.view_as(labels), 0)  # (Q, W)
-    return (loss.sum(dim=1) / mask.sum(dim=1).clamp(min=1)).mean()
+    log_p = logits.log_softmax(dim=-1)
+    true = log_p.gather(2, labels.unsqueeze(-1)).squeeze(-1)  # (Q, W)
+    smoothed = true.lerp(log_p.mean(dim=-1), SMOOTHING)
+    weights = mask / (mask.sum(dim=1, keepdim=True, dtype=log_p.dtype).clamp(min=1) * -len(mask))
+    return (smoothed * weights).sum()
 
 
 def word_accuracy(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
@@ -32,29 +33,24 @@ def word_accuracy(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     return correct.sum() / mask.sum().clamp(min=1)
 
 
-def mean_of(x: Tensor, mask: Tensor) -> Tensor:
-    """Return the (Q, d) mean of (Q, L, d) over the valid positions of (Q, L)."""
-    total = (x * mask.unsqueeze(-1)).sum(dim=1)
-    return total / mask.sum(dim=1, keepdim=True).clamp(min=1)
+def sum_of(x: Tensor, mask: Tensor) -> Tensor:
+    """Return the (Q, d) sum of (Q, L, d) over the valid positions of (Q, L)."""
+    return (x * mask.unsqueeze(-1)).sum(dim=1)
 
 
-def segment_sentence_loss(
-    segments: Tensor, texts: Tensor, windows: Tensor, group: Tensor, *, gamma: float, tau: float
-) -> Tensor:
+def segment_sentence_loss(segments: Tensor, texts: Tensor, overlap: Tensor, *, gamma: float, tau: float) -> Tensor:
     """Return the contrastive loss between each moment's frames and the texts of all queries (paper equation 9).
 
     Args:
-        segments, texts: (Q, d) mean projected frame of each moment, and mean token of each text;
-        windows: (Q, 2) start and end of each moment; group: (Q,) int64.
+        segments, texts: (Q, d) mean projected frame of each moment, and mean token of each text, or multiples of them;
+        overlap: (Q, Q) gIoU of the moments of two queries, -inf if they belong to different groups.
         gamma: texts of two queries of a group are positives if the gIoU of their moments is at least this;
         tau: temperature.
     """
-    cosine = F.normalize(segments, dim=-1) @ F.normalize(texts, dim=-1).T
-    log_p = soft_log_softmax(cosine / tau)
-    overlap = generalized_iou(windows.unsqueeze(1), windows.unsqueeze(0))
-    positive = ((overlap >= gamma) & (group.unsqueeze(1) == group.unsqueeze(0))).to(log_p.dtype)
-    per_query = (positive * log_p).sum(dim=1) / (positive.sum(dim=1) + EPS)
-    return -per_query.mean()
+    unit_segments, unit_texts = F.normalize(torch.stack([segments, texts]), dim=-1)
+    positive = (overlap >= gamma).to(segments.dtype)
+    shares = positive / (positive.sum(dim=1, keepdim=True) + EPS)
+    return contrastive_loss(unit_segments @ unit_texts.T / tau, shares)
 
 
 def words(batch: LossInputs) -> Tensor:
@@ -68,16 +64,15 @@ def words_accuracy(batch: LossInputs) -> Tensor:
 
 
 def segments(batch: LossInputs, *, iou_gamma: float, tau: float) -> Tensor:
-    """Return ``segment_sentence_loss``, with each query's moment reaching from its first to its last window."""
+    """Return ``segment_sentence_loss``; its cosines do not depend on the lengths of moments and texts."""
     output, targets = batch.output, batch.targets
-    row = torch.arange(len(output.video), device=output.video.device).unsqueeze(1)
-    moments = mean_of(output.video[row, targets.moment_frames], targets.moment_mask)
-    texts = mean_of(output.text, output.text_mask)
-    windows = to_windows(targets.spans)
-    first = windows[..., 0].masked_fill(~targets.spans_mask, torch.inf).amin(dim=1)
-    last = windows[..., 1].masked_fill(~targets.spans_mask, -torch.inf).amax(dim=1)
-    hull = torch.stack([first, last], dim=-1)
-    return segment_sentence_loss(moments, texts, hull, targets.group, gamma=iou_gamma, tau=tau)
+    queries, frames = output.video.shape[:2]
+    # The gradient of index_select adds rows directly; that of a two-dimensional index sorts them first.
+    first = torch.arange(queries, device=output.video.device).unsqueeze(1) * frames
+    rows = output.video.flatten(0, 1).index_select(0, (first + targets.moment_frames).flatten())
+    moments = sum_of(rows.view(*targets.moment_frames.shape, -1), targets.moment_mask)
+    texts = sum_of(output.text, output.text_mask)
+    return segment_sentence_loss(moments, texts, targets.overlap, gamma=iou_gamma, tau=tau)
 
 
 def _word_logits(batch: LossInputs) -> Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mesm_core.losses.inputs import LossInputs
@@ -13,10 +16,19 @@ INVALID_SCORE = -1000.0
 EPS = 1e-6
 
 
-def soft_log_softmax(scores: Tensor) -> Tensor:
-    """Return the log-softmax over the last axis, with ``EPS`` added inside the logarithm, as in the published code."""
-    shifted = scores - scores.amax(dim=-1, keepdim=True).detach()
-    return shifted - torch.log(shifted.exp().sum(dim=-1, keepdim=True) + EPS)
+def contrastive_loss(scores: Tensor, positive: Tensor) -> Tensor:
+    """Return the mean over queries of -Σ share · log p(score), with p the softmax over a query's scores.
+
+    As in the published code, ``EPS`` is added to the sum of the exponentials, after the maximum is subtracted. This is
+    one more score, maximum + log(EPS).
+
+    Args:
+        scores: (Q, S); positive: (Q, P) shares of the first P ≤ S scores, the others have none.
+    """
+    extra = scores.detach().amax(dim=1, keepdim=True) + math.log(EPS)
+    log_p = torch.cat([scores, extra], dim=1).log_softmax(dim=1)  # (Q, S + 1)
+    shares = F.pad(positive, (0, log_p.shape[1] - positive.shape[1]))
+    return (shares * log_p).sum() / -len(scores)
 
 
 def negative_loss(negative: Tensor, mask: Tensor) -> Tensor:
@@ -25,7 +37,7 @@ def negative_loss(negative: Tensor, mask: Tensor) -> Tensor:
     Args:
         negative: (Q, T) saliency for the negative query; mask: (Q, T) bool, True where valid.
     """
-    return torch.where(mask, torch.nn.functional.softplus(negative), 0).sum(dim=1).mean()
+    return (F.softplus(negative) * mask).sum() / len(mask)
 
 
 def rank_loss(scores: Tensor, negative: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
@@ -36,13 +48,10 @@ def rank_loss(scores: Tensor, negative: Tensor, labels: Tensor, mask: Tensor) ->
         labels: (Q, T), 0 where there is none; mask: (Q, T) bool, True where valid.
     """
     both = torch.cat([scores, negative], dim=1)
-    valid = torch.cat([mask, mask], dim=1)
-    log_p = soft_log_softmax(both.masked_fill(~valid, INVALID_SCORE) / RANK_TEMPERATURE)
-    log_p = log_p[:, : scores.shape[1]]  # the negative half has label 0 and is never a positive
+    both = both.masked_fill(~mask.repeat(1, 2), INVALID_SCORE) / RANK_TEMPERATURE
     levels = torch.arange(1, LEVELS + 1, device=labels.device).view(-1, 1, 1)
-    positive = (labels * mask >= levels).to(log_p.dtype)
-    per_query = (positive * log_p).sum(dim=-1) / (positive.sum(dim=-1) + EPS)
-    return -per_query.mean(dim=1).sum()
+    positive = (labels * mask >= levels).to(scores.dtype)  # (11, Q, T); the negative query has no positive
+    return contrastive_loss(both, (positive / (positive.sum(dim=-1, keepdim=True) + EPS)).sum(dim=0))
 
 
 def triplet_loss(scores: Tensor, positive: Tensor, negative: Tensor, mask: Tensor, *, margin: float) -> Tensor:
@@ -53,7 +62,7 @@ def triplet_loss(scores: Tensor, positive: Tensor, negative: Tensor, mask: Tenso
         mask: (Q,) bool, False where a query has no frame outside its moment; its pairs count as 0.
     """
     gap = margin + scores.gather(1, negative) - scores.gather(1, positive)
-    return torch.where(mask.unsqueeze(1), gap.clamp(min=0), 0).mean() * 2
+    return (F.relu(gap) * mask.unsqueeze(1)).mean() * 2
 
 
 def contrast(batch: LossInputs, *, rank_coef: float, triplet: bool, margin: float) -> Tensor:

@@ -19,7 +19,8 @@ class Loss:
     loss is not computed if that setting has no value. None for a value that is reported only;
     ``settings``: settings of the section ``loss`` that the function takes;
     ``part``: setting of the section ``model`` that must be on for the loss to be computed, or None;
-    ``every_layer``: whether the loss is computed on every decoder layer when ``loss.aux`` is on.
+    ``every_layer``: whether the function returns the losses (L,) of all decoder layers; only the last one is computed
+    when ``loss.aux`` is off.
     """
 
     function: Callable[..., Tensor]

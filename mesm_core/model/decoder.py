@@ -99,23 +99,24 @@ class Decoder(nn.Module):
             self.move.requires_grad_(False)
             self.sine_scale.requires_grad_(False)
 
-    def forward(self, memory: Tensor, *, pos: Tensor, mask: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return each layer's output (Q, N, dim) and the references (Q, N, 2) that it started from.
+    def forward(self, memory: Tensor, *, pos: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output (L, Q, N, dim) of each of L layers and the references (L, Q, N, 2) that it started from.
 
         Args:
             memory, pos: (Q, T, dim); mask: (Q, T) bool, True where valid.
         """
         reference = self.slots.weight.sigmoid().expand(len(memory), -1, -1)  # (Q, N, 2)
         content = memory.new_zeros(*reference.shape[:2], self.dim)  # (Q, N, dim)
-        detached, outputs, references = reference, [], []
-        for number, layer in enumerate(self.layers):
-            query_pos, sine = self.place(detached, content, first=number == 0)
+        outputs: list[Tensor] = []
+        references = [reference]
+        for layer in self.layers:
+            if outputs:
+                references.append((self.move(content) + logit(reference)).sigmoid())
+                reference = references[-1].detach()
+            query_pos, sine = self.place(reference, content, first=not outputs)
             content = layer(content, query_pos=query_pos, sine=sine, memory=memory, pos=pos, mask=mask)
-            outputs.append(self.norm(content))
-            references.append(reference)
-            reference = (self.move(content) + logit(detached)).sigmoid()
-            detached = reference.detach()
-        return outputs, references
+            outputs.append(content)
+        return self.norm(torch.stack(outputs)), torch.stack(references)
 
     def place(self, reference: Tensor, content: Tensor, *, first: bool) -> tuple[Tensor, Tensor]:
         """Return the slots' positions and their modulated sine positions, both (Q, N, dim).

@@ -84,7 +84,7 @@ class Mesm(nn.Module):
             text = self._words(sequence, F.pad(words.mask, (1, 0), value=True))
 
         memory, saliency = self._encode(video, words, text)  # (Q, T, d), (Q, T)
-        outputs, references = self.decoder(memory, pos=video.pos, mask=video.mask)  # each layer's (Q, N, d), (Q, N, 2)
+        outputs, references = self.decoder(memory, pos=video.pos, mask=video.mask)  # (L, Q, N, d), (L, Q, N, 2)
 
         negative_saliency = word_logits = None
         if targets is not None:
@@ -95,8 +95,8 @@ class Mesm(nn.Module):
             word_logits = self._word_logits(words, video, targets)  # (Q, W, classes)
 
         return ModelOutput(
-            logits=[self.class_head(output) for output in outputs],  # (Q, N, 2)
-            spans=[(self.span_head(o) + logit(r)).sigmoid() for o, r in zip(outputs, references, strict=True)],
+            logits=self.class_head(outputs),  # (L, Q, N, 2)
+            spans=(self.span_head(outputs) + logit(references)).sigmoid(),  # (L, Q, N, 2)
             saliency=saliency,
             negative_saliency=negative_saliency,
             word_logits=word_logits,

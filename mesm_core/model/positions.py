@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,19 @@ EPS = 1e-6
 
 def _sine(x: Tensor, dim: int) -> Tensor:
     # Channels 2i and 2i + 1 are the sine and the cosine of the same angle.
-    frequency = 10000.0 ** (torch.arange(0, dim, 2, device=x.device) / -dim)
-    angle = x.unsqueeze(-1) * frequency
+    angle = x.unsqueeze(-1) * (_frequencies if torch.compiler.is_compiling() else _kept_frequencies)(dim, x.device)
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
+
+
+def _frequencies(dim: int, device: torch.device) -> Tensor:
+    frequencies: Tensor = 10000.0 ** (torch.arange(0, dim, 2, device=device) / -dim)  # (dim / 2,)
+    return frequencies
+
+
+@lru_cache(maxsize=16)
+def _kept_frequencies(dim: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # autograd cannot use tensors of inference mode
+        return _frequencies(dim, device)
 
 
 def frame_positions(mask: Tensor, dim: int) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mesm_core.devices import HostCopy
 from mesm_core.errors import MesmError
 from mesm_core.processes import ALONE, Team
 from mesm_core.types import Batch, ModelOutput, Query
@@ -68,17 +69,14 @@ class _BatchLoss:
 class _Pending:
     """A step that is not checked yet: its losses, followed by the norm of its gradient, being copied to the host."""
 
-    values: Tensor
-    arrived: torch.cuda.Event | None
+    values: HostCopy
     batches: tuple[_BatchLoss, ...]
     epoch: int
     step: int
 
     def fault(self) -> Fault | None:
         """Return what is not finite, or None. Waits until the values have been copied."""
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        *losses, norm = self.values.tolist()
+        *losses, norm = self.values.wait().tolist()
         bad = [number for number, loss in enumerate(losses) if not math.isfinite(loss)]
         if not bad and math.isfinite(norm):
             return None
@@ -123,10 +121,8 @@ class FiniteWatch:
             NotFiniteError: one of the values is not finite.
         """
         batches, self._batches = tuple(self._batches), []
-        values, arrived = torch.stack([*(batch.loss for batch in batches), norm.detach().to(batches[0].loss)]), None
-        if values.device.type == "cuda":
-            values, arrived = _copy_to_host(values)
-        pending = _Pending(values, arrived, batches, epoch, step)
+        values = torch.stack([*(batch.loss for batch in batches), norm.detach().to(batches[0].loss)])
+        pending = _Pending(HostCopy(values), batches, epoch, step)
         self.finish()
         self._pending = pending
         if not self.late:
@@ -145,12 +141,3 @@ class FiniteWatch:
         if self._team.any(fault is not None):
             faults = [each for share in self._team.gather([] if fault is None else [fault]) for each in share]
             raise NotFiniteError(faults, epoch=pending.epoch, step=pending.step)
-
-
-def _copy_to_host(values: Tensor) -> tuple[Tensor, torch.cuda.Event]:
-    """Start a copy to the host; return it and the event that is reached when the copy is complete."""
-    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    host.copy_(values, non_blocking=True)
-    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    arrived.record()
-    return host, arrived

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mesm_core.data.dataset import MomentDataset, read_ahead
+from mesm_core.devices import pinned
 from mesm_core.losses.criterion import Criterion
 from mesm_core.processes import ALONE, Team
 from mesm_core.training.finite import FiniteWatch
@@ -81,14 +82,15 @@ def train_epoch(
 
     def make(index: int) -> Batch:
         batch = dataset.train_batch(plan[index], seed=seed, epoch=epoch, index=index)
-        return batch.pinned() if device.type == "cuda" else batch
+        return batch.packed(pinned) if device.type == "cuda" else batch
 
     batches = read_ahead(make, [index for parts in work for index, _ in parts], threads=dataset.readers)
     watch = FiniteWatch(device, team=team) if watch is None else watch
+    names: tuple[str, ...] = ()
     losses: dict[str, Tensor] = {}
     for step, parts in enumerate(work, start=first):
         optimizer.zero_grad(set_to_none=True)
-        before, losses = losses, {}
+        shares: list[Tensor] = []
         queries, waited = 0, 0.0
         for number, (index, weight) in enumerate(parts, start=1):
             asked = time.perf_counter()
@@ -105,15 +107,15 @@ def train_epoch(
                         output = model(moved.inputs, moved.targets)
                     found = criterion(output.float(), moved.inputs, _targets(moved))
                     found["loss"] = criterion.total(found)
-                    (found["loss"] * weight).backward()  # type: ignore[no-untyped-call]
+                    found["loss"].backward(torch.full_like(found["loss"], weight))  # type: ignore[no-untyped-call]
                 watch.add(found["loss"], batch, output)
-            for name, value in found.items():
-                share = value.detach() * (weight / team.world)
-                losses[name] = losses[name] + share if name in losses else share
+            names = tuple(found)
+            shares.append(torch.stack(list(found.values())).detach() * (weight / team.world))
             queries += len(batch.queries) if weight else 0
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip if grad_clip > 0 else math.inf)
         watch.check(norm, epoch=epoch, step=step)
         optimizer.step()
+        before, losses = losses, dict(zip(names, sum(shares[1:], start=shares[0]).unbind(), strict=True))
         yield Step(epoch, step, steps, queries, losses, waited, checked=before if watch.late else losses)
     watch.finish()
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mesm_core.processes import Team
@@ -64,9 +65,10 @@ class Progress:
 
     def add(self, step: Step, seconds: float) -> None:
         """Add a completed step."""
-        for name, value in step.losses.items():
-            before = self.sums.get(name)
-            self.sums[name] = value if before is None else before.to(value.device) + value
+        sums = torch.stack(list(step.losses.values()))
+        if self.sums:
+            sums = torch.stack([self.sums[name] for name in step.losses]).to(sums.device) + sums
+        self.sums = dict(zip(step.losses, sums.unbind(), strict=True))
         self.step = step.index + 1
         self.queries += step.queries
         self.seconds += seconds

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mesm_core.build import build_criterion, build_model
 from mesm_core.config.schema import Config, LossConfig, ModelConfig
-from mesm_core.data.collate import Framing, collate, group_context
+from mesm_core.data.collate import Framing, collate, frame_places, group_context
 from mesm_core.fast import dropout, feedforward
 from mesm_core.fast import mesm as fast_mesm
 from mesm_core.fast.mesm import FastMesm, accelerate
@@ -34,6 +34,14 @@ BATCHES = {
     "one query": [[("b", 4)]],
     "one frame": [[("c", 4)], [("c", 1)]],
 }
+
+
+@pytest.fixture(params=["runs", "padded"], autouse=True)
+def attention(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Attention by runs, as on the CPU, or padded with few launches, as on CUDA and in compiled graphs."""
+    if request.param == "padded":
+        monkeypatch.setattr(Packing, "runs_of", staticmethod(lambda mask: ()))
+    return str(request.param)
 
 
 def make_models(config: ModelConfig, dtype: torch.dtype = torch.float64) -> tuple[Mesm, FastMesm]:
@@ -156,19 +164,15 @@ def test_float32_within_the_tolerances_of_parity(preset: str) -> None:
     assert_equal(config, batch, models, outputs=OUTPUT_TOLERANCE, grads=GRADIENT_TOLERANCE)
 
 
-@pytest.mark.parametrize("runs", [True, False], ids=["runs", "padded"])
-def test_an_item_without_frames_and_padded_attention(runs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without runs attention pads, as on CUDA."""
-    if not runs:
-        monkeypatch.setattr(Packing, "runs_of", staticmethod(lambda mask: ()))
+def test_an_item_without_frames() -> None:
     config = preset_config("tacos", *WITHOUT_DROPOUT)
     models = make_models(config.model)
     batch = make_batch(RAGGED, dtype=torch.float64)
     assert_equal(config, batch, models)
     empty = batch.inputs.video_mask.clone()
     empty[2] = False
-    frames = empty[batch.inputs.video_index].flatten().nonzero().squeeze(1)
-    inputs = replace(batch.inputs, video_mask=empty, frames=frames)
+    frames = frame_places(empty.numpy(), batch.inputs.video_index.numpy())
+    inputs = replace(batch.inputs, video_mask=empty, **frames)
     with torch.no_grad():
         reference, fast = (model.eval()(inputs) for model in models)
     there = batch.inputs.video_index != 2

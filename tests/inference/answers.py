@@ -17,8 +17,8 @@ def answering(spans: Sequence[tuple[float, float]], queries: int, frames: int = 
     logits = torch.stack([scores, torch.zeros_like(scores)], dim=-1)
     empty = torch.zeros(queries, frames)
     return ModelOutput(
-        logits=[logits.expand(queries, -1, -1)],
-        spans=[torch.tensor(spans).expand(queries, -1, -1)],
+        logits=logits.expand(1, queries, -1, -1),
+        spans=torch.tensor(spans).expand(1, queries, -1, -1),
         saliency=empty,
         video=empty,
         text=empty,

@@ -23,8 +23,7 @@ from tests.inference.answers import always, answering
 
 
 def decoded(decoding: Decoding, duration: float, *spans: tuple[float, float]) -> list[list[float]]:
-    inputs = Inputs(*[torch.zeros(1, 4)] * 6)
-    inputs = replace(inputs, video_mask=torch.ones(1, 4, dtype=torch.bool), video_index=torch.tensor([0]))
+    inputs = replace(Inputs(*[torch.zeros(1, 4)] * 10), frames_mask=torch.ones(1, 4, dtype=torch.bool))
     batch = Batch((Query(1, "v", "he cuts", duration),), inputs)
     (prediction,) = decode(answering(spans, 1), batch, decoding)
     return prediction.windows[:, :2].tolist()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from mesm_core.data.collate import moment_overlap
 from mesm_core.losses.reconstruction import segment_sentence_loss, word_loss
 
 Vector = list[float]
@@ -73,6 +74,12 @@ def drawn_moments(rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Ten
     return segments, texts, windows, torch.from_numpy(rng.integers(0, 3, queries))
 
 
+def overlap_of(windows: Tensor, group: Tensor) -> Tensor:
+    """Return ``Targets.overlap`` of queries with one window each."""
+    spans = torch.stack([windows.mean(dim=1), windows[:, 1] - windows[:, 0]], dim=-1).unsqueeze(1).numpy()
+    return torch.from_numpy(moment_overlap(spans, np.ones((len(spans), 1), np.bool_), group.numpy()))
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_word_loss_equals_a_loop_over_words(seed: int) -> None:
     logits, labels, mask, lengths = drawn_words(np.random.default_rng(seed))
@@ -86,7 +93,7 @@ def test_segment_sentence_loss_equals_a_loop_over_pairs(seed: int) -> None:
     for gamma in (-1.0, 0.1, 0.5, 0.9):
         arguments = (segments.tolist(), texts.tolist(), windows.tolist(), group.tolist())
         expected = slow_segment_sentence_loss(*arguments, gamma, 0.5)
-        loss = segment_sentence_loss(segments, texts, windows, group, gamma=gamma, tau=0.5)
+        loss = segment_sentence_loss(segments, texts, overlap_of(windows, group), gamma=gamma, tau=0.5)
         assert loss.item() == pytest.approx(expected, rel=1e-10, abs=1e-10)
 
 
@@ -114,7 +121,7 @@ def test_gradients_equal_differences_of_the_slow_losses(seed: int) -> None:
     segments, texts, windows, group = drawn_moments(rng)
     for moved in (segments, texts):
         moved.requires_grad_()
-    segment_sentence_loss(segments, texts, windows, group, gamma=0.3, tau=0.5).backward()
+    segment_sentence_loss(segments, texts, overlap_of(windows, group), gamma=0.3, tau=0.5).backward()
     fixed = (windows.tolist(), group.tolist(), 0.3, 0.5)
     a, b = segments.detach(), texts.detach()
     assert segments.grad is not None

@@ -170,12 +170,12 @@ def test_matching_leaves_padding_alone() -> None:
 
 
 def test_hand_computed_losses() -> None:
-    spans, target = torch.tensor([[[0.5, 0.2]]]), torch.tensor([[[0.4, 0.4]]])
     one = torch.ones(1, 1, dtype=torch.bool)
-    assert span_loss(spans, target, one).item() == pytest.approx(0.15)
+    matched = torch.tensor([[[0.3, 9.0]], [[0.1, 9.0]]])  # of two layers; the second window does not count
+    assert span_loss(matched, torch.tensor([[1.0, 0.0]])).tolist() == pytest.approx([0.15, 0.05])
     assert generalized_iou(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 3.0])).item() == pytest.approx(-1 / 3)
     even = torch.zeros(1, 2, 2)
-    label = label_loss(even, torch.tensor([[0]]), one, eos_coef=0.1)
+    label = label_loss(even.unsqueeze(0), torch.tensor([[[0]]]), one, eos_coef=0.1)
     assert label.item() == pytest.approx(np.log(2) * 1.1 / 2)
     frames = torch.ones(1, 2, dtype=torch.bool)
     assert negative_loss(torch.zeros(1, 2), frames).item() == pytest.approx(2 * np.log(2))

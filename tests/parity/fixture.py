@@ -14,7 +14,7 @@ from torch import Tensor
 from mesm_core.arrays import normalise
 from mesm_core.build import ENDPOINT_CHANNELS, build_criterion, build_model
 from mesm_core.config.schema import LossConfig, ModelConfig
-from mesm_core.data.collate import group_context
+from mesm_core.data.collate import frame_places, group_context, moment_overlap, sentence_places
 from mesm_core.losses.criterion import Criterion
 from mesm_core.model.mesm import Mesm
 from mesm_core.official.config import sections
@@ -111,18 +111,18 @@ class Fixture:
     def _inputs(self) -> Inputs:
         words, mask = self._text()
         video_mask = self.arrays["in/video_mask"]
-        context = {}
+        index = np.arange(len(video_mask))
+        context = frame_places(video_mask, index) | sentence_places(index, len(index))
         if self.flags["dataset_name"] == "qvhighlights":
             sizes = self.arrays["in/num_clips"]
             rows = np.split(np.arange(len(video_mask)), np.cumsum(sizes)[:-1])
-            context = group_context(rows, video_mask, sizes)
+            context |= group_context(rows, video_mask, sizes)
         return Inputs(
             video=torch.from_numpy(self.arrays["in/video_feat"]),
             video_mask=torch.from_numpy(video_mask),
-            video_index=torch.arange(len(video_mask)),
+            video_index=torch.from_numpy(index),
             words=torch.from_numpy(words),
             words_mask=torch.from_numpy(mask),
-            frames=torch.from_numpy(np.flatnonzero(video_mask)),
             **context,
         )
 
@@ -136,10 +136,12 @@ class Fixture:
         clip_mask = given["clip_mask"]
         frames = clip_mask.int().argsort(dim=1, descending=True, stable=True)[:, : int(clip_mask.sum(1).max())]
         masked = given.get("masked_words", torch.zeros_like(given["unknown_mask"]))
+        group = torch.repeat_interleave(given["num_clips"])
         return Targets(
             spans=spans,
             spans_mask=spans_mask,
-            group=torch.repeat_interleave(given["num_clips"]),
+            group=group,
+            overlap=torch.from_numpy(moment_overlap(spans.numpy(), spans_mask.numpy(), group.numpy())),
             moment_frames=frames,
             moment_mask=clip_mask.gather(1, frames),
             saliency=given.get("saliency_label", clip_mask).float(),
@@ -207,7 +209,7 @@ def compute(fixture: Fixture, dtype: torch.dtype = torch.float32) -> Computed:
         outputs=_outputs(fixture, model, inputs, output),
         losses={name: value.detach() for name, value in losses.items()} | {"total": total.detach()},
         gradients={name: p.grad for name, p in model.named_parameters() if p.grad is not None},
-        pairs=_pairs(criterion.match(output.logits[-1], output.spans[-1], targets), targets),
+        pairs=_pairs(criterion.inputs(output, inputs, targets).slots[-1], targets),
     )
 
 

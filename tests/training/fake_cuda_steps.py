@@ -2,8 +2,9 @@
 
     python -m tests.training.fake_cuda_steps FOLDER-OF-FAKE_CUDA PRESET[:PRECISION[:reference]] …
 
-Prints a JSON object: "preset precision" -> [what crossed between host and device in training, in evaluation]; with
-"reference" at the end of the word and of the key, of the plain modules (``model.fast=false``).
+Prints a JSON object: "preset precision" -> [what crossed between host and device in training, kernel launches of a
+training step, the same two of an evaluation batch]; with "reference" at the end of the word and of the key, of the
+plain modules (``model.fast=false``).
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ def main(folder: str, presets: list[str]) -> None:
             assert norm.device.type == "cuda"
 
     class Faked(Batch):
-        """A batch of fake tensors, which cannot be pinned."""
+        """A packed batch of fake tensors, which cannot be packed again."""
 
-        def pinned(self) -> Batch:
+        def packed(self, buffer: Callable[[int], Tensor]) -> Batch:
             return self
 
     class Prepared:
@@ -58,14 +59,17 @@ def main(folder: str, presets: list[str]) -> None:
             self.readers = 1
 
         def plan(self, **_: Any) -> list[list[int]]:
-            return [[0]]
+            return [[0], [0]]
 
         def train_batch(self, *_: Any, **__: Any) -> Batch:
             return self.batch
 
+    def unpinned(size: int) -> Tensor:
+        return torch.empty(size, dtype=torch.uint8)
+
     device = torch.device("cuda", 0)
     mode = fake_cuda.mode()  # one for all: what is kept between steps is of its tensors
-    found: dict[str, list[list[Any]]] = {}
+    found: dict[str, list[Any]] = {}
     for word in presets:
         preset, only, forward = [*word.split(":"), "", ""][:3]
         plain = ["model.fast=false"] if forward == "reference" else []
@@ -77,41 +81,44 @@ def main(folder: str, presets: list[str]) -> None:
             for number, query in enumerate(data.queries)
         )
         plan = data.plan(seed=0, epoch=0, batch_size=config.train.batch_size)
-        train = data.train_batch(plan[0], seed=0, epoch=0, index=0)
-        held = next(iter(data.batches(data.eval_plan(batch_size=config.eval.batch_size)[:1])))
+        train = data.train_batch(plan[0], seed=0, epoch=0, index=0).packed(unpinned)
+        held = next(iter(data.batches(data.eval_plan(batch_size=config.eval.batch_size)[:1], pack=unpinned)))
         for precision in [only] if only else PRECISIONS:
             with mode:
 
                 def faked(batch: Batch, to_fake: Callable[[Tensor], Tensor] = mode.from_tensor) -> Batch:
                     moved = batch._moved(to_fake)
-                    return Faked(moved.queries, moved.inputs, moved.targets)
+                    return Faked(moved.queries, moved.inputs, moved.targets, to_fake(batch.buffer))
 
                 with device:
                     model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words)
                 optimizer = make_optimizer(model, lr=1e-4, weight_decay=1e-4)
                 dataset: MomentDataset = Prepared(faked(train))  # type: ignore[assignment]
+                steps = train_epoch(
+                    model,
+                    build_criterion(config.loss, config.model),
+                    optimizer,
+                    dataset,
+                    epoch=0,
+                    seed=0,
+                    batch_size=1,
+                    grad_clip=config.train.grad_clip,
+                    device=device,
+                    precision=precision,
+                    watch=Noted(device),
+                )
+                next(steps)  # makes what is kept on the device
                 with fake_cuda.Watch() as training:
-                    for _ in train_epoch(
-                        model,
-                        build_criterion(config.loss, config.model),
-                        optimizer,
-                        dataset,
-                        epoch=0,
-                        seed=0,
-                        batch_size=1,
-                        grad_clip=config.train.grad_clip,
-                        device=device,
-                        precision=precision,
-                        watch=Noted(device),
-                    ):
-                        pass
+                    next(steps)
                 batch = faked(held)
                 model.eval()
                 with fake_cuda.Watch() as evaluation, torch.no_grad():
                     model(batch.to(device).inputs)
                 found[" ".join([preset, precision, *(["reference"] if plain else [])])] = [
                     training.crossings,
+                    sum(training.launches.values()),
                     evaluation.crossings,
+                    sum(evaluation.launches.values()),
                 ]
     print(json.dumps(found), flush=True)
 

@@ -21,6 +21,7 @@ import torch
 from mesm_core.bench.sizes import invented_dataset
 from mesm_core.build import build_criterion, build_model
 from mesm_core.config.load import load_config
+from mesm_core.devices import pinned
 from mesm_core.losses.matching import match, match_by_scipy
 from mesm_core.training.loop import train_epoch
 from mesm_core.training.optim import make_optimizer
@@ -90,7 +91,7 @@ def test_a_step_on_a_gpu_does_not_wait(gpu: torch.device, preset: str, precision
     config = load_config(preset, overrides=SMALLER)
     data, text = invented_dataset(config)
     plan = data.plan(seed=0, epoch=0, batch_size=config.train.batch_size)
-    batch = data.train_batch(plan[0], seed=0, epoch=0, index=0).pinned().to(gpu)
+    batch = data.train_batch(plan[0], seed=0, epoch=0, index=0).packed(pinned).to(gpu)
     assert batch.targets is not None
     torch.manual_seed(0)
     model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words).to(gpu).train()

@@ -1,0 +1,235 @@
+"""The forward of ``mesm_core.model.mesm.Mesm`` with few kernel launches, for GPUs and compiled graphs.
+
+Frames are packed; only attention is computed padded, because the host does not know the lengths. Nothing waits for the
+device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mesm_core.fast.joined import Assembly, Joined, Part, Weights, side_by_side
+from mesm_core.fast.kernels import Kernels
+from mesm_core.fast.layers import parts, word_positions
+from mesm_core.fast.padded_decoder import DecoderProducts
+from mesm_core.fast.padded_layers import CrossProducts, Pass, SelfProducts
+from mesm_core.fast.padding import Rows, attention_bias
+from mesm_core.model.decoder import logit
+from mesm_core.model.enhance import ENHANCE, RECONSTRUCT
+from mesm_core.model.layers import EncoderLayer
+from mesm_core.model.mesm import Mesm
+from mesm_core.model.positions import frame_positions
+from mesm_core.types import Inputs, ModelOutput, Targets
+
+
+class Products:
+    """The products of a model. They hold its modules, not their weights, so they stay valid while it is trained."""
+
+    def __init__(self, model: Mesm) -> None:
+        frame_word, segment_sentence = model.frame_word, model.segment_sentence
+        self.frame_word = None if frame_word is None else CrossProducts(frame_word.encoder)
+        self.segment_sentence = None if segment_sentence is None else CrossProducts(segment_sentence.encoder, same=True)
+        self.aligner = CrossProducts(model.aligner, same=model.word_positions is None)
+        self.encoder = [SelfProducts(layer) for layer in parts(model.encoder, EncoderLayer)]
+        self.decoder = DecoderProducts(model.decoder)
+        self.heads = side_by_side(Part(parts(model.span_head.layers, nn.Linear)[0]), Part(model.class_head))
+        encoders = [self.frame_word, self.segment_sentence, self.aligner, *self.encoder, self.decoder]
+        joined: list[Joined] = [self.heads, *(j for encoder in encoders if encoder is not None for j in encoder.joined)]
+        inside = {part.module for product in joined for row in product.rows for part in row if part is not None}
+        unused = self.decoder.unused
+        inside |= {owner for owner, _ in unused}
+        head = () if segment_sentence is None else segment_sentence.head.modules()
+        single = [
+            side_by_side(Part(layer))
+            for layer in model.modules()
+            if isinstance(layer, nn.Linear) and layer not in inside and layer not in set(head)
+        ]
+        slopes = [module for module in model.modules() if isinstance(module, nn.PReLU)]
+        self.exact = Assembly(joined, unused=unused)
+        self.rounded = Assembly([*joined, *single], slopes, unused)
+
+
+class PaddedForward:
+    """One forward pass. N is the number of valid frames of all queries; 2N counts them for positives and negatives."""
+
+    def __init__(
+        self, model: Mesm, products: Products, kernels: Kernels, inputs: Inputs, targets: Targets | None
+    ) -> None:
+        self.model, self.products, self.inputs, self.targets = model, products, inputs, targets
+        weights = Weights(products.exact, products.rounded, inputs.video.device)
+        self.given = Pass(weights, kernels)
+        self.mask = inputs.frames_mask  # (Q, T)
+        self.rows = Rows.of(inputs.frames, self.mask)
+        self.pairs = self.rows if targets is None else self.rows.twice()
+
+    def output(self) -> ModelOutput:
+        """Return the model's output."""
+        model, products, inputs, targets = self.model, self.products, self.inputs, self.targets
+        source = inputs.sources  # (N,)
+        video, context = self._video(source)  # (N, d), (V, T, d)
+        words, tokens = self._words()  # (Q, W, d), (2, d)
+        pos = (
+            frame_positions(inputs.video_mask, model.dim).to(video.dtype).flatten(0, 1).index_select(0, source)
+        )  # (N, d)
+        recon = self._reconstruction(context)
+        text, text_mask = words, inputs.words_mask
+        if recon is not None:
+            text = torch.cat([recon.unsqueeze(1), words], dim=1)  # (Q, 1 + W, d)
+            text_mask = F.pad(text_mask, (1, 0), value=True)
+        text_pos = self._positions(text)
+
+        both = self._with_negatives(text)
+        both_pos = None if text_pos is None else self._with_negatives(text_pos)
+        both_mask = self._with_negatives(text_mask)
+        enhanced, pairs_pos = self._twice(video), self._twice(pos)  # (2N, d)
+        if products.frame_word is not None:
+            # The reconstruction is masked, so that both encoders have the same input.
+            words_mask = both_mask if recon is None else both_mask & self._not_first(both_mask)
+            words_pos = self._words_pos(words, both_pos)
+            enhanced = products.frame_word(
+                self.given, enhanced, a_pos=pairs_pos, key=both if words_pos is None else both + words_pos, value=both,
+                bias=attention_bias(words_mask, self._dtype(both)), rows=self.pairs, block=ENHANCE,
+            )  # fmt: skip
+        aligned = products.aligner(
+            self.given, enhanced, a_pos=pairs_pos, key=both if both_pos is None else both + both_pos, value=both,
+            bias=attention_bias(both_mask, self._dtype(both)), rows=self.pairs,
+        )  # fmt: skip
+        memory, saliency = self._encode(aligned, pairs_pos)
+        outputs, references = products.decoder(
+            self.given, memory[: len(source)], pos=pos, bias=attention_bias(self.mask, self._dtype(memory)),
+            rows=self.rows,
+        )  # fmt: skip
+        logits, spans = self._heads(outputs, references)
+        return ModelOutput(
+            logits=logits,
+            spans=spans,
+            saliency=saliency[: len(self.mask)],
+            negative_saliency=None if targets is None else saliency[len(self.mask) :],
+            word_logits=None if targets is None else self._word_logits(words, tokens, video, pos, targets),
+            video=self.rows.pad(video),
+            text=text,
+            text_mask=text_mask,
+        )
+
+    def _video(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each query's projected frames (N, d), and the projected videos (V, T, d) for SS-MESM.
+
+        In training both have their own dropout. Without dropout a video is projected once for all its queries.
+        """
+        videos, projection = self.inputs.video, self.model.video_projection
+        flat, count = videos.flatten(0, 1), math.prod(videos.shape[:2])
+        if not self.model.training:
+            projected = self.given.project(projection, flat)
+            return projected.index_select(0, source), projected.view(*videos.shape[:2], -1)
+        if self.model.segment_sentence is None:
+            video = self.given.project(projection, flat.index_select(0, source))
+            return video, video.new_zeros(0)
+        rows = torch.cat([source, torch.arange(count, device=source.device)])
+        video, context = torch.split(self.given.project(projection, flat.index_select(0, rows)), [len(source), count])
+        return video, context.view(*videos.shape[:2], -1)
+
+    def _words(self) -> tuple[Tensor, Tensor]:
+        """Return the projected words (Q, W, d), and the two tokens for unknown and masked words (2, d) in training."""
+        words, frame_word, projection = self.inputs.words, self.model.frame_word, self.model.text_projection
+        if self.targets is None or frame_word is None:
+            return self.given.project(projection, words), words.new_zeros(0)
+        tokens = frame_word.unknown_token.unsqueeze(0), frame_word.masked_token.unsqueeze(0)
+        projected = self.given.project(projection, torch.cat([words.flatten(0, 1), *tokens]))
+        flat, projected_tokens = torch.split(projected, [math.prod(words.shape[:2]), 2])
+        return flat.view(*words.shape[:2], -1), projected_tokens
+
+    def _reconstruction(self, frames: Tensor) -> Tensor | None:
+        """Return SS-MESM's reconstructions (Q, d), or None without it. frames: (V, T, d) the projected videos."""
+        module, products, inputs = self.model.segment_sentence, self.products.segment_sentence, self.inputs
+        if module is None or products is None:
+            return None
+        mask, index = inputs.video_mask, inputs.video_index
+        if inputs.context is not None and inputs.context_mask is not None and inputs.context_index is not None:
+            frames = frames.flatten(0, 1).index_select(0, inputs.context.flatten()).view(*inputs.context.shape, -1)
+            mask, index = inputs.context_mask, inputs.context_index
+        # Sentences with the same context are one item of attention. Without dropout they do not differ.
+        places = inputs.sentence_mask.shape[1] if self.model.training else 1
+        sentences = module.masked_sentence.expand(len(mask), places, -1)
+        found = products(
+            self.given, sentences, a_pos=0, key=frames, value=frames, bias=attention_bias(mask, self._dtype(frames))
+        )
+        place = inputs.sentence if self.model.training else index
+        return F.normalize(found.flatten(0, 1).index_select(0, place), dim=-1)
+
+    def _dtype(self, x: Tensor) -> torch.dtype:
+        """Return the dtype in which attention to projections of ``x`` is computed."""
+        device = x.device.type
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+    def _twice(self, x: Tensor) -> Tensor:
+        """Return ``x`` for the positives and again for the negatives."""
+        return x if self.targets is None else torch.cat([x, x])
+
+    def _with_negatives(self, x: Tensor) -> Tensor:
+        """Return ``x`` (Q, ...) followed by the ``x`` of each negative query."""
+        return x if self.targets is None else torch.cat([x, x.index_select(0, self.targets.negative_query)])
+
+    def _not_first(self, mask: Tensor) -> Tensor:
+        """Return a mask (S,) that is False at the first position only."""
+        return torch.arange(mask.shape[1], device=mask.device) > 0
+
+    def _positions(self, words: Tensor) -> Tensor | None:
+        """Return the learned positions of words (Q, W, d), or None for zeros."""
+        positions = self.model.word_positions
+        return None if positions is None else word_positions(self.given.kernels, positions, words)
+
+    def _words_pos(self, words: Tensor, both_pos: Tensor | None) -> Tensor | None:
+        """Return the positions of words in a text with its negatives; those of negatives are the ones in their text."""
+        own = self._positions(words)
+        if own is None or both_pos is None:
+            return None
+        own = F.pad(own, (0, 0, both_pos.shape[1] - own.shape[1], 0))
+        return torch.cat([own, both_pos[len(own) :]])
+
+    def _encode(self, video: Tensor, pos: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the memory (2N, d) and the saliency (2Q, T)."""
+        model, rows = self.model, self.pairs
+        x = torch.cat([model.global_token.expand(rows.batch, -1), video])
+        pos = torch.cat([model.global_pos.expand(rows.batch, -1), pos])
+        bias = attention_bias(F.pad(self._twice(self.mask), (1, 0), value=False), self._dtype(x))
+        with_token = rows.with_token()
+        for layer in self.products.encoder:
+            x = layer(self.given, x, pos=pos, bias=bias, rows=with_token)
+        token, memory = torch.split(x, [rows.batch, len(video)])
+        frames = rows.pad(self.given.weights.linear(model.saliency_frames, memory))
+        saliency = frames @ self.given.weights.linear(model.saliency_global, token).unsqueeze(-1)  # (2Q, T, 1)
+        return memory, saliency.squeeze(-1) / math.sqrt(model.dim)
+
+    def _heads(self, outputs: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and spans, (L, Q, N, 2) each, of outputs (L, Q, N, d) and references (L, Q, N, 2)."""
+        weights = self.given.weights
+        _, *layers = parts(self.model.span_head.layers, nn.Linear)
+        hidden, logits = torch.split(weights.product(self.products.heads, outputs), [outputs.shape[-1], 2], dim=-1)
+        for layer in layers:
+            hidden = weights.linear(layer, F.relu(hidden))
+        return logits, (hidden + logit(references)).sigmoid()
+
+    def _word_logits(
+        self, words: Tensor, tokens: Tensor, video: Tensor, pos: Tensor, targets: Targets
+    ) -> Tensor | None:
+        """Return ``Mesm._word_logits`` (Q, W, classes); words: (Q, W, d); tokens: (2, d); video, pos: (N, d)."""
+        module, products = self.model.frame_word, self.products.frame_word
+        if module is None or products is None:
+            return None
+        unknown, mask = tokens.unbind()
+        masked = torch.where(targets.unknown_words.unsqueeze(-1), unknown, words)
+        masked = torch.where(targets.masked_words.unsqueeze(-1), mask, masked)
+        index = self.rows.place.view(len(words), -1).gather(1, targets.moment_frames).flatten()
+        frames = video.index_select(0, index).view(*targets.moment_frames.shape, -1)  # (Q, C, d)
+        key = frames + pos.index_select(0, index).view_as(frames)
+        words_pos = self._positions(words)
+        reconstructed = products(
+            self.given, masked, a_pos=0 if words_pos is None else words_pos, key=key, value=frames,
+            bias=attention_bias(targets.moment_mask, self._dtype(frames)), block=RECONSTRUCT,
+        )  # fmt: skip
+        hidden = self.given.projection(module.head.hidden, reconstructed)
+        return self.given.weights.linear(module.head.output, hidden)

@@ -1,0 +1,135 @@
+"""The moment decoder with few kernel launches."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mesm_core.fast.joined import Joined, Part, side_by_side
+from mesm_core.fast.layers import parts
+from mesm_core.fast.padded_layers import Pass
+from mesm_core.fast.padding import Rows
+from mesm_core.model.decoder import Decoder, DecoderLayer, logit
+from mesm_core.model.layers import MLP
+from mesm_core.model.positions import point_positions
+
+
+class DecoderProducts:
+    """A ``Decoder``. The frames are projected for all layers at once, and the maps of a sum are one product."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        self.layers = parts(decoder.layers, DecoderLayer)
+        self.heads = self.layers[0].heads
+        self.attentions = [self_attention(layer) for layer in self.layers[1:]]
+        self.queries = [cross_query(layer) for layer in self.layers]
+        # Inputs: memory, positions. Outputs of a layer: content of the keys, their positions, values.
+        frames = [row for layer in self.layers for row in frame_rows(layer)]
+        self.frames = Joined(*frames, heads=self.heads, groups=len(self.layers))
+        scale, width = (parts(network.layers, nn.Linear) for network in (decoder.sine_scale, decoder.width_scale))
+        self.scale_hidden = side_by_side(Part(scale[0]), Part(width[0]))
+        self.scales = Joined([Part(scale[1]), None], [None, Part(width[1])])
+        self.joined = [*self.attentions, *self.queries, self.frames]
+        if len(self.layers) > 1:
+            self.joined += [self.scale_hidden, self.scales]
+
+    @property
+    def unused(self) -> list[tuple[nn.Linear, str]]:
+        """Modules with the names of their parameters that have no effect, in the first attention among the slots."""
+        layer = self.layers[0]
+        linears = layer.self_query_content, layer.self_query_pos, layer.self_key_content, layer.self_key_pos
+        return [(layer.self_value, "weight"), *((linear, name) for linear in linears for name in ("weight", "bias"))]
+
+    def __call__(self, given: Pass, memory: Tensor, *, pos: Tensor, bias: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Return ``decoder(memory, pos=pos, mask=mask)`` of packed (N, d); bias: (B, 1, 1, T) of the mask."""
+        module, batch = self.decoder, rows.batch
+        reference = module.slots.weight.sigmoid().expand(batch, -1, -1)  # (Q, N, 2)
+        content = memory.new_zeros(*reference.shape[:2], module.dim)
+        frames = rows.pad(given.weights.product(self.frames, torch.cat([memory, pos], dim=-1)))
+        keys_values = frames.view(batch, -1, len(self.layers), self.heads, 3 * module.dim // self.heads).unbind(dim=2)
+        outputs: list[Tensor] = []
+        references = [reference]
+        for number, (layer, frame) in enumerate(zip(self.layers, keys_values, strict=True)):
+            if number:
+                references.append((mlp(given, module.move, content) + logit(reference)).sigmoid())
+                reference = references[-1].detach()
+            query_pos, sine = self._place(given, reference, content, first=number == 0)
+            content = self._attend_to_slots(given, number, content, query_pos)
+            inputs = [content, query_pos, sine] if number == 0 else [content, sine]
+            q = given.weights.product(self.queries[number], torch.cat(inputs, dim=-1))
+            q = torch.unflatten(q, -1, (self.heads, -1)).transpose(1, 2)  # (Q, H, N, 2 d / H)
+            k, v = torch.split(frame.transpose(1, 2), [q.shape[-1], q.shape[-1] // 2], dim=-1)
+            found = given.kernels.scaled_attention(q, k, v, bias).transpose(1, 2).flatten(2)
+            found = given.weights.linear(layer.cross_out, found)
+            content = layer.norm2(given.kernels.add_dropped(layer.dropout, content, found))
+            hidden = given.feedforward(layer.feedforward, content, layer.activation)
+            content = layer.norm3(given.kernels.add_dropped(layer.dropout, content, hidden))
+            outputs.append(content)
+        return module.norm(torch.stack(outputs)), torch.stack(references)
+
+    def _place(self, given: Pass, reference: Tensor, content: Tensor, *, first: bool) -> tuple[Tensor, Tensor]:
+        """Return ``decoder.place(reference, content, first=first)``."""
+        module = self.decoder
+        sine = point_positions(reference, module.dim // 2).flatten(2)  # (Q, N, d)
+        query_pos = mlp(given, module.query_pos, sine)
+        if first:
+            width = mlp(given, module.width_scale, content)
+        else:
+            hidden = F.relu(given.weights.product(self.scale_hidden, content))
+            scale, width = torch.split(given.weights.product(self.scales, hidden), [module.dim, 1], dim=-1)
+            sine = sine * scale
+        return query_pos, sine * (width.sigmoid() / reference[..., 1:])
+
+    def _attend_to_slots(self, given: Pass, number: int, content: Tensor, query_pos: Tensor) -> Tensor:
+        """Return the content of the slots after they attended to each other, (Q, N, d)."""
+        layer = self.layers[number]
+        if number == 0:
+            # The slots have no content yet, so their values are equal, and attention returns them.
+            value = layer.self_value.bias.expand_as(content)
+            if torch.compiler.is_compiling():  # the parameters without effect have a gradient of zero, not None
+                value = value + 0 * torch.stack([getattr(*unused).sum() for unused in self.unused]).sum()
+        else:
+            joined = given.weights.product(self.attentions[number - 1], torch.cat([content, query_pos], dim=-1))
+            split = torch.unflatten(joined, -1, (self.heads, 3, -1)).permute(3, 0, 2, 1, 4)  # (3, Q, H, N, d / H)
+            q, k, v = split.flatten(1, 2).unbind()  # (Q·H, N, d / H)
+            # As in model.attention.attend_among_few, subtracting the maximum keeps the gradient of the keys exact.
+            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(1, 2)
+            value = (scores - scores.amax(dim=-1, keepdim=True)).softmax(dim=-1) @ v
+            value = torch.unflatten(value, 0, (-1, self.heads)).transpose(1, 2).flatten(2)
+        found = given.weights.linear(layer.self_out, value)
+        out: Tensor = layer.norm1(given.kernels.add_dropped(layer.dropout, content, found))
+        return out
+
+
+def mlp(given: Pass, module: MLP, x: Tensor) -> Tensor:
+    """Return ``module(x)``."""
+    *hidden, last = parts(module.layers, nn.Linear)
+    for layer in hidden:
+        x = F.relu(given.weights.linear(layer, x))
+    return given.weights.linear(last, x)
+
+
+def self_attention(layer: DecoderLayer) -> Joined:
+    """Return the product of attention among the slots. Inputs: content, positions; outputs: query, key, value."""
+    return Joined(
+        [Part(layer.self_query_content), Part(layer.self_query_pos)],
+        [Part(layer.self_key_content), Part(layer.self_key_pos)],
+        [Part(layer.self_value), None],
+        heads=layer.heads,
+    )
+
+
+def cross_query(layer: DecoderLayer) -> Joined:
+    """Return the product of the queries to the frames. Inputs: content, positions (in the first layer), sine."""
+    content, sine = Part(layer.cross_query_content), Part(layer.cross_query_sine)
+    if layer.cross_query_pos is None:
+        return Joined([content, None], [None, sine], heads=layer.heads)
+    return Joined([content, Part(layer.cross_query_pos), None], [None, None, sine], heads=layer.heads)
+
+
+def frame_rows(layer: DecoderLayer) -> list[list[Part | None]]:
+    """Return the rows of the product of the frames. Inputs: memory, positions; outputs: both parts of keys, values."""
+    content, position = Part(layer.cross_key_content), Part(layer.cross_key_pos)
+    first = layer.cross_query_pos is not None  # also adds positions to the content
+    return [[content, position if first else None], [None, position], [Part(layer.cross_value), None]]
