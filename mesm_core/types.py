@@ -203,20 +203,20 @@ class ModelOutput:
     """Output of the model, with L decoder layers; the last layer is the prediction.
 
     ``logits``: (L, Q, N, 2), index 0 = foreground; ``spans``: (L, Q, N, 2), center and width in [0, 1];
-    ``saliency`` (Q, T); in training also ``negative_saliency`` (Q, T) and ``word_logits`` (Q, W, classes);
-    ``video`` (Q, T, d) the projected video; ``text`` (Q, W', d) the words, after the reconstruction if SS-MESM is on,
-    with ``text_mask`` (Q, W').
+    ``saliency`` (Q, T); ``text`` (Q, W', d) the words, after the reconstruction if SS-MESM is on, with ``text_mask``
+    (Q, W'). In training also ``negative_saliency`` (Q, T), ``word_logits`` (Q, W, classes), and ``moments`` (Q, C, d)
+    the projected frames of each query's moment.
     Values at padding have no meaning.
     """
 
     logits: Tensor
     spans: Tensor
     saliency: Tensor
-    video: Tensor
     text: Tensor
     text_mask: Tensor
     negative_saliency: Tensor | None = None
     word_logits: Tensor | None = None
+    moments: Tensor | None = None
 
     def float(self) -> ModelOutput:
         """Return the output in float32, in which losses are computed."""

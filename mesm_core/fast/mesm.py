@@ -62,7 +62,7 @@ class FastMesm(Mesm):
         return super().train(mode)
 
     def forward(self, inputs: Inputs, targets: Targets | None = None) -> ModelOutput:
-        """Return what ``Mesm.forward`` does; ``video`` and saliency are 0 at padding."""
+        """Return what ``Mesm.forward`` does."""
         choose = DEVICES.get(inputs.video.device.type)
         if choose is None or not self.exact:
             return super().forward(inputs, targets)
@@ -121,14 +121,17 @@ class _Forward:
         )  # fmt: skip
         memory, saliency = self._encode(aligned, pairs_pos)
         outputs, references = decoder(self.kernels, model.decoder, memory[: len(rows.index)], pos=pos, rows=rows)
-        padded = rows.pad(video)
+        moments = word_logits = None
+        if targets is not None:
+            moments, moments_pos = self._moments(video, targets), self._moments(pos, targets)
+            word_logits = self._word_logits(words, moments, moments_pos, targets)
         return ModelOutput(
             logits=model.class_head(outputs),
             spans=(model.span_head(outputs) + logit(references)).sigmoid(),
             saliency=saliency[: rows.batch],
             negative_saliency=None if targets is None else saliency[rows.batch :],
-            word_logits=None if targets is None else self._word_logits(words, padded, rows.pad(pos), targets),
-            video=padded,
+            word_logits=word_logits,
+            moments=moments,
             text=text,
             text_mask=text_mask,
         )
@@ -209,8 +212,16 @@ class _Forward:
         products = rows.pad(frames_dot_items(memory, token, rows=rows, weight=frames.weight, bias=frames.bias))
         return memory, products.squeeze(-1) / math.sqrt(model.dim)
 
-    def _word_logits(self, words: Tensor, video: Tensor, pos: Tensor, targets: Targets) -> Tensor | None:
-        """Return ``Mesm._word_logits`` (Q, W, classes); video, pos: (Q, T, d)."""
+    def _moments(self, x: Tensor, targets: Targets) -> Tensor:
+        """Return the frames (Q, C, d) of each query's moment, of packed frames (N, d)."""
+        lengths = self.mask.sum(dim=1)
+        first = lengths.cumsum(dim=0) - lengths
+        # The gradient of index_select adds rows directly; that of a two-dimensional index sorts them first.
+        rows = x.index_select(0, (first.unsqueeze(1) + targets.moment_frames).flatten())
+        return rows.view(*targets.moment_frames.shape, -1)
+
+    def _word_logits(self, words: Tensor, frames: Tensor, frames_pos: Tensor, targets: Targets) -> Tensor | None:
+        """Return ``Mesm._word_logits`` (Q, W, classes); frames, frames_pos: (Q, C, d) of the moments."""
         module, kernels = self.model.frame_word, self.kernels
         if module is None:
             return None
@@ -219,12 +230,6 @@ class _Forward:
             masked=targets.masked_words,
             unknown=targets.unknown_words,
             project=partial(project, kernels, self.model.text_projection),
-        )
-        # The gradient of index_select adds rows directly; that of a two-dimensional index sorts them first.
-        first = torch.arange(len(words), device=words.device).unsqueeze(1) * video.shape[1]
-        index = (first + targets.moment_frames).flatten()
-        frames, frames_pos = (
-            x.flatten(0, 1).index_select(0, index).view(*targets.moment_frames.shape, -1) for x in (video, pos)
         )
         key, words_pos = frames + frames_pos, self._positions(words)
 

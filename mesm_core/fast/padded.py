@@ -104,13 +104,17 @@ class PaddedForward:
             rows=self.rows,
         )  # fmt: skip
         logits, spans = self._heads(outputs, references)
+        moments = word_logits = None
+        if targets is not None:
+            moments, moments_pos = self._moments(video, targets), self._moments(pos, targets)
+            word_logits = self._word_logits(words, tokens, moments, moments_pos, targets)
         return ModelOutput(
             logits=logits,
             spans=spans,
             saliency=saliency[: len(self.mask)],
             negative_saliency=None if targets is None else saliency[len(self.mask) :],
-            word_logits=None if targets is None else self._word_logits(words, tokens, video, pos, targets),
-            video=self.rows.pad(video),
+            word_logits=word_logits,
+            moments=moments,
             text=text,
             text_mask=text_mask,
         )
@@ -213,19 +217,27 @@ class PaddedForward:
             hidden = weights.linear(layer, F.relu(hidden))
         return logits, (hidden + logit(references)).sigmoid()
 
+    def _moments(self, x: Tensor, targets: Targets) -> Tensor:
+        """Return the frames (Q, C, d) of each query's moment, of packed frames (N, d)."""
+        first = self.rows.place.view(len(self.mask), -1)[:, :1]  # the row of each query's first frame
+        rows = x.index_select(0, (first + targets.moment_frames).flatten())
+        return rows.view(*targets.moment_frames.shape, -1)
+
     def _word_logits(
-        self, words: Tensor, tokens: Tensor, video: Tensor, pos: Tensor, targets: Targets
+        self, words: Tensor, tokens: Tensor, frames: Tensor, frames_pos: Tensor, targets: Targets
     ) -> Tensor | None:
-        """Return ``Mesm._word_logits`` (Q, W, classes); words: (Q, W, d); tokens: (2, d); video, pos: (N, d)."""
+        """Return ``Mesm._word_logits`` (Q, W, classes).
+
+        Args:
+            words: (Q, W, d); tokens: (2, d) for unknown and masked words; frames, frames_pos: (Q, C, d) of the moments.
+        """
         module, products = self.model.frame_word, self.products.frame_word
         if module is None or products is None:
             return None
         unknown, mask = tokens.unbind()
         masked = torch.where(targets.unknown_words.unsqueeze(-1), unknown, words)
         masked = torch.where(targets.masked_words.unsqueeze(-1), mask, masked)
-        index = self.rows.place.view(len(words), -1).gather(1, targets.moment_frames).flatten()
-        frames = video.index_select(0, index).view(*targets.moment_frames.shape, -1)  # (Q, C, d)
-        key = frames + pos.index_select(0, index).view_as(frames)
+        key = frames + frames_pos
         words_pos = self._positions(words)
         reconstructed = products(
             self.given, masked, a_pos=0 if words_pos is None else words_pos, key=key, value=frames,

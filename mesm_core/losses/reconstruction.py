@@ -66,11 +66,9 @@ def words_accuracy(batch: LossInputs) -> Tensor:
 def segments(batch: LossInputs, *, iou_gamma: float, tau: float) -> Tensor:
     """Return ``segment_sentence_loss``; its cosines do not depend on the lengths of moments and texts."""
     output, targets = batch.output, batch.targets
-    queries, frames = output.video.shape[:2]
-    # The gradient of index_select adds rows directly; that of a two-dimensional index sorts them first.
-    first = torch.arange(queries, device=output.video.device).unsqueeze(1) * frames
-    rows = output.video.flatten(0, 1).index_select(0, (first + targets.moment_frames).flatten())
-    moments = sum_of(rows.view(*targets.moment_frames.shape, -1), targets.moment_mask)
+    if output.moments is None:
+        raise ValueError("the output has no frames of moments: call the model with targets")
+    moments = sum_of(output.moments, targets.moment_mask)
     texts = sum_of(output.text, output.text_mask)
     return segment_sentence_loss(moments, texts, targets.overlap, gamma=iou_gamma, tau=tau)
 

@@ -6,6 +6,7 @@ Source: docs/model.md, "Aligner and DETR"; DAB-DETR (arXiv 2201.12329), conditio
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_core.model.attention import attend, attend_among_few
@@ -17,8 +18,8 @@ LOGIT_EPS = 1e-3
 
 def logit(x: Tensor, eps: float = LOGIT_EPS) -> Tensor:
     """Return the inverse sigmoid of values in [0, 1], both ``x`` and ``1 - x`` clamped at ``eps``."""
-    x = x.clamp(0, 1)
-    return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
+    # The gradient of threshold is one operation, that of clamp is three.
+    return torch.log(F.threshold(x, eps, eps) / F.threshold(1 - x, eps, eps))
 
 
 def concat_heads(content: Tensor, position: Tensor, *, heads: int) -> Tensor:

@@ -86,13 +86,14 @@ class Mesm(nn.Module):
         memory, saliency = self._encode(video, words, text)  # (Q, T, d), (Q, T)
         outputs, references = self.decoder(memory, pos=video.pos, mask=video.mask)  # (L, Q, N, d), (L, Q, N, 2)
 
-        negative_saliency = word_logits = None
+        negative_saliency = word_logits = moments = None
         if targets is not None:
             # The same videos with the text of another group's query; its words keep their positions in that text.
             negative = Tokens(*(value[targets.negative_query] for value in text))  # (Q, 1 + W, d)
             negative_words = Tokens(*(value[:, -words.x.shape[1] :] for value in negative))  # (Q, W, d)
             _, negative_saliency = self._encode(video, negative_words, negative)  # (Q, T)
-            word_logits = self._word_logits(words, video, targets)  # (Q, W, classes)
+            moment = self._moment(video, targets)  # (Q, C, d)
+            word_logits, moments = self._word_logits(words, moment, targets), moment.x  # (Q, W, classes)
 
         return ModelOutput(
             logits=self.class_head(outputs),  # (L, Q, N, 2)
@@ -100,7 +101,7 @@ class Mesm(nn.Module):
             saliency=saliency,
             negative_saliency=negative_saliency,
             word_logits=word_logits,
-            video=video.x,
+            moments=moments,
             text=text.x,
             text_mask=text.mask,
         )
@@ -145,15 +146,19 @@ class Mesm(nn.Module):
         saliency = self.saliency_frames(memory) @ self.saliency_global(token).transpose(1, 2)  # (Q, T, 1)
         return memory, saliency.squeeze(-1) / math.sqrt(self.dim)
 
-    def _word_logits(self, words: Tokens, video: Tokens, targets: Targets) -> Tensor | None:
+    def _moment(self, video: Tokens, targets: Targets) -> Tokens:
+        """Return the frames (Q, C, d) of each query's moment, with their positions in the video."""
+        row = torch.arange(len(video.x), device=video.x.device).unsqueeze(1)
+        x, pos = (value[row, targets.moment_frames] for value in (video.x, video.pos))
+        return Tokens(x, pos, targets.moment_mask)
+
+    def _word_logits(self, words: Tokens, moment: Tokens, targets: Targets) -> Tensor | None:
         """Return masked-word logits (Q, W, classes), or None without FW-MESM."""
         if self.frame_word is None:
             return None
         masked = self.frame_word.mask_words(
             words.x, masked=targets.masked_words, unknown=targets.unknown_words, project=self.text_projection
         )
-        row = torch.arange(len(masked), device=masked.device).unsqueeze(1)
-        frames, frames_pos = (x[row, targets.moment_frames] for x in (video.x, video.pos))  # (Q, C, d)
         return self.frame_word.reconstruct(
-            masked, frames, words_pos=words.pos, frames_pos=frames_pos, frames_mask=targets.moment_mask
+            masked, moment.x, words_pos=words.pos, frames_pos=moment.pos, frames_mask=moment.mask
         )

@@ -73,15 +73,17 @@ def make_batch(groups: Sequence[Sequence[tuple[str, int]]], *, context: str = "v
     return replace(batch, inputs=inputs, targets=None if targets is None else in_dtype(targets, dtype))
 
 
-def valid(output: ModelOutput, inputs: Inputs) -> dict[str, Tensor]:
-    """Return the outputs without their values at padding."""
+def valid(output: ModelOutput, inputs: Inputs, moments: Tensor | None = None) -> dict[str, Tensor]:
+    """Return the outputs without their values at padding. moments: mask (Q, C) of the frames of moments."""
     frames = inputs.video_mask[inputs.video_index]
     found = {f"logits {layer}": x for layer, x in enumerate(output.logits)}
     found |= {f"spans {layer}": x for layer, x in enumerate(output.spans)}
-    found |= {name: getattr(output, name)[frames] for name in ("saliency", "video")}
+    found["saliency"] = output.saliency[frames]
     found["text"] = output.text[output.text_mask]
     if output.negative_saliency is not None:
         found["negative_saliency"] = output.negative_saliency[frames]
+    if output.moments is not None and moments is not None:
+        found["moments"] = output.moments[moments]
     if output.word_logits is not None:
         found["word_logits"] = output.word_logits[inputs.words_mask]
     return found
@@ -109,7 +111,7 @@ def assert_equal(
     said, slopes = [], []
     for model in models:
         output = model(inputs, targets)
-        said.append(valid(output, inputs))
+        said.append(valid(output, inputs, None if targets is None else targets.moment_mask))
         slopes.append(gradients(model, total(output, inputs, targets, config.loss, config.model)))
     reference, fast = said
     assert reference.keys() == fast.keys()

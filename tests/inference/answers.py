@@ -20,7 +20,6 @@ def answering(spans: Sequence[tuple[float, float]], queries: int, frames: int = 
         logits=logits.expand(1, queries, -1, -1),
         spans=torch.tensor(spans).expand(1, queries, -1, -1),
         saliency=empty,
-        video=empty,
         text=empty,
         text_mask=empty,
     )

@@ -271,7 +271,7 @@ def _outputs(
         "pred_spans": (output.spans[-1], None),
         "saliency_scores": (output.saliency, frames),
         "neg_saliency_scores": (output.negative_saliency, frames),
-        "projed_video_feat": (output.video, frames),
+        "projed_video_feat": (model.video_projection(inputs.video), frames),
         "enhanced_video_feat": (_enhanced_video(model, inputs), frames),
         "recon_feat": (reconstruction, None),
         "expanded_words_feat": (output.text, text),
