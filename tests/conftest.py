@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,11 @@ from mesm_core.data.invented import write_invented
 from mesm_core.data.npy_files import find_sources
 from mesm_core.training.directory import prepare_directory
 from mesm_core.training.run import Run
+
+# Background jobs and nohup ignore these signals, and so would all processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 
 torch.set_num_threads(1)
 
