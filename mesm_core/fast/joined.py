@@ -240,22 +240,23 @@ class _Assemble(torch.autograd.Function):
 class Weights:
     """The weights of one forward pass: those of joined layers, and those of other layers in the dtype of products.
 
+    ``dtype``: that of products. It is the one of autocast, if that is enabled; further on autocast is not needed.
+
     Args:
         exact: the joined layers. rounded: all layers, for products in a dtype other than that of the parameters.
     """
 
     def __init__(self, exact: Assembly, rounded: Assembly, device: torch.device) -> None:
-        autocast = torch.is_autocast_enabled(device.type)
-        assembly, dtype = exact, exact.parameters()[0].dtype
-        if autocast:
-            assembly, dtype = rounded, torch.get_autocast_dtype(device.type)
+        assembly, self.dtype = exact, exact.parameters()[0].dtype
+        if torch.is_autocast_enabled(device.type):
+            assembly, self.dtype = rounded, torch.get_autocast_dtype(device.type)
         self._compiling = torch.compiler.is_compiling()
         self._joined: dict[Joined, tuple[Tensor, Tensor]] = {}
         self._layers: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self._slopes: dict[nn.Module, Tensor] = {}
         if self._compiling:
             return
-        outputs = _Assemble.apply(assembly, dtype, *assembly.parameters())  # type: ignore[no-untyped-call]
+        outputs = _Assemble.apply(assembly, self.dtype, *assembly.parameters())  # type: ignore[no-untyped-call]
         for number, product in enumerate(assembly.products):
             tensors = outputs[2 * number], outputs[2 * number + 1]
             self._joined[product] = tensors
@@ -266,13 +267,14 @@ class Weights:
 
     def product(self, joined: Joined, x: Tensor) -> Tensor:
         """Return the outputs of joined layers side by side, (..., R) of (..., C·d)."""
-        return F.linear(x, *(joined.tensors() if self._compiling else self._joined[joined]))
+        weight, bias = joined.tensors() if self._compiling else self._joined[joined]
+        return F.linear(x.to(self.dtype), weight.to(self.dtype), bias.to(self.dtype))
 
     def linear(self, layer: nn.Linear, x: Tensor) -> Tensor:
         """Return ``layer(x)``."""
         weight, bias = self._layers.get(layer) or (layer.weight, layer.bias)
-        return F.linear(x, weight, bias)
+        return F.linear(x.to(self.dtype), weight.to(self.dtype), bias.to(self.dtype))
 
     def prelu(self, activation: nn.PReLU, x: Tensor) -> Tensor:
         """Return ``activation(x)``."""
-        return F.prelu(x, self._slopes.get(activation, activation.weight))
+        return F.prelu(x, self._slopes.get(activation, activation.weight).to(x.dtype))

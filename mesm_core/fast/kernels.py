@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +13,9 @@ from mesm_core.fast.dropout import dropped, plus_dropped
 from mesm_core.fast.feedforward import feedforward
 from mesm_core.fast.packing import Packing
 from mesm_core.model.layers import FeedForward
+
+DRAWN_AT_ONCE = 1 << 24
+"""Least number of values of a dropout mask that are drawn together on CUDA: 64 MB."""
 
 
 class Kernels:
@@ -28,6 +33,28 @@ class Kernels:
     def scaled_attention(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         """Return attention (B, H, L, w) of split heads; ``bias`` (B, 1, 1, S) is added to the scores."""
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+
+
+class CudaKernels(Kernels):
+    """Operations for one forward pass on CUDA: residual dropout in one launch, with masks that are drawn together."""
+
+    def __init__(self) -> None:
+        self._pools: dict[float, Tensor] = {}
+
+    def add_dropped(self, layer: nn.Dropout, onto: Tensor, x: Tensor) -> Tensor:
+        """Return ``onto + layer(x)``, both of the same shape, in the dtype of ``onto``."""
+        if not (layer.training and layer.p):
+            return onto + x
+        out: Tensor = _AddMasked.apply(onto, x, self._mask(onto, layer.p))  # type: ignore[no-untyped-call]
+        return out
+
+    def _mask(self, like: Tensor, p: float) -> Tensor:
+        """Return 0 with probability ``p``, else 1 / (1 - p), in the shape and dtype of ``like``."""
+        count, pool = like.numel(), self._pools.get(p)
+        if pool is None or len(pool) < count:
+            pool = like.new_empty(max(count, DRAWN_AT_ONCE)).bernoulli_(1 - p).div_(1 - p)
+        self._pools[p] = pool[count:]
+        return pool[:count].view(like.shape)
 
 
 class CpuKernels(Kernels):
@@ -99,4 +126,19 @@ def cpu_kernels(*, types: Types | None) -> Kernels:
 
 def cuda_kernels(*, types: Types | None) -> Kernels:
     """Return the kernels for CUDA; ``types`` is ignored."""
-    return TORCH
+    return TORCH if torch.compiler.is_compiling() else CudaKernels()
+
+
+class _AddMasked(torch.autograd.Function):
+    """onto + x · mask; ``x`` and its gradient may have another dtype, to which the one kernel converts."""
+
+    @staticmethod
+    def forward(ctx: Any, onto: Tensor, x: Tensor, mask: Tensor) -> Tensor:
+        ctx.save_for_backward(mask)
+        ctx.dtype = x.dtype
+        return torch.addcmul(onto, x, mask)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        (mask,) = ctx.saved_tensors
+        return grad, torch.mul(grad, mask, out=torch.empty_like(grad, dtype=ctx.dtype)), None

@@ -7,6 +7,7 @@ device.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +18,16 @@ from mesm_core.fast.kernels import Kernels
 from mesm_core.fast.layers import parts, word_positions
 from mesm_core.fast.padded_decoder import DecoderProducts
 from mesm_core.fast.padded_layers import CrossProducts, Pass, SelfProducts
-from mesm_core.fast.padding import Rows, attention_bias
+from mesm_core.fast.padding import MASKED, Rows, attention_bias
 from mesm_core.model.decoder import logit
 from mesm_core.model.enhance import ENHANCE, RECONSTRUCT
 from mesm_core.model.layers import EncoderLayer
 from mesm_core.model.mesm import Mesm
 from mesm_core.model.positions import frame_positions
 from mesm_core.types import Inputs, ModelOutput, Targets
+
+EPS = 1e-12
+"""Vectors shorter than this are divided by it instead of by their length."""
 
 
 class Products:
@@ -68,7 +72,13 @@ class PaddedForward:
 
     def output(self) -> ModelOutput:
         """Return the model's output."""
+        # Products convert their inputs themselves. Autocast would convert the weights again for every product.
+        with torch.autocast(self.inputs.video.device.type, enabled=False):
+            return self._output()
+
+    def _output(self) -> ModelOutput:
         model, products, inputs, targets = self.model, self.products, self.inputs, self.targets
+        dtype = self.given.weights.dtype
         source = inputs.sources  # (N,)
         video, context = self._video(source)  # (N, d), (V, T, d)
         words, tokens = self._words()  # (Q, W, d), (2, d)
@@ -82,25 +92,27 @@ class PaddedForward:
             text_mask = F.pad(text_mask, (1, 0), value=True)
         text_pos = self._positions(text)
 
-        both = self._with_negatives(text)
+        both = self._with_negatives(text).to(dtype)
         both_pos = None if text_pos is None else self._with_negatives(text_pos)
         both_mask = self._with_negatives(text_mask)
+        text_bias, words_bias = (attention_bias(both_mask, dtype) for _ in range(2))
+        if recon is not None:
+            words_bias[..., :1].fill_(MASKED)  # FW-MESM's frames do not attend to the reconstruction
         enhanced, pairs_pos = self._twice(video), self._twice(pos)  # (2N, d)
         if products.frame_word is not None:
-            # The reconstruction is masked, so that both encoders have the same input.
-            words_mask = both_mask if recon is None else both_mask & self._not_first(both_mask)
             words_pos = self._words_pos(words, both_pos)
             enhanced = products.frame_word(
                 self.given, enhanced, a_pos=pairs_pos, key=both if words_pos is None else both + words_pos, value=both,
-                bias=attention_bias(words_mask, self._dtype(both)), rows=self.pairs, block=ENHANCE,
+                bias=words_bias, rows=self.pairs, block=ENHANCE,
             )  # fmt: skip
         aligned = products.aligner(
             self.given, enhanced, a_pos=pairs_pos, key=both if both_pos is None else both + both_pos, value=both,
-            bias=attention_bias(both_mask, self._dtype(both)), rows=self.pairs,
+            bias=text_bias, rows=self.pairs,
         )  # fmt: skip
         memory, saliency = self._encode(aligned, pairs_pos)
+        saliencies = torch.split(saliency, len(self.mask))
         outputs, references = products.decoder(
-            self.given, memory[: len(source)], pos=pos, bias=attention_bias(self.mask, self._dtype(memory)),
+            self.given, memory[: len(source)], pos=pos, bias=attention_bias(self.mask, dtype),
             rows=self.rows,
         )  # fmt: skip
         logits, spans = self._heads(outputs, references)
@@ -111,8 +123,8 @@ class PaddedForward:
         return ModelOutput(
             logits=logits,
             spans=spans,
-            saliency=saliency[: len(self.mask)],
-            negative_saliency=None if targets is None else saliency[len(self.mask) :],
+            saliency=saliencies[0],
+            negative_saliency=None if targets is None else saliencies[1],
             word_logits=word_logits,
             moments=moments,
             text=text,
@@ -159,15 +171,16 @@ class PaddedForward:
         places = inputs.sentence_mask.shape[1] if self.model.training else 1
         sentences = module.masked_sentence.expand(len(mask), places, -1)
         found = products(
-            self.given, sentences, a_pos=0, key=frames, value=frames, bias=attention_bias(mask, self._dtype(frames))
+            self.given,
+            sentences,
+            a_pos=0,
+            key=frames,
+            value=frames,
+            bias=attention_bias(mask, self.given.weights.dtype),
         )
         place = inputs.sentence if self.model.training else index
-        return F.normalize(found.flatten(0, 1).index_select(0, place), dim=-1)
-
-    def _dtype(self, x: Tensor) -> torch.dtype:
-        """Return the dtype in which attention to projections of ``x`` is computed."""
-        device = x.device.type
-        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        unit: Tensor = _Unit.apply(found.flatten(0, 1).index_select(0, place))  # type: ignore[no-untyped-call]
+        return unit
 
     def _twice(self, x: Tensor) -> Tensor:
         """Return ``x`` for the positives and again for the negatives."""
@@ -176,10 +189,6 @@ class PaddedForward:
     def _with_negatives(self, x: Tensor) -> Tensor:
         """Return ``x`` (Q, ...) followed by the ``x`` of each negative query."""
         return x if self.targets is None else torch.cat([x, x.index_select(0, self.targets.negative_query)])
-
-    def _not_first(self, mask: Tensor) -> Tensor:
-        """Return a mask (S,) that is False at the first position only."""
-        return torch.arange(mask.shape[1], device=mask.device) > 0
 
     def _positions(self, words: Tensor) -> Tensor | None:
         """Return the learned positions of words (Q, W, d), or None for zeros."""
@@ -199,7 +208,7 @@ class PaddedForward:
         model, rows = self.model, self.pairs
         x = torch.cat([model.global_token.expand(rows.batch, -1), video])
         pos = torch.cat([model.global_pos.expand(rows.batch, -1), pos])
-        bias = attention_bias(F.pad(self._twice(self.mask), (1, 0), value=False), self._dtype(x))
+        bias = attention_bias(F.pad(self._twice(self.mask), (1, 0), value=False), self.given.weights.dtype)
         with_token = rows.with_token()
         for layer in self.products.encoder:
             x = layer(self.given, x, pos=pos, bias=bias, rows=with_token)
@@ -241,7 +250,24 @@ class PaddedForward:
         words_pos = self._positions(words)
         reconstructed = products(
             self.given, masked, a_pos=0 if words_pos is None else words_pos, key=key, value=frames,
-            bias=attention_bias(targets.moment_mask, self._dtype(frames)), block=RECONSTRUCT,
+            bias=attention_bias(targets.moment_mask, self.given.weights.dtype), block=RECONSTRUCT,
         )  # fmt: skip
         hidden = self.given.projection(module.head.hidden, reconstructed)
         return self.given.weights.linear(module.head.output, hidden)
+
+
+class _Unit(torch.autograd.Function):
+    """``F.normalize(x, dim=-1)`` of vectors that are not 0; its gradient takes a third of the operations."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_(min=EPS)
+        unit: Tensor = x / length
+        ctx.save_for_backward(unit, length)
+        return unit
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        unit, length = ctx.saved_tensors
+        slope: Tensor = torch.addcmul(grad, unit, (grad * unit).sum(dim=-1, keepdim=True), value=-1) / length
+        return slope

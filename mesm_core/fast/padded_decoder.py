@@ -95,7 +95,8 @@ class DecoderProducts:
             q, k, v = split.flatten(1, 2).unbind()  # (Q·H, N, d / H)
             # As in model.attention.attend_among_few, subtracting the maximum keeps the gradient of the keys exact.
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(1, 2)
-            value = (scores - scores.amax(dim=-1, keepdim=True)).softmax(dim=-1) @ v
+            shares = (scores - scores.amax(dim=-1, keepdim=True)).softmax(dim=-1, dtype=content.dtype)
+            value = shares.to(v.dtype) @ v
             value = torch.unflatten(value, 0, (-1, self.heads)).transpose(1, 2).flatten(2)
         found = given.weights.linear(layer.self_out, value)
         out: Tensor = layer.norm1(given.kernels.add_dropped(layer.dropout, content, found))

@@ -50,7 +50,7 @@ def label_loss(logits: Tensor, slots: Tensor, mask: Tensor, *, eos_coef: float) 
     """
     # A slot is background unless a window is matched with it. Windows that do not exist leave it as it is.
     labels = slots.new_full(logits.shape[:3], BACKGROUND)  # (L, Q, N)
-    labels.scatter_reduce_(2, slots, torch.where(mask, FOREGROUND, BACKGROUND).expand_as(slots), "amin")
+    labels.scatter_reduce_(2, slots, (~mask).long().expand_as(slots), "amin")
     weight = logits.new_ones(2)
     weight[BACKGROUND].fill_(eos_coef)  # assignment would copy from the host
     # The mean is over slots, not over weights as with reduction="mean".
