@@ -33,9 +33,8 @@ from mesm_core.build import Paths, build_criterion, build_device, build_features
 from mesm_core.config.load import load_config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.sampling import Group
-from mesm_core.fast import kernels
+from mesm_core.fast.kernels import CpuKernels
 from mesm_core.fast.packing import Packing
-from mesm_core.model.attention import split_heads
 from mesm_core.model.mesm import Mesm
 from mesm_core.training.loop import Step, train_epoch
 from mesm_core.training.memory import keep_freed_memory
@@ -57,15 +56,10 @@ def plant(shared: Path, out: Path) -> None:
         part.replace(out)
 
 
-def attend_with_weights(
-    query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_mask: Tensor | None, causal: bool = False
-) -> Tensor:
-    """Compute ``attend`` with explicit float32 attention weights and dropout, stored for the backward pass."""
-    q, k, v = (split_heads(x, heads) for x in (query, key, value))
-    scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
-    if key_mask is not None:
-        scores = scores.masked_fill(~(key_mask | ~key_mask.any(dim=-1, keepdim=True))[:, None, None], -torch.inf)
-    return (F.dropout(scores.softmax(dim=-1), 0.1) @ v).transpose(1, 2).flatten(2)
+def attend_with_weights(_: CpuKernels, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Compute ``scaled_attention`` with float32 attention weights and dropout, stored for the backward pass."""
+    scores = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1) + bias
+    return F.dropout(scores.softmax(dim=-1), 0.1) @ value
 
 
 def longest_batches(plan: list[list[Group]], dataset: MomentDataset) -> Callable[..., list[list[Group]]]:
@@ -94,7 +88,7 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.attention_weights:
-        kernels.attend = attend_with_weights
+        CpuKernels.scaled_attention = attend_with_weights
         Packing.runs_of = staticmethod(lambda mask: ())  # explicit weights need padded and projected inputs
     features = arguments.work / "tacos.hdf5"
     plant(arguments.shared, features)

@@ -225,13 +225,13 @@ class _Assemble(torch.autograd.Function):
                 else:
                     pieces[place] = found[region]
         sizes = [shape.numel() for shape in ctx.shapes]
-        zeros = next(iter(found.values())).new_zeros(max(sizes))
-        ordered = [
-            pieces.get(_Place(number, part, parts), zeros[: size // parts])
-            for number, (size, parts) in enumerate(zip(sizes, assembly.parts, strict=True))
-            for part in range(parts)
-        ]
-        flat = torch.split(torch.cat(ordered).to(ctx.dtype), sizes)
+        zeros = next(iter(found.values())).new_zeros(max(*sizes, ALIGNED))
+        ordered: list[Tensor] = []
+        for number, (size, parts) in enumerate(zip(sizes, assembly.parts, strict=True)):
+            ordered += [pieces.get(_Place(number, part, parts), zeros[: size // parts]) for part in range(parts)]
+            ordered.append(zeros[: -size % ALIGNED])
+        lengths = [length for size in sizes for length in (size, -size % ALIGNED)]
+        flat = torch.split(torch.cat(ordered).to(ctx.dtype), lengths)[::2]
         for place, grad in again:
             place.of(flat).add_(grad)
         return (None, None, *(x.view(shape) for x, shape in zip(flat, ctx.shapes, strict=True)))

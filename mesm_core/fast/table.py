@@ -90,4 +90,9 @@ def is_known(module: nn.Module, expected: Part) -> bool:
         return False
     if isinstance(module, nn.PReLU) and module.num_parameters != 1:
         return False
-    return are_known(module, TABLE[expected])
+    if isinstance(module, nn.Linear) and getattr(module, "bias", None) is None:
+        return False
+    if not are_known(module, TABLE[expected]):
+        return False
+    # The frames are projected for all layers of the decoder at once.
+    return not isinstance(module, Decoder) or len({layer.heads for layer in module.layers}) == 1

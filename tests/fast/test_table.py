@@ -81,9 +81,18 @@ def override_on_the_instance(model: Mesm) -> None:
     layer.forward = lambda x, *, pos, mask: EncoderLayer.forward(layer, 2 * x, pos=pos, mask=mask)
 
 
+def leave_out_a_bias(model: Mesm) -> None:
+    model.encoder[0].attention.out_proj = nn.Linear(16, 16, bias=False)
+
+
+def give_decoder_layers_different_heads(model: Mesm) -> None:
+    model.decoder.layers[1].heads = 1
+
+
 CHANGES = [
     replace_encoder_layer, replace_feedforward, replace_activation, project_by_one_linear,
-    project_by_other_layers, parametrise, add_a_part, override_on_the_instance,
+    project_by_other_layers, parametrise, add_a_part, override_on_the_instance, leave_out_a_bias,
+    give_decoder_layers_different_heads,
 ]  # fmt: skip
 
 

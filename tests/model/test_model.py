@@ -119,6 +119,23 @@ def test_a_moved_batch_has_every_tensor_on_the_new_device() -> None:
             assert (tensor.shape, tensor.dtype) == (original.shape, original.dtype), name
 
 
+def test_a_packed_batch_moves_by_one_copy_and_keeps_every_value() -> None:
+    batch = make_batch([[("a", 3)], [("b", 2)]], train=True)
+    packed = batch.packed(lambda size: torch.empty(size, dtype=torch.uint8))
+    moved = packed.to(torch.device("meta"))
+    assert packed.buffer is not None
+    assert moved.buffer is not None
+    for before, after, there in (
+        (batch.inputs, packed.inputs, moved.inputs),
+        (batch.targets, packed.targets, moved.targets),
+    ):
+        for name, tensor in tensors_of(before).items():
+            assert torch.equal(tensors_of(after)[name], tensor), name
+            assert tensors_of(there)[name].shape == tensor.shape, name
+            for part, whole in ((after, packed.buffer), (there, moved.buffer)):
+                assert tensors_of(part)[name].untyped_storage().nbytes() == len(whole), name
+
+
 @pytest.mark.cuda
 def test_cuda_agrees_with_cpu() -> None:
     batch, model = make_batch([[("a", 3)], [("b", 2)]], train=True), make_model()
