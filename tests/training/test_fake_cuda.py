@@ -38,6 +38,8 @@ QUICK = (
 ALL = tuple(sorted(path.stem for path in (ROOT / "configs").glob("*.toml")))
 MOST_LAUNCHES = {"fp32": 1420, "tf32": 1390, "bf16": 1500}
 """Kernel launches of a training step of the fast forward; the plain modules have no limit."""
+MORE = {"qvhighlights": 40}
+"""More launches of a step where queries have several windows."""
 MOST_IN_EVALUATION = 310
 
 
@@ -71,9 +73,9 @@ def assert_only_the_batch_crosses(found: dict[str, list[Any]], presets: tuple[st
 
 def assert_few_launches(found: dict[str, list[Any]]) -> None:
     for name, (_, training, _, evaluation) in found.items():
-        _, precision, *plain = name.split()
+        preset, precision, *plain = name.split()
         if not plain:
-            assert 900 < training <= MOST_LAUNCHES[precision], name
+            assert 900 < training <= MOST_LAUNCHES[precision] + MORE.get(preset, 0), name
             assert 200 < evaluation <= MOST_IN_EVALUATION, name
 
 
