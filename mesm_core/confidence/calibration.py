@@ -26,6 +26,11 @@ NOT_CALIBRATED = "The model has no calibration, so its answers have no confidenc
 HOW_TO_CALIBRATE = "Fit one: mesm calibrate CKPT, or with your own videos: mesm calibrate CKPT --on FILE."
 
 
+def not_calibrated() -> ConfigError:
+    """Return the error for a model without a calibration, when a confidence is requested."""
+    return ConfigError(NOT_CALIBRATED, hint=HOW_TO_CALIBRATE)
+
+
 def check_confidence(value: float) -> float:
     """Return a minimum confidence if it is in [0, 1].
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mesm_core.confidence.calibration import HOW_TO_CALIBRATE, NOT_CALIBRATED, check_confidence
-from mesm_core.errors import ConfigError, DataError, TextError
+from mesm_core.confidence.calibration import check_confidence, not_calibrated
+from mesm_core.errors import DataError, TextError
 from mesm_core.inference.windows import Window, shortest
 from mesm_core.inputs import has_surrogates, printable
 from mesm_core.metrics.nms import NO_NMS, check_nms, kept_rows
@@ -113,7 +113,7 @@ class Answer:
         """
         check_confidence(least)
         if self.confidences is None:
-            raise ConfigError(NOT_CALIBRATED, hint=HOW_TO_CALIBRATE)
+            raise not_calibrated()
         kept = np.flatnonzero(self.confidences >= least)
         best = None if len(kept) or not len(self.windows) else self.moments[int(self.confidences.argmax())]
         return replace(self._with_rows(kept), rejected=best)

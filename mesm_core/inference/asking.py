@@ -8,13 +8,13 @@ from itertools import islice
 from pathlib import Path
 
 from mesm_core.build import build_features, data_files
-from mesm_core.confidence.calibration import HOW_TO_CALIBRATE, NOT_CALIBRATED, check_confidence
+from mesm_core.confidence.calibration import check_confidence, not_calibrated
 from mesm_core.config.load import load_config
 from mesm_core.config.schema import Config, DatasetConfig
 from mesm_core.data.kinds import is_array_file, refuse_pictures
 from mesm_core.data.one_video import OneVideo
 from mesm_core.data.readers import make_reader
-from mesm_core.errors import ConfigError, DataError
+from mesm_core.errors import DataError
 from mesm_core.inference.answers import Answer, VideoQueries
 from mesm_core.inference.changes import changed_config
 from mesm_core.inference.predictor import MomentRetriever
@@ -92,7 +92,7 @@ class FileRetriever:
         if least is None:
             return None
         if not self.calibrated:
-            raise ConfigError(NOT_CALIBRATED, hint=HOW_TO_CALIBRATE)
+            raise not_calibrated()
         return check_confidence(least)
 
     def answer(

@@ -9,7 +9,7 @@ from typing import Any
 
 from mesm_core.build import Paths, build_features, data_files, read_queries
 from mesm_core.checkpoint import Checkpoint, save_checkpoint, weights_hash
-from mesm_core.confidence.calibration import HOW_TO_CALIBRATE, NOT_CALIBRATED, Calibration
+from mesm_core.confidence.calibration import Calibration, not_calibrated
 from mesm_core.confidence.negatives import Questions
 from mesm_core.confidence.samples import Samples
 from mesm_core.config.schema import Config
@@ -141,7 +141,7 @@ def confidence_test(job: Job) -> ConfidenceTest:
     retriever, dataset = job.retriever, job.dataset
     calibration = retriever.calibration if isinstance(retriever, MomentRetriever) else None
     if calibration is None or not isinstance(retriever, MomentRetriever) or not isinstance(dataset, MomentDataset):
-        raise ConfigError(NOT_CALIBRATED, hint=HOW_TO_CALIBRATE)
+        raise not_calibrated()
     fit, report = halves_to_ask(job.truth or dataset.queries)
     split = Path(named_split(job.config.dataset, job.split)).name
     name, _, fitted_on = calibration.data.partition(" ")

@@ -15,7 +15,7 @@ from mesm_core.backbones.protocol import Precision
 from mesm_core.backbones.registry import BACKBONES
 from mesm_core.backbones.weights import Weights, find_weights, known_weights
 from mesm_core.caches import default_notes, identity_of
-from mesm_core.confidence.calibration import HOW_TO_CALIBRATE, NOT_CALIBRATED
+from mesm_core.confidence.calibration import not_calibrated
 from mesm_core.config.load import DATA_ROOT
 from mesm_core.errors import ConfigError, DataError
 from mesm_core.extraction.cache import FeatureCache, default_cache
@@ -96,7 +96,7 @@ class Plan:
     def require_calibration(self) -> None:
         """Raise ConfigError if answers will have no confidence."""
         if self.checkpoint is None or not self.checkpoint.calibration:
-            raise ConfigError(NOT_CALIBRATED, hint=HOW_TO_CALIBRATE)
+            raise not_calibrated()
 
     @property
     def missing(self) -> list[Weights]:

@@ -14,7 +14,7 @@ from mesm_core.errors import DataError
 from mesm_core.inputs import read_json
 from mesm_core.metrics.spread import Spread, spreads
 from mesm_core.training.directory import CONFIG, FAMILY, LAST, in_use, member_folder, write_json
-from mesm_core.training.record import RunSummary, config_differences, read_run
+from mesm_core.training.record import RunSummary, config_differences, read_each, read_run
 from mesm_core.training.run_files import FamilyRecord, check, damaged
 
 ENDED = ("finished", "stopped early")
@@ -200,12 +200,7 @@ def read_summary(folder: Path) -> FamilySummary:
 
 def find_families(root: Path) -> tuple[list[FamilySummary], list[str]]:
     """Return the families in a folder, newest first, and a message for each one that cannot be read."""
-    families, problems = [], []
-    for path in root.glob(f"*/{FAMILY}"):
-        try:
-            families.append(read_summary(path.parent))
-        except DataError as error:
-            problems.append(error.message)
+    families, problems = read_each((path.parent for path in root.glob(f"*/{FAMILY}")), read_summary)
     return sorted(families, key=lambda family: family.started, reverse=True), problems
 
 

@@ -7,12 +7,12 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mesm_core.config.load import flatten
 from mesm_core.errors import DataError, MesmError, listing
@@ -29,6 +29,8 @@ from mesm_core.training.directory import (
 )
 from mesm_core.training.run_files import Epochs, Record, Settings, check, damaged
 from mesm_core.version import __version__
+
+_Record = TypeVar("_Record")
 
 PACKAGES = ("torch", "numpy", "h5py", "scipy", "pydantic")
 
@@ -166,13 +168,20 @@ def find_runs(root: Path) -> tuple[list[RunSummary], list[str]]:
     """
     if not root.is_dir():
         raise DataError(f"No folder of runs at {root}.", hint="`mesm train` makes one; `mesm runs DIR` lists another.")
-    runs, problems = [], []
-    for path in root.glob(f"*/{CONFIG}"):
+    runs, problems = read_each((path.parent for path in root.glob(f"*/{CONFIG}")), read_run)
+    return sorted(runs, key=lambda run: run.started, reverse=True), problems
+
+
+def read_each(folders: Iterable[Path], read: Callable[[Path], _Record]) -> tuple[list[_Record], list[str]]:
+    """Return what ``read`` returns for each folder, and a message for each folder that cannot be read."""
+    found: list[_Record] = []
+    problems: list[str] = []
+    for folder in folders:
         try:
-            runs.append(read_run(path.parent))
+            found.append(read(folder))
         except DataError as error:
             problems.append(error.message)
-    return sorted(runs, key=lambda run: run.started, reverse=True), problems
+    return found, problems
 
 
 def config_differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:

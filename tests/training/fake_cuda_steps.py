@@ -14,7 +14,13 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mesm_core.config.schema import Config
+    from mesm_core.types import Batch
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 # Widths are data; what they are multiplied to is not.
@@ -25,14 +31,48 @@ WINDOWS = ((1.0, 4.0), (6.0, 9.0), (11.0, 12.0), (14.0, 20.0), (21.0, 23.0))
 def main(folder: str, presets: list[str]) -> None:
     """Run the presets' steps and print what crossed."""
     sys.path.insert(0, folder)
-    import fake_cuda
+    import fake_cuda  # before torch
+
+    mode = fake_cuda.mode()  # one for all: what is kept between steps is of its tensors
+    found: dict[str, list[Any]] = {}
+    for word in presets:
+        preset, only, forward = [*word.split(":"), "", ""][:3]
+        plain = forward == "reference"
+        batches = make_batches(preset, plain=plain)
+        for precision in [only] if only else PRECISIONS:
+            key = " ".join([preset, precision, *(["reference"] if plain else [])])
+            found[key] = run_steps(fake_cuda, mode, batches, precision)
+    print(json.dumps(found), flush=True)
+
+
+def make_batches(preset: str, *, plain: bool) -> tuple[Config, int, Batch, Batch]:
+    """Return the settings of a preset, the number of label words, a training batch and an evaluation batch."""
     import torch
-    from torch import Tensor
 
     from mesm_core.bench.sizes import invented_dataset
-    from mesm_core.build import build_criterion, build_model
     from mesm_core.config.load import load_config
-    from mesm_core.data.dataset import MomentDataset
+
+    def unpinned(size: int) -> Tensor:
+        return torch.empty(size, dtype=torch.uint8)
+
+    config = load_config(preset, overrides=[*SMALLER, *(["model.fast=false"] if plain else [])])
+    data, text = invented_dataset(config)
+    several = config.dataset.max_windows
+    data.queries = tuple(
+        replace(query, windows=WINDOWS[: 1 + number % several] if several > 1 else query.windows)
+        for number, query in enumerate(data.queries)
+    )
+    plan = data.plan(seed=0, epoch=0, batch_size=config.train.batch_size)
+    train = data.train_batch(plan[0], seed=0, epoch=0, index=0).packed(unpinned)
+    held = next(iter(data.batches(data.eval_plan(batch_size=config.eval.batch_size)[:1], pack=unpinned)))
+    return config, text.classes, train, held
+
+
+def run_steps(fake_cuda: Any, mode: Any, batches: tuple[Config, int, Batch, Batch], precision: str) -> list[Any]:
+    """Return what crossed and the launches in the second training step, and in an evaluation batch."""
+    import torch
+
+    from mesm_core.build import build_criterion, build_model
     from mesm_core.training.finite import FiniteWatch
     from mesm_core.training.loop import train_epoch
     from mesm_core.training.optim import make_optimizer
@@ -64,63 +104,41 @@ def main(folder: str, presets: list[str]) -> None:
         def train_batch(self, *_: Any, **__: Any) -> Batch:
             return self.batch
 
-    def unpinned(size: int) -> Tensor:
-        return torch.empty(size, dtype=torch.uint8)
+    def faked(batch: Batch) -> Batch:
+        moved = batch._moved(mode.from_tensor)
+        return Faked(moved.queries, moved.inputs, moved.targets, mode.from_tensor(batch.buffer))
 
+    config, classes, train, held = batches
     device = torch.device("cuda", 0)
-    mode = fake_cuda.mode()  # one for all: what is kept between steps is of its tensors
-    found: dict[str, list[Any]] = {}
-    for word in presets:
-        preset, only, forward = [*word.split(":"), "", ""][:3]
-        plain = ["model.fast=false"] if forward == "reference" else []
-        config = load_config(preset, overrides=[*SMALLER, *plain])
-        data, text = invented_dataset(config)
-        several = config.dataset.max_windows
-        data.queries = tuple(
-            replace(query, windows=WINDOWS[: 1 + number % several] if several > 1 else query.windows)
-            for number, query in enumerate(data.queries)
+    with mode:
+        with device:
+            model = build_model(config.model, classes=classes, max_words=config.dataset.max_words)
+        steps = train_epoch(
+            model,
+            build_criterion(config.loss, config.model),
+            make_optimizer(model, lr=1e-4, weight_decay=1e-4),
+            Prepared(faked(train)),  # type: ignore[arg-type]
+            epoch=0,
+            seed=0,
+            batch_size=1,
+            grad_clip=config.train.grad_clip,
+            device=device,
+            precision=precision,
+            watch=Noted(device),
         )
-        plan = data.plan(seed=0, epoch=0, batch_size=config.train.batch_size)
-        train = data.train_batch(plan[0], seed=0, epoch=0, index=0).packed(unpinned)
-        held = next(iter(data.batches(data.eval_plan(batch_size=config.eval.batch_size)[:1], pack=unpinned)))
-        for precision in [only] if only else PRECISIONS:
-            with mode:
-
-                def faked(batch: Batch, to_fake: Callable[[Tensor], Tensor] = mode.from_tensor) -> Batch:
-                    moved = batch._moved(to_fake)
-                    return Faked(moved.queries, moved.inputs, moved.targets, to_fake(batch.buffer))
-
-                with device:
-                    model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words)
-                optimizer = make_optimizer(model, lr=1e-4, weight_decay=1e-4)
-                dataset: MomentDataset = Prepared(faked(train))  # type: ignore[assignment]
-                steps = train_epoch(
-                    model,
-                    build_criterion(config.loss, config.model),
-                    optimizer,
-                    dataset,
-                    epoch=0,
-                    seed=0,
-                    batch_size=1,
-                    grad_clip=config.train.grad_clip,
-                    device=device,
-                    precision=precision,
-                    watch=Noted(device),
-                )
-                next(steps)  # makes what is kept on the device
-                with fake_cuda.Watch() as training:
-                    next(steps)
-                batch = faked(held)
-                model.eval()
-                with fake_cuda.Watch() as evaluation, torch.no_grad():
-                    model(batch.to(device).inputs)
-                found[" ".join([preset, precision, *(["reference"] if plain else [])])] = [
-                    training.crossings,
-                    sum(training.launches.values()),
-                    evaluation.crossings,
-                    sum(evaluation.launches.values()),
-                ]
-    print(json.dumps(found), flush=True)
+        next(steps)  # makes what is kept on the device
+        with fake_cuda.Watch() as training:
+            next(steps)
+        batch = faked(held)
+        model.eval()
+        with fake_cuda.Watch() as evaluation, torch.no_grad():
+            model(batch.to(device).inputs)
+    return [
+        training.crossings,
+        sum(training.launches.values()),
+        evaluation.crossings,
+        sum(evaluation.launches.values()),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Command lines that train small families, and comparisons of what they leave."""
+"""Command lines that train small families, and folders of families without training."""
 
 from __future__ import annotations
 
@@ -8,14 +8,9 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from mesm_core.build import Paths
-from mesm_core.checkpoint import load_checkpoint
 from mesm_core.config.schema import Config
-from mesm_core.training.directory import read_records
 from tests.conftest import SMALL, Trained, small_config
 
 # Saved at every step, so that a run can be killed anywhere.
@@ -53,28 +48,3 @@ def write_record(folder: Path, seeds: list[int], config: Config, paths: Paths) -
     record = {"seeds": seeds, "parallel": 1, "init": None, "skip_missing": False}
     record |= {"paths": paths.as_json(), "settings": config.model_dump(mode="json")}
     (folder / "family.json").write_text(json.dumps(record))
-
-
-def weights(folder: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
-    """Return the weights of a run's checkpoint."""
-    return load_checkpoint(folder / name).model
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    """Return whether two sets of weights are equal bit for bit."""
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def figures(folder: Path) -> list[dict[str, Any]]:
-    """Return the records of a run without its times."""
-    timed = {"seconds", "queries_per_s"}
-    return [{key: value for key, value in record.items() if key not in timed} for record in read_records(folder)]
-
-
-def assert_same_results(ours: Path, theirs: Path) -> None:
-    """Assert that two runs have the same weights, figures and predictions."""
-    assert figures(ours) == figures(theirs)
-    for name in ("best.pt", "last.pt"):
-        assert same(weights(ours, name), weights(theirs, name)), name
-    predictions = "predictions/val.jsonl"
-    assert (ours / predictions).read_bytes() == (theirs / predictions).read_bytes()

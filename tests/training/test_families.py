@@ -29,15 +29,12 @@ from mesm_core.training.run import Run
 from tests.conftest import Result, Trained, small_config
 from tests.training.families import (
     OFTEN,
-    assert_same_results,
     command_line,
     family_words,
-    figures,
     one_thread,
-    same,
-    weights,
     write_family,
 )
+from tests.training.results import assert_same_results, figures, same, weights
 
 Mesm = Callable[..., Result]
 SEEDS = (2019, 2020, 2021)
@@ -115,8 +112,8 @@ def test_a_family_is_killed_at_random_moments(trained: Trained, alone: Path, tmp
         process = start(words)
         wait_for(folder / "family.json", process)
         try:
-            _, told = process.communicate(timeout=draw.uniform(0, 3))
-            assert process.returncode == 0, told.decode()
+            _, printed = process.communicate(timeout=draw.uniform(0, 3))
+            assert process.returncode == 0, printed.decode()
             break
         except subprocess.TimeoutExpired:
             process.kill()
@@ -242,15 +239,15 @@ def test_results_are_the_mean_and_deviation_of_each_chosen_epoch(family: Path, m
     shutil.copytree(family, folder)
     done = mesm("train", "--resume", folder, "--json")
     assert done.code == 0, done.err
-    told = json.loads(done.out)
+    printed = json.loads(done.out)
     best = [max(figures(folder / f"seed-{seed}"), key=lambda record: record["select"]["score"]) for seed in SEEDS]
     values = [record["eval"]["val"]["MR-full-mIoU"] for record in best]
-    found = told["metrics"]["val"]["MR-full-mIoU"]
+    found = printed["metrics"]["val"]["MR-full-mIoU"]
     assert found == {"mean": statistics.fmean(values), "sd": statistics.stdev(values), "values": values}
-    assert set(told["metrics"]["val"]) >= {"MR-full-R1@0.5", "MR-full-mAP", "MR-middle-mAP"}
+    assert set(printed["metrics"]["val"]) >= {"MR-full-R1@0.5", "MR-full-mAP", "MR-middle-mAP"}
     order = sorted(SEEDS, key=lambda seed: values[SEEDS.index(seed)])
-    assert (told["best_run"], told["median_run"]) == (f"seed-{order[2]}", f"seed-{order[1]}")
-    assert read(folder)["results"]["metrics"] == told["metrics"]
+    assert (printed["best_run"], printed["median_run"]) == (f"seed-{order[2]}", f"seed-{order[1]}")
+    assert read(folder)["results"]["metrics"] == printed["metrics"]
     shown = mesm("train", "--resume", folder).out
     assert f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}" in shown
     assert f"Best run: {folder}/seed-{order[2]}/best.pt" in shown

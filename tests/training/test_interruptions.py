@@ -26,12 +26,13 @@ from mesm_core.build import Paths
 from mesm_core.checkpoint import load_checkpoint
 from mesm_core.config.schema import Config
 from mesm_core.errors import CheckpointError, ConfigError, MesmError, OutputError
-from mesm_core.training.directory import claimed, load_last, prepare_directory, read_records
+from mesm_core.training.directory import claimed, load_last, prepare_directory
 from mesm_core.training.events import Finished, Stopped, Warned
 from mesm_core.training.loop import Step
 from mesm_core.training.run import Run
 from mesm_core.training.start import Given, earlier_run
 from tests.conftest import SMALL, Trained, small_config
+from tests.training.results import figures, same, weights
 
 CPU = torch.device("cpu")
 # Saved at every step, and slow enough to be hit by a signal.
@@ -50,19 +51,6 @@ with claimed(Path(sys.argv[1])):
 
 def run_of(config: Config, paths: Paths, folder: Path, **more: Any) -> Run:
     return Run.open(config, paths, folder, device=CPU, **more)
-
-
-def weights(folder: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
-    return load_checkpoint(folder / name).model
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def figures(folder: Path) -> list[dict[str, Any]]:
-    timed = {"seconds", "queries_per_s"}
-    return [{k: v for k, v in record.items() if k not in timed} for record in read_records(folder)]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from mesm_core.build import data_paths
 from mesm_core.training.events import Warned
 from mesm_core.training.run import Run
 from tests.conftest import Result, Trained, small_config
-from tests.training.families import assert_same_results, same, weights
+from tests.training.results import assert_same_results, same, weights
 
 CPU = torch.device("cpu")
 Mesm = Callable[..., Result]
