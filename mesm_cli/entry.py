@@ -14,6 +14,7 @@ INTERRUPTED = 130
 _WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 _SPINS = "1000"
 _SOON = 0.05
+_COLLECT_AFTER = 10_000
 
 
 class Interrupt(BaseException):
@@ -42,6 +43,7 @@ def _run() -> int:
     if handles_interrupts:
         signal.signal(signal.SIGINT, _leave)
     limit_busy_waiting()
+    limit_garbage_collection()
     from mesm_cli.app import app
     from mesm_cli.errors import guard, is_repeated, open_standard_streams, without_usage_errors
 
@@ -66,6 +68,19 @@ def limit_busy_waiting() -> None:
     """
     if not any(name in os.environ for name in _WAITING):
         os.environ["GOMP_SPINCOUNT"] = _SPINS
+
+
+def limit_garbage_collection() -> None:
+    """Look for reference cycles after 10,000 new objects instead of 700, and not when the interpreter shuts down.
+
+    Imports create a hundred thousand objects that live until the end. Searching them again and again takes a fifth of
+    the time of a short command that imports torch.
+    """
+    import atexit
+    import gc
+
+    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
+    atexit.register(gc.freeze)
 
 
 class Interrupts:

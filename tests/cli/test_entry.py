@@ -1,4 +1,4 @@
-"""Ctrl-C at any time ends a command with one line and exit code 130, and OpenMP threads do not wait actively."""
+"""Ctrl-C at any time ends a command with one line and exit code 130. Settings of OpenMP and the garbage collector."""
 
 from __future__ import annotations
 
@@ -148,6 +148,17 @@ def test_thread_settings_precede_torch_also_in_launched_processes(tmp_path: Path
     done = run(tmp_path, [*launcher, *WAYS[0]], *BENCH, moment=f"exec({LOADED!r})")
     assert done.returncode
     assert done.stderr.count("torch with") == done.stderr.count("torch with 1000") > 0
+
+
+COUNTED = """
+import gc
+atexit.register(lambda: print(gc.get_threshold()[0], gc.get_freeze_count() > 1000, file=sys.stderr))
+"""
+
+
+def test_few_garbage_collections_during_imports_and_none_at_exit(tmp_path: Path) -> None:
+    done = run(tmp_path, WAYS[0], "--version", moment=f"exec({COUNTED!r})")
+    assert done.stderr == "10000 True\n"
 
 
 def test_the_library_does_not_change_the_environment() -> None:
