@@ -23,14 +23,14 @@ from mesm_core.data.rawcopy import RawArray, allocate, copy_numbers, raw_array
 from mesm_core.data.workfile import WorkFile, about_size
 from mesm_core.errors import FeatureError, listing
 from mesm_core.files import library_output, together
-from mesm_core.inputs import open_hdf5, printable
+from mesm_core.inputs import file_size, open_hdf5, printable
 from mesm_core.places import need_room, refuse_existing, refuse_inputs
 from mesm_core.unfailing import UnfailingFile
 
 READERS = min(max(os.cpu_count() or 1, 2), 4)
-AHEAD = 2 * READERS
+AHEAD = 8 * READERS
 HELD_BYTES = 256 * 2**20
-"""Limit in bytes of archive members in memory; reading pauses above it."""
+"""Limit in bytes of files in memory; reading pauses above it."""
 REPORT_BYTES = 2**22
 FLUSH_BYTES = 2**30
 COMPLETE = "frames"
@@ -262,7 +262,8 @@ def _complete(file: h5py.File, name: str) -> bool:
 class _Job:
     """A video in progress: ``outcome`` returns its numbers, or waits until those of ``raw`` are copied to ``node``.
 
-    For a video from an archive, ``held``: its bytes in memory; ``consumed``: the bytes of the archive that were read.
+    ``held``: the size of the files that are read into memory; ``consumed``: for a video from an archive, the bytes of
+    the archive that were read.
     """
 
     name: str
@@ -322,7 +323,7 @@ def _start(
     raw = raw_array(first) if plain else None
     fits = raw is not None and report.width in (None, raw.shape[1])
     if raw is None or not fits or (options.dtype is not None and raw.dtype != options.dtype):
-        return _Job(name, paths, pool.submit(_read, paths, options).result)
+        return _Job(name, paths, pool.submit(_read, paths, options).result, held=sum(map(file_size, paths)))
     node, place = allocate(file, name, raw)
     if raw.content is not None:  # handing it to another thread would take longer than copying it
         return _Job(name, paths, _done(partial(copy_numbers, raw, target, place)), raw, node)

@@ -111,11 +111,15 @@ def test_an_archive_is_read_once_and_existing_videos_are_skipped(
     assert (report.videos, report.skipped, loaded) == (0, 12, [])
 
 
-def test_memory_for_members_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("archived", [True, False], ids=["archive", "folder"])
+def test_memory_for_files_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archived: bool) -> None:
     """Reading ahead stops at HELD_BYTES, and all files are written."""
     from mesm_core.data import convert as module
 
     path = pack(tmp_path / "f.tar", published())
+    if not archived:
+        with tarfile.open(path) as packed:
+            packed.extractall(tmp_path, filter="data")
     monkeypatch.setattr(module, "HELD_BYTES", 1)
     waiting: list[int] = []
     finish = module._finish
@@ -123,7 +127,8 @@ def test_memory_for_members_is_limited(tmp_path: Path, monkeypatch: pytest.Monke
     started: list[int] = []
     start = module._start
     monkeypatch.setattr(module, "_start", lambda *a: (started.append(1), start(*a))[1])
-    assert convert(f"{path}::clip_features", tmp_path / "out.hdf5").videos == 12
+    source = f"{path}::clip_features" if archived else str(tmp_path / "clip_features")
+    assert convert(source, tmp_path / "out.hdf5").videos == 12
     assert set(waiting) == {1}
 
 
