@@ -25,7 +25,7 @@ LAYERS = [
     {"build"},
     {"official"},
     {"inference"},
-    {"training"},
+    {"training", "search"},
     {"pages"},
     {"bench"},
     {"mesm_core"},

@@ -174,8 +174,9 @@ def extract(
         return
     if not backbone:
         raise typer.BadParameter("give at least one, e.g. --backbone clip-b32", param_hint="--backbone")
-    from mesm_core.extraction.job import Extraction, Options, notes
+    from mesm_core.extraction.job import Extraction, notes
     from mesm_core.extraction.settings import Settings
+    from mesm_core.extraction.setup import Options
     from mesm_core.extraction.shards import parse_shard
     from mesm_core.extraction.sources import find_videos
 

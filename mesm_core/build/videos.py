@@ -15,9 +15,10 @@ from mesm_core.config.schema import Config
 from mesm_core.data.readers import read_split
 from mesm_core.data.splits import named_split
 from mesm_core.errors import ConfigError, DataError, count, listing
-from mesm_core.extraction.job import Extraction, Options
+from mesm_core.extraction.job import Extraction
 from mesm_core.extraction.outputs import output_path
 from mesm_core.extraction.settings import Settings
+from mesm_core.extraction.setup import Options
 from mesm_core.extraction.sources import VideoFile, find_videos
 from mesm_core.inputs import open_hdf5
 from mesm_core.video.names import without_suffix

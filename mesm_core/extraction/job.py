@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
-from mesm_core.backbones.networks import default_precision
-from mesm_core.backbones.protocol import Precision
-from mesm_core.backbones.registry import BACKBONES, build_backbone
-from mesm_core.devices import build_device
+from mesm_core.backbones.registry import BACKBONES
 from mesm_core.errors import OutputError
 from mesm_core.extraction.outputs import Output, join, output_path
 from mesm_core.extraction.pipeline import Failed, Frames
-from mesm_core.extraction.processes import Share, process_devices, run_processes
 from mesm_core.extraction.settings import Settings
-from mesm_core.extraction.shards import Shard, shard_text
+from mesm_core.extraction.setup import USUAL, Options, Setup
+from mesm_core.extraction.shards import shard_text
 from mesm_core.extraction.sources import VideoFile
 from mesm_core.extraction.weights import weights_of
-from mesm_core.extraction.work import Event, Known, WorkFolder, check_rows, extract_parts
+from mesm_core.extraction.work import Event, Known, WorkFolder
 from mesm_core.handover import call_in_thread
 from mesm_core.places import refuse_existing, refuse_inputs
-
-
-@dataclass(frozen=True)
-class Options:
-    """Settings of how an extraction runs.
-
-    ``device``: auto, cpu, cuda or cuda:N; ``precision``: fp32, fp16 or bf16, None for the device's default;
-    ``batch_size``: samples per batch; ``decoders``: decoding threads per process; ``processes``: number of processes
-    on this machine, on CUDA one per GPU; ``shard``: the shard that the videos are, for the names of the files.
-    """
-
-    device: str = "auto"
-    precision: Precision | None = None
-    batch_size: int = 16
-    decoders: int = 2
-    processes: int = 1
-    shard: Shard | None = None
 
 
 @dataclass
@@ -84,7 +62,7 @@ class Extraction:
         *,
         settings: Settings,
         weights: Mapping[str, Path] = {},
-        options: Options = Options(),
+        options: Options = USUAL,
         resume: bool = False,
         overwrite: bool = False,
         dry: bool = False,
@@ -92,28 +70,16 @@ class Extraction:
         self.videos = list(videos)
         self.options = options
         self.report = Report()
-        self._specs = {name: weights_of(name, weights) for name in dict.fromkeys(names)}
-        paths = {name: output_path(outdir, name, options.shard) for name in self._specs}
+        specs = {name: weights_of(name, weights) for name in dict.fromkeys(names)}
+        paths = {name: output_path(outdir, name, options.shard) for name in specs}
         suffix = "" if options.shard is None else f".{shard_text(options.shard)}"
         self._work = WorkFolder(outdir / f"extract{suffix}.parts")
         self._overwrite = overwrite
         if not dry:
             self._refuse_outputs(list(paths.values()), resume=resume)
-        device = build_device(options.device)
-        self.settings = replace(settings, precision=options.precision or default_precision(device))
-        self.devices = process_devices(options.device, options.processes)
-        # With several processes, this one needs only the identities of the networks.
-        in_process = options.processes == 1 or dry
-        self.backbones = [
-            build_backbone(
-                name,
-                weights=path,
-                device=device if in_process else torch.device("cpu"),
-                precision=options.precision if in_process else "fp32",
-            )
-            for name, path in self._specs.items()
-        ]
-        check_rows(self.backbones, settings)
+        self._setup = Setup(specs, settings=settings, options=options, dry=dry)
+        self.settings, self.backbones = self._setup.settings, self._setup.backbones
+        self.devices = self._setup.devices
         self._outputs = [Output(paths[b.name], b, self.settings, adds=resume) for b in self.backbones]
         for output in self._outputs:
             output.refuse_mixing({video.name for video in self.videos})
@@ -162,33 +128,7 @@ class Extraction:
 
     def _events(self) -> Iterator[Event]:
         known: Known = {output.backbone.name: output.known() for output in self._outputs}
-        options, settings = self.options, self.settings
-        if options.processes == 1:
-            return extract_parts(
-                self.videos,
-                self.backbones,
-                settings=settings,
-                parts=self._work.parts,
-                known=known,
-                batch_size=options.batch_size,
-                decoders=options.decoders,
-            )
-        shares = [
-            Share(
-                videos=videos,
-                backbones=self._specs,
-                device=device,
-                settings=settings,
-                folder=self._work.path,
-                known={
-                    name: {v.name: found[v.name] for v in videos if v.name in found} for name, found in known.items()
-                },
-                batch_size=options.batch_size,
-                decoders=options.decoders,
-            )
-            for videos, device in zip(_divided(self.videos, options.processes), self.devices, strict=True)
-        ]
-        return run_processes([share for share in shares if share.videos])
+        return self._setup.extract(self.videos, self._work.path, known=known)
 
     def _count(self, event: Event) -> None:
         report = self.report
@@ -223,13 +163,3 @@ class Extraction:
 def notes(names: Sequence[str]) -> list[str]:
     """Return the notes to show when these backbones are used."""
     return [BACKBONES[name].note for name in dict.fromkeys(names) if BACKBONES[name].note]
-
-
-def _divided(videos: Sequence[VideoFile], count: int) -> list[list[VideoFile]]:
-    """Return the videos divided into ``count`` parts of about the same size in bytes."""
-
-    def size(video: VideoFile) -> int:
-        return video.path.stat().st_size if video.path.is_file() else 0
-
-    ordered = sorted(videos, key=lambda video: (-size(video), video.name))
-    return [ordered[number::count] for number in range(count)]

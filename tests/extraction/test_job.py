@@ -15,8 +15,9 @@ import torch
 from mesm_core.backbones.clip_image import ClipImageTransformer
 from mesm_core.errors import FeatureError, OutputError
 from mesm_core.extraction import work
-from mesm_core.extraction.job import Extraction, Options
+from mesm_core.extraction.job import Extraction
 from mesm_core.extraction.settings import Settings
+from mesm_core.extraction.setup import Options
 from mesm_core.extraction.sources import content_hash, find_videos
 from tests.extraction.made import SETTINGS, content, make_videos, run, same
 from tests.limits import files_of_at_most
