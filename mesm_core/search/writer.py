@@ -54,7 +54,8 @@ class IndexWriter:
         present = set(ids) & self.videos.keys()
         if present:
             self.engine.remove(present)
-            self.videos = {id_: video for id_, video in self.videos.items() if id_ not in present}
+            for id_ in present:
+                del self.videos[id_]
             self._changed = True
 
     def commit(self) -> None:

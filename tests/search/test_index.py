@@ -161,7 +161,7 @@ def test_vectors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             "version 7 of the format; this mesm reads version 1",
         ),
         (lambda text: text.replace('"duration": 40.0', '"duration": "x"'), "is damaged"),
-        (lambda text: text.replace('"exact"', '"exakt"'), "no engine is called 'exakt'. Did you mean 'exact'"),
+        (lambda text: text.replace('"exact"', '"exakt"'), "No engine is called 'exakt'. Did you mean 'exact'"),
         (lambda text: text.replace('"shards": [', '"shards": [7, '), "the state of its engine is not valid"),
         (lambda text: text.replace('"overlap": 0.5', '"overlap": 1.5'), "settings are not valid"),
     ],

@@ -47,6 +47,9 @@ class _Part:
     sha256: str
     dead: set[str] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self.ids = frozenset(self.shard.videos)
+
     def live(self) -> list[tuple[str, Segments]]:
         """Return the videos that were not removed, with their segments."""
         return [(v, self.shard.segments(n)) for n, v in enumerate(self.shard.videos) if v not in self.dead]
@@ -81,6 +84,7 @@ class ExactEngine:
         self._next = int(state.get("next", 1))
         self._parts = [self._opened(entry) for entry in state.get("shards", [])]
         self._pending: dict[str, Segments] = {}
+        self._pending_rows = 0
 
     def query(self, vector: np.ndarray, top: int, videos: Collection[str] | None = None) -> list[SegmentHit]:
         """Return the most similar segments; see ``Engine.query``."""
@@ -113,7 +117,8 @@ class ExactEngine:
             OutputError: segments could not be written.
         """
         self._pending[video] = segments
-        if sum(map(len, self._pending.values())) >= PENDING_ROWS:
+        self._pending_rows += len(segments)
+        if self._pending_rows >= PENDING_ROWS:
             self._write_pending()
 
     def remove(self, videos: Collection[str]) -> None:
@@ -121,7 +126,7 @@ class ExactEngine:
         for video in videos:
             self._pending.pop(video, None)
         for part in self._parts:
-            part.dead |= set(videos) & set(part.shard.videos)
+            part.dead |= part.ids.intersection(videos)
 
     def save(self) -> State:
         """Write new segments, merge small shards, and write shards again that have many removed videos.
@@ -185,7 +190,7 @@ class ExactEngine:
     def _write_pending(self) -> None:
         if self._pending:
             self._parts.append(self._written(list(self._pending.items())))
-            self._pending = {}
+            self._pending, self._pending_rows = {}, 0
 
     def _written(self, videos: Sequence[tuple[str, Segments]]) -> _Part:
         make_folder(self._folder)
