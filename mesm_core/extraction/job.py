@@ -11,7 +11,8 @@ import torch
 
 from mesm_core.backbones.networks import default_precision
 from mesm_core.backbones.protocol import Precision
-from mesm_core.backbones.registry import BACKBONES, build_backbone
+from mesm_core.backbones.registry import build_backbone
+from mesm_core.config.backbones import BACKBONES
 from mesm_core.devices import build_device
 from mesm_core.errors import OutputError
 from mesm_core.extraction.outputs import Output, join, output_path
