@@ -39,7 +39,7 @@ EXTRA = (
     ["--name", "a/b"], ["--runs-dir", "/dev/null"], ["--strict"], ["--force"], ["--resume"], ["--seed", "-1"],
     ["--seed", "9" * 30], ["--ci", "--seed", "-5"], ["--truth", "nowhere"], ["--data-dir", ""],
     ["--data-dir", "caf\udce9"], ["--annotations", ""], ["--features", "nowhere"], ["--glove", ""],
-    ["--clip", "/dev/null"], ["--skip-missing"], ["--independent"], ["--compile"], ["--video", "caf\udce9"],
+    ["--clip", "/dev/null"], ["--skip-missing"], ["--independent"], ["--compile", "--device", "nowhere"], ["--video", "caf\udce9"],
     ["--video", ""], ["--key", ""], ["--key", "\udcff"], ["--name-regex", "("], ["--name-regex", ""],
     ["--name-regex", "(a+)+$"], ["--format", "pdf"], ["--plot", "p.xyz"], ["--report", "nowhere/r.html"],
     ["--queries", "nowhere"], ["--per-query", "nowhere/x"], ["--html", "/dev/full"], ["--output", "/dev/full"],
