@@ -6,17 +6,22 @@ import csv
 import importlib.util
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import torch
 
 from mesm_core.build import build_criterion, data_files
 from mesm_core.build.data import check_select
 from mesm_core.build.encoders import find_encoder
+from mesm_core.config.backbones import BACKBONES, BackboneEntry
+from mesm_core.config.load import load_config
 from mesm_core.data.readers import READERS, read_split
 from mesm_core.errors import ConfigError
 from mesm_core.losses.table import LOSSES, Loss
@@ -24,6 +29,7 @@ from mesm_core.metrics.table import METRICS, Metric, column_names
 from mesm_core.training.loggers import LOGGERS
 from mesm_core.training.run import Run
 from tests.conftest import Trained, small_config
+from tests.video.made import constant, make_video
 
 GUIDE = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 BLOCK = re.compile(r"The (file|line)[^`]*`(mesm_core/[\w/]+\.py)`:\n\n```python\n(.*?)```", re.DOTALL)
@@ -32,6 +38,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "mesm_core/metrics/table.py": METRICS,
     "mesm_core/data/readers/__init__.py": READERS,
     "mesm_core/training/loggers.py": LOGGERS,
+    "mesm_core/config/backbones.py": BACKBONES,
 }
 
 
@@ -48,13 +55,14 @@ def module_of(path: Path) -> ModuleType:
 def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The parts of the guide, in their tables while a test runs; returns the names of their lines."""
     names: list[str] = []
-    known: dict[str, Any] = {"Loss": Loss, "Metric": Metric}
+    known: dict[str, Any] = {"Loss": Loss, "Metric": Metric, "BackboneEntry": BackboneEntry}
     for kind, where, code in BLOCK.findall(GUIDE.read_text()):
         if kind == "file":
             assert not (GUIDE.parent / where).exists(), "the guide adds a file that is there already"
             file = tmp_path / Path(where).name
             file.write_text(code)
             module = module_of(file)
+            monkeypatch.setitem(sys.modules, where.removesuffix(".py").replace("/", "."), module)
             public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
             known |= public | {module.__name__: module}
         else:
@@ -77,7 +85,7 @@ def spreadsheets(trained: Trained, folder: Path) -> None:
 
 
 def test_parts_of_the_guide_train(added: list[str], trained: Trained, tmp_path: Path) -> None:
-    assert added == ["loss_smooth", "center", "spreadsheet", "plain"]
+    assert added == ["loss_smooth", "center", "spreadsheet", "plain", "colours"]
     annotations, run = tmp_path / "annotations", tmp_path / "run"
     annotations.mkdir()
     run.mkdir()
@@ -101,6 +109,19 @@ def test_parts_of_the_guide_train(added: list[str], trained: Trained, tmp_path: 
     assert record["select"]["key"] == "MR-full-center"
     assert column_names() == ["mIoU", "R1@0.5", "center"]
     assert "loss/loss_smooth=" in (run / "curves.txt").read_text()
+
+
+def test_the_backbone_of_the_guide_extracts_features(added: list[str], mesm, tmp_path: Path) -> None:
+    red = np.zeros((50, 48, 64, 3), np.uint8)
+    red[..., 0] = 200
+    make_video(tmp_path / "red.mp4", constant(25, 50), pictures=list(red))
+    done = mesm("extract", tmp_path / "red.mp4", tmp_path / "out", "--backbone", "colours", "--clip-len", "0.5")
+    assert done.code == 0, done.err
+    with h5py.File(tmp_path / "out/colours.hdf5") as file:
+        np.testing.assert_allclose(file["red"][:], [[200 / 255, 0, 0]] * 4, atol=0.02)
+    config = load_config("jsonl", overrides=["dataset.videos=.", 'dataset.backbones=["colours"]'])
+    assert (config.dataset.feature_dims, config.model.video_dim) == ((3,), 3)
+    assert config.dataset.features[0].endswith("/colours.hdf5")
 
 
 def _weights() -> dict[str, float]:

@@ -40,12 +40,12 @@ Backbones = Annotated[
 
 def ask_backbones() -> list[str]:
     """Ask for backbones and return them. The list is empty if there is no terminal to ask on."""
-    from mesm_core.config.own_videos import FEATURE_FILES
+    from mesm_core.config.backbones import BACKBONES
 
     if not render.can_ask():
         return []
-    for name, (_, width) in FEATURE_FILES.items():
-        render.note(f"  {name}: {width} values per row")
+    for name, entry in BACKBONES.items():
+        render.note(f"  {name}: {entry.width} values per row")
     words = render.ask_text("Backbones for the extraction, separated by spaces", default="clip-b32")
     return words.replace(",", " ").split()
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from mesm_core.backbones import clip_image, slowfast
 from mesm_core.backbones.clip_image import ClipImageTransformer
-from mesm_core.backbones.protocol import PictureSampler, Precision, VideoInfo
+from mesm_core.backbones.protocol import SIDE, PictureSampler, Precision, VideoInfo
 from mesm_core.backbones.slowfast import SlowFast
 from mesm_core.backbones.slowfast_fused import fuse_batch_norm
 from mesm_core.backbones.slowfast_sampling import RATE, WindowSampler
+from mesm_core.backbones.slowfast_weights import read_slowfast
 from mesm_core.errors import FeatureError
 from mesm_core.model.weights import hash_weights
+from mesm_core.text.clip_weights import read_clip_image
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 USUAL_RATE = 30.0
@@ -24,6 +27,49 @@ USUAL_RATE = 30.0
 def default_precision(device: torch.device) -> Precision:
     """Return the precision of the published features: fp16 on CUDA, fp32 on the CPU."""
     return "fp16" if device.type == "cuda" else "fp32"
+
+
+def clip_b32(weights: Path | None, device: torch.device, precision: Precision) -> ClipB32:
+    """Return CLIP's image tower with the weights of OpenAI, Hugging Face or open_clip.
+
+    Raises:
+        FeatureError: the weights are damaged, or not those of ViT-B/32.
+    """
+    assert weights is not None
+    model = ClipImageTransformer.from_weights(read_clip_image(weights))
+    if model.side != SIDE or model.conv1.kernel_size != (32, 32):
+        raise FeatureError(
+            f"{weights} is not ViT-B/32: its pictures have {model.side} pixels a side and patches of "
+            f"{model.conv1.kernel_size[0]}.",
+            hint="Give the weights of ViT-B/32.",
+        )
+    return ClipB32(model, device=device, precision=precision)
+
+
+def slowfast_r50(weights: Path | None, device: torch.device, precision: Precision) -> SlowFastR50:
+    """Return SlowFast with the weights of PySlowFast.
+
+    Raises:
+        FeatureError: the weights are damaged, or of another network or training.
+    """
+    return _slowfast(weights, device, precision, pytorchvideo=False)
+
+
+def slowfast_other(weights: Path | None, device: torch.device, precision: Precision) -> SlowFastR50:
+    """Return SlowFast with PyTorchVideo's weights, which come from another training.
+
+    Raises:
+        FeatureError: the weights are damaged, or of another network or training.
+    """
+    return _slowfast(weights, device, precision, pytorchvideo=True)
+
+
+def _slowfast(path: Path | None, device: torch.device, precision: Precision, *, pytorchvideo: bool) -> SlowFastR50:
+    assert path is not None
+    model = SlowFast()
+    model.load_state_dict(read_slowfast(path, pytorchvideo=pytorchvideo), strict=False)
+    name = "slowfast-r50-pytorchvideo" if pytorchvideo else "slowfast-r50"
+    return SlowFastR50(model, device=device, precision=precision, name=name)
 
 
 class ClipB32:

@@ -9,10 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mesm_core.backbones.protocol import VideoInfo
+from mesm_core.backbones.protocol import Precision, VideoInfo
+
+if TYPE_CHECKING:
+    import torch
 
 GRID = 7
 """The picture is described in GRID × GRID cells."""
@@ -22,7 +27,6 @@ GREY = np.full(3, 1 / 3, np.float32)
 CENTRE = (0.4, 0.4, 0.4, 0.1, 0.1, 0.1, 0.05, 0.05, 0.06, 0.06, 0.06)
 """Approximate mean of a cell's 11 numbers over ordinary videos. Subtracted, since it would dominate every feature's
 norm and hide the differences between pictures."""
-NOTE = "pixels describes colours, edges and change only: it is for demonstrations and tests, not for real search."
 
 
 class PairSampler:
@@ -88,6 +92,11 @@ class Pixels:
         described = np.concatenate(parts, axis=-1) - self._centre
         features: np.ndarray = described.reshape(-1) @ self._projection
         return features
+
+
+def build(weights: Path | None, device: torch.device, precision: Precision) -> Pixels:
+    """Return the backbone, which has no weights and computes with NumPy."""
+    return Pixels()
 
 
 def _cell_means(picture: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 
 from mesm_core import hdf5
-from mesm_core.backbones.registry import BACKBONES
+from mesm_core.config.backbones import BACKBONES
 from mesm_core.config.schema import Config
 from mesm_core.data.origin import Origin, described, read_origin
 from mesm_core.data.statistics import other_origins

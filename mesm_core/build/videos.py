@@ -8,9 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from mesm_core import hdf5
-from mesm_core.backbones.registry import BACKBONES, find_backbone
+from mesm_core.backbones.registry import find_backbone
 from mesm_core.backbones.weights import find_weights, require_weights
 from mesm_core.build.paths import Paths
+from mesm_core.config.backbones import BACKBONES
 from mesm_core.config.schema import Config
 from mesm_core.data.readers import read_split
 from mesm_core.data.splits import named_split

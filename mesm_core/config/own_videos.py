@@ -6,13 +6,8 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any
 
-FEATURE_FILES = {
-    "clip-b32": ("clip_image.hdf5", 512),
-    "slowfast-r50": ("slowfast.hdf5", 2304),
-    "slowfast-r50-pytorchvideo": ("slowfast_pytorchvideo.hdf5", 2304),
-    "pixels": ("pixels.hdf5", 256),
-}
-"""Backbone -> the feature file that presets expect, and the width of its features."""
+from mesm_core.config.backbones import BACKBONES
+
 CLIP_SECONDS = 2.0
 """Seconds per row if ``dataset.clip_len`` is not positive; the default of ``mesm extract``."""
 FOLDER = "features"
@@ -40,9 +35,11 @@ def derived_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         return {}  # the schema reports the error
     seconds = clip_len if clip_len > 0 else CLIP_SECONDS
     found: dict[str, Any] = {"dataset": {"clip_len": seconds}}
-    if names and all(isinstance(name, str) and name in FEATURE_FILES for name in names):
-        files, widths = zip(*(FEATURE_FILES[name] for name in names), strict=True)
+    if names and all(isinstance(name, str) and name in BACKBONES for name in names):
+        entries = [BACKBONES[name] for name in names]
         folder = posixpath.normpath(posixpath.join(annotations, FOLDER, f"{seconds:g}s"))
-        found["dataset"] |= {"features": [posixpath.join(folder, file) for file in files], "feature_dims": list(widths)}
+        widths = [entry.width for entry in entries]
+        files = [posixpath.join(folder, entry.file) for entry in entries]
+        found["dataset"] |= {"features": files, "feature_dims": widths}
         found["model"] = {"video_dim": sum(widths)}
     return found

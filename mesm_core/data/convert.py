@@ -323,7 +323,7 @@ def _start(
     raw = raw_array(first) if plain else None
     fits = raw is not None and report.width in (None, raw.shape[1])
     if raw is None or not fits or (options.dtype is not None and raw.dtype != options.dtype):
-        return _Job(name, paths, pool.submit(_read, paths, options).result, held=sum(map(file_size, paths)))
+        return _Job(name, paths, pool.submit(_read, paths, options).result, held=_size(paths))
     node, place = allocate(file, name, raw)
     if raw.content is not None:  # handing it to another thread would take longer than copying it
         return _Job(name, paths, _done(partial(copy_numbers, raw, target, place)), raw, node)
@@ -373,6 +373,10 @@ def _finish(file: h5py.File, job: _Job, report: Conversion, options: Options) ->
     report.frames += frames
     report.bytes += size
     return size
+
+
+def _size(paths: Files) -> int:
+    return sum(file_size(path) for path in paths if isinstance(path, Path))
 
 
 def _read(paths: Files, options: Options) -> np.ndarray:

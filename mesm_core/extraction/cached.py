@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from mesm_core.backbones.protocol import Backbone, Precision
-from mesm_core.backbones.registry import BACKBONES, build_backbone
+from mesm_core.backbones.registry import build_backbone
 from mesm_core.caches import FileNotes, identity_of
+from mesm_core.config.backbones import BACKBONES
 from mesm_core.errors import FeatureError, MesmError
 from mesm_core.extraction.cache import FeatureCache
 from mesm_core.extraction.pipeline import Extracted, Failed, Frames, extract

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from mesm_core import hdf5
-from mesm_core.backbones.registry import BACKBONES
+from mesm_core.config.backbones import BACKBONES
 from mesm_core.errors import FeatureError, listing
 from mesm_core.extraction.outputs import output_path
 from mesm_core.extraction.shards import Shard

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mesm_core.backbones.registry import BACKBONES
+from mesm_core.config.backbones import BACKBONES
 from mesm_core.errors import OutputError
 from mesm_core.extraction.outputs import Output, join, output_path
 from mesm_core.extraction.pipeline import Failed, Frames

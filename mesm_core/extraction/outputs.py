@@ -14,7 +14,7 @@ import h5py
 
 from mesm_core import hdf5
 from mesm_core.backbones.protocol import Backbone
-from mesm_core.backbones.registry import BACKBONES
+from mesm_core.config.backbones import BACKBONES
 from mesm_core.data.attributes import describe
 from mesm_core.data.convert import COMPLETE
 from mesm_core.data.merging import SHARD, copy_video

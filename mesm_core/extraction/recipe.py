@@ -8,7 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
-from mesm_core.backbones.registry import BACKBONES, PRECOMPUTED
+from mesm_core.backbones.registry import PRECOMPUTED
+from mesm_core.config.backbones import BACKBONES
 from mesm_core.config.schema import Config
 from mesm_core.data.origin import Origin
 from mesm_core.errors import FeatureError

@@ -179,8 +179,7 @@ class PaddedForward:
             bias=attention_bias(mask, self.given.weights.dtype),
         )
         place = inputs.sentence if self.model.training else index
-        unit: Tensor = _Unit.apply(found.flatten(0, 1).index_select(0, place))  # type: ignore[no-untyped-call]
-        return unit
+        return _unit(found.flatten(0, 1).index_select(0, place))
 
     def _twice(self, x: Tensor) -> Tensor:
         """Return ``x`` for the positives and again for the negatives."""
@@ -254,6 +253,14 @@ class PaddedForward:
         )  # fmt: skip
         hidden = self.given.projection(module.head.hidden, reconstructed)
         return self.given.weights.linear(module.head.output, hidden)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Return ``F.normalize(x, dim=-1)`` of vectors that are not 0."""
+    if torch.compiler.is_compiling():  # a compiled graph merges the operations itself
+        return F.normalize(x, dim=-1, eps=EPS)
+    unit: Tensor = _Unit.apply(x)  # type: ignore[no-untyped-call]
+    return unit
 
 
 class _Unit(torch.autograd.Function):

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mesm_core.backbones.protocol import Precision
-from mesm_core.backbones.registry import BACKBONES
 from mesm_core.backbones.weights import Weights, find_weights, known_weights
 from mesm_core.caches import default_notes, identity_of
 from mesm_core.confidence.calibration import not_calibrated
+from mesm_core.config.backbones import BACKBONES
 from mesm_core.config.load import DATA_ROOT
 from mesm_core.errors import ConfigError, DataError
 from mesm_core.extraction.cache import FeatureCache, default_cache

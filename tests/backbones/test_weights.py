@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mesm_core.backbones import weights
-from mesm_core.backbones.registry import BACKBONES
+from mesm_core.config.backbones import BACKBONES
 from mesm_core.errors import ConfigError, FeatureError, OutputError
 
 CONTENT = b"weights" * 1000
