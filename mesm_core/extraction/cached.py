@@ -86,7 +86,7 @@ class CachedExtraction:
             FeatureError: the weights differ or cannot be read.
         """
         for name, wanted in zip(self.recipe.backbones, self.recipe.weights, strict=True):
-            found = self._identity(name).weights_hash
+            found = self.weights_hash(name)
             if wanted is not None and found != wanted:
                 where = f" in {self._weights[name]}" if self._weights.get(name) else ""
                 raise FeatureError(
@@ -94,6 +94,14 @@ class CachedExtraction:
                     f"model was trained on ({wanted[:12]}).",
                     hint=f"Give the same weights: --weights {name}=FILE. With other features the answers are wrong.",
                 )
+
+    def weights_hash(self, name: str) -> str:
+        """Return the hash of a backbone's weights; the network is built only if the file is not known.
+
+        Raises:
+            FeatureError: the weights cannot be read.
+        """
+        return self._identity(name).weights_hash
 
     def run(self, videos: Sequence[VideoFile]) -> Iterator[Featured | Failed | Frames]:
         """Yield the features of each video in order, or why it has none; in between, the progress of decoding.

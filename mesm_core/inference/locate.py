@@ -209,7 +209,7 @@ class Locator:
         if plan.checkpoint is None:
             archive = files[CLIP]
             assert archive is not None
-            return cls(_zero_shot(archive, device), extraction, plan, warnings=(UNTRAINED,))
+            return cls(zero_shot(archive, device), extraction, plan, warnings=(UNTRAINED,))
         from mesm_core.inference.trained import load_trained
 
         extraction.check_weights()
@@ -317,8 +317,12 @@ def refuse_queries(queries: Sequence[str]) -> None:
         refuse_empty(query)
 
 
-def _zero_shot(archive: Path, device: str) -> ZeroShotRetriever:
-    """Return the zero-shot retriever; its text tower is built only for sentences that are not in the cache."""
+def zero_shot(archive: Path, device: str) -> ZeroShotRetriever:
+    """Return the zero-shot retriever; its text tower is built only for sentences that are not in the cache.
+
+    Args:
+        archive: a whole CLIP model.
+    """
     notes, what = default_notes(), "weights of the joint text encoder"
     noted, seen = notes.get(archive, what), identity_of(archive)
     known = (str(noted[0]), int(noted[1])) if _is_hash_and_width(noted) else None

@@ -1,0 +1,359 @@
+"""Search in two stages: vectors find candidate spans in all videos, and a moment model finds the moments in them."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from mesm_core.arrays import normalise
+from mesm_core.confidence.calibration import check_confidence, not_calibrated
+from mesm_core.errors import ConfigError, DataError, did_you_mean
+from mesm_core.inference.answers import Answer, VideoQueries
+from mesm_core.inference.locate import refuse_queries
+from mesm_core.inference.retriever import Retriever
+from mesm_core.inference.zero_shot import find_moments
+from mesm_core.inference.zero_shot_retriever import Sentences
+from mesm_core.metrics.nms import PEOPLE_NMS
+from mesm_core.search.index import Index
+from mesm_core.search.manifest import IndexedVideo
+from mesm_core.search.spans import Part, Span, joined_parts, merge_hits, part_around
+
+TOP = 10
+SEGMENTS_A_RESULT = 20
+FEWEST_SEGMENTS = 200
+FEWEST_CANDIDATES = 20
+"""Fewest spans that the moment model sees for a query."""
+MOMENTS_A_PART = 3
+ZERO_SHOT_LONGEST = 600.0
+"""Seconds up to which zero-shot sees a whole video, which it needs for comparison."""
+ZERO_SHOT_PART = 150.0
+MOST_RESULTS = 1_000
+KEPT_VIDEOS = 64
+"""Videos whose features are kept in memory between queries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A moment in one of the videos.
+
+    ``start``, ``end``: seconds; ``similarity``: of the query and the best segment of the span that led to the moment;
+    ``score``: of the moment model, None in stage one; ``confidence``: P(IoU with the described moment >= 0.5), or None
+    if the model has no calibration.
+    """
+
+    video: IndexedVideo
+    start: float
+    end: float
+    similarity: float
+    score: float | None = None
+    confidence: float | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """Return the moment as JSON-able values."""
+        video = {"id": self.video.id, "video": str(self.video.path), "name": self.video.name}
+        numbers = {"start": self.start, "end": self.end, "similarity": self.similarity}
+        return video | numbers | {"score": self.score, "confidence": self.confidence}
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The moments that were found for a query, best first.
+
+    ``rejected``: the moment of highest confidence, if none has the minimum that was asked for; ``warnings``: about the
+    query, for the user.
+    """
+
+    query: str
+    found: tuple[Found, ...]
+    rejected: Found | None = None
+    warnings: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, object]:
+        """Return the results as JSON-able values."""
+        return {
+            "query": self.query,
+            "moments": [found.as_json() for found in self.found],
+            "rejected": None if self.rejected is None else self.rejected.as_json(),
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A moment to find similar ones to: ``video``: id; ``start``, ``end``: seconds."""
+
+    video: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class MomentModel:
+    """The model of the second stage.
+
+    ``backbones``: whose features it sees, in order; ``longest``: seconds of video up to which it sees a whole video;
+    ``part``: seconds of the part that it sees of a longer one.
+    """
+
+    retriever: Retriever
+    backbones: tuple[str, ...]
+    longest: float
+    part: float
+
+
+class Searcher:
+    """Finds the moments that sentences describe in the videos of an index.
+
+    Args:
+        index: open for reading; sentences: encodes queries into the space of its vectors; None if there are only
+            examples.
+        model: of the second stage, None for zero-shot.
+    """
+
+    def __init__(self, index: Index, sentences: Sentences | None, model: MomentModel | None = None) -> None:
+        self.index = index
+        self._sentences = sentences
+        self._model = model
+        self._rows = lru_cache(KEPT_VIDEOS)(index.features)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether moments have a confidence."""
+        return self._model is not None and self._model.retriever.calibrated
+
+    def choose(self, *, videos: str | None = None, since: str | None = None) -> set[str] | None:
+        """Return the ids of the videos to search, or None for all.
+
+        Args:
+            videos: pattern for the name or the path of videos, as in a shell; since: date (and time) in ISO 8601; files
+                that were changed before it are not searched.
+
+        Raises:
+            ConfigError: the date is invalid; DataError: no video fits.
+        """
+        if videos is None and since is None:
+            return None
+        moment = None if since is None else _timestamp(since)
+        chosen = {
+            video.id
+            for video in self.index.videos.values()
+            if (videos is None or fnmatch.fnmatch(video.name, videos) or fnmatch.fnmatch(str(video.path), videos))
+            and (moment is None or video.mtime / 1e9 >= moment)
+        }
+        if not chosen:
+            asked = " and ".join(text for text in (videos and f"'{videos}'", since and f"since {since}") if text)
+            raise DataError(
+                f"None of the {len(self.index.videos)} videos of {self.index.path} fits {asked}.",
+                hint=f"`mesm index stats {self.index.path} --videos` lists them.",
+            )
+        return chosen
+
+    def search(
+        self,
+        queries: Sequence[str],
+        *,
+        top: int = TOP,
+        videos: set[str] | None = None,
+        stage: int = 2,
+        min_confidence: float | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Results]:
+        """Return the results of each query, in order.
+
+        Args:
+            top: number of moments per query; videos: ids of the videos to search, None for all.
+            stage: 1 returns the candidate spans, 2 the moments that the model finds in them.
+            min_confidence: drops moments of less confidence.
+            progress: called with 1 after each query.
+
+        Raises:
+            TextError: a query is empty or too long; ConfigError: ``min_confidence`` is not in [0, 1], or the model has
+                no calibration; FeatureError: kept features are damaged; OutputError: the engine cannot be reached.
+        """
+        refuse_queries(queries)
+        self._check(top, stage, min_confidence)
+        assert self._sentences is not None
+        results = []
+        for query, vector in zip(queries, self._sentences.embed(queries), strict=True):
+            spans = self._spans(vector, top, videos)
+            if stage == 1:
+                results.append(Results(query, tuple(self._as_found(span) for span in spans[:top])))
+            else:
+                found, warnings = self._moments(query, vector, spans, top)
+                results.append(_confident(query, found[:top], warnings, min_confidence))
+            if progress is not None:
+                progress(1)
+        return results
+
+    def search_like(
+        self, example: Example, *, top: int = TOP, videos: set[str] | None = None, stage: int = 2
+    ) -> Results:
+        """Return the moments that look like a moment of the index, without that moment itself.
+
+        The second stage is zero-shot, since trained models need a sentence.
+
+        Raises:
+            DataError: the example lies outside of its video; FeatureError: kept features are damaged.
+        """
+        self._check(top, stage, None)
+        video = self.index.videos[example.video]
+        name = f"{video.name}@{example.start:g}-{example.end:g}"
+        if not 0 <= example.start < example.end or example.start >= video.duration:
+            raise DataError(f"{name} is not a part of the video, which lasts {video.duration:.1f} s.")
+        rows, clip_len = self._rows(video.id)
+        first = min(int(example.start / clip_len), len(rows) - 1)
+        chosen = rows[first : max(int(np.ceil(example.end / clip_len)), first + 1)]
+        vector = normalise(chosen).mean(axis=0)
+        spans = [span for span in self._spans(vector, top + 1, videos) if not _overlaps(span, example)]
+        found = [self._as_found(span) for span in spans]
+        if stage == 2:
+            parts = self._parts(spans[: max(top, FEWEST_CANDIDATES)], ZERO_SHOT_LONGEST, ZERO_SHOT_PART)
+            moments = [self._like(part, normalise(vector)) for part in parts]
+            found = [one for one in _interleaved(moments) if not _overlaps(one, example)]
+        return Results(name, tuple(_distinct(found)[:top]))
+
+    def find_example(self, text: str) -> Example:
+        """Return the moment that ``VIDEO@START-END`` names; the video by id, name or path.
+
+        Raises:
+            ConfigError: the text has another form; DataError: no video of the index, or several, have that name.
+        """
+        named, _, times = text.rpartition("@")
+        start, _, end = times.partition("-")
+        try:
+            seconds = float(start), float(end)
+        except ValueError:
+            raise ConfigError(f"'{text}' does not name a moment.", hint="Write VIDEO@START-END: door.mp4@12.5-18") from None
+        if named in self.index.videos:
+            return Example(named, *seconds)
+        known = list(self.index.videos.values())
+        fitting = [v for v in known if named in (v.name, v.path.name, str(v.path))] or [
+            v for v in known if Path(named).absolute() == v.path
+        ]
+        if len(fitting) != 1:
+            count = "No video" if not fitting else f"{len(fitting)} videos"
+            close = did_you_mean(named, [video.name for video in known])
+            raise DataError(f"{count} of {self.index.path} {'are' if fitting else 'is'} called '{named}'.{close}")
+        return Example(fitting[0].id, *seconds)
+
+    def _check(self, top: int, stage: int, min_confidence: float | None) -> None:
+        if not 1 <= top <= MOST_RESULTS:
+            raise ConfigError(f"The number of moments is {top}; it must be from 1 to {MOST_RESULTS}.")
+        if stage not in (1, 2):
+            raise ConfigError(f"There are stages 1 and 2, not {stage}.")
+        if min_confidence is not None:
+            check_confidence(min_confidence)
+            if stage == 1 or not self.calibrated:
+                raise not_calibrated()
+
+    def _spans(self, vector: np.ndarray, top: int, videos: set[str] | None) -> list[Span]:
+        segments = max(SEGMENTS_A_RESULT * top, FEWEST_SEGMENTS)
+        return merge_hits(self.index.query(vector, segments, videos))
+
+    def _as_found(self, span: Span) -> Found:
+        return Found(self.index.videos[span.video], span.start, span.end, span.similarity)
+
+    def _parts(self, spans: Sequence[Span], longest: float, least: float) -> list[Part]:
+        rows = {span.video: len(self._rows(span.video)[0]) for span in spans}
+        videos = self.index.videos
+        return joined_parts(
+            part_around(span, videos[span.video], rows[span.video], least=least, longest=longest) for span in spans
+        )
+
+    def _moments(
+        self, query: str, vector: np.ndarray, spans: Sequence[Span], top: int
+    ) -> tuple[list[Found], tuple[str, ...]]:
+        """Return the moments in the candidate spans and their surroundings, best first, and the model's warnings."""
+        spans = spans[: max(2 * top, FEWEST_CANDIDATES)]
+        if not spans:
+            return [], ()
+        model = self._model
+        if model is None:
+            parts = self._parts(spans, ZERO_SHOT_LONGEST, ZERO_SHOT_PART)
+            return _distinct(_interleaved([self._like(part, vector) for part in parts])), ()
+        parts = self._parts(spans, model.longest, model.part)
+        asked = [VideoQueries(self._features(part, model.backbones), [query], part.seconds) for part in parts]
+        answers = [answer for (answer,) in model.retriever.locate_many(asked, nms=PEOPLE_NMS)]
+        found = [self._from_answer(part, answer) for part, answer in zip(parts, answers, strict=True)]
+        if self.calibrated:
+            ranked = sorted((one for moments in found for one in moments), key=lambda one: -(one.confidence or 0.0))
+        else:
+            ranked = _interleaved(found)
+        unknown = [warning for answer in answers[:1] if answer.all_words_unknown for warning in answer.warnings]
+        return _distinct(ranked), tuple(unknown)
+
+    def _features(self, part: Part, backbones: Sequence[str]) -> list[np.ndarray]:
+        return [self._rows(part.video, name)[0][part.first : part.after] for name in backbones]
+
+    def _from_answer(self, part: Part, answer: Answer) -> list[Found]:
+        video = self.index.videos[part.video]
+        return [
+            Found(
+                video,
+                part.start + moment.start,
+                min(part.start + moment.end, video.duration),
+                part.similarity,
+                moment.score,
+                moment.confidence,
+            )
+            for moment in answer.moments[:MOMENTS_A_PART]
+        ]
+
+    def _like(self, part: Part, vector: np.ndarray) -> list[Found]:
+        """Return the moments of a part that are similar to a vector of length 1, by zero-shot."""
+        rows = self._rows(part.video)[0][part.first : part.after]
+        (windows,), _ = find_moments(normalise(rows), vector[None], part.seconds)
+        video = self.index.videos[part.video]
+        return [
+            Found(video, part.start + start, min(part.start + end, video.duration), part.similarity, score)
+            for start, end, score in windows[:MOMENTS_A_PART].tolist()
+        ]
+
+
+def _confident(query: str, found: Sequence[Found], warnings: tuple[str, ...], least: float | None) -> Results:
+    if least is None:
+        return Results(query, tuple(found), warnings=warnings)
+    kept = tuple(one for one in found if (one.confidence or 0.0) >= least)
+    return Results(query, kept, None if kept or not found else found[0], warnings)
+
+
+def _interleaved(found: Sequence[Sequence[Found]]) -> list[Found]:
+    """Return the best moment of each part by similarity, then all second ones, and so on."""
+    deepest = max((len(moments) for moments in found), default=0)
+    return [moments[rank] for rank in range(deepest) for moments in found if rank < len(moments)]
+
+
+def _distinct(found: Sequence[Found]) -> list[Found]:
+    """Return the moments without those that nearly equal an earlier one of the same video."""
+    kept: list[Found] = []
+    for one in found:
+        same = [other for other in kept if other.video.id == one.video.id]
+        if not any(_iou(one, other) > PEOPLE_NMS for other in same):
+            kept.append(one)
+    return kept
+
+
+def _iou(one: Found, other: Found) -> float:
+    together = min(one.end, other.end) - max(one.start, other.start)
+    union = max(one.end, other.end) - min(one.start, other.start)
+    return max(together, 0.0) / union if union > 0 else 1.0
+
+
+def _overlaps(one: Span | Found, example: Example) -> bool:
+    video = one.video if isinstance(one, Span) else one.video.id
+    return video == example.video and one.start < example.end and example.start < one.end
+
+
+def _timestamp(since: str) -> float:
+    try:
+        return datetime.fromisoformat(since).timestamp()
+    except (ValueError, OverflowError):
+        raise ConfigError(
+            f"'{since}' is not a date.", hint=f"Write it as {date.today().isoformat()}, or with a time: 2026-05-01T18:00."
+        ) from None
