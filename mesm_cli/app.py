@@ -22,6 +22,7 @@ from mesm_cli.commands import (
     evaluate,
     export,
     extract,
+    index,
     locate,
     predict,
     prepare,
@@ -52,6 +53,7 @@ app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("probe")(probe.probe)
 app.command("extract")(extract.extract)
+app.add_typer(index.app, name="index")
 app.add_typer(weights.app, name="weights")
 app.add_typer(cache.app, name="cache")
 app.command("score")(score.score)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mesm_core.extraction.compare import Comparison
     from mesm_core.extraction.estimate import Estimate
     from mesm_core.extraction.job import Extraction, Report
+    from mesm_core.extraction.sources import VideoFile
     from mesm_core.extraction.work import Event
 
 WORST = 5
@@ -219,8 +220,19 @@ def weights_by_name(words: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def carry_out(job: Extraction) -> None:
-    """Extract features, with progress on stderr. If interrupted, print where finished features are."""
+class Job(Protocol):
+    """An extraction: its videos, where finished features are until it ends, and the work, which yields events."""
+
+    videos: list[VideoFile]
+
+    @property
+    def parts(self) -> Path | None: ...
+
+    def run(self) -> Generator[Event]: ...
+
+
+def carry_out(job: Job, *, then: str = "Continue with --resume.") -> None:
+    """Extract features, with progress on stderr. If interrupted, print where finished features are, and ``then``."""
     try:
         with _ended_by_term(), render.training_progress() as live, closing(job.run()) as events:
             show = _Speed(len(job.videos), live.busy)
@@ -228,7 +240,7 @@ def carry_out(job: Extraction) -> None:
                 show(event)
     except (KeyboardInterrupt, Interrupt):
         if job.parts:
-            render.note(f"Finished videos are kept in {job.parts}. Continue with --resume.")
+            render.note(f"Finished videos are kept in {job.parts}. {then}")
         raise
 
 
@@ -297,13 +309,17 @@ def raise_for_bad(
     job: Extraction, *, hint: str = "The others are done. Repair these and add them with --resume."
 ) -> None:
     """Raise an error if videos have no features."""
+    raise_bad(job.report.bad, len(job.videos), hint=hint)
+
+
+def raise_bad(bad: Sequence[tuple[VideoFile, str]], videos: int, *, hint: str) -> None:
+    """Raise an error if there are videos without features, given with their reasons."""
     from mesm_core.errors import DataError
 
-    bad = job.report.bad
     if bad:
         reasons = [reason if str(video.path) in reason else f"{video.path}: {reason}" for video, reason in bad]
         lines = "\n".join("  " + reason.replace("\n", "\n    ") for reason in reasons)  # a hint follows its reason
-        raise DataError(f"{len(bad)} of {len(job.videos)} videos have no features:\n{lines}", hint=hint)
+        raise DataError(f"{len(bad)} of {videos} videos have no features:\n{lines}", hint=hint)
 
 
 def _show_estimate(job: Extraction, *, as_json: bool) -> None:

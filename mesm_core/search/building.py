@@ -194,7 +194,7 @@ class IndexBuild:
         if given and built:
             refuse_other_networks(self.path, built, given, what="the feature files")
         clip_len = self._given[0].clip_len if self._given else None
-        return self._choices.manifest(built or given, clip_len=clip_len, folder=self.path)
+        return self._choices.manifest(built or given, clip_len=clip_len)
 
     def _add_given(self, writer: IndexWriter) -> Iterator[Event]:
         """Add videos with the features that were given."""

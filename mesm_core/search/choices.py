@@ -55,11 +55,11 @@ class Choices:
         recorded = USUAL_CLIP_LEN if clip_len is None else Fraction(clip_len).limit_denominator(1000)
         return Settings(self.clip_len or recorded, self.interpolation or "bilinear", self.dtype or "float16")
 
-    def manifest(self, networks: Sequence[Network], *, clip_len: float | None, folder: Path) -> Manifest:
+    def manifest(self, networks: Sequence[Network], *, clip_len: float | None) -> Manifest:
         """Return the manifest of a new index.
 
         Args:
-            clip_len: as for ``settings``; folder: of the index.
+            clip_len: as for ``settings``.
 
         Raises:
             ConfigError: there is no such engine, or its package is not installed.
@@ -73,7 +73,7 @@ class Choices:
             seconds=SECONDS if self.seconds is None else self.seconds,
             overlap=OVERLAP if self.overlap is None else self.overlap,
             engine=engine,
-            state=new_state(engine, self.uri, folder),
+            state=new_state(engine, self.uri),
         )
 
     def refuse_others(self, path: Path, manifest: Manifest) -> None:
@@ -117,4 +117,6 @@ def refuse_other_networks(path: Path, ours: Sequence[Network], theirs: Sequence[
 
 
 def _text(value: object) -> str:
-    return " and ".join(value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return " and ".join(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

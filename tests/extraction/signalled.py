@@ -1,7 +1,7 @@
 """Runs commands in forked processes and sends each a signal once it has finished a part: ``SPEC RESULTS``.
 
 SPEC is a JSON list of {words, out, signal, seconds}: the signal comes ``seconds`` after the first new part in ``out``,
-or never where it is null. RESULTS gets a list of {code, output}.
+or never where it is null. RESULTS gets a list of {code, output}. Indexes are saved after every video.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 import mesm_core
 from mesm_cli.app import app
 from mesm_cli.entry import main as mesm
+from mesm_core.search import building
 
 
 def run(case: dict[str, Any]) -> dict[str, Any]:
@@ -52,8 +53,8 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def parts(out: Path) -> int:
-    """Return the number of parts in the output's work folder."""
-    return len(list(out.glob("*.parts/*.npz")))
+    """Return the number of parts in the output's work folder, or in an index."""
+    return len([*out.glob("*.parts/*.npz"), *out.glob("features/*.npz")])
 
 
 def main(spec: Path, results: Path) -> None:
@@ -63,6 +64,7 @@ def main(spec: Path, results: Path) -> None:
     for module in pkgutil.walk_packages(mesm_core.__path__, "mesm_core."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)  # once for all that are forked
+    building.COMMIT_SECONDS = 0.0
     results.write_text(json.dumps([run(case) for case in json.loads(spec.read_text())]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from mesm_core.errors import ConfigError, DataError, did_you_mean, listing
@@ -11,7 +12,14 @@ from mesm_core.search.manifest import HINT, Manifest, State
 
 __all__ = ["ENGINES", "Engine", "SegmentHit", "new_state", "open_engine"]
 
-Open = Callable[[Path, State, int], Engine]
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An engine: ``open`` returns it for the folder of an index, a state and the width of the vectors; ``start``
+    returns the state of a new one for a URI, or raises a ConfigError."""
+
+    open: Callable[[Path, State, int], Engine]
+    start: Callable[[str | None], State]
 
 
 def _exact(folder: Path, state: State, width: int) -> Engine:
@@ -20,24 +28,27 @@ def _exact(folder: Path, state: State, width: int) -> Engine:
     return ExactEngine(folder / "vectors", state, width=width)
 
 
-ENGINES: dict[str, Open] = {
-    "exact": _exact,
+def _exact_start(uri: str | None) -> State:
+    if uri is not None:
+        raise ConfigError("The engine exact keeps its data in the index: it has no URI.", hint="Leave out --uri.")
+    return {}
+
+
+ENGINES: dict[str, Entry] = {
+    "exact": Entry(_exact, _exact_start),
 }
 
 
-def new_state(name: str, uri: str | None, folder: Path) -> State:
+def new_state(name: str, uri: str | None) -> State:
     """Return the state of a new engine without segments.
 
     Args:
-        uri: where its data are, if it has a server or a file of its own; folder: of the index.
+        uri: where its data are, if it has a server or a file of its own.
 
     Raises:
-        ConfigError: no engine has that name, or this engine has no URI.
+        ConfigError: no engine has that name, its package is not installed, or it has no URI.
     """
-    _refuse_unknown(name)
-    if uri is not None and name == "exact":
-        raise ConfigError(f"The engine {name} keeps its data in the index: it has no URI.", hint="Leave out --uri.")
-    return {} if uri is None else {"uri": uri}
+    return _find(name).start(uri)
 
 
 def open_engine(manifest: Manifest, folder: Path) -> Engine:
@@ -47,17 +58,18 @@ def open_engine(manifest: Manifest, folder: Path) -> Engine:
         ConfigError: no engine has that name, or its package is not installed; DataError: its data are damaged;
             OutputError: it cannot be reached.
     """
-    _refuse_unknown(manifest.engine, where=f"{folder}: ")
+    entry = _find(manifest.engine, where=f"{folder}: ")
     try:
-        return ENGINES[manifest.engine](folder, manifest.state, manifest.width)
+        return entry.open(folder, manifest.state, manifest.width)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"The manifest of {folder} is damaged: the state of its engine is not valid.", hint=HINT
         ) from error
 
 
-def _refuse_unknown(name: str, *, where: str = "") -> None:
+def _find(name: str, *, where: str = "") -> Entry:
     if name not in ENGINES:
         raise ConfigError(
             f"{where}No engine is called '{name}'.{did_you_mean(name, ENGINES)}", hint=f"Known: {listing(ENGINES)}."
         )
+    return ENGINES[name]
