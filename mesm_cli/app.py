@@ -29,6 +29,7 @@ from mesm_cli.commands import (
     probe,
     runs,
     score,
+    search,
     train,
     weights,
 )
@@ -54,6 +55,7 @@ app.command("export")(export.export)
 app.command("probe")(probe.probe)
 app.command("extract")(extract.extract)
 app.add_typer(index.app, name="index")
+app.command("search")(search.search)
 app.add_typer(weights.app, name="weights")
 app.add_typer(cache.app, name="cache")
 app.command("score")(score.score)

@@ -96,7 +96,7 @@ def locate(
     refuse_inputs([output, page], [*asked, *plan.inputs, queries])
     if min_confidence is not None:
         plan.require_calibration()
-    _fetch_missing(plan, yes=yes)
+    fetch_missing(plan, yes=yes)
     locator = Locator.from_plan(plan, device=device, precision=None if precision is None else precision.value)
     for warning in locator.warnings:
         render.warn(warning)
@@ -219,7 +219,7 @@ def _queries_by_video(
     return asked
 
 
-def _fetch_missing(plan: Plan, *, yes: bool) -> None:
+def fetch_missing(plan: Plan, *, yes: bool) -> None:
     """Download missing weights after asking once. Refuse to continue without them."""
     missing = plan.missing
     if not missing:

@@ -88,11 +88,7 @@ def queries_about(
     asked = {path: list(for_all) for path in videos}
     if lines is None:
         return asked
-    if isinstance(lines, Path):
-        questions = questions_of_file(lines, video=ALL_VIDEOS, duration=None)
-    else:
-        questions = read_questions(lines, source="standard input", video=ALL_VIDEOS, duration=None)
-    for question in questions:
+    for question in _about_any_video(lines):
         about = [path for path in videos if question.vid in (ALL_VIDEOS, path.stem, path.name, str(path))]
         if not about:
             raise DataError(
@@ -102,6 +98,21 @@ def queries_about(
         for path in about:
             asked[path].append(question.query)
     return {path: queries for path, queries in asked.items() if queries}
+
+
+def read_sentences(lines: Path | Iterable[str]) -> list[str]:
+    """Return the queries of a file, or of lines as for ``read_questions``; the videos that they name are ignored.
+
+    Raises:
+        DataError: the file cannot be read, or a line is malformed.
+    """
+    return [question.query for question in _about_any_video(lines)]
+
+
+def _about_any_video(lines: Path | Iterable[str]) -> Iterable[Question]:
+    if isinstance(lines, Path):
+        return questions_of_file(lines, video=ALL_VIDEOS, duration=None)
+    return read_questions(lines, source="standard input", video=ALL_VIDEOS, duration=None)
 
 
 def _question(text: str, number: int, where: str, video: str | None, duration: float | None) -> Question:

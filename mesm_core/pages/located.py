@@ -84,7 +84,7 @@ def _answer(answer: Answer, duration: float, top: int) -> Markup:
         *(paragraph(text) for text in confidence_texts(answer)),
         part("buttons", moments, template="located.html"),
         part("track", by_length, template="located.html"),
-        saliency_lane(answer.saliency, share=answer.seen / duration),
+        *([saliency_lane(answer.saliency, share=answer.seen / duration)] if len(answer.saliency) else []),
         axis(duration),
         *(paragraph(warning) for warning in answer.warnings),
         level=3,

@@ -66,8 +66,8 @@ def load_searcher(
 
     Args:
         index: its folder; model: path of a checkpoint for the second stage, None for zero-shot.
-        weights: files by name, ``{"clip-b32": Path("ViT-B-32.pt")}``; default: those that ``mesm weights`` downloaded, or
-            in the data folder ``root``, by default ./data.
+        weights: files by name, ``{"clip-b32": Path("ViT-B-32.pt")}``; default: those that ``mesm weights``
+            downloaded, or in the data folder ``root``, by default ./data.
         clip: the text weights of a checkpoint with CLIP text, if they were moved after training.
         device: auto, cpu, cuda or cuda:N.
 
@@ -135,7 +135,7 @@ def _refuse_other_features(index: Index, plan: Plan) -> None:
         found = kept[name].weights
         if wanted is not None and found is not None and wanted != found:
             raise FeatureError(
-                f"{plan.model} was trained on features of {name}, weights {wanted[:12]}, but {index.path} was built with "
-                f"weights {found[:12]}.",
+                f"{plan.model} was trained on features of {name}, weights {wanted[:12]}, but {index.path} was built "
+                f"with weights {found[:12]}.",
                 hint=hint,
             )

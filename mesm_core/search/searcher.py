@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -229,7 +229,9 @@ class Searcher:
         try:
             seconds = float(start), float(end)
         except ValueError:
-            raise ConfigError(f"'{text}' does not name a moment.", hint="Write VIDEO@START-END: door.mp4@12.5-18") from None
+            raise ConfigError(
+                f"'{text}' does not name a moment.", hint="Write VIDEO@START-END: door.mp4@12.5-18"
+            ) from None
         if named in self.index.videos:
             return Example(named, *seconds)
         known = list(self.index.videos.values())
@@ -355,5 +357,6 @@ def _timestamp(since: str) -> float:
         return datetime.fromisoformat(since).timestamp()
     except (ValueError, OverflowError):
         raise ConfigError(
-            f"'{since}' is not a date.", hint=f"Write it as {date.today().isoformat()}, or with a time: 2026-05-01T18:00."
+            f"'{since}' is not a date.",
+            hint="Write it as 2026-05-01, or with a time: 2026-05-01T18:00.",
         ) from None

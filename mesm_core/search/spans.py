@@ -1,4 +1,4 @@
-"""Candidates of a search: spans merged from segments, and the parts of videos that the moment model sees. NumPy only."""
+"""Candidates of a search: spans merged from segments, and the parts of videos that the moment model sees."""
 
 from __future__ import annotations
 
