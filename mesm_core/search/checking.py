@@ -11,7 +11,7 @@ import numpy as np
 from mesm_core.errors import MesmError
 from mesm_core.inputs import file_size
 from mesm_core.search.index import FEATURES, Index, read_kept
-from mesm_core.search.manifest import FILE, IndexedVideo
+from mesm_core.search.manifest import IndexedVideo
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,15 @@ class Findings:
     """The result of a verification.
 
     ``problems``: damage of the index; ``missing``, ``changed``: videos whose files were deleted or changed since;
-    ``unused``: number of stored features of videos that are not in the index, left by a build that did not end.
+    ``unused``: number of stored features of videos that are not in the index, and ``foreign``: number of videos whose
+    segments are in the engine but not in the index; both are left by a build that did not end, and do no harm.
     """
 
     problems: tuple[str, ...]
     missing: tuple[IndexedVideo, ...]
     changed: tuple[IndexedVideo, ...]
     unused: int
+    foreign: int
 
     def as_json(self) -> dict[str, Any]:
         """Return the findings as JSON-able values."""
@@ -75,6 +77,7 @@ class Findings:
             "missing": listed(self.missing),
             "changed": listed(self.changed),
             "unused_features": self.unused,
+            "unused_videos": self.foreign,
         }
 
 
@@ -121,12 +124,10 @@ def verify(index: Index) -> Iterator[str | Findings]:
             problems.append(f"{video.name} ({video.id}) has {found} segments instead of {video.segments}")
         problems += _problems_of_features(index, video)
         yield video.name
-    if counts:
-        problems.append(f"the engine has segments of {len(counts)} videos that are not in {index.path / FILE}")
     kept = {kept.file for video in index.videos.values() for kept in video.kept if kept.dataset is None}
     stored = {path.stem for path in (index.path / FEATURES).glob("*.npz")}
     missing, changed = source_states(list(index.videos.values()))
-    yield Findings(tuple(problems), missing, changed, len(stored - kept))
+    yield Findings(tuple(problems), missing, changed, len(stored - kept), len(counts))
 
 
 def _problems_of_features(index: Index, video: IndexedVideo) -> list[str]:

@@ -72,7 +72,7 @@ class IndexWriter:
         self.manifest = before.changed(videos={video.id: video for video in ordered}, state=state)
         write_manifest(self.path, self.manifest)
         self._changed = False
-        self.engine.clean(self.videos.keys())
+        self.engine.clean(_counts(self.manifest))
         self._remove_features(_keys(before) - _keys(self.manifest))
 
     def _remove_features(self, keys: Collection[str]) -> None:
@@ -101,7 +101,7 @@ def changing(path: Path, new: Manifest | None = None) -> Iterator[IndexWriter]:
         manifest = read_manifest(path)
         engine = open_engine(manifest, path)
         try:
-            engine.clean(manifest.videos.keys())
+            engine.clean(_counts(manifest))
             yield IndexWriter(path, manifest, engine)
         finally:
             engine.close()
@@ -121,6 +121,11 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _counts(manifest: Manifest) -> dict[str, int]:
+    """Return the number of segments of each video."""
+    return {id_: video.segments for id_, video in manifest.videos.items()}
 
 
 def _keys(manifest: Manifest) -> set[str]:

@@ -72,7 +72,7 @@ def test_videos_are_extracted_once_and_found_by_content(clip: dict[str, Path], t
         assert video.segments == len(made)
         assert video.content.startswith(id_)
         assert index.query(kept.mean(axis=0), 1, {id_})[0].similarity > 0.5
-    assert findings(path) == Findings((), (), (), 0)
+    assert findings(path) == Findings((), (), (), 0, 0)
 
     job = IndexBuild(path, [str(videos)], new=True, choices=HALF)  # unchanged videos need no weights
     assert (job.videos, job.report.already) == ([], 4)
@@ -239,4 +239,4 @@ def test_a_part_that_was_damaged_is_extracted_again(clip: dict[str, Path], tmp_p
         writer.remove({damaged.id})
         writer.commit()
     assert build(path, videos, choices=HALF, weights=clip).added == 1
-    assert findings(path) == Findings((), (), (), 0)
+    assert findings(path) == Findings((), (), (), 0, 0)

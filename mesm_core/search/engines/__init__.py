@@ -34,8 +34,21 @@ def _exact_start(uri: str | None) -> State:
     return {}
 
 
+def _milvus(folder: Path, state: State, width: int) -> Engine:
+    from mesm_core.search.engines.milvus import MilvusEngine
+
+    return MilvusEngine(folder, state, width=width)
+
+
+def _milvus_start(uri: str | None) -> State:
+    from mesm_core.search.engines import milvus
+
+    return milvus.start(uri)
+
+
 ENGINES: dict[str, Entry] = {
     "exact": Entry(_exact, _exact_start),
+    "milvus": Entry(_milvus, _milvus_start),
 }
 
 

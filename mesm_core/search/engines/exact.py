@@ -148,7 +148,7 @@ class ExactEngine:
         ]
         return {"next": self._next, "shards": shards}
 
-    def clean(self, videos: Collection[str]) -> None:
+    def clean(self, videos: Mapping[str, int]) -> None:
         """Remove shards that are not part of the state, and files that a killed process left."""
         used = {part.shard.path.name for part in self._parts}
         with explained(self._folder):
@@ -168,7 +168,7 @@ class ExactEngine:
     def destroy(self) -> None:
         """Remove all shards."""
         self._parts, self._pending = [], {}
-        self.clean(())
+        self.clean({})
         if self._folder.is_dir():
             with explained(self._folder):
                 self._folder.rmdir()

@@ -58,11 +58,11 @@ class Engine(Protocol):
         """Make the changes durable, and return the state that contains them."""
         ...
 
-    def clean(self, videos: Collection[str]) -> None:
+    def clean(self, videos: Mapping[str, int]) -> None:
         """Remove data that does not belong to the present state.
 
         Args:
-            videos: all videos of the index.
+            videos: the number of segments of every video of the index.
         """
         ...
 
