@@ -7,16 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import pytest
-import torch
 
-from mesm_core.config.load import load_config
-from mesm_core.data.count_dataset import count_dataset
 from mesm_core.extraction.pipeline import extract
-from mesm_core.training.directory import prepare_directory
-from mesm_core.training.run import Run
-from tests.conftest import Result, invent
+from tests.cli.own_model import train_model
+from tests.conftest import Result
 from tests.extraction.made import make_videos
 from tests.extraction.made import run as extract_videos
 from tests.video.made import film
@@ -152,36 +147,12 @@ def test_missing_weights_are_named_and_not_downloaded(mesm: Any, here: Path) -> 
 def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A model trained on the ``pixels`` features of videos, and the videos."""
     root = tmp_path_factory.mktemp("own")
-    paths = invent(root)
-    with h5py.File(paths.features[0]) as file:
-        names = {name: float(node.attrs["duration"]) for name, node in file.items()}
     videos = make_videos(root / "videos", 1, frames=20)
     extract_videos(videos, root / "out")
-    with h5py.File(root / "out" / "pixels.hdf5") as source, h5py.File(root / "pixels.hdf5", "w") as target:
-        for name, seconds in names.items():
-            rows = np.random.default_rng(len(name)).normal(size=(round(seconds / 0.5), 256))
-            target[name] = rows.astype(np.float16)
-            target[name].attrs.update(dict(source["v0000"].attrs) | {"duration": seconds, "frames": len(rows)})
-    small = ("max_frames=40", "clip_len=0.5")
-    sizes = ("video_dim=256", "text_dim=8", "hidden_dim=16", "heads=2", "dim_feedforward=32", "slots=4")
-    config = load_config(
-        "tacos",
-        overrides=[
-            *(f"dataset.{word}" for word in small),
-            *(f"model.{word}" for word in (*sizes, "segment_sentence_layers=1")),
-            "text.vocab_size=15",
-            "train.batch_size=4",
-            "train.epochs=1",
-            "train.loggers=[]",
-        ],
-    )
-    run = root / "runs" / "mine"
-    prepare_directory(run, overwrite=False)
-    count_dataset("tacos", paths.annotations, out=paths.annotations, kinds=["glove"], max_words=16, overwrite=True)
-    given = type(paths)(paths.annotations, (root / "pixels.hdf5",), paths.text)
-    for _ in Run.open(config, given, run, device=torch.device("cpu")).train():
-        pass
-    return {"model": run / "best.pt", "video": next(videos.iterdir())}
+    with h5py.File(root / "out" / "pixels.hdf5") as source:
+        about = dict(source["v0000"].attrs)
+    model = train_model(root, backbone="pixels", width=256, attributes=about, clip_len=0.5)
+    return {"model": model, "video": next(videos.iterdir())}
 
 
 def test_the_model_determines_backbone_and_row_length(mesm: Any, here: Path, own: dict[str, Path]) -> None:
