@@ -9,6 +9,8 @@ import typer
 
 from mesm_cli import options, render
 from mesm_cli.commands import own_videos
+from mesm_cli.commands.evaluate_corpus import evaluate_corpus
+from mesm_cli.commands.extract import Weights
 from mesm_cli.confidence_tables import show_report
 
 if TYPE_CHECKING:
@@ -45,6 +47,16 @@ Negatives = Annotated[
         help="Also test the confidence of a calibrated checkpoint, on queries and on sentences without an answer.",
     ),
 ]
+Corpus = Annotated[
+    Path | None,
+    typer.Option(
+        "--corpus",
+        metavar="INDEX",
+        help="Ask each query of all videos of an index instead of its own video, and report the recall of videos and "
+        "moments. The index has the videos of the split: `mesm index build INDEX clip_image.hdf5`.",
+        show_default=False,
+    ),
+]
 Report = Annotated[
     Path | None,
     typer.Option(
@@ -72,6 +84,8 @@ def evaluate(
     nms: options.Nms = -1,
     window: options.Window = "off",
     negatives: Negatives = False,
+    corpus: Corpus = None,
+    weights: Weights = None,
     device: options.Device = "auto",
     output: Output = None,
     report: Report = None,
@@ -94,7 +108,11 @@ def evaluate(
       mesm eval runs/tacos-default/best.pt --split test
 
       mesm eval zero-shot --dataset charades
+
+      mesm eval best.pt --split test --corpus test.index
     """
+    if corpus is not None and (output or report or negatives):
+        raise typer.BadParameter("it cannot be combined with --output, --report or --negatives", param_hint="--corpus")
     from mesm_core.files import together
     from mesm_core.inference.evaluate import predictions_name
     from mesm_core.inference.evaluation_files import evaluation_files, write_evaluation
@@ -122,6 +140,9 @@ def evaluate(
         truth=None if truth is None else truth.resolve(),
         window=window,
     )
+    if corpus is not None:
+        evaluate_corpus(job, corpus, weights or [], root=data_dir, device=device, json_=json_)
+        return
     target = output or job.home.parent / "predictions" / f"{job.home.stem}-{predictions_name(job.split)}"
     refuse_inputs([*evaluation_files(target), report], job.inputs)
     evaluation, confidence = _evaluated(job, nms=nms, negatives=negatives)

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
+import numpy as np
+
 from mesm_core.build import (
     Paths,
     build_decoding,
@@ -73,7 +75,8 @@ class Job:
     ``home``: path from which the names of outputs are derived, that of the checkpoint; ``warnings``: unsupported flags
     of a published checkpoint, differences of the data from that of training, and videos that are too long for the
     model; ``inputs``: the files that were read; ``window``: windows of long videos, as for
-    ``MomentRetriever.locate``; ``windowed``: indices of the queries about videos that are divided into windows.
+    ``MomentRetriever.locate``; ``windowed``: indices of the queries about videos that are divided into windows;
+    ``frames``: returns the features of a video as stored, one array per feature file, None for zero-shot.
     """
 
     config: Config
@@ -88,8 +91,8 @@ class Job:
     warnings: tuple[str, ...] = ()
     inputs: tuple[Path, ...] = ()
     window: Window = OFF
-
     windowed: tuple[int, ...] = ()
+    frames: Callable[[str], list[np.ndarray]] | None = None
 
 
 class Changes(TypedDict):
@@ -163,6 +166,7 @@ def load_for_scoring(
         inputs=(*checkpoint_files(path), *data_files(config, paths, [chosen]), *truths),
         window=window,
         windowed=windowed,
+        frames=built.dataset.features.raw,
     )
 
 

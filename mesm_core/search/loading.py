@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,6 +15,7 @@ from mesm_core.extraction.cached import CachedExtraction
 from mesm_core.extraction.recipe import CLIP, Recipe
 from mesm_core.extraction.weights import weights_of
 from mesm_core.inference.locate import Plan, plan_location, zero_shot
+from mesm_core.inference.scoring import Job
 from mesm_core.inference.zero_shot_retriever import UNTRAINED, Sentences
 from mesm_core.search.index import Index
 from mesm_core.search.searcher import MomentModel, Searcher
@@ -92,6 +94,22 @@ def searcher_of(planned: SearchPlan, *, device: str = "auto") -> Searcher:
     lengths = retriever.lengths
     model = MomentModel(retriever, plan.recipe.backbones, lengths.longest, lengths.median)
     return Searcher(index, sentences, model)
+
+
+def searcher_of_job(index: Index, job: Job, *, weights: Mapping[str, Path], root: Path | None, device: str) -> Searcher:
+    """Return the searcher that evaluates a model on a split, with the features of the dataset in stage two.
+
+    Args:
+        weights: files by name, as for ``load_searcher``; root: the data folder.
+
+    Raises:
+        FeatureError: the weights are missing or do not fit the index.
+    """
+    plan = plan_location(None, weights=weights, root=root)
+    sentences = _sentences(index, plan, device)
+    if job.frames is None:
+        return Searcher(index, sentences)
+    return Searcher(index, sentences, MomentModel(job.retriever, (), math.inf, math.inf, job.frames))
 
 
 def _sentences(index: Index, plan: Plan, device: str) -> Sentences:

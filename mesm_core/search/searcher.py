@@ -97,14 +97,16 @@ class Example:
 class MomentModel:
     """The model of the second stage.
 
-    ``backbones``: whose features it sees, in order; ``longest``: seconds of video up to which it sees a whole video;
-    ``part``: seconds of the part that it sees of a longer one.
+    ``backbones``: whose features in the index it sees, in order; ``longest``: seconds of video up to which it sees a
+    whole video; ``part``: seconds of the part that it sees of a longer one; ``features``: returns the features of a
+    whole video by its name, one array per feature file, instead of those in the index.
     """
 
     retriever: Retriever
     backbones: tuple[str, ...]
     longest: float
     part: float
+    features: Callable[[str], list[np.ndarray]] | None = None
 
 
 class Searcher:
@@ -178,18 +180,35 @@ class Searcher:
         """
         refuse_queries(queries)
         self._check(top, stage, min_confidence)
-        assert self._sentences is not None
         results = []
-        for query, vector in zip(queries, self._sentences.embed(queries), strict=True):
+        for query, vector in zip(queries, self._encoder.embed(queries), strict=True):
             spans = self._spans(vector, top, videos)
             if stage == 1:
                 results.append(Results(query, tuple(self._as_found(span) for span in spans[:top])))
             else:
-                found, warnings = self._moments(query, vector, spans, top)
+                candidates = spans[: max(2 * top, FEWEST_CANDIDATES)]
+                found, warnings = self._moments(query, vector, self._parts(candidates, *self._reach))
                 results.append(_confident(query, found[:top], warnings, min_confidence))
             if progress is not None:
                 progress(1)
         return results
+
+    def search_in(self, query: str, video: str, *, top: int = TOP) -> Results:
+        """Return the moments that the model of stage two finds in a whole video.
+
+        Args:
+            video: id.
+
+        Raises:
+            The same as ``search``.
+        """
+        refuse_queries([query])
+        self._check(top, 2, None)
+        duration = self.index.videos[video].duration
+        (vector,) = self._encoder.embed([query])
+        parts = self._parts([Span(video, 0.0, duration, 0.0)], duration, duration)
+        found, warnings = self._moments(query, vector, parts, most=top)
+        return Results(query, tuple(found[:top]), warnings=warnings)
 
     def search_like(
         self, example: Example, *, top: int = TOP, videos: set[str] | None = None, stage: int = 2
@@ -269,20 +288,19 @@ class Searcher:
         )
 
     def _moments(
-        self, query: str, vector: np.ndarray, spans: Sequence[Span], top: int
+        self, query: str, vector: np.ndarray, parts: Sequence[Part], *, most: int = MOMENTS_A_PART
     ) -> tuple[list[Found], tuple[str, ...]]:
-        """Return the moments in the candidate spans and their surroundings, best first, and the model's warnings."""
-        spans = spans[: max(2 * top, FEWEST_CANDIDATES)]
-        if not spans:
-            return [], ()
+        """Return the moments in parts of videos, best first, and the model's warnings.
+
+        Args:
+            vector: of the query; most: moments of a part.
+        """
         model = self._model
         if model is None:
-            parts = self._parts(spans, ZERO_SHOT_LONGEST, ZERO_SHOT_PART)
-            return _distinct(_interleaved([self._like(part, vector) for part in parts])), ()
-        parts = self._parts(spans, model.longest, model.part)
-        asked = [VideoQueries(self._features(part, model.backbones), [query], part.seconds) for part in parts]
+            return _distinct(_interleaved([self._like(part, vector, most) for part in parts])), ()
+        asked = [VideoQueries(self._features(part, model), [query], part.seconds) for part in parts]
         answers = [answer for (answer,) in model.retriever.locate_many(asked, nms=PEOPLE_NMS)]
-        found = [self._from_answer(part, answer) for part, answer in zip(parts, answers, strict=True)]
+        found = [self._from_answer(part, answer, most) for part, answer in zip(parts, answers, strict=True)]
         if self.calibrated:
             ranked = sorted((one for moments in found for one in moments), key=lambda one: -(one.confidence or 0.0))
         else:
@@ -290,10 +308,23 @@ class Searcher:
         unknown = [warning for answer in answers[:1] if answer.all_words_unknown for warning in answer.warnings]
         return _distinct(ranked), tuple(unknown)
 
-    def _features(self, part: Part, backbones: Sequence[str]) -> list[np.ndarray]:
-        return [self._rows(part.video, name)[0][part.first : part.after] for name in backbones]
+    @property
+    def _encoder(self) -> Sentences:
+        assert self._sentences is not None, "sentences need an encoder"
+        return self._sentences
 
-    def _from_answer(self, part: Part, answer: Answer) -> list[Found]:
+    @property
+    def _reach(self) -> tuple[float, float]:
+        """Seconds up to which the model sees a whole video, and of the part that it sees of a longer one."""
+        model = self._model
+        return (ZERO_SHOT_LONGEST, ZERO_SHOT_PART) if model is None else (model.longest, model.part)
+
+    def _features(self, part: Part, model: MomentModel) -> list[np.ndarray]:
+        if model.features is not None:
+            return model.features(self.index.videos[part.video].name)
+        return [self._rows(part.video, name)[0][part.first : part.after] for name in model.backbones]
+
+    def _from_answer(self, part: Part, answer: Answer, most: int) -> list[Found]:
         video = self.index.videos[part.video]
         return [
             Found(
@@ -304,17 +335,17 @@ class Searcher:
                 moment.score,
                 moment.confidence,
             )
-            for moment in answer.moments[:MOMENTS_A_PART]
+            for moment in answer.moments[:most]
         ]
 
-    def _like(self, part: Part, vector: np.ndarray) -> list[Found]:
+    def _like(self, part: Part, vector: np.ndarray, most: int = MOMENTS_A_PART) -> list[Found]:
         """Return the moments of a part that are similar to a vector of length 1, by zero-shot."""
         rows = self._rows(part.video)[0][part.first : part.after]
         (windows,), _ = find_moments(normalise(rows), vector[None], part.seconds)
         video = self.index.videos[part.video]
         return [
             Found(video, part.start + start, min(part.start + end, video.duration), part.similarity, score)
-            for start, end, score in windows[:MOMENTS_A_PART].tolist()
+            for start, end, score in windows[:most].tolist()
         ]
 
 
