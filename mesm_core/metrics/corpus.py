@@ -46,14 +46,20 @@ def moment_rank(found: Sequence[Result], video: str, windows: Sequence[tuple[flo
 
 
 def corpus_recall(
-    found: Sequence[Sequence[Result]], truth: Sequence[tuple[str, Sequence[tuple[float, float]]]]
+    found: Sequence[Sequence[Result]],
+    truth: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+    *,
+    others: Sequence[Sequence[Result]] | None = None,
 ) -> Mapping[str, float]:
     """Return recall in %: ``VR@1`` to ``VR@100`` of videos, and ``R1@0.5`` to ``R10@0.7`` of moments.
 
     Args:
         found: results of each query, best first; truth: video and described windows of each query.
+        others: results that come after them and count for the recall of videos only.
     """
-    videos = np.array([video_rank(results, video) for results, (video, _) in zip(found, truth, strict=True)])
+    rest = others or [()] * len(found)
+    everything = [[*results, *after] for results, after in zip(found, rest, strict=True)]
+    videos = np.array([video_rank(results, video) for results, (video, _) in zip(everything, truth, strict=True)])
     figures = {f"VR@{depth}": 100 * float((videos <= depth).mean()) for depth in VIDEO_DEPTHS}
     for threshold in THRESHOLDS:
         ranks = np.array([moment_rank(r, *own, threshold) for r, own in zip(found, truth, strict=True)])

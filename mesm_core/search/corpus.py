@@ -20,7 +20,8 @@ class CorpusReport:
     """Recall of a search in ``videos`` videos for ``queries`` queries, in %.
 
     ``rows``: for the spans of stage one; for the moments of stage two; and, as an upper bound, for the moments of the
-    same model if the right video is given. After the moments of stage two come the other videos of stage one.
+    same model if the right video is given. Videos of stage one that have no moment in stage two come after those that
+    have one.
     """
 
     videos: int
@@ -50,12 +51,16 @@ def evaluate_corpus(
         given = [searcher.search_in(query.sentence, ids[query.vid], top=MOMENT_DEPTHS[-1]) for query in part]
         for one, two, bound in zip(spans, moments, given, strict=True):
             found[STAGE_ONE].append(_results(one.found))
-            found[STAGE_TWO].append(_results([*two.found, *one.found]))
+            found[STAGE_TWO].append(_results(two.found))
             found[BOUND].append(_results(bound.found))
         if progress is not None:
             progress(len(part))
     truth = [(query.vid, query.windows) for query in queries]
-    rows = {name: corpus_recall(results, truth) for name, results in found.items()}
+    rows = {
+        STAGE_ONE: corpus_recall(found[STAGE_ONE], truth),
+        STAGE_TWO: corpus_recall(found[STAGE_TWO], truth, others=found[STAGE_ONE]),
+        BOUND: corpus_recall(found[BOUND], truth),
+    }
     return CorpusReport(len(searcher.index.videos), len(queries), rows)
 
 

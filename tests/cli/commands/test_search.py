@@ -13,6 +13,7 @@ import pytest
 
 from mesm_core.build import build_device, build_sentences
 from mesm_core.search import Index
+from mesm_core.search.corpus import BOUND, STAGE_ONE, STAGE_TWO
 from tests.cli.own_model import train_model
 from tests.video.made import film
 
@@ -169,3 +170,23 @@ def test_wrong_input_is_refused(mesm: Any, built: Path, zero: list[object], word
     done = mesm("search", *words, *zero)
     assert done.code == 2
     assert error in " ".join(done.err.replace("│", " ").split())
+
+
+def test_a_checkpoint_is_evaluated_on_a_corpus(mesm: Any, trained: Any, tmp_path: Path, archive: Path) -> None:
+    with h5py.File(trained.paths.features[0]) as source, h5py.File(tmp_path / "clip_image.hdf5", "w") as file:
+        for name, node in source.items():
+            file[name] = np.random.default_rng(len(file)).normal(size=(len(node), 512)).astype(np.float16)
+            duration = float(node.attrs["duration"])
+            file[name].attrs.update({"backbone": "clip-b32", "clip_len": duration / len(node), "duration": duration})
+    index = tmp_path / "i"
+    built = mesm("index", "build", index, tmp_path / "clip_image.hdf5")
+    assert built.code == 0, built.err
+    words = ["eval", trained.best, "--split", "test", "--corpus", index, "--weights", f"clip-b32={archive}"]
+    found = json.loads(mesm(*words, "--json").out)
+    assert found["split"] == "test"
+    assert found["recall"][BOUND]["VR@1"] == 100
+    assert set(found["recall"]) == {STAGE_ONE, STAGE_TWO, BOUND}
+    shown = mesm(*words)
+    assert shown.code == 0, shown.err
+    assert "right video given" in shown.out
+    assert mesm(*words, "--report", "r.html").code == 2
