@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WHEEL := build/wheel
 PYTEST := $(BIN)/pytest -n 2 --dist worksteal
-COVERED := backbones build config data extraction fast inference losses metrics model official pages text training video
+COVERED := backbones build config data extraction fast inference losses metrics model official pages search text training video
 # The share of mesm_core's lines and branches that they run without ../shared, in percent, rounded down.
 FLOOR := 81
 

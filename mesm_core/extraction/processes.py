@@ -39,7 +39,8 @@ _ERRORS: dict[str, type[MesmError]] = {
 
 @dataclass(frozen=True)
 class Share:
-    """The work of one process; ``backbones``: weights file by name; ``folder``: the folder of parts."""
+    """The work of one process; ``backbones``: weights file by name; ``folder``: the folder of parts; ``cached``:
+    whether features are taken from the cache."""
 
     videos: Sequence[VideoFile]
     backbones: Mapping[str, Path | None]
@@ -49,6 +50,7 @@ class Share:
     known: Known
     batch_size: int
     decoders: int
+    cached: bool = False
 
     def as_json(self) -> str:
         """Return it as one line of JSON."""
@@ -63,6 +65,7 @@ class Share:
                 "known": self.known,
                 "batch_size": self.batch_size,
                 "decoders": self.decoders,
+                "cached": self.cached,
             }
         )
 
@@ -80,6 +83,7 @@ class Share:
             known=found["known"],
             batch_size=found["batch_size"],
             decoders=found["decoders"],
+            cached=found["cached"],
         )
 
 

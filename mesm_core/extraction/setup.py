@@ -12,6 +12,7 @@ from mesm_core.backbones.networks import default_precision
 from mesm_core.backbones.protocol import Precision
 from mesm_core.backbones.registry import build_backbone
 from mesm_core.devices import build_device
+from mesm_core.extraction.cache import default_cache
 from mesm_core.extraction.parts import Parts
 from mesm_core.extraction.processes import Share, process_devices, run_processes
 from mesm_core.extraction.settings import Settings
@@ -81,11 +82,13 @@ class Setup:
         ]
         check_rows(self.backbones, settings)
 
-    def extract(self, videos: Sequence[VideoFile], folder: Path, *, known: Known) -> Iterator[Event]:
+    def extract(
+        self, videos: Sequence[VideoFile], folder: Path, *, known: Known, cached: bool = False
+    ) -> Iterator[Event]:
         """Store the features of videos that are neither known nor in ``folder`` there, and yield events.
 
         Args:
-            folder: of the parts.
+            folder: of the parts; cached: take features from the cache of ``mesm locate`` if they are there.
 
         Raises:
             OutputError: a part could not be written.
@@ -100,6 +103,7 @@ class Setup:
                 known=known,
                 batch_size=options.batch_size,
                 decoders=options.decoders,
+                cache=default_cache() if cached else None,
             )
         shares = [
             Share(
@@ -113,6 +117,7 @@ class Setup:
                 },
                 batch_size=options.batch_size,
                 decoders=options.decoders,
+                cached=cached,
             )
             for share, device in zip(_divided(videos, options.processes), self.devices, strict=True)
         ]

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from mesm_core.backbones.protocol import Backbone, VideoInfo
 from mesm_core.data.npy_files import name_problem
 from mesm_core.errors import FeatureError, OutputError
+from mesm_core.extraction.cache import FeatureCache
 from mesm_core.extraction.parts import Parts
 from mesm_core.extraction.pipeline import Extracted, Failed, Frames, extract
 from mesm_core.extraction.settings import About, Settings
@@ -51,11 +52,13 @@ def extract_parts(
     known: Known,
     batch_size: int,
     decoders: int,
+    cache: FeatureCache | None = None,
 ) -> Iterator[Event]:
     """Extract the features that are neither known nor among the parts, and store those of each video as a part.
 
     Args:
         batch_size: samples per batch; decoders: number of decoding threads.
+        cache: features in it become parts without extraction.
 
     Raises:
         OutputError: a part could not be written.
@@ -71,7 +74,7 @@ def extract_parts(
             backbone
             for backbone in wanted
             if known.get(backbone.name, {}).get(video.name) != content
-            and not parts.has(settings.key(backbone, content))
+            and not _stored(settings.key(backbone, content), parts, cache)
         ]
 
     by_name = {backbone.name: backbone for backbone in backbones}
@@ -90,6 +93,16 @@ def extract_parts(
             yield _store(event, hashes[event.video.name], by_name, settings, parts)
         else:
             yield event
+
+
+def _stored(key: str, parts: Parts, cache: FeatureCache | None) -> bool:
+    """Return whether features are among the parts, after copying them from the cache if they are only there."""
+    if parts.has(key):
+        return True
+    found = None if cache is None else cache.read(key)
+    if found is not None:
+        parts.write(key, *found)
+    return found is not None
 
 
 def _store(

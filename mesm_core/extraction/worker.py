@@ -11,6 +11,7 @@ from typing import IO
 from mesm_core.backbones.registry import build_backbone
 from mesm_core.devices import build_device
 from mesm_core.errors import MesmError
+from mesm_core.extraction.cache import default_cache
 from mesm_core.extraction.parts import Parts
 from mesm_core.extraction.processes import Share, event_line
 from mesm_core.extraction.work import extract_parts
@@ -41,6 +42,7 @@ def work(source: IO[str], target: IO[str]) -> None:
             known=share.known,
             batch_size=share.batch_size,
             decoders=share.decoders,
+            cache=default_cache() if share.cached else None,
         )
         for event in events:
             target.write(event_line(event) + "\n")

@@ -221,7 +221,7 @@ class IndexBuild:
             return
         folder = self.path / FEATURES
         videos = [VideoFile(str(number), found.path) for number, found in enumerate(self._todo)]
-        for event in self._setup.extract(videos, folder, known={}):
+        for event in self._setup.extract(videos, folder, known={}, cached=True):
             yield self._finished(writer, event, self._setup) if isinstance(event, Done) else event
 
     def _finished(self, writer: IndexWriter, event: Done, setup: Setup) -> Event:

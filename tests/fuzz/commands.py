@@ -16,7 +16,7 @@ TACOS = "data/TACoS data/glove.invented.txt"
 RUN = "runs/tacos-a"
 FAMILY = "families/tacos-two"
 OFFICIAL = "official/model_best.ckpt official/opt.json"
-GROUPS = {"prepare", "runs", "config", "weights", "cache"}
+GROUPS = {"prepare", "runs", "config", "weights", "cache", "index"}
 FEATURES = "data/TACoS/c3d.hdf5"
 
 
@@ -249,6 +249,21 @@ COMMANDS: tuple[Command, ...] = (
         weight=4,
     ),
     Command("locate video.mkv 'The man cuts a pan.' --model best.pt --format edl", "video.mkv best.pt", works=False),
+    Command(
+        "index build out videos --weights clip-b32=tiny.pt --clip-len 1/10 --segment 0.1 --decoders 1 --device cpu "
+        "--json",
+        "videos tiny.pt",
+        keeps=("out", "out/*"),
+        weight=4,
+    ),
+    Command("index build out clip_image.hdf5 --clip-len 1", "clip_image.hdf5", keeps=("out", "out/*"), weight=3),
+    Command("index add my.index videos --weights clip-b32=tiny.pt --device cpu", "my.index videos tiny.pt",
+            rewrites=("my.index/*",), keeps=("my.index/*",), weight=3),
+    Command("index remove my.index v0001 --json", "my.index", rewrites=("my.index/*",), keeps=("my.index/.lock",),
+            weight=3),
+    Command("index stats my.index --json", "my.index", weight=3),
+    Command("index verify my.index --json", "my.index", weight=4),
+    Command("index move my.index exact --json", "my.index", keeps=("my.index/.lock",), works=False, weight=1),
     Command("cache list --json", weight=1),
     Command("cache clear features --older-than 30 --json", weight=1),
     Command(f"extract {FEATURES} --compare {FEATURES} --json", FEATURES),

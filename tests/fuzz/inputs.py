@@ -10,6 +10,7 @@ import tarfile
 import warnings
 import zipfile
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,11 @@ import torch
 
 from mesm_core.checkpoint import load_checkpoint, write_export
 from mesm_core.data.readers import read_split
+from mesm_core.extraction.setup import Options
 from mesm_core.official.export import export_official
+from mesm_core.search.building import IndexBuild
+from mesm_core.search.choices import Choices
+from mesm_core.search.writer import LOCK
 from mesm_core.text.clip import ClipTextTransformer
 from mesm_core.text.clip_weights import PROJECTION, write_clip_text
 from mesm_core.text.vocabulary import build_vocabulary, write_vocabulary
@@ -52,7 +57,24 @@ def write_inputs(root: Path) -> None:
     _scores(root)
     make_videos(root / "videos", 2)
     write_clip(root / "tiny.pt")
+    _index(root)
     _own(root / "own", paths.annotations / "GloVe_tokenized_count.txt")
+
+
+def _index(root: Path) -> None:
+    """Write an index of the videos, and a file of CLIP features."""
+    choices = Choices(clip_len=Fraction(1, 10), seconds=0.1)
+    options, weights = Options(device="cpu"), {"clip-b32": root / "tiny.pt"}
+    job = IndexBuild(
+        root / "my.index", [str(root / "videos")], new=True, choices=choices, weights=weights, options=options
+    )
+    for _ in job.run():
+        pass
+    (root / "my.index" / LOCK).unlink(missing_ok=True)
+    with h5py.File(root / "clip_image.hdf5", "w") as file:
+        for number in range(2):
+            node = file.create_dataset(f"v{number}", data=np.random.default_rng(number).random((9, 512), np.float32))
+            node.attrs.update({"backbone": "clip-b32", "weights": "w" * 32, "duration": 9.0})
 
 
 def _own(folder: Path, counts: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from mesm_core.errors import ConfigError, DataError, FeatureError, MesmError
 from mesm_core.extraction.pipeline import Frames
+from mesm_core.extraction.setup import Options
+from mesm_core.inference.locate import Locator
 from mesm_core.search import Index
 from mesm_core.search.building import IndexBuild, Report
 from mesm_core.search.checking import Findings, statistics, verify
@@ -240,3 +242,17 @@ def test_a_part_that_was_damaged_is_extracted_again(clip: dict[str, Path], tmp_p
         writer.commit()
     assert build(path, videos, choices=HALF, weights=clip).added == 1
     assert findings(path) == Findings((), (), (), 0, 0)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_features_that_were_cached_are_not_extracted_again(
+    clip: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    monkeypatch.setenv("MESM_CACHE", str(tmp_path / "cache"))
+    (video,) = make_videos(tmp_path / "videos", 1).iterdir()
+    located = Locator.load(weights=clip, clip_len=Fraction(1, 10), device="cpu")
+    assert len(list(located.locate_many({video: ["a door"]}))) == 1
+    report = build(
+        tmp_path / "i", video, choices=HALF, weights=clip, options=Options(device="cpu", processes=processes)
+    )
+    assert (report.added, report.frames) == (1, 0)

@@ -92,10 +92,13 @@ class ExactEngine:
 
         wanted = torch.from_numpy(np.ascontiguousarray(vector, np.float32))  # (D,)
         masks = [part.selected(videos) for part in self._parts]
+        chosen = sum(len(p.shard) if m is None else int(m.sum()) for p, m in zip(self._parts, masks, strict=True))
+        if not chosen:
+            return []
         for products in (_half_products, _single_products):
             found = [products(part.shard, wanted) for part in self._parts]
             scores = [_masked(values, mask) for values, mask in zip(found, masks, strict=True)]
-            rows, exact, error = self._candidates(scores, wanted, top)
+            rows, exact, error = self._candidates(torch.cat(scores), wanted, min(top, chosen))
             if error <= ERROR:  # else the CPU's half-precision products are less exact than expected
                 break
         best = np.lexsort((rows, -exact))[:top]
@@ -199,22 +202,17 @@ class ExactEngine:
         write_shard(path, videos, width=self._width)
         return _Part(Shard(path, width=self._width), hash_file(path))
 
-    def _candidates(self, scores: Sequence[Tensor], wanted: Tensor, top: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return the rows that may be among the best, their exact products, and the largest error of ``scores``.
+    def _candidates(self, scores: Tensor, wanted: Tensor, top: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return the rows that may be among the best, their exact products, and the largest error of the scores.
 
-        Rows are numbered through all shards.
+        Args:
+            scores: (rows,) of all shards one after the other.
         """
-        import torch
-
-        together = torch.cat([torch.empty(0), *scores])  # (rows of all shards,)
-        count = min(top, int(together.isfinite().sum()))
-        if count == 0:
-            return np.empty(0, np.int64), np.empty(0, np.float32), 0.0
-        least = together.topk(count).values[-1] - 2 * ERROR
-        rows = (together >= least).nonzero()[:, 0].numpy()
+        least = scores.topk(top).values[-1] - 2 * ERROR
+        rows = (scores >= least).nonzero()[:, 0].numpy()
         blocks = np.array_split(rows, len(rows) // BLOCK_ROWS + 1)
         exact = np.concatenate([self._exact(block, wanted) for block in blocks])
-        return rows, exact, float(np.abs(exact - together.numpy()[rows]).max())
+        return rows, exact, float(np.abs(exact - scores.numpy()[rows]).max())
 
     def _exact(self, rows: np.ndarray, wanted: Tensor) -> np.ndarray:
         """Return the float32 products of some rows, in rising order, with the query."""
@@ -265,8 +263,8 @@ def _half_products(shard: Shard, wanted: Tensor) -> Tensor:
     """Return the (n,) products of all rows with the query, computed in float16."""
     import torch
 
-    # A matrix of one column is multiplied about twice as fast as a vector.
-    return (torch.from_numpy(shard.vectors) @ wanted.half()[:, None])[:, 0].float()
+    # As a linear layer it takes half the time of a product of matrix and vector (benchmarks/search.md).
+    return torch.nn.functional.linear(wanted.half()[None], torch.from_numpy(shard.vectors))[0].float()
 
 
 def _single_products(shard: Shard, wanted: Tensor) -> Tensor:

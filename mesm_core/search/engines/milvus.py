@@ -13,6 +13,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -269,8 +270,7 @@ class MilvusEngine:
 
     def _delete(self, videos: Collection[str]) -> None:
         for batch in _batches(list(videos), BATCH_VIDEOS):
-            expression = _among(batch)
-            self._try(lambda expression=expression: self._client.delete(self._collection, filter=expression))
+            self._try(partial(self._client.delete, self._collection, filter=_among(batch)))
 
     def _try(self, call: Callable[[], Value]) -> Value:
         """Return the result of a call, which is repeated if it fails.
