@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -111,14 +112,10 @@ def evaluate(
 
       mesm eval best.pt --split test --corpus test.index
     """
+    from mesm_core.places import refuse_existing
+
     if corpus is not None and (output or report or negatives):
         raise typer.BadParameter("it cannot be combined with --output, --report or --negatives", param_hint="--corpus")
-    from mesm_core.files import together
-    from mesm_core.inference.evaluate import predictions_name
-    from mesm_core.inference.evaluation_files import evaluation_files, write_evaluation
-    from mesm_core.pages.report import write_report
-    from mesm_core.places import refuse_existing, refuse_inputs
-
     for path in (output, report):
         if path is not None:
             refuse_existing(path, overwrite=overwrite)
@@ -143,20 +140,59 @@ def evaluate(
     if corpus is not None:
         evaluate_corpus(job, corpus, weights or [], root=data_dir, device=device, json_=json_)
         return
-    target = output or job.home.parent / "predictions" / f"{job.home.stem}-{predictions_name(job.split)}"
+    target = output or _usual_target(job)
+    replace = overwrite or output is None
+    written = _evaluate(job, checkpoint, target, report, nms=nms, negatives=negatives, replace=(replace, overwrite))
+    if json_:
+        render.data(written.tables)
+    else:
+        _show(checkpoint, job, written.evaluation, target, written.confidence)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """An evaluation whose files are written: with the tables of its JSON and the report of the confidence."""
+
+    evaluation: Evaluation
+    confidence: dict[str, Any] | None
+    tables: dict[str, Any]
+
+
+def _usual_target(job: Job) -> Path:
+    from mesm_core.inference.evaluate import predictions_name
+
+    return job.home.parent / "predictions" / f"{job.home.stem}-{predictions_name(job.split)}"
+
+
+def _evaluate(
+    job: Job,
+    checkpoint: Path,
+    target: Path,
+    report: Path | None,
+    *,
+    nms: float,
+    negatives: bool,
+    replace: tuple[bool, bool],
+) -> _Written:
+    """Evaluate the split, and write the predictions, the metrics and the report.
+
+    Args:
+        replace: whether existing predictions and an existing report may be replaced.
+    """
+    from mesm_core.files import together
+    from mesm_core.inference.evaluation_files import evaluation_files, write_evaluation
+    from mesm_core.pages.report import write_report
+    from mesm_core.places import refuse_inputs
+
     refuse_inputs([*evaluation_files(target), report], job.inputs)
     evaluation, confidence = _evaluated(job, nms=nms, negatives=negatives)
     with together():
-        replace = overwrite or output is None
-        tables = write_evaluation(evaluation, job, checkpoint, target, confidence=confidence, overwrite=replace)
+        tables = write_evaluation(evaluation, job, checkpoint, target, confidence=confidence, overwrite=replace[0])
         if report is not None and evaluation.metrics is not None:
-            write_report(report, evaluation, job.truth or job.dataset.queries, tables, overwrite=overwrite)
+            write_report(report, evaluation, job.truth or job.dataset.queries, tables, overwrite=replace[1])
     if report is not None:
         _about_report(report, written=evaluation.metrics is not None)
-    if json_:
-        render.data(tables)
-    else:
-        _show(checkpoint, job, evaluation, target, confidence)
+    return _Written(evaluation, confidence, tables)
 
 
 def _evaluated(job: Job, *, nms: float, negatives: bool) -> tuple[Evaluation, dict[str, Any] | None]:

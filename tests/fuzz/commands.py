@@ -263,6 +263,11 @@ COMMANDS: tuple[Command, ...] = (
             weight=3),
     Command("index stats my.index --json", "my.index", weight=3),
     Command("index verify my.index --json", "my.index", weight=4),
+    Command("search my.index kettle --weights clip-b32=tiny.pt --device cpu --top 2 --json", "my.index tiny.pt",
+            weight=4),
+    Command("search my.index --queries queries.txt --weights clip-b32=tiny.pt --device cpu --stage one -o out.csv "
+            "--page out.html", "my.index queries.txt tiny.pt", keeps=("out.html", "out.csv"), weight=3),
+    Command("search my.index --like v0001@0-0.1 --json", "my.index", weight=3),
     Command("index move my.index exact --json", "my.index", keeps=("my.index/.lock",), works=False, weight=1),
     Command("cache list --json", weight=1),
     Command("cache clear features --older-than 30 --json", weight=1),
