@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -227,3 +229,16 @@ def test_a_glove_name_that_no_file_can_have(tmp_path: Path) -> None:
     assert find_glove(name) == name
     with pytest.raises(TextError, match="No GloVe file at"):
         glove_vectors(name, ["a"], dim=3)
+
+
+def test_standard_input_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)  # as `< FOLDER` in a shell
+    with pytest.raises(DataError, match="standard input cannot be read: Is a directory"):
+        list(read_questions(_lines(descriptor), source="standard input", video=None, duration=None))
+
+
+def _lines(descriptor: int) -> Iterator[str]:
+    try:
+        yield os.read(descriptor, 10).decode()
+    finally:
+        os.close(descriptor)

@@ -93,7 +93,7 @@ def locate(
         clip_len=None if clip_len is None else seconds_of(clip_len),
         root=options.data_root(data_dir),
     )
-    refuse_inputs([output, page], [*asked, *plan.inputs, queries])
+    refuse_inputs([output, page], [*asked, *plan.inputs, queries, *map(Path, video or [])])
     if min_confidence is not None:
         plan.require_calibration()
     fetch_missing(plan, yes=yes)

@@ -117,10 +117,12 @@ def npy2hdf5(
     """
     from mesm_core.data import convert, npy_files
     from mesm_core.inputs import file_size
+    from mesm_core.places import refuse_inputs
 
     if len(sources) < 2:
         raise typer.BadParameter("give at least one source, and the HDF5 file last", param_hint="SOURCE... OUT")
     out = Path(sources[-1])
+    refuse_inputs([out], map(Path, sources[:-1]))  # a list of paths is no source of features, but an input
     found = [npy_files.find_sources(source) for source in sources[:-1]]
     parts = found if concat else [[file for files in found for file in files]]
     files = [source if isinstance(source, Path) else source.path for part in parts for source in part]

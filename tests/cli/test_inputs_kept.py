@@ -28,6 +28,7 @@ def folder(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     shutil.copy(trained.paths.features[0], "features.hdf5")
     shutil.copy(trained.paths.text, "glove.txt")
     np.save("a.npy", np.ones((2, 3), np.float32))
+    Path("list.txt").write_text("a.npy\n")
     torch.save(ClipTextTransformer(vocabulary=90, context=77, width=16, layers=1, heads=2).state_dict(), "clip.pth")
     queries = [{"query": "He cuts.", "vid": "test-000", "qid": n, "duration": 30.0} for n in range(3)]
     Path("queries.jsonl").write_text("".join(json.dumps(query) + "\n" for query in queries))
@@ -49,6 +50,7 @@ DATA = "--annotations annotations --features features.hdf5 --glove glove.txt"
 REFUSED = [
     "prepare npy2hdf5 a.npy a.npy",
     "prepare npy2hdf5 a.npy ./annotations/../a.npy",
+    "prepare npy2hdf5 list.txt list.txt",
     "prepare glove glove.txt hard.h5 --dataset tacos --annotations annotations",
     "prepare clip-text clip.pth clip.pth",
     "prepare convert annotations/val.json --dataset tacos --split val --annotations annotations",

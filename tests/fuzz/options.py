@@ -23,7 +23,7 @@ STRINGS = (
     "e\u0301",
 )  # fmt: skip
 PATHS = (
-    "", ".", "..", "/", "/nowhere/x", "nowhere/x", "/dev/null", "/dev/full", "/dev/null/x", "/proc/self/mem",
+    "", ".", "..", "/usr/bin", "/nowhere/x", "nowhere/x", "/dev/null", "/dev/full", "/dev/null/x", "/proc/self/mem",
     "/proc/version", "x" * 300, "x/" * 3000, "a\udcff.npy", "caf\udce9/x.h5", " ", "~", "-", "*.npy", "[",
     "a\nb.jsonl", "ü.toml", "x.json", "x.pt", "x.ckpt", "x.safetensors", "x.mp4", "x.npy", "x.txt.gz", "x.zip",
     "x.html", "x.png", "x.pdf", "..hidden", "con",

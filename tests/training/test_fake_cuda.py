@@ -38,7 +38,7 @@ QUICK = (
 ALL = tuple(sorted(path.stem for path in (ROOT / "configs").glob("*.toml")))
 MOST_LAUNCHES = {"fp32": 1420, "tf32": 1390, "bf16": 1500}
 """Kernel launches of a training step of the fast forward; the plain modules have no limit."""
-MORE = {"qvhighlights": 40}
+MORE = {"qvhighlights": 40, "jsonl": 10}
 """More launches of a step where queries have several windows."""
 MOST_IN_EVALUATION = 310
 
