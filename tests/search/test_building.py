@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mesm_core.errors import ConfigError, DataError, FeatureError, MesmError
+from mesm_core.errors import ConfigError, DataError, FeatureError, MesmError, OutputError
 from mesm_core.extraction.pipeline import Frames
 from mesm_core.extraction.setup import Options
 from mesm_core.inference.locate import Locator
@@ -223,6 +223,10 @@ def test_sources_without_videos_are_refused_and_make_no_index(tmp_path: Path) ->
         build(tmp_path / "i", tmp_path / "empty")
     with pytest.raises(DataError, match="is not an index"):
         build(tmp_path / "i", make_videos(tmp_path / "v", 1), new=False)
+    with pytest.raises(OutputError, match="is a folder with other files"):
+        build(tmp_path / "v", tmp_path / "v")
+    with pytest.raises(OutputError, match="is a file"):
+        build(tmp_path / "v" / "v0000.avi", tmp_path / "v")
     damaged = tmp_path / "clip_image.hdf5"
     damaged.write_bytes(b"damaged")
     with pytest.raises(FeatureError, match="cannot be opened"):
