@@ -49,15 +49,15 @@ class Report:
 
     ``added``: videos that are new; ``replaced``: those with other content than before; ``already``: those that were in
     the index; ``moved``: those of them whose file has another path; ``copies``: files with the content of another one,
-    which is in the index; ``frames``: decoded; ``bad``: videos without features, with the reasons; ``warnings``:
-    partly damaged videos, with descriptions.
+    which is in the index, and that one; ``frames``: decoded; ``bad``: videos without features, with the reasons;
+    ``warnings``: partly damaged videos, with descriptions.
     """
 
     added: int = 0
     replaced: int = 0
     already: int = 0
     moved: int = 0
-    copies: list[tuple[Path, Path]] = field(default_factory=list)
+    copies: list[tuple[str, str]] = field(default_factory=list)
     frames: int = 0
     bad: list[tuple[VideoFile, str]] = field(default_factory=list)
     warnings: list[tuple[VideoFile, str]] = field(default_factory=list)
@@ -282,13 +282,14 @@ class IndexBuild:
 
     def _put_again(self, writer: IndexWriter, same: IndexedVideo, entry: IndexedVideo) -> None:
         """Count a video whose content is in the index; of several files with this content, keep the first path."""
-        if same.path != entry.path and same.source_state() == "present":
-            self.report.copies.append((max(same.path, entry.path), min(same.path, entry.path)))
-            if same.path < entry.path:
+        ours, theirs = _place(entry), _place(same)
+        if ours != theirs and same.source_state() == "present":
+            self.report.copies.append((_label(max(ours, theirs)), _label(min(ours, theirs))))
+            if theirs < ours:
                 return
-        elif same.path != entry.path:
+        elif ours != theirs:
             self.report.moved += 1
-            self._places.pop(_place(same), None)
+            self._places.pop(theirs, None)
         else:
             self.report.already += 1
         writer.relocate(replace(entry, segments=same.segments, added=same.added))
@@ -314,7 +315,7 @@ def _backbone_names(before: Manifest | None, choices: Choices, given: Sequence[F
     if before is not None:
         return [network.name for network in before.networks]
     names = list(choices.backbones or [file.network.name for file in given] or [CLIP])
-    return sorted(dict.fromkeys(names), key=lambda name: name != CLIP)
+    return sorted(set(names), key=lambda name: (name != CLIP, name))
 
 
 def _refuse_other_folder(path: Path) -> None:
@@ -339,6 +340,11 @@ def _settings(before: Manifest | None, choices: Choices, given: Sequence[Feature
 def _place(video: IndexedVideo) -> tuple[Path, str]:
     """Return what identifies the source of a video: its path, and its name in a feature file."""
     return video.path, "" if video.is_video else video.name
+
+
+def _label(place: tuple[Path, str]) -> str:
+    path, name = place
+    return f"'{name}' in {path}" if name else str(path)
 
 
 def _look(path: Path) -> _Found | None:

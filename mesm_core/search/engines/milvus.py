@@ -51,26 +51,6 @@ _users: Counter[str] = Counter()
 """Number of open engines of each local file; its server ends with the last one."""
 
 
-def start(uri: str | None) -> State:
-    """Return the state of a new collection.
-
-    Raises:
-        ConfigError: pymilvus or Milvus Lite is not installed, or the URI is not valid.
-    """
-    state: State = {"collection": f"mesm_{uuid4().hex[:16]}"}
-    if uri is not None:
-        if "://" not in uri:
-            if not uri.endswith(".db"):
-                raise ConfigError(
-                    f"--uri {uri} is neither an address nor a file whose name ends in .db.",
-                    hint="For example http://localhost:19530, or vectors.db.",
-                )
-            uri = str(Path(uri).absolute())
-        state["uri"] = uri
-    _require_package(local="://" not in (uri or ""))
-    return state
-
-
 class MilvusEngine:
     """The collection of an index.
 
@@ -102,6 +82,26 @@ class MilvusEngine:
                 f"The collection {self._collection} of the index does not exist at {self._uri}.",
                 hint="Restore it, or build the index again in another folder.",
             )
+
+    @staticmethod
+    def start(uri: str | None) -> State:
+        """Return the state of a new collection.
+
+        Raises:
+            ConfigError: pymilvus or Milvus Lite is not installed, or the URI is not valid.
+        """
+        state: State = {"collection": f"mesm_{uuid4().hex[:16]}"}
+        if uri is not None:
+            if "://" not in uri:
+                if not uri.endswith(".db"):
+                    raise ConfigError(
+                        f"--uri {uri} is neither an address nor a file whose name ends in .db.",
+                        hint="For example http://localhost:19530, or vectors.db.",
+                    )
+                uri = str(Path(uri).absolute())
+            state["uri"] = uri
+        _require_package(local="://" not in (uri or ""))
+        return state
 
     def query(self, vector: np.ndarray, top: int, videos: Collection[str] | None = None) -> list[SegmentHit]:
         """Return the most similar segments; see ``Engine.query``. At most ``MOST_HITS`` are returned."""
