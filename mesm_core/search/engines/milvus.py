@@ -38,7 +38,7 @@ SECONDS = 20.0
 PAUSES = (0.5, 2.0)
 """Seconds before the second and the third try of a call that failed."""
 BATCH_ROWS = 1000
-BATCH_VIDEOS = 200
+BATCH_VIDEOS = 1000
 """Ids in one filter expression."""
 MOST_HITS = 16_384
 """Milvus' limit of the results of a search."""
@@ -286,8 +286,9 @@ class MilvusEngine:
                 return call()
             except (MilvusException, grpc.RpcError, OSError) as error:
                 if pause is None:
+                    what = getattr(error, "message", None) or reason(error)
                     raise OutputError(
-                        f"Milvus at {self._uri} failed: {reason(error)}.",
+                        f"Milvus at {self._uri} failed: {str(what).rstrip('.')}.",
                         hint="Is the server running, and the local file used by no other process? The index is as it "
                         "was; repeat the command.",
                     ) from error
