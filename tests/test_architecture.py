@@ -120,6 +120,9 @@ WITHOUT_TORCH = [
     "mesm_core.extraction.estimate",
     "mesm_core.extraction.cache_contents",
     "mesm_core.pages.located",
+    "mesm_core.search.checking",
+    "mesm_core.search.moving",
+    "mesm_core.search.selection",
 ]
 
 

@@ -280,7 +280,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         "replaced": report.replaced,
         "moved": report.moved,
         "already_there": report.already,
-        "copies": [{"path": str(path), "of": str(other)} for path, other in report.copies],
+        "copies": [{"copy": copy, "of": other} for copy, other in report.copies],
         "frames": report.frames,
         "warnings": [{"video": str(video.path), "warning": warning} for video, warning in report.warnings],
         "bad": [{"video": str(video.path), "reason": reason} for video, reason in report.bad],

@@ -14,7 +14,7 @@ import numpy as np
 
 from mesm_core.caches import default_notes
 from mesm_core.data.features import prepare_frames
-from mesm_core.errors import FeatureError, MesmError, OutputError
+from mesm_core.errors import FeatureError, MesmError, OutputError, listing
 from mesm_core.extraction.parts import Parts
 from mesm_core.extraction.pipeline import Failed, Frames
 from mesm_core.extraction.recipe import CLIP
@@ -49,15 +49,15 @@ class Report:
 
     ``added``: videos that are new; ``replaced``: those with other content than before; ``already``: those that were in
     the index; ``moved``: those of them whose file has another path; ``copies``: files with the content of another one,
-    which is in the index; ``frames``: decoded; ``bad``: videos without features, with the reasons; ``warnings``:
-    partly damaged videos, with descriptions.
+    which is in the index, and that one; ``frames``: decoded; ``bad``: videos without features, with the reasons;
+    ``warnings``: partly damaged videos, with descriptions.
     """
 
     added: int = 0
     replaced: int = 0
     already: int = 0
     moved: int = 0
-    copies: list[tuple[Path, Path]] = field(default_factory=list)
+    copies: list[tuple[str, str]] = field(default_factory=list)
     frames: int = 0
     bad: list[tuple[VideoFile, str]] = field(default_factory=list)
     warnings: list[tuple[VideoFile, str]] = field(default_factory=list)
@@ -102,7 +102,9 @@ class IndexBuild:
         self.path = path
         self.report = Report()
         before = None if new and not (path / FILE).is_file() else read_manifest(path)
-        if before is not None:
+        if before is None:
+            _refuse_other_folder(path)
+        else:
             choices.refuse_others(path, before)
         files, others = split_sources(sources)
         self._given = in_order([look_at(file) for file in files]) if files else []
@@ -159,8 +161,9 @@ class IndexBuild:
             named |= dict.fromkeys(self._given[0].names, self._given[0].path)
         for path in paths:
             found = _look(path)
-            if path.stem in named:
-                named[path.stem] = path
+            name = path.name if path.name in named else path.stem
+            if name in named:
+                named[name] = path
             elif found is not None and self._is_present(present.get((found.path, "")), found):
                 self.report.already += 1
             else:
@@ -228,12 +231,12 @@ class IndexBuild:
         """Add a video whose features are stored."""
         keys = {backbone.name: setup.settings.key(backbone, event.content) for backbone in setup.backbones}
         parts = Parts(self.path / FEATURES)
-        read = parts.read(keys[CLIP])
-        if read is None:
+        rows, about = parts.read(keys[CLIP]) or (np.empty((0, 0)), {})
+        duration = about.get("duration")
+        if not isinstance(duration, float) or not duration > 0:
             for key in keys.values():
                 parts.remove(key)
             return Failed(event.video, f"{event.video.path}: its stored features were damaged; run the command again")
-        rows, about = read
         kept = tuple(Kept(network.name, keys[network.name]) for network in writer.manifest.networks)
         found = self._todo[int(event.video.name)]
         entry = self._entry(
@@ -241,10 +244,13 @@ class IndexBuild:
             found.path.stem,
             event.content,
             found,
-            float(about["duration"]),
+            duration,
             float(setup.settings.clip_len),
         )
-        self._put(writer, replace(entry, kept=kept), rows)
+        try:
+            self._put(writer, replace(entry, kept=kept), rows)
+        except FeatureError as error:
+            return Failed(event.video, str(error))
         return event
 
     def _put(self, writer: IndexWriter, entry: IndexedVideo, rows: np.ndarray) -> None:
@@ -276,13 +282,14 @@ class IndexBuild:
 
     def _put_again(self, writer: IndexWriter, same: IndexedVideo, entry: IndexedVideo) -> None:
         """Count a video whose content is in the index; of several files with this content, keep the first path."""
-        if same.path != entry.path and same.source_state() == "present":
-            self.report.copies.append((max(same.path, entry.path), min(same.path, entry.path)))
-            if same.path < entry.path:
+        ours, theirs = _place(entry), _place(same)
+        if ours != theirs and same.source_state() == "present":
+            self.report.copies.append((_label(max(ours, theirs)), _label(min(ours, theirs))))
+            if theirs < ours:
                 return
-        elif same.path != entry.path:
+        elif ours != theirs:
             self.report.moved += 1
-            self._places.pop(_place(same), None)
+            self._places.pop(theirs, None)
         else:
             self.report.already += 1
         writer.relocate(replace(entry, segments=same.segments, added=same.added))
@@ -308,7 +315,19 @@ def _backbone_names(before: Manifest | None, choices: Choices, given: Sequence[F
     if before is not None:
         return [network.name for network in before.networks]
     names = list(choices.backbones or [file.network.name for file in given] or [CLIP])
-    return sorted(dict.fromkeys(names), key=lambda name: name != CLIP)
+    return sorted(set(names), key=lambda name: (name != CLIP, name))
+
+
+def _refuse_other_folder(path: Path) -> None:
+    """Raise OutputError if an index would be made in a folder with other files, or over a file."""
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file; an index is a folder.", hint="Choose another name.")
+    others = [file.name for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else []
+    if others:
+        raise OutputError(
+            f"{path} is a folder with other files: {listing(sorted(others), limit=3)}.",
+            hint="Give the folder of the index first, then the sources: mesm index build INDEX SOURCE...",
+        )
 
 
 def _settings(before: Manifest | None, choices: Choices, given: Sequence[FeatureFile]) -> Settings:
@@ -321,6 +340,11 @@ def _settings(before: Manifest | None, choices: Choices, given: Sequence[Feature
 def _place(video: IndexedVideo) -> tuple[Path, str]:
     """Return what identifies the source of a video: its path, and its name in a feature file."""
     return video.path, "" if video.is_video else video.name
+
+
+def _label(place: tuple[Path, str]) -> str:
+    path, name = place
+    return f"'{name}' in {path}" if name else str(path)
 
 
 def _look(path: Path) -> _Found | None:

@@ -79,7 +79,11 @@ class Choices:
     def refuse_others(self, path: Path, manifest: Manifest) -> None:
         """Raise ConfigError if a choice differs from an existing index at ``path``."""
         pairs: list[tuple[str, Any, Any]] = [
-            ("--backbone", self.backbones, tuple(network.name for network in manifest.networks)),
+            (
+                "--backbone",
+                self.backbones and sorted(set(self.backbones)),
+                sorted(network.name for network in manifest.networks),
+            ),
             ("--clip-len", None if self.clip_len is None else str(self.clip_len), manifest.clip_len),
             ("--interpolation", self.interpolation, manifest.interpolation),
             ("--dtype", self.dtype, manifest.dtype),
@@ -117,6 +121,6 @@ def refuse_other_networks(path: Path, ours: Sequence[Network], theirs: Sequence[
 
 
 def _text(value: object) -> str:
-    if isinstance(value, tuple):
+    if isinstance(value, list):
         return " and ".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

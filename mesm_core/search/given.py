@@ -114,7 +114,7 @@ def in_order(files: Sequence[FeatureFile]) -> list[FeatureFile]:
                 hint="Add them one after the other: `mesm index add`.",
             )
     refuse_speechless(names)
-    return sorted(files, key=lambda file: file.network.name != CLIP)
+    return sorted(files, key=lambda file: (file.network.name != CLIP, file.network.name))
 
 
 def refuse_speechless(names: Sequence[str]) -> None:
@@ -150,7 +150,9 @@ def read_given(files: Sequence[FeatureFile], name: str, *, clip_len: float | Non
             hint="Give the seconds per row: --clip-len SECONDS.",
         )
     kept = tuple(Kept(file.network.name, str(file.path.absolute()), name) for file in files)
-    content = hashlib.sha256(name.encode() + b"\0" + np.ascontiguousarray(rows).tobytes()).hexdigest()
+    # Without the hash of the video, features that are equal by chance must not make two videos one.
+    identity = f"{name}\0" if about.source is None else ""
+    content = hashlib.sha256(identity.encode() + np.ascontiguousarray(rows).tobytes()).hexdigest()
     return GivenVideo(name, rows, about.duration or len(rows) * seconds, seconds, content, about.source, kept)
 
 

@@ -96,11 +96,12 @@ def changing(path: Path, new: Manifest | None = None) -> Iterator[IndexWriter]:
     if new is None:
         read_manifest(path)  # before a lock is made in a folder that is not an index
     with _locked(path):
-        if new is not None and not (path / FILE).is_file():
-            write_manifest(path, new)
-        manifest = read_manifest(path)
+        begins = new is not None and not (path / FILE).is_file()
+        manifest = new if new is not None and begins else read_manifest(path)
         engine = open_engine(manifest, path)
         try:
+            if begins:
+                write_manifest(path, manifest)
             engine.clean(_counts(manifest))
             yield IndexWriter(path, manifest, engine)
         finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mesm_core.extraction.parts import Parts
+from mesm_core.search.engines import new_state
 from mesm_core.search.index import FEATURES, Index
 from mesm_core.search.manifest import IndexedVideo, Kept, Manifest, Network
 from mesm_core.search.segments import Segments, pool_segments
@@ -15,7 +16,7 @@ from mesm_core.search.writer import changing
 
 WIDTH = 32
 NETWORK = Network("clip-b32", "ab" * 16, WIDTH)
-EMPTY = Manifest((NETWORK,), "1", "bilinear", "float16", 8.0, 0.5, "exact")
+EMPTY = Manifest((NETWORK,), "1", "bilinear", "float16", 8.0, 0.5, "exact", new_state("exact", None))
 
 
 def rows_of(video: str, length: int = 40, *, width: int = WIDTH) -> np.ndarray:

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mesm_core.errors import ConfigError, DataError, FeatureError, MesmError
+from mesm_core.errors import ConfigError, DataError, FeatureError, MesmError, OutputError
 from mesm_core.extraction.pipeline import Frames
 from mesm_core.extraction.setup import Options
 from mesm_core.inference.locate import Locator
@@ -154,6 +154,17 @@ def test_the_features_of_several_backbones_are_kept(tmp_path: Path) -> None:
         build(tmp_path / "i", write_features(tmp_path / "clip2.hdf5", b={"rows": rows(4)}))
 
 
+def test_two_names_of_one_video_in_a_feature_file_are_one_video(tmp_path: Path) -> None:
+    same = {"source_hash": "e" * 64}
+    file = write_features(
+        tmp_path / "clip_image.hdf5", b={"rows": rows(1), **same}, a={"rows": rows(1), **same}, c={"rows": rows(1)}
+    )
+    for _ in range(2):
+        report = build(tmp_path / "i", file)
+        assert report.copies == [(f"'b' in {file}", f"'a' in {file}")]
+        assert [video.name for video in Index.open(tmp_path / "i").videos.values()] == ["a", "c"]
+
+
 def test_a_video_takes_its_features_from_a_file_that_has_its_name(tmp_path: Path) -> None:
     videos = make_videos(tmp_path / "videos", 2)
     file = write_features(
@@ -223,6 +234,10 @@ def test_sources_without_videos_are_refused_and_make_no_index(tmp_path: Path) ->
         build(tmp_path / "i", tmp_path / "empty")
     with pytest.raises(DataError, match="is not an index"):
         build(tmp_path / "i", make_videos(tmp_path / "v", 1), new=False)
+    with pytest.raises(OutputError, match="is a folder with other files"):
+        build(tmp_path / "v", tmp_path / "v")
+    with pytest.raises(OutputError, match="is a file"):
+        build(tmp_path / "v" / "v0000.avi", tmp_path / "v")
     damaged = tmp_path / "clip_image.hdf5"
     damaged.write_bytes(b"damaged")
     with pytest.raises(FeatureError, match="cannot be opened"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +76,20 @@ def test_a_reader_keeps_the_state_that_it_opened(tmp_path: Path) -> None:
     new = Index.open(tmp_path / "i")
     assert set(new.videos) == {"b", "c"} == {hit.video for hit in new.query(QUERY, 100)}
     assert new.is_current
+
+
+def test_readers_beside_a_writer_see_whole_states(tmp_path: Path) -> None:
+    put(tmp_path / "i", "first")
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(lambda: [put(tmp_path / "i", f"v{number}") for number in range(12)])
+        seen = set()
+        while not writing.done():
+            index = Index.open(tmp_path / "i")
+            hits = index.query(QUERY, 1000)
+            assert Counter(hit.video for hit in hits) == {id_: video.segments for id_, video in index.videos.items()}
+            seen.add(len(index.videos))
+        writing.result()
+    assert len(seen) > 1
 
 
 def test_changes_without_commit_are_lost(tmp_path: Path) -> None:

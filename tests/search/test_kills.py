@@ -25,12 +25,12 @@ def case(out: Path, *words: object, number: int | None = None, seconds: float = 
     return {"words": [*map(str, words)], "out": str(out), "signal": number, "seconds": seconds}
 
 
-def ended(folder: Path, videos: int, kills: int, longest: float) -> list[dict[str, Any]]:
+def ended(folder: Path, videos: int, kills: int, longest: float, *more: str) -> list[dict[str, Any]]:
     """Build one index without kills, and one that is killed and verified; return the results."""
     sources, weights = make_videos(folder / "videos", videos, frames=10), aged(write_clip(folder / "w.pt"))
     moments = random.Random(kills)
     options = ["--weights", f"clip-b32={weights}", "--clip-len", "1/25", "--segment", "0.1", "--decoders", "1"]
-    options += ["--device", "cpu"]
+    options += ["--device", "cpu", *more]
 
     def build(name: str, *words: str, **signals: Any) -> dict[str, Any]:
         return case(folder / name, "index", "build", folder / name, sources, *options, *words, **signals)
@@ -76,3 +76,10 @@ def test_kills_leave_a_sound_index_and_lose_no_finished_video(tmp_path: Path) ->
 @pytest.mark.slow
 def test_twenty_kills_leave_a_sound_index(tmp_path: Path) -> None:
     check(tmp_path, ended(tmp_path, 400, 20, 0.6))
+
+
+@pytest.mark.slow
+def test_kills_leave_a_sound_index_in_milvus(tmp_path: Path) -> None:
+    pytest.importorskip("pymilvus")
+    pytest.importorskip("milvus_lite")
+    check(tmp_path, ended(tmp_path, 40, 5, 1.0, "--engine", "milvus"))

@@ -113,6 +113,11 @@ def test_an_engine_that_is_away_is_tried_again_and_nothing_is_lost(
         list(move(path, "milvus", "http://127.0.0.1:9"))
     assert pauses[:1] == [0.5]
     assert (read_manifest(path), content(Index.open(path))) == before
+    with pytest.raises(OutputError, match="Milvus at http"):
+        put(
+            tmp_path / "new", "a", manifest=replace(EMPTY, engine="milvus", state=new_state("milvus", "http://[::1]:9"))
+        )
+    assert not (tmp_path / "new" / "index.json").exists()
 
 
 def test_missing_packages_and_invalid_addresses_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:

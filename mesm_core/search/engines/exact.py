@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mesm_core.caches import hash_file
-from mesm_core.errors import DataError
+from mesm_core.errors import ConfigError, DataError
 from mesm_core.files import make_folder
 from mesm_core.places import explained
 from mesm_core.search.engines.protocol import SegmentHit
@@ -25,6 +25,8 @@ from mesm_core.search.segments import Segments
 if TYPE_CHECKING:
     from torch import Tensor
 
+FOLDER = "vectors"
+"""Folder of the shards in an index, created when it is first written."""
 SUFFIX = ".segments"
 ERROR = 1.25 * 2.0**-10
 """Bound of the error of a half-precision product of vectors of length 1, summed in float32: the query and the
@@ -72,19 +74,30 @@ class ExactEngine:
     """An engine without approximation and without other programs; its files are shards in one folder.
 
     Args:
-        folder: created when it is first written; state: as from ``save``, or empty for no segments; width: of vectors.
+        folder: of the index; state: from ``start`` or ``save``; width: of vectors.
 
     Raises:
         DataError: a shard is missing or damaged.
     """
 
     def __init__(self, folder: Path, state: State, *, width: int) -> None:
-        self._folder = folder
+        self._folder = folder / FOLDER
         self._width = width
-        self._next = int(state.get("next", 1))
-        self._parts = [self._opened(entry) for entry in state.get("shards", [])]
+        self._next = int(state["next"])
+        self._parts = [self._opened(entry) for entry in state["shards"]]
         self._pending: dict[str, Segments] = {}
         self._pending_rows = 0
+
+    @staticmethod
+    def start(uri: str | None) -> State:
+        """Return the state of a new engine without segments, which has no URI.
+
+        Raises:
+            ConfigError: there is a URI.
+        """
+        if uri is not None:
+            raise ConfigError("The engine exact keeps its data in the index: it has no URI.", hint="Leave out --uri.")
+        return {"next": 1, "shards": []}
 
     def query(self, vector: np.ndarray, top: int, videos: Collection[str] | None = None) -> list[SegmentHit]:
         """Return the most similar segments; see ``Engine.query``."""

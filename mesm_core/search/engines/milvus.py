@@ -38,7 +38,7 @@ SECONDS = 20.0
 PAUSES = (0.5, 2.0)
 """Seconds before the second and the third try of a call that failed."""
 BATCH_ROWS = 1000
-BATCH_VIDEOS = 200
+BATCH_VIDEOS = 1000
 """Ids in one filter expression."""
 MOST_HITS = 16_384
 """Milvus' limit of the results of a search."""
@@ -49,26 +49,6 @@ ID_BYTES = 64
 Value = TypeVar("Value")
 _users: Counter[str] = Counter()
 """Number of open engines of each local file; its server ends with the last one."""
-
-
-def start(uri: str | None) -> State:
-    """Return the state of a new collection.
-
-    Raises:
-        ConfigError: pymilvus or Milvus Lite is not installed, or the URI is not valid.
-    """
-    state: State = {"collection": f"mesm_{uuid4().hex[:16]}"}
-    if uri is not None:
-        if "://" not in uri:
-            if not uri.endswith(".db"):
-                raise ConfigError(
-                    f"--uri {uri} is neither an address nor a file whose name ends in .db.",
-                    hint="For example http://localhost:19530, or vectors.db.",
-                )
-            uri = str(Path(uri).absolute())
-        state["uri"] = uri
-    _require_package(local="://" not in (uri or ""))
-    return state
 
 
 class MilvusEngine:
@@ -102,6 +82,26 @@ class MilvusEngine:
                 f"The collection {self._collection} of the index does not exist at {self._uri}.",
                 hint="Restore it, or build the index again in another folder.",
             )
+
+    @staticmethod
+    def start(uri: str | None) -> State:
+        """Return the state of a new collection.
+
+        Raises:
+            ConfigError: pymilvus or Milvus Lite is not installed, or the URI is not valid.
+        """
+        state: State = {"collection": f"mesm_{uuid4().hex[:16]}"}
+        if uri is not None:
+            if "://" not in uri:
+                if not uri.endswith(".db"):
+                    raise ConfigError(
+                        f"--uri {uri} is neither an address nor a file whose name ends in .db.",
+                        hint="For example http://localhost:19530, or vectors.db.",
+                    )
+                uri = str(Path(uri).absolute())
+            state["uri"] = uri
+        _require_package(local="://" not in (uri or ""))
+        return state
 
     def query(self, vector: np.ndarray, top: int, videos: Collection[str] | None = None) -> list[SegmentHit]:
         """Return the most similar segments; see ``Engine.query``. At most ``MOST_HITS`` are returned."""
@@ -286,8 +286,9 @@ class MilvusEngine:
                 return call()
             except (MilvusException, grpc.RpcError, OSError) as error:
                 if pause is None:
+                    what = getattr(error, "message", None) or reason(error)
                     raise OutputError(
-                        f"Milvus at {self._uri} failed: {reason(error)}.",
+                        f"Milvus at {self._uri} failed: {str(what).rstrip('.')}.",
                         hint="Is the server running, and the local file used by no other process? The index is as it "
                         "was; repeat the command.",
                     ) from error

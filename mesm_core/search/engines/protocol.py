@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -28,7 +29,24 @@ class Engine(Protocol):
     An engine is opened with a state and shows the segments of that state. Changes are prepared by ``add`` and
     ``remove``; ``save`` makes them durable and returns the next state, which takes effect when the manifest names it;
     ``clean`` then removes what only earlier states needed.
+
+    Args:
+        folder: of the index; state: from ``start`` or ``save``; width: of the vectors.
     """
+
+    def __init__(self, folder: Path, state: State, *, width: int) -> None: ...
+
+    @staticmethod
+    def start(uri: str | None) -> State:
+        """Return the state of a new engine without segments.
+
+        Args:
+            uri: where its data are; None for an engine that keeps them in the index.
+
+        Raises:
+            ConfigError: its package is not installed, or the URI does not fit.
+        """
+        ...
 
     def query(self, vector: np.ndarray, top: int, videos: Collection[str] | None = None) -> list[SegmentHit]:
         """Return the ``top`` segments with the largest products with a (D,) float32 vector, best first.

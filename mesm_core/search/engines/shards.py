@@ -8,6 +8,7 @@ The file has a magic number, the length of a header (8 bytes, little-endian), th
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,19 +39,20 @@ class Shard:
         self.path = path
         with reading(path, DataError, what="segments of the index", hint=DAMAGED), path.open("rb") as file:
             magic, length = file.read(len(MAGIC)), int.from_bytes(file.read(8), "little")
-            size = path.stat().st_size
+            size = os.fstat(file.fileno()).st_size
             header = file.read(length) if magic == MAGIC and length <= size else b""
-        videos = _videos(header, path, width=width)
-        self.videos = [video for video, _ in videos]
-        self.starts = np.cumsum([0, *(count for _, count in videos)])
-        rows = int(self.starts[-1])
-        at = _aligned(len(MAGIC) + 8 + length)
-        self.size = at + rows * (2 * SPAN.itemsize + width * VECTOR.itemsize)
-        if size != self.size:
-            raise DataError(f"{path} has {size:,} bytes instead of {self.size:,}: it is damaged.", hint=DAMAGED)
-        # Copy-on-write, since torch warns about arrays that cannot be written; nothing writes to them.
-        self.spans = np.memmap(path, SPAN, "c", at, (rows, 2))
-        self.vectors = np.memmap(path, VECTOR, "c", at + rows * 2 * SPAN.itemsize, (rows, width))
+            videos = _videos(header, path, width=width)
+            self.videos = [video for video, _ in videos]
+            self.starts = np.cumsum([0, *(count for _, count in videos)])
+            rows = int(self.starts[-1])
+            at = _aligned(len(MAGIC) + 8 + length)
+            self.size = at + rows * (2 * SPAN.itemsize + width * VECTOR.itemsize)
+            if size != self.size:
+                raise DataError(f"{path} has {size:,} bytes instead of {self.size:,}: it is damaged.", hint=DAMAGED)
+            # Copy-on-write, since torch warns about arrays that cannot be written; nothing writes to them.
+            # The open file is mapped, since a writer may have removed its name meanwhile.
+            self.spans = np.memmap(file, SPAN, "c", at, (rows, 2))
+            self.vectors = np.memmap(file, VECTOR, "c", at + rows * 2 * SPAN.itemsize, (rows, width))
 
     def __len__(self) -> int:
         return len(self.vectors)
