@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 
 from mesm_core import hdf5
-from mesm_core.backbones.registry import BACKBONES, find_backbone
+from mesm_core.backbones.registry import find_backbone
+from mesm_core.config.backbones import BACKBONES
 from mesm_core.data.features import prepare_frames
 from mesm_core.data.kinds import refuse_other_kinds
 from mesm_core.data.origin import read_origin
