@@ -162,8 +162,7 @@ def search(
     """
     from mesm_core.inference.clips import check_clips
     from mesm_core.places import refuse_existing, refuse_inputs
-    from mesm_core.search.loading import plan_search, searcher_of
-    from mesm_core.search.searcher import Searcher
+    from mesm_core.search.loading import plan_search
 
     chosen = _form(form, output, json_=json_)
     sentences = _sentences(words or [], queries, like)
@@ -180,13 +179,7 @@ def search(
     refuse_inputs([output, page], [*planned.plan.inputs, queries, *(v.path for v in planned.index.videos.values())])
     if min_confidence is not None:
         planned.plan.require_calibration()
-    if like is None:
-        fetch_missing(planned.plan, yes=yes)
-        searcher = searcher_of(planned, device=device)
-        for warning in planned.warnings if stage is Stage.TWO else ():
-            render.warn(warning)
-    else:
-        searcher = Searcher(planned.index, None)
+    searcher = _searcher(planned, stage, like=like is not None, device=device, yes=yes)
     which = searcher.choose(videos=videos, since=since)
     number = 1 if stage is Stage.ONE else 2
     if like is not None:
@@ -207,6 +200,20 @@ def search(
         _write_page(results, page, planned, overwrite=overwrite)
     if chosen is not Form.TABLE:
         _write(results, chosen, output, planned, stage, overwrite=overwrite)
+
+
+def _searcher(planned: SearchPlan, stage: Stage, *, like: bool, device: str, yes: bool) -> Searcher:
+    """Return the searcher, after missing weights were downloaded; without weights for a moment to compare with."""
+    from mesm_core.search.loading import searcher_of
+    from mesm_core.search.searcher import Searcher
+
+    if like:
+        return Searcher(planned.index, None)
+    fetch_missing(planned.plan, yes=yes)
+    searcher = searcher_of(planned, device=device)
+    for warning in planned.warnings if stage is Stage.TWO else ():
+        render.warn(warning)
+    return searcher
 
 
 def _form(form: Form | None, output: Path | None, *, json_: bool) -> Form:

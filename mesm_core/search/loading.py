@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mesm_core.caches import default_notes
 from mesm_core.errors import ConfigError, FeatureError
@@ -15,10 +16,12 @@ from mesm_core.extraction.cached import CachedExtraction
 from mesm_core.extraction.recipe import CLIP, Recipe
 from mesm_core.extraction.weights import weights_of
 from mesm_core.inference.locate import Plan, plan_location, zero_shot
-from mesm_core.inference.scoring import Job
 from mesm_core.inference.zero_shot_retriever import UNTRAINED, Sentences
 from mesm_core.search.index import Index
 from mesm_core.search.searcher import MomentModel, Searcher
+
+if TYPE_CHECKING:
+    from mesm_core.inference.scoring import Job
 
 
 @dataclass(frozen=True)
