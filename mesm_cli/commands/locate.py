@@ -105,7 +105,7 @@ def locate(
         events = (e.confident(min_confidence) if isinstance(e, Located) else e for e in events)
     outcome = _show(events, wanted)
     if wanted.shows and outcome.found:
-        _show_confidence(outcome, calibrated=locator.retriever.calibrated)
+        _show_confidence(outcome, trained=plan.model is not None, calibrated=locator.retriever.calibrated)
     if outcome.found:
         _write_files(outcome, wanted, locator)
     if outcome.found or wanted.form is Form.JSON:
@@ -285,12 +285,13 @@ def _show(events: Iterator[Located | Failed], wanted: Wanted) -> Outcome:
     return outcome
 
 
-def _show_confidence(outcome: Outcome, *, calibrated: bool) -> None:
-    """Print the videos by their confidence, for each query about several; or say that there is no confidence."""
+def _show_confidence(outcome: Outcome, *, trained: bool, calibrated: bool) -> None:
+    """Print the videos by their confidence, for each query about several; or say that a model has no calibration."""
     from mesm_core.inference.locate import ranked_videos
 
     if not calibrated:
-        note_no_confidence()
+        if trained:  # zero-shot, which cannot be calibrated, has its own warning
+            note_no_confidence()
         return
     for query, videos in ranked_videos(outcome.found).items():
         if len(videos) > 1:

@@ -256,7 +256,8 @@ def _show(results: Sequence[Results], form: Form, searcher: Searcher, stage: Sta
             render.say(f"  No confident answer. The best one: {_place(best)}, confidence {best.confidence or 0:.0%}.")
         else:
             render.say("  Nothing found.")
-    if form is Form.TABLE and stage is Stage.TWO and not searcher.calibrated and any(r.found for r in results):
+    trained = form is Form.TABLE and stage is Stage.TWO and searcher.trained
+    if trained and not searcher.calibrated and any(result.found for result in results):
         note_no_confidence()
 
 

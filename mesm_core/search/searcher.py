@@ -129,6 +129,11 @@ class Searcher:
         """Whether moments have a confidence."""
         return self._model is not None and self._model.retriever.calibrated
 
+    @property
+    def trained(self) -> bool:
+        """Whether the second stage has a trained model."""
+        return self._model is not None
+
     def choose(self, *, videos: str | None = None, since: str | None = None) -> set[str] | None:
         """Return the ids of the videos to search, or None for all.
 
