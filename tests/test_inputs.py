@@ -242,3 +242,12 @@ def _lines(descriptor: int) -> Iterator[str]:
         yield os.read(descriptor, 10).decode()
     finally:
         os.close(descriptor)
+
+
+def test_a_line_that_does_not_fit_in_memory_is_refused() -> None:
+    def lines() -> Iterator[str]:
+        yield "he cuts"
+        raise MemoryError
+
+    with pytest.raises(DataError, match="standard input, line 2 is too long"):
+        list(read_questions(lines(), source="standard input", video="v", duration=None))

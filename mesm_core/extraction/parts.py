@@ -40,9 +40,10 @@ class Parts:
         try:
             with self._path(key).open("rb") as file, np.load(file, allow_pickle=False) as content:
                 about: dict[str, Any] = json.loads(content["about"].tobytes())
-                return content["features"], about
+                features: np.ndarray = content["features"]
         except Exception:  # NumPy's reader and zipfile's raise anything for a damaged file
             return None
+        return (features, about) if features.ndim == 2 and features.dtype.kind == "f" else None
 
     def size(self, key: str) -> int:
         """Return the approximate size in bytes of the features of a key."""

@@ -139,5 +139,7 @@ def _numbered(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
             yield number, line.removeprefix("\ufeff") if number == 1 else line
     except UnicodeDecodeError as error:
         raise DataError(f"{source}, line {number + 1} or after is not UTF-8 text.") from error
+    except MemoryError as error:
+        raise DataError(f"{source}, line {number + 1} is too long.") from error
     except OSError as error:  # such as a folder in place of standard input
         raise DataError(f"{source} cannot be read: {error.strerror}.") from error

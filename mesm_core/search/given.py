@@ -175,7 +175,7 @@ def _read(file: FeatureFile, name: str) -> tuple[np.ndarray, _About]:
         rows = hdf5.as_float32(hdf5.read_numbers(node, where=where))
         said = read_origin(node, ("backbone", "weights", "clip_len", "duration", HASH))
     _refuse_other_weights(file, said.get("weights"), where)
-    prepare_frames([rows], dim=file.network.width, max_frames=max(len(rows), 1), shorten="first", where=where)
+    prepare_frames([rows], dim=file.network.width, max_frames=max(rows.size, 1), shorten="first", where=where)
     source = said.get(HASH)
     recorded = str(source) if source is not None and len(str(source)) == SHA256_LETTERS else None
     return rows, _About(_positive(said.get("clip_len")), _positive(said.get("duration")), recorded)

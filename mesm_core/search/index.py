@@ -18,6 +18,7 @@ from mesm_core.search.manifest import IndexedVideo, Kept, Manifest, read_manifes
 FEATURES = "features"
 """Name of the folder of kept features in an index."""
 TRIES = 5
+RESTORE = "Restore the index from a copy, or remove the video from it and add it again."
 CHANGED = "The index was changed after it was opened: open it again."
 
 
@@ -128,7 +129,11 @@ class Index:
                 f"{self.path} has no features of {video.name} by {name}.",
                 hint=f"Build it with --backbone {self.backbone} --backbone {name}.",
             )
-        return read_kept(self.path, kept), video.clip_len
+        rows = read_kept(self.path, kept)
+        width = next(network.width for network in self.manifest.networks if network.name == name)
+        if not len(rows) or rows.shape[1] != width or not np.isfinite(rows).all():
+            raise FeatureError(f"The features of {video.name} by {name} in {self.path} are damaged.", hint=RESTORE)
+        return rows, video.clip_len
 
     def close(self) -> None:
         """Release the files and connections of the engine."""

@@ -40,8 +40,8 @@ STOPPED = re.compile(r'mesm_(?:core|cli)/[^"]*", line \d+ in \S+')
 LAZY = (
     "ctypes.util", "encodings.ascii", "encodings.cp437", "encodings.idna", "encodings.latin_1",
     "encodings.unicode_escape", "encodings.utf_16", "encodings.utf_32", "encodings.utf_8_sig", "getpass",
-    "importlib.readers", "jinja2", "nltk.tokenize.destructive", "pydantic.type_adapter", "rich._emoji_codes",
-    "scipy.optimize", "termios", "torch._dynamo", "typer.rich_utils", "webbrowser",
+    "importlib.readers", "jinja2", "matplotlib.font_manager", "nltk.tokenize.destructive", "pydantic.type_adapter",
+    "rich._emoji_codes", "scipy.optimize", "termios", "torch._dynamo", "typer.rich_utils", "webbrowser",
 )  # fmt: skip
 """What libraries import late: it takes time, and nobody may not be able to read it."""
 

@@ -245,6 +245,15 @@ def test_sources_without_videos_are_refused_and_make_no_index(tmp_path: Path) ->
     assert not (tmp_path / "i").exists()
 
 
+def test_a_single_number_in_a_feature_file_is_reported_as_a_bad_video(tmp_path: Path) -> None:
+    features = write_features(tmp_path / "clip_image.hdf5", a={"rows": rows(1)}, b={"rows": np.float16(1)})
+    report = build(tmp_path / "i", features)
+    assert report.added == 1
+    ((video, reason),) = report.bad
+    assert video.name == "b"
+    assert "(frames, dim)" in reason or "shape" in reason
+
+
 def test_a_part_that_was_damaged_is_extracted_again(clip: dict[str, Path], tmp_path: Path) -> None:
     videos, path = make_videos(tmp_path / "videos", 2), tmp_path / "i"
     build(path, videos, choices=HALF, weights=clip)
