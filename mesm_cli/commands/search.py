@@ -176,7 +176,8 @@ def search(
     planned = plan_search(
         index, model, weights=weights_by_name(weights or []), clip=clip, root=options.data_root(data_dir)
     )
-    refuse_inputs([output, page], [*planned.plan.inputs, queries, *(v.path for v in planned.index.videos.values())])
+    if output is not None or page is not None:
+        refuse_inputs([output, page], [*planned.plan.inputs, queries, *planned.index.files()])
     if min_confidence is not None:
         planned.plan.require_calibration()
     searcher = _searcher(planned, stage, like=like is not None, device=device, yes=yes)

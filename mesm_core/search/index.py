@@ -68,6 +68,12 @@ class Index:
         """The videos by id."""
         return self.manifest.videos
 
+    def files(self) -> list[Path]:
+        """Return the files that belong to the index or that it refers to: its own, videos and feature files."""
+        own = [path for path in self.path.rglob("*") if path.is_file()]
+        kept = {Path(each.file) for video in self.videos.values() for each in video.kept if each.dataset is not None}
+        return [*own, *(video.path for video in self.videos.values()), *kept]
+
     @property
     def is_current(self) -> bool:
         """Whether the index on the disk is still in this state."""

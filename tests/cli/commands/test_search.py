@@ -95,8 +95,10 @@ def test_results_are_written_as_files_clips_and_a_page(mesm: Any, built: Path, z
     assert text.count("<video") == 2
     refused = mesm(*words, "-o", "r.csv")
     assert (refused.code, "already exists" in refused.err) == (2, True)
-    inputs = mesm(*words, "-o", rows[0]["video"], "--format", "csv", "--overwrite")
-    assert inputs.code == 2
+    for kept in (Path(rows[0]["video"]), *(path for path in Path("i").rglob("*") if path.is_file())):
+        before = kept.read_bytes()
+        over = mesm(*words, "-o", kept, "--format", "csv", "--overwrite")
+        assert (over.code, kept.read_bytes()) == (2, before), kept
 
 
 def test_a_moment_is_compared_with_others_without_weights(mesm: Any, built: Path) -> None:
