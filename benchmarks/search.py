@@ -125,6 +125,40 @@ def share_found(index: Index, query: np.ndarray, hits: list) -> float:
     return sum(hit.similarity >= least - 1e-6 for hit in hits) / TOP
 
 
+def compare_products(threads: int, rows: int = 450_000) -> None:
+    """Print the CPU time of ways to multiply float16 vectors with a query, and their largest error."""
+    import torch
+    from torch.nn.functional import linear
+
+    torch.set_num_threads(threads)
+    rng = np.random.default_rng(0)
+    stored = np.concatenate([unit(rng, 50_000).astype(np.float16) for _ in range(rows // 50_000)])
+    vectors, query = torch.from_numpy(stored), torch.from_numpy(unit(rng, 1)[0])
+    half, short, kept = query.half(), query.bfloat16(), vectors.bfloat16()
+    blocks = range(0, rows, 8192)
+    ways = {
+        "float16, linear layer": lambda: linear(half[None], vectors)[0],
+        "float16, matrix of one column": lambda: (vectors @ half[:, None])[:, 0],
+        "float16, vector": lambda: vectors @ half,
+        "converted to float32 in blocks": lambda: torch.cat([vectors[b : b + 8192].float() @ query for b in blocks]),
+        "converted to bfloat16 in blocks": lambda: torch.cat(
+            [vectors[b : b + 8192].bfloat16() @ short for b in blocks]
+        ),
+        "stored in bfloat16": lambda: kept @ short,
+    }
+    exact = ways["converted to float32 in blocks"]()
+    for name, way in ways.items():
+        way()
+        times = []
+        for _ in range(7):
+            began, used = time.perf_counter(), time.process_time()
+            found = way()
+            times.append((time.process_time() - used, time.perf_counter() - began))
+        (used, _), took = min(times), min(wall for _, wall in times)
+        error = float((found.float() - exact).abs().max())
+        print(f"{name:<34} CPU {used * 1e3:6.1f} ms, wall {took * 1e3:6.1f} ms, error {error:.1e}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=int, nargs="+", default=[100, 1000, 10_000])
@@ -133,7 +167,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("search-benchmark"))
     parser.add_argument("--ask", type=Path, help="only ask an index, and print JSON")
     parser.add_argument("--keep", action="store_true", help="keep the indexes")
+    parser.add_argument("--products", action="store_true", help="only compare ways to multiply")
     given = parser.parse_args()
+    if given.products:
+        compare_products(given.threads)
+        return
     if given.ask:
         print(json.dumps(ask(given.ask, given.threads, check=True)))
         return
