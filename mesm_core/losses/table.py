@@ -17,6 +17,7 @@ class Loss:
     ``function``: takes a ``LossInputs`` and the settings below as keywords, and returns a scalar;
     ``weight``: name of the setting with the loss's weight in the total, ``loss.NAME`` or ``loss.weights.NAME``; the
     loss is not computed if that setting has no value. None for a value that is reported only;
+    ``optional``: whether the loss is not computed either if its weight is 0;
     ``settings``: settings of the section ``loss`` that the function takes;
     ``part``: setting of the section ``model`` that must be on for the loss to be computed, or None;
     ``every_layer``: whether the function returns the losses (L,) of all decoder layers; only the last one is computed
@@ -25,6 +26,7 @@ class Loss:
 
     function: Callable[..., Tensor]
     weight: str | None = None
+    optional: bool = False
     settings: tuple[str, ...] = ()
     part: str | None = None
     every_layer: bool = False
@@ -34,6 +36,7 @@ LOSSES: dict[str, Loss] = {
     "loss_span": Loss(spans.span, weight="span", every_layer=True),
     "loss_giou": Loss(spans.giou, weight="giou", every_layer=True),
     "loss_label": Loss(spans.label, weight="label", settings=("eos_coef",), every_layer=True),
+    "loss_absent": Loss(spans.absent, weight="absent", optional=True, every_layer=True),
     "class_error": Loss(spans.class_error, every_layer=True),
     "loss_saliency": Loss(saliency.contrast, weight="saliency", settings=("rank_coef", "triplet", "margin")),
     "loss_rec_fw": Loss(reconstruction.words, weight="rec_fw", part="frame_word"),
