@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -199,6 +199,15 @@ def test_an_item_without_frames() -> None:
         reference, fast = (model.eval()(inputs) for model in models)
     there = batch.inputs.video_index != 2
     assert torch.allclose(reference.spans[-1][there], fast.spans[-1][there], atol=EXACT)
+
+
+def test_values_at_padding_are_finite() -> None:
+    """Losses may multiply them by a mask (docs/howto-loss.md)."""
+    batch = with_absent(make_batch(RAGGED, context="group", dtype=torch.float64))
+    for model in make_models(preset_config("tacos", "model.text_positions=true").model):
+        output = model.train()(batch.inputs, batch.targets)
+        for field in fields(output):
+            assert torch.isfinite(getattr(output, field.name)).all(), field.name
 
 
 def test_a_video_in_every_order_of_queries() -> None:
