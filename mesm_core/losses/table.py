@@ -36,7 +36,6 @@ LOSSES: dict[str, Loss] = {
     "loss_span": Loss(spans.span, weight="span", every_layer=True),
     "loss_giou": Loss(spans.giou, weight="giou", every_layer=True),
     "loss_label": Loss(spans.label, weight="label", settings=("eos_coef",), every_layer=True),
-    "loss_absent": Loss(spans.absent, weight="absent", optional=True, every_layer=True),
     "class_error": Loss(spans.class_error, every_layer=True),
     "loss_saliency": Loss(saliency.contrast, weight="saliency", settings=("rank_coef", "triplet", "margin")),
     "loss_rec_fw": Loss(reconstruction.words, weight="rec_fw", part="frame_word"),
@@ -44,5 +43,6 @@ LOSSES: dict[str, Loss] = {
     "loss_rec_ss": Loss(
         reconstruction.segments, weight="rec_ss", settings=("iou_gamma", "tau"), part="segment_sentence"
     ),
+    "loss_absent": Loss(spans.absent, weight="absent", optional=True, every_layer=True),
 }
 """Names of losses with a weight start with ``loss_``; these are shown during training and plotted as curves."""
