@@ -1,6 +1,7 @@
 """Compare the learning curves on golden/learning with those of the published code.
 
     python benchmarks/learning.py charades600_tacos --shared ../shared --work /tmp/learning
+    python benchmarks/learning.py charades600_tacos --set loss.absent=4
 
 Generates the features, trains with three seeds, and prints the best mIoU of each seed and the mean, compared with the
 published code. Exits with 1 if the mean is lower by more than the allowed difference.
@@ -75,12 +76,10 @@ def plant(shared: Path, out: Path) -> None:
 
 
 def best_miou(
-    problem: Problem, paths: Paths, folder: Path, *, seed: int, device: torch.device, precision: str
+    problem: Problem, paths: Paths, folder: Path, *, settings: list[str], seed: int, device: torch.device
 ) -> float:
     """Train with one seed and return the best mIoU."""
-    config = load_config(
-        problem.preset, overrides=[*problem.settings, f"train.seed={seed}", f"train.precision={precision}"]
-    )
+    config = load_config(problem.preset, overrides=[*problem.settings, *settings, f"train.seed={seed}"])
     prepare_directory(folder, overwrite=True)
     scores = [0.0]
     for event in Run.open(config, paths, folder, device=device).train():
@@ -88,7 +87,8 @@ def best_miou(
             (brief,) = event.record["eval"].values()
             scores.append(brief["MR-full-mIoU"])
             speed = event.record["queries_per_s"]
-            print(f"  seed {seed} epoch {event.record['epoch']:2} mIoU {scores[-1]:.2f} {speed:.0f} q/s", flush=True)
+            shown = " ".join(f"{name} {brief[f'MR-full-{name}']:.2f}" for name in ("mIoU", "R1@0.5", "R1@0.7"))
+            print(f"  seed {seed} epoch {event.record['epoch']:2} {shown} {speed:.0f} q/s", flush=True)
     return max(scores)
 
 
@@ -101,6 +101,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="fp32")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--set", action="append", default=[], help="change a setting, e.g. loss.absent=4")
     parser.add_argument("--seeds", type=int, nargs="+", default=[2019, 2020, 2021])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -112,13 +113,14 @@ def main() -> int:
     began = time.monotonic()
     ours = {}
     for seed in arguments.seeds:
-        folder = arguments.work / f"{arguments.problem}-{arguments.precision}-{seed}"
-        ours[seed] = best_miou(problem, paths, folder, seed=seed, device=device, precision=arguments.precision)
+        folder = arguments.work / "-".join([arguments.problem, arguments.precision, *arguments.set, str(seed)])
+        settings = [f"train.precision={arguments.precision}", *arguments.set]
+        ours[seed] = best_miou(problem, paths, folder, settings=settings, seed=seed, device=device)
     curves = json.loads((shared / "golden" / "learning" / "curves.json").read_text())[arguments.problem]
     theirs = {seed: max(epoch["MR-full-miou"] for epoch in epochs) for seed, epochs in curves.items()}
     mean, published = sum(ours.values()) / len(ours), sum(theirs.values()) / len(theirs)
     where = f"{platform.processor() or platform.machine()}, {device}, {arguments.threads} threads"
-    print(f"{arguments.problem} on {where}, {arguments.precision}")
+    print(f"{arguments.problem} on {where}, {', '.join([arguments.precision, *arguments.set])}")
     print(f"torch {torch.__version__}, python {platform.python_version()}, {time.monotonic() - began:.0f} s")
     print(f"best mIoU, ours:      {', '.join(f'{s}: {v:.2f}' for s, v in ours.items())}; mean {mean:.2f}")
     print(f"best mIoU, published: {', '.join(f'{s}: {v:.2f}' for s, v in theirs.items())}; mean {published:.2f}")

@@ -122,7 +122,9 @@ class Targets:
     ``saliency`` (Q, T) float32 labels (0 outside); ``positive_frames``, ``negative_frames`` (Q, P) int64, with
     ``triplet_mask`` (Q,), False if no frame is outside the moment;
     ``negative_query`` (Q,) int64: index of the negative query, which belongs to another group;
-    ``masked_words``, ``unknown_words`` (Q, W) bool and ``word_labels`` (Q, W) int64.
+    ``masked_words``, ``unknown_words`` (Q, W) bool and ``word_labels`` (Q, W) int64;
+    ``absent`` (Q,) bool: whether no sentence about the query's video is a near-duplicate of the negative query's, so
+    that the video has no answer to it; None if the decoder is not trained with negatives.
     """
 
     spans: Tensor
@@ -139,6 +141,7 @@ class Targets:
     masked_words: Tensor
     unknown_words: Tensor
     word_labels: Tensor
+    absent: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -204,8 +207,8 @@ class ModelOutput:
 
     ``logits``: (L, Q, N, 2), index 0 = foreground; ``spans``: (L, Q, N, 2), center and width in [0, 1];
     ``saliency`` (Q, T); ``text`` (Q, W', d) the words, after the reconstruction if SS-MESM is on, with ``text_mask``
-    (Q, W'). In training also ``negative_saliency`` (Q, T), ``word_logits`` (Q, W, classes), and ``moments`` (Q, C, d)
-    the projected frames of each query's moment.
+    (Q, W'). In training also ``negative_saliency`` (Q, T), ``word_logits`` (Q, W, classes), ``moments`` (Q, C, d)
+    the projected frames of each query's moment, and with ``Targets.absent`` the ``negative_logits`` (L, Q, N, 2).
     Values at padding have no meaning.
     """
 
@@ -217,6 +220,7 @@ class ModelOutput:
     negative_saliency: Tensor | None = None
     word_logits: Tensor | None = None
     moments: Tensor | None = None
+    negative_logits: Tensor | None = None
 
     def float(self) -> ModelOutput:
         """Return the output in float32, in which losses are computed."""

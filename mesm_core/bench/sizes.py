@@ -130,5 +130,6 @@ def invented_dataset(config: Config, *, seed: int = 0) -> tuple[MomentDataset, I
         features=features,  # type: ignore[arg-type]
         framing=build_framing(config),
         max_gather_size=config.dataset.max_gather_size,
+        absent=config.loss.absent > 0,
     )
     return data, text

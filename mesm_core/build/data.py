@@ -87,8 +87,13 @@ def build_split(
     features: FeatureStore,
     *,
     skip_missing: bool = False,
+    absent: bool = False,
 ) -> Split:
     """Return the dataset of a split; ``split`` may be "train" or "val" if the dataset's splits are files.
+
+    Args:
+        skip_missing: leave out videos without features.
+        absent: argument of ``MomentDataset``.
 
     Raises:
         DataError: the annotations are missing or malformed.
@@ -102,6 +107,7 @@ def build_split(
         framing=build_framing(config),
         max_gather_size=config.dataset.max_gather_size,
         readers=config.data.readers,
+        absent=absent,
     )
     return Split(dataset, found.missing, found.repairs)
 

@@ -159,7 +159,8 @@ def build_criterion(loss: LossConfig, model: ModelConfig) -> Criterion:
     terms = []
     for name, entry in LOSSES.items():
         weight = None if entry.weight is None else loss.weight(entry.weight)
-        if (entry.weight is not None and weight is None) or (entry.part and not getattr(model, entry.part)):
+        without_weight = weight is None or (entry.optional and weight == 0)
+        if (entry.weight is not None and without_weight) or (entry.part and not getattr(model, entry.part)):
             continue
         function = partial(entry.function, **{key: getattr(loss, key) for key in entry.settings})
         terms.append(Term(name, function, weight, every_layer=entry.every_layer))

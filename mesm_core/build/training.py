@@ -68,7 +68,11 @@ def build_training(
     text = build_text(config, paths, device=device)
     features = build_features(config, paths) if features is None else features
     splits = dict.fromkeys((config.dataset.train, *config.select_splits))
-    built = {split: build_split(config, paths, split, text, features, skip_missing=skip_missing) for split in splits}
+    absent = config.loss.absent > 0
+    built = {
+        split: build_split(config, paths, split, text, features, skip_missing=skip_missing, absent=absent)
+        for split in splits
+    }
     train_data = built[config.dataset.train].dataset
     eval_data = {split: built[split].dataset for split in config.select_splits}
     bare = [split for split, data in eval_data.items() if not all(query.windows for query in data.queries)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,20 +10,11 @@ from importlib import resources
 
 import numpy as np
 
-from mesm_core.text.words import closed_class_words
+from mesm_core.text.near_duplicates import Described
 from mesm_core.types import Query
 
 SEED = 0
 """Seed of the halves and of the negatives. A calibration and its report are comparable only if they share it."""
-SIMILAR = 0.5
-"""Sentences that share more than this part of the shorter one's words are near-duplicates."""
-_UNSPECIFIC = frozenset((
-    "person", "persons", "people", "man", "men", "woman", "women", "guy", "lady", "boy", "girl",
-    "someone", "somebody", "something", "thing", "is", "are", "was", "were", "be", "being", "been",
-    "has", "have", "had", "do", "does", "doing", "there's", "here", "then", "also", "again",
-))  # fmt: skip
-_ENDINGS = ("ing", "ed", "es", "s")
-_SHORTEST_STEM = 3
 
 
 @dataclass(frozen=True)
@@ -76,43 +66,16 @@ def _with_negatives(queries: Sequence[Query], shipped: Sequence[str], *, seed: S
     """Return queries with at most one negative of each kind for each, about the same video."""
     ordered = sorted(queries, key=lambda query: (query.vid, query.sentence, query.start))
     rng = np.random.default_rng(seed)
-    words = [content_words(query.sentence) for query in ordered]
-    about: dict[str, list[frozenset[str]]] = {}
-    for query, own in zip(ordered, words, strict=True):
-        about.setdefault(query.group, []).append(own)
+    described = Described(ordered)
     in_domain, out_of_domain = [], []
     for query in ordered:
         for other in rng.permutation(len(ordered)).tolist():
             same = ordered[other].group == query.group
-            if not same and not any(near_duplicates(words[other], own) for own in about[query.group]):
+            if not same and not described.may_show(query.group, ordered[other].sentence):
                 in_domain.append(_without_answer(query, ordered[other].sentence))
                 break
         out_of_domain.append(_without_answer(query, shipped[int(rng.integers(len(shipped)))]))
     return Questions(tuple(ordered), tuple(in_domain), tuple(out_of_domain))
-
-
-def near_duplicates(a: frozenset[str], b: frozenset[str]) -> bool:
-    """Return whether two sentences may describe the same event, from their ``content_words``.
-
-    They do if they share more than half of the words of the shorter one, or if one has no words to compare.
-
-    >>> opens, shuts = content_words("A person opens the door."), content_words("The woman is opening a wide door")
-    >>> near_duplicates(opens, shuts), near_duplicates(opens, content_words("person closes the door"))
-    (True, False)
-    """
-    shorter = min(len(a), len(b))
-    return shorter == 0 or len(a & b) > SIMILAR * shorter
-
-
-def content_words(sentence: str) -> frozenset[str]:
-    """Return the words of a sentence without closed-class words, words for people, and endings of inflection.
-
-    >>> sorted(content_words("The persons are opening doors again."))
-    ['door', 'open']
-    """
-    words = re.findall(r"[^\W_]+(?:'\w+)?", sentence.lower())
-    closed = closed_class_words()
-    return frozenset(_stem(word) for word in words if word not in closed and word not in _UNSPECIFIC)
 
 
 @cache
@@ -120,13 +83,6 @@ def out_of_domain_sentences() -> tuple[str, ...]:
     """Return the shipped sentences: events that videos of kitchens, homes and daily life do not show."""
     text = (resources.files("mesm_core.confidence") / "out_of_domain.txt").read_text(encoding="utf-8")
     return tuple(text.splitlines())
-
-
-def _stem(word: str) -> str:
-    for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:
-            return word.removesuffix(ending).removesuffix("e")
-    return word.removesuffix("e") if len(word) > _SHORTEST_STEM else word
 
 
 def _without_answer(query: Query, sentence: str) -> Query:

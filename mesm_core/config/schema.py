@@ -212,6 +212,11 @@ class LossConfig(Section):
     saliency: NonNegative = Field(default=4.0, description="Weight of the saliency loss.")
     rec_fw: NonNegative = Field(default=0.1, description="Weight of masked-word reconstruction (FW-MESM).")
     rec_ss: NonNegative = Field(default=0.1, description="Weight of sentence reconstruction (SS-MESM).")
+    absent: NonNegative = Field(
+        default=0.0,
+        description="Weight of the loss of queries about other videos, to which all slots should be background; "
+        "0: the decoder is not trained with them.",
+    )
     weights: dict[str, NonNegative] = Field(default={}, description="Weights of losses added to the table of losses.")
     eos_coef: NonNegative = Field(default=0.1, description="Weight of background slots in the label loss.")
     aux: bool = Field(default=True, description="Compute losses on every decoder layer, not only on the last.")

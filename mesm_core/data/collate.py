@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mesm_core.arrays import pad
 from mesm_core.data.frames import draw_masked_words, label_frames
+from mesm_core.text.near_duplicates import Described
 from mesm_core.types import Batch, Inputs, Query, Targets, TextFeatures, Words
 
 
@@ -45,14 +46,16 @@ def collate(
     *,
     framing: Framing,
     rng: np.random.Generator | None,
+    described: Described | None = None,
 ) -> Batch:
     """Return a batch; it has targets if ``rng`` is given, which makes all random draws.
 
     Args:
         groups: the batch's groups in order, their queries in order.
         videos: (L, Dv+2) float32 frames of every video of the batch.
+        described: what the videos show, to train the decoder with negatives; default: without.
     """
-    targets = None if rng is None else collate_targets(groups, videos, framing=framing, rng=rng)
+    targets = None if rng is None else collate_targets(groups, videos, framing=framing, rng=rng, described=described)
     queries = tuple(item.query for group in groups for item in group)
     return Batch(queries=queries, inputs=collate_inputs(groups, videos, framing=framing), targets=targets)
 
@@ -133,6 +136,7 @@ def collate_targets(
     *,
     framing: Framing,
     rng: np.random.Generator,
+    described: Described | None = None,
 ) -> Targets:
     """Return the ground truth and the random draws of a training batch; every query has windows and words."""
     items = [item for group in groups for item in group]
@@ -149,6 +153,7 @@ def collate_targets(
     for query, label in enumerate(labels):
         saliency[query, : len(label.saliency)] = label.saliency
     moment_frames, moment_mask = pad([label.inside for label in labels])
+    negatives = draw_negatives(group, rng)
     words = [item.words for item in items if item.words is not None]
     return Targets(
         spans=torch.from_numpy(spans),
@@ -161,10 +166,19 @@ def collate_targets(
         positive_frames=torch.from_numpy(np.stack([label.positive for label in labels])),
         negative_frames=torch.from_numpy(np.stack([label.negative for label in labels])),
         triplet_mask=torch.tensor([label.contrast for label in labels]),
-        negative_query=torch.from_numpy(draw_negatives(group, rng)),
+        negative_query=torch.from_numpy(negatives),
         masked_words=torch.from_numpy(pad([draw_masked_words(w.weights, rng) for w in words])[0]),
         unknown_words=torch.from_numpy(pad([w.unknown for w in words])[0]),
         word_labels=torch.from_numpy(pad([w.labels for w in words])[0]),
+        absent=None if described is None else absent_pairs(items, negatives, described),
+    )
+
+
+def absent_pairs(items: Sequence[Item], negatives: np.ndarray, described: Described) -> Tensor:
+    """Return (Q,) bool: whether the video of each query has no answer to the query with the index in ``negatives``."""
+    pairs = zip(items, negatives.tolist(), strict=True)
+    return torch.tensor(
+        [not described.may_show(item.query.group, items[other].query.sentence) for item, other in pairs]
     )
 
 

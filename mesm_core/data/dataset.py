@@ -15,6 +15,7 @@ from mesm_core.data.features import FeatureStore
 from mesm_core.data.sampling import Group, eval_batches, make_groups, train_batches
 from mesm_core.handover import Handover, running
 from mesm_core.text.encoder import TextEncoder
+from mesm_core.text.near_duplicates import Described
 from mesm_core.types import Batch, Query, TextFeatures, Words
 
 Value = TypeVar("Value")
@@ -31,6 +32,7 @@ class MomentDataset:
         framing: how seconds are converted to frames and spans.
         max_gather_size: the most queries of a video that form a group; -1 for no limit.
         readers: threads that make batches; the batches do not depend on their number.
+        absent: whether training batches say which negatives have no answer (``Targets.absent``).
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class MomentDataset:
         framing: Framing,
         max_gather_size: int,
         readers: int = 1,
+        absent: bool = False,
     ) -> None:
         self.queries = tuple(queries)
         self.features = features
@@ -49,6 +52,7 @@ class MomentDataset:
         self._text = text
         self._framing = framing
         self._max_gather_size = max_gather_size
+        self._described = Described(self.queries) if absent else None
         self._encoded: dict[str, tuple[TextFeatures, Words]] = {}
 
     def words(self, sentence: str) -> Words:
@@ -88,7 +92,7 @@ class MomentDataset:
         items = [[self._item(self.queries[index]) for index in group] for group in groups]
         vids = dict.fromkeys(item.query.vid for group in items for item in group)
         videos = {vid: self.features.get(vid) for vid in vids}
-        return collate(items, videos, framing=self._framing, rng=rng)
+        return collate(items, videos, framing=self._framing, rng=rng, described=self._described)
 
     def _item(self, query: Query) -> Item:
         known = self._encoded.get(query.sentence)

@@ -24,7 +24,7 @@ from mesm_core.model.attention import MultiHeadAttention
 from mesm_core.model.decoder import logit
 from mesm_core.model.enhance import ENHANCE, RECONSTRUCT
 from mesm_core.model.layers import CrossEncoder, EncoderLayer
-from mesm_core.model.mesm import Mesm
+from mesm_core.model.mesm import Mesm, with_reconstruction_of
 from mesm_core.model.positions import frame_positions
 from mesm_core.types import Inputs, ModelOutput, Targets
 
@@ -115,16 +115,19 @@ class _Forward:
                 text_pos=self._words_pos(words, text_pos), text_mask=self._with_negatives(inputs.words_mask),
             )  # fmt: skip
         aligned = self._frames_to_text(
-            model.aligner, enhanced, pairs_pos, self._with_negatives(text),
-            text_pos=None if text_pos is None else self._with_negatives(text_pos),
-            text_mask=self._with_negatives(text_mask),
+            model.aligner, enhanced, pairs_pos, self._with_negative_texts(text),
+            text_pos=None if text_pos is None else self._with_negative_texts(text_pos),
+            text_mask=self._with_negative_texts(text_mask),
         )  # fmt: skip
         memory, saliency = self._encode(aligned, pairs_pos)
         outputs, references = decoder(self.kernels, model.decoder, memory[: len(rows.index)], pos=pos, rows=rows)
-        moments = word_logits = None
+        moments = word_logits = negative_logits = None
         if targets is not None:
             moments, moments_pos = self._moments(video, targets), self._moments(pos, targets)
             word_logits = self._word_logits(words, moments, moments_pos, targets)
+            if targets.absent is not None:
+                negatives, _ = decoder(self.kernels, model.decoder, memory[len(rows.index) :], pos=pos, rows=rows)
+                negative_logits = model.class_head(negatives)
         return ModelOutput(
             logits=model.class_head(outputs),
             spans=(model.span_head(outputs) + logit(references)).sigmoid(),
@@ -134,6 +137,7 @@ class _Forward:
             moments=moments,
             text=text,
             text_mask=text_mask,
+            negative_logits=negative_logits,
         )
 
     def _twice(self, x: Tensor) -> Tensor:
@@ -144,16 +148,25 @@ class _Forward:
         """Return ``x`` (Q, ...) followed by the ``x`` of each negative query."""
         return x if self.targets is None else torch.cat([x, x[self.targets.negative_query]])
 
+    def _with_negative_texts(self, x: Tensor) -> Tensor:
+        """Return ``x`` (Q, R + W, ...) of the texts followed by the ``x`` of the negatives' texts."""
+        if self.targets is None or self.targets.absent is None:
+            return self._with_negatives(x)
+        negative = x[self.targets.negative_query]
+        return torch.cat([x, with_reconstruction_of(x, negative, words=self.inputs.words.shape[1])])
+
     def _positions(self, words: Tensor) -> Tensor | None:
         """Return the learned positions of words (Q, W, d), or None for zeros."""
         positions = self.model.word_positions
         return None if positions is None else word_positions(self.kernels, positions, words)
 
     def _words_pos(self, words: Tensor, text_pos: Tensor | None) -> Tensor | None:
-        """Return the positions of the words; a negative query's words keep the positions that they have in its text."""
+        """Return the positions of words, followed by those of the negatives' words, as in ``Mesm._negative``."""
         own = self._positions(words)
         if own is None or text_pos is None or self.targets is None:
             return own
+        if self.targets.absent is not None:
+            return self._with_negatives(own)
         negative = text_pos[self.targets.negative_query][:, text_pos.shape[1] - words.shape[1] :]
         return torch.cat([own, negative])
 

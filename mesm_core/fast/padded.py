@@ -22,7 +22,7 @@ from mesm_core.fast.padding import MASKED, Rows, attention_bias
 from mesm_core.model.decoder import logit
 from mesm_core.model.enhance import ENHANCE, RECONSTRUCT
 from mesm_core.model.layers import EncoderLayer
-from mesm_core.model.mesm import Mesm
+from mesm_core.model.mesm import Mesm, with_reconstruction_of
 from mesm_core.model.positions import frame_positions
 from mesm_core.types import Inputs, ModelOutput, Targets
 
@@ -92,9 +92,9 @@ class PaddedForward:
             text_mask = F.pad(text_mask, (1, 0), value=True)
         text_pos = self._positions(text)
 
-        both = self._with_negatives(text).to(dtype)
-        both_pos = None if text_pos is None else self._with_negatives(text_pos)
-        both_mask = self._with_negatives(text_mask)
+        both = self._with_negative_texts(text).to(dtype)
+        both_pos = None if text_pos is None else self._with_negative_texts(text_pos)
+        both_mask = self._with_negative_texts(text_mask)
         text_bias, words_bias = (attention_bias(both_mask, dtype) for _ in range(2))
         if recon is not None:
             words_bias[..., :1].fill_(MASKED)  # FW-MESM's frames do not attend to the reconstruction
@@ -111,15 +111,20 @@ class PaddedForward:
         )  # fmt: skip
         memory, saliency = self._encode(aligned, pairs_pos)
         saliencies = torch.split(saliency, len(self.mask))
+        frames_bias = attention_bias(self.mask, dtype)
         outputs, references = products.decoder(
-            self.given, memory[: len(source)], pos=pos, bias=attention_bias(self.mask, dtype),
-            rows=self.rows,
-        )  # fmt: skip
+            self.given, memory[: len(source)], pos=pos, bias=frames_bias, rows=self.rows
+        )
         logits, spans = self._heads(outputs, references)
-        moments = word_logits = None
+        moments = word_logits = negative_logits = None
         if targets is not None:
             moments, moments_pos = self._moments(video, targets), self._moments(pos, targets)
             word_logits = self._word_logits(words, tokens, moments, moments_pos, targets)
+            if targets.absent is not None:
+                negatives = products.decoder(
+                    self.given, memory[len(source) :], pos=pos, bias=frames_bias, rows=self.rows
+                )
+                negative_logits, _ = self._heads(*negatives)
         return ModelOutput(
             logits=logits,
             spans=spans,
@@ -129,6 +134,7 @@ class PaddedForward:
             moments=moments,
             text=text,
             text_mask=text_mask,
+            negative_logits=negative_logits,
         )
 
     def _video(self, source: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,17 +195,26 @@ class PaddedForward:
         """Return ``x`` (Q, ...) followed by the ``x`` of each negative query."""
         return x if self.targets is None else torch.cat([x, x.index_select(0, self.targets.negative_query)])
 
+    def _with_negative_texts(self, x: Tensor) -> Tensor:
+        """Return ``x`` (Q, R + W, ...) of the texts followed by the ``x`` of the negatives' texts."""
+        if self.targets is None or self.targets.absent is None:
+            return self._with_negatives(x)
+        negative = x.index_select(0, self.targets.negative_query)
+        return torch.cat([x, with_reconstruction_of(x, negative, words=self.inputs.words.shape[1])])
+
     def _positions(self, words: Tensor) -> Tensor | None:
         """Return the learned positions of words (Q, W, d), or None for zeros."""
         positions = self.model.word_positions
         return None if positions is None else word_positions(self.given.kernels, positions, words)
 
     def _words_pos(self, words: Tensor, both_pos: Tensor | None) -> Tensor | None:
-        """Return the positions of words in a text with its negatives; those of negatives are the ones in their text."""
+        """Return the positions of words, followed by those of the negatives' words, as in ``Mesm._negative``."""
         own = self._positions(words)
         if own is None or both_pos is None:
             return None
         own = F.pad(own, (0, 0, both_pos.shape[1] - own.shape[1], 0))
+        if self.targets is not None and self.targets.absent is not None:
+            return self._with_negatives(own)
         return torch.cat([own, both_pos[len(own) :]])
 
     def _encode(self, video: Tensor, pos: Tensor) -> tuple[Tensor, Tensor]:

@@ -82,6 +82,32 @@ def label(batch: LossInputs, *, eos_coef: float) -> Tensor:
     return label_loss(batch.logits, batch.slots, batch.targets.spans_mask, eos_coef=eos_coef)
 
 
+def absent_loss(logits: Tensor, absent: Tensor) -> Tensor:
+    """Return the (L,) cross entropy of background of each layer, averaged over all slots of negative queries.
+
+    Unlike in ``label_loss``, the background has weight 1, because the slot that answers a real query has weight 1.
+
+    Args:
+        logits: (L, Q, N, 2) for the negative query of each query, index 0 = foreground.
+        absent: (Q,) bool, False where the video may have an answer to the negative query. These are left out of the
+            mean, which is 0 if none remains.
+    """
+    losses = -logits.log_softmax(dim=-1)[..., BACKGROUND].mean(dim=2)  # (L, Q)
+    return (losses * absent).sum(dim=1) / absent.sum().clamp(min=1)
+
+
+def absent(batch: LossInputs) -> Tensor:
+    """Return ``absent_loss`` of the negative queries.
+
+    Raises:
+        ValueError: the targets do not say which negative queries are absent.
+    """
+    logits, absent = batch.output.negative_logits, batch.targets.absent
+    if logits is None or absent is None:
+        raise ValueError("the targets do not say which negative queries are absent: make the batches with absent=True")
+    return absent_loss(logits[-len(batch.logits) :], absent)
+
+
 def class_error(batch: LossInputs) -> Tensor:
     """Return the (L,) percentage of matched slots that are classified as background."""
     classes = batch.logits.argmax(dim=-1).gather(2, batch.slots)  # (L, Q, M), 1 is BACKGROUND

@@ -17,6 +17,7 @@ class Loss:
     ``function``: takes a ``LossInputs`` and the settings below as keywords, and returns a scalar;
     ``weight``: name of the setting with the loss's weight in the total, ``loss.NAME`` or ``loss.weights.NAME``; the
     loss is not computed if that setting has no value. None for a value that is reported only;
+    ``optional``: whether the loss is not computed either if its weight is 0;
     ``settings``: settings of the section ``loss`` that the function takes;
     ``part``: setting of the section ``model`` that must be on for the loss to be computed, or None;
     ``every_layer``: whether the function returns the losses (L,) of all decoder layers; only the last one is computed
@@ -25,6 +26,7 @@ class Loss:
 
     function: Callable[..., Tensor]
     weight: str | None = None
+    optional: bool = False
     settings: tuple[str, ...] = ()
     part: str | None = None
     every_layer: bool = False
@@ -41,5 +43,6 @@ LOSSES: dict[str, Loss] = {
     "loss_rec_ss": Loss(
         reconstruction.segments, weight="rec_ss", settings=("iou_gamma", "tau"), part="segment_sentence"
     ),
+    "loss_absent": Loss(spans.absent, weight="absent", optional=True, every_layer=True),
 }
 """Names of losses with a weight start with ``loss_``; these are shown during training and plotted as curves."""

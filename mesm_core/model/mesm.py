@@ -71,7 +71,8 @@ class Mesm(nn.Module):
     def forward(self, inputs: Inputs, targets: Targets | None = None) -> ModelOutput:
         """Return the moments and the saliency of every query.
 
-        With ``targets``, also the saliency for a negative query, and the masked-word logits. Only dropout is random.
+        With ``targets``, also the saliency for a negative query, and the masked-word logits. If the targets say which
+        negative queries are absent, also the logits of the slots for them. Only dropout is random.
         """
         video = self._video(inputs)  # (Q, T, d)
         words = self._words(self.text_projection(inputs.words), inputs.words_mask)  # (Q, W, d)
@@ -86,12 +87,13 @@ class Mesm(nn.Module):
         memory, saliency = self._encode(video, words, text)  # (Q, T, d), (Q, T)
         outputs, references = self.decoder(memory, pos=video.pos, mask=video.mask)  # (L, Q, N, d), (L, Q, N, 2)
 
-        negative_saliency = word_logits = moments = None
+        negative_saliency = negative_logits = word_logits = moments = None
         if targets is not None:
-            # The same videos with the text of another group's query; its words keep their positions in that text.
-            negative = Tokens(*(value[targets.negative_query] for value in text))  # (Q, 1 + W, d)
-            negative_words = Tokens(*(value[:, -words.x.shape[1] :] for value in negative))  # (Q, W, d)
-            _, negative_saliency = self._encode(video, negative_words, negative)  # (Q, T)
+            negative_words, negative = self._negative(words, text, targets)  # (Q, W, d), (Q, 1 + W, d)
+            negative_memory, negative_saliency = self._encode(video, negative_words, negative)  # (Q, T, d), (Q, T)
+            if targets.absent is not None:
+                negative_outputs, _ = self.decoder(negative_memory, pos=video.pos, mask=video.mask)  # (L, Q, N, d)
+                negative_logits = self.class_head(negative_outputs)  # (L, Q, N, 2)
             moment = self._moment(video, targets)  # (Q, C, d)
             word_logits, moments = self._word_logits(words, moment, targets), moment.x  # (Q, W, classes)
 
@@ -104,6 +106,7 @@ class Mesm(nn.Module):
             moments=moments,
             text=text.x,
             text_mask=text.mask,
+            negative_logits=negative_logits,
         )
 
     def _video(self, inputs: Inputs) -> Tokens:
@@ -115,6 +118,21 @@ class Mesm(nn.Module):
     def _words(self, x: Tensor, mask: Tensor) -> Tokens:
         """Return words (Q, W, d) with their positions."""
         return Tokens(x, torch.zeros_like(x) if self.word_positions is None else self.word_positions(x), mask)
+
+    def _negative(self, words: Tokens, text: Tokens, targets: Targets) -> tuple[Tokens, Tokens]:
+        """Return the words of another group's query for each query, and the text with them.
+
+        The text is that of the other query, with the reconstruction from its video, and the words keep their positions
+        in it. If the decoder is trained with them, words and text are what inference would see: the words have their
+        own positions, and the reconstruction is that from the asked video.
+        """
+        query, length = targets.negative_query, words.x.shape[1]
+        other = Tokens(*(value[query] for value in text))
+        if targets.absent is None:
+            return Tokens(*(value[:, -length:] for value in other)), other
+        pairs = zip(text, other, strict=True)
+        asked = Tokens(*(with_reconstruction_of(own, value, words=length) for own, value in pairs))
+        return Tokens(*(value[query] for value in words)), asked
 
     def _context(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Return the frames (Q, T', d) that SS-MESM's sentences attend to, projected again, and their mask (Q, T')."""
@@ -162,3 +180,13 @@ class Mesm(nn.Module):
         return self.frame_word.reconstruct(
             masked, moment.x, words_pos=words.pos, frames_pos=moment.pos, frames_mask=moment.mask
         )
+
+
+def with_reconstruction_of(text: Tensor, other: Tensor, *, words: int) -> Tensor:
+    """Return the words of ``other`` after the reconstruction of ``text``.
+
+    Args:
+        text, other: (Q, R + W, ...) with R = 1 reconstruction or, without SS-MESM, R = 0; words: the number W.
+    """
+    front = text.shape[1] - words
+    return torch.cat([text[:, :front], other[:, front:]], dim=1)

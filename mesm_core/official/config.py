@@ -49,6 +49,8 @@ _REPORT: dict[str, tuple[object, str]] = {
     "ctx_mode": (None, "it only names the folder of results"),
 }
 _CONTRA_SAMPLES = 2
+_ADDED = ("loss.absent", "loss.weights")
+"""Settings of losses that the published code does not have."""
 # Flags of paths, of the environment of a run, and of logging.
 _HARMLESS = frozenset({
     "config_file", "dataset_name", "ann_path", "feat_files", "bpe_path", "text_model_path", "load_vocab_pkl",
@@ -159,7 +161,7 @@ def flags_of(config: Config, paths: Mapping[str, Any]) -> dict[str, Any]:
     flags = {_SPELLING.get(flag, flag): _at(values, key) for flag, key in known.items()}
     for section, schema in (("model", ModelConfig), ("loss", LossConfig)):
         # The published code has a single forward pass and a fixed set of losses.
-        elsewhere = {*known.values(), "model.fast", "loss.weights"}
+        elsewhere = {*known.values(), "model.fast", *_ADDED}
         same = {name: values[section][name] for name in schema.model_fields if f"{section}.{name}" not in elsewhere}
         flags |= same
     flags["stop_score"] = flags["stop_score"].lower()
@@ -233,6 +235,6 @@ def _shown(value: object) -> str:
 
 def _same_name(flag: str) -> str | None:
     for section, schema in (("model", ModelConfig), ("loss", LossConfig)):
-        if flag in schema.model_fields and f"{section}.{flag}" != "loss.weights":
+        if flag in schema.model_fields and f"{section}.{flag}" not in _ADDED:
             return f"{section}.{flag}"
     return None

@@ -9,14 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mesm_core.confidence.negatives import (
-    content_words,
-    halves,
-    near_duplicates,
-    out_of_domain_sentences,
-    questions_of_halves,
-)
+from mesm_core.confidence.negatives import halves, out_of_domain_sentences, questions_of_halves
 from mesm_core.data.readers import read_split
+from mesm_core.text.near_duplicates import content_words, near_duplicates
 from mesm_core.types import Query
 
 RARE, SENTENCES = 5, 42_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -73,6 +73,13 @@ def make_batch(groups: Sequence[Sequence[tuple[str, int]]], *, context: str = "v
     return replace(batch, inputs=inputs, targets=None if targets is None else in_dtype(targets, dtype))
 
 
+def with_absent(batch: Batch) -> Batch:
+    """Return the batch with targets that let the decoder see negatives; every third of them may have an answer."""
+    assert batch.targets is not None
+    absent = torch.arange(len(batch.queries)) % 3 != 1
+    return replace(batch, targets=replace(batch.targets, absent=absent))
+
+
 def valid(output: ModelOutput, inputs: Inputs, moments: Tensor | None = None) -> dict[str, Tensor]:
     """Return the outputs without their values at padding. moments: mask (Q, C) of the frames of moments."""
     frames = inputs.video_mask[inputs.video_index]
@@ -84,6 +91,8 @@ def valid(output: ModelOutput, inputs: Inputs, moments: Tensor | None = None) ->
         found["negative_saliency"] = output.negative_saliency[frames]
     if output.moments is not None and moments is not None:
         found["moments"] = output.moments[moments]
+    if output.negative_logits is not None:
+        found |= {f"negative logits {layer}": x for layer, x in enumerate(output.negative_logits)}
     if output.word_logits is not None:
         found["word_logits"] = output.word_logits[inputs.words_mask]
     return found
@@ -157,6 +166,17 @@ def test_odd_batches_in_float64(
     assert_equal(config, make_batch(groups, dtype=torch.float64), models)
 
 
+@pytest.mark.parametrize("preset", ["tacos", "charades-vgg-glove", "qvhighlights"])
+@pytest.mark.parametrize("off", [(), ("model.segment_sentence=false",)], ids=["reconstruction", "no reconstruction"])
+@pytest.mark.parametrize("positions", ["true", "false"], ids=["word positions", "no word positions"])
+def test_negatives_of_the_decoder_in_float64(preset: str, off: tuple[str, ...], positions: str) -> None:
+    config = preset_config(preset, *WITHOUT_DROPOUT, "loss.absent=2", f"model.text_positions={positions}", *off)
+    models = make_models(config.model)
+    models[0].train()
+    for context in ("video", "group"):
+        assert_equal(config, with_absent(make_batch(RAGGED, context=context, dtype=torch.float64)), models)
+
+
 @pytest.mark.parametrize("preset", ["tacos", "qvhighlights"])
 def test_float32_within_the_tolerances_of_parity(preset: str) -> None:
     config = preset_config(preset, *WITHOUT_DROPOUT)
@@ -181,6 +201,15 @@ def test_an_item_without_frames() -> None:
     assert torch.allclose(reference.spans[-1][there], fast.spans[-1][there], atol=EXACT)
 
 
+def test_values_at_padding_are_finite() -> None:
+    """Losses may multiply them by a mask (docs/howto-loss.md)."""
+    batch = with_absent(make_batch(RAGGED, context="group", dtype=torch.float64))
+    for model in make_models(preset_config("tacos", "model.text_positions=true").model):
+        output = model.train()(batch.inputs, batch.targets)
+        for field in fields(output):
+            assert torch.isfinite(getattr(output, field.name)).all(), field.name
+
+
 def test_a_video_in_every_order_of_queries() -> None:
     """Queries of one video need not be neighbours."""
     config = preset_config("tacos", *WITHOUT_DROPOUT)
@@ -203,9 +232,10 @@ def test_dropout_is_applied_at_the_same_places(preset: str, monkeypatch: pytest.
     monkeypatch.setattr(
         nn.Dropout, "forward", lambda self, x: x * by_channel(x.shape) / (1 - self.p) if self.training else x
     )
-    config = preset_config(preset, "model.dropout=0.2", "model.input_dropout=0.4", "model.text_positions=true")
+    changed = ("model.dropout=0.2", "model.input_dropout=0.4", "model.text_positions=true", "loss.absent=2")
+    config = preset_config(preset, *changed)
     models = make_models(config.model)
-    batch = make_batch(RAGGED, context="group", dtype=torch.float64)
+    batch = with_absent(make_batch(RAGGED, context="group", dtype=torch.float64))
     models[0].train()
     assert_equal(config, batch, models)
     trained = models[0](batch.inputs, batch.targets).spans[-1]

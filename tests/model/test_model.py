@@ -106,10 +106,11 @@ def test_a_moved_batch_has_every_tensor_on_the_new_device() -> None:
     batch = make_batch([[("a", 3)], [("b", 2)]], train=True)
     frames = batch.inputs.video_mask.flatten().nonzero().T
     context = {"context": frames, "context_mask": frames >= 0, "context_index": torch.zeros(2, dtype=torch.int64)}
-    batch = replace(batch, inputs=replace(batch.inputs, **context))
+    assert batch.targets is not None
+    targets = replace(batch.targets, absent=torch.tensor([True, False]))
+    batch = replace(batch, inputs=replace(batch.inputs, **context), targets=targets)
     moved = batch.to(torch.device("meta"))
     assert moved.targets is not None
-    assert batch.targets is not None
     assert moved.queries == batch.queries
     for before, after in ((batch.inputs, moved.inputs), (batch.targets, moved.targets)):
         assert tensors_of(after).keys() == tensors_of(before).keys() == {field.name for field in fields(before)}

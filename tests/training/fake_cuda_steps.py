@@ -1,10 +1,10 @@
 """Training and evaluation of every preset on tensors of a GPU that is not there; a process of its own.
 
-    python -m tests.training.fake_cuda_steps FOLDER-OF-FAKE_CUDA PRESET[:PRECISION[:reference]] …
+    python -m tests.training.fake_cuda_steps FOLDER-OF-FAKE_CUDA PRESET[:PRECISION[:reference|absent]] …
 
 Prints a JSON object: "preset precision" -> [what crossed between host and device in training, kernel launches of a
 training step, the same two of an evaluation batch]; with "reference" at the end of the word and of the key, of the
-plain modules (``model.fast=false``).
+plain modules (``model.fast=false``), with "absent", of training with ``loss.absent``.
 """
 
 from __future__ import annotations
@@ -36,16 +36,15 @@ def main(folder: str, presets: list[str]) -> None:
     mode = fake_cuda.mode()  # one for all: what is kept between steps is of its tensors
     found: dict[str, list[Any]] = {}
     for word in presets:
-        preset, only, forward = [*word.split(":"), "", ""][:3]
-        plain = forward == "reference"
-        batches = make_batches(preset, plain=plain)
+        preset, only, variant = [*word.split(":"), "", ""][:3]
+        batches = make_batches(preset, variant)
         for precision in [only] if only else PRECISIONS:
-            key = " ".join([preset, precision, *(["reference"] if plain else [])])
+            key = f"{preset} {precision} {variant}".rstrip()
             found[key] = run_steps(fake_cuda, mode, batches, precision)
     print(json.dumps(found), flush=True)
 
 
-def make_batches(preset: str, *, plain: bool) -> tuple[Config, int, Batch, Batch]:
+def make_batches(preset: str, variant: str) -> tuple[Config, int, Batch, Batch]:
     """Return the settings of a preset, the number of label words, a training batch and an evaluation batch."""
     import torch
 
@@ -55,7 +54,8 @@ def make_batches(preset: str, *, plain: bool) -> tuple[Config, int, Batch, Batch
     def unpinned(size: int) -> Tensor:
         return torch.empty(size, dtype=torch.uint8)
 
-    config = load_config(preset, overrides=[*SMALLER, *(["model.fast=false"] if plain else [])])
+    changed = {"": [], "reference": ["model.fast=false"], "absent": ["loss.absent=1"]}[variant]
+    config = load_config(preset, overrides=[*SMALLER, *changed])
     data, text = invented_dataset(config)
     several = config.dataset.max_windows
     data.queries = tuple(
