@@ -28,6 +28,7 @@ from mesm_cli.commands import (
     probe,
     runs,
     score,
+    serve,
     train,
     weights,
 )
@@ -43,6 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("locate")(locate.locate)
+app.command("serve")(serve.serve)
 app.add_typer(prepare.app, name="prepare")
 app.command("count-tokens")(prepare.count_tokens)
 app.command("train")(train.train)

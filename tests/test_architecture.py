@@ -27,7 +27,7 @@ LAYERS = [
     {"inference"},
     {"training"},
     {"pages"},
-    {"bench"},
+    {"bench", "web"},
     {"mesm_core"},
     {"mesm_cli"},
 ]

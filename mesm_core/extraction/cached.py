@@ -94,6 +94,15 @@ class CachedExtraction:
                     hint=f"Give the same weights: --weights {name}=FILE. With other features the answers are wrong.",
                 )
 
+    def cached(self, video: VideoFile, content: str) -> Featured | None:
+        """Return the features of a video if the cache has them all, else None. Nothing is decoded.
+
+        Args:
+            content: the hash of the file's content.
+        """
+        parts = self._cached_parts(content)
+        return self._featured(video, parts, cached=True) if len(parts) == len(set(self.recipe.backbones)) else None
+
     def run(self, videos: Sequence[VideoFile]) -> Iterator[Featured | Failed | Frames]:
         """Yield the features of each video in order, or why it has none; in between, the progress of decoding.
 
