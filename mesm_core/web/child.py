@@ -17,19 +17,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from mesm_core.caches import default_notes
 from mesm_core.errors import MesmError
-from mesm_core.extraction.cached import CachedExtraction
-from mesm_core.extraction.estimate import expected_frames
-from mesm_core.extraction.pipeline import Failed, Frames
-from mesm_core.extraction.sources import VideoFile
 from mesm_core.files import replacing, write_atomically
-from mesm_core.inference.locate import plan_extraction, plan_location
 from mesm_core.video.cut import cut
 from mesm_core.video.picture import jpeg_at
 from mesm_core.video.playable import read_header
+
+if TYPE_CHECKING:  # imported for extraction only, so that processes that cut clips start fast
+    from mesm_core.extraction.cached import CachedExtraction
 
 Task = Mapping[str, Any]
 Event = Mapping[str, Any]
@@ -58,6 +55,11 @@ def clip(task: Task, _: Send) -> Event:
 
 def extract(task: Task, send: Send) -> Event:
     """Extract the features of videos into the cache, and report each video."""
+    from mesm_core.caches import default_notes
+    from mesm_core.extraction.estimate import expected_frames
+    from mesm_core.extraction.pipeline import Failed, Frames
+    from mesm_core.extraction.sources import VideoFile
+
     extraction = _extraction_of(task)
     paths = [Path(path) for path in task["paths"]]
     send({"total": expected_frames(paths)})
@@ -76,6 +78,8 @@ def extract(task: Task, send: Send) -> Event:
 
 def _extraction_of(task: Task) -> CachedExtraction:
     """Return the extraction of the task's model, which is the same for all tasks of a server."""
+    from mesm_core.inference.locate import plan_extraction, plan_location
+
     if not _extraction:
         plan = plan_location(
             task["model"],

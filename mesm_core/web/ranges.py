@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import IO
 
-import anyio.to_thread
 from fastapi import HTTPException
 from fastapi.responses import Response, StreamingResponse
 
@@ -76,7 +76,7 @@ def _stream(
             file.seek(start)
             left = end - start
             while left > 0:
-                block = await anyio.to_thread.run_sync(file.read, min(BLOCK, left))
+                block = await asyncio.to_thread(file.read, min(BLOCK, left))
                 if not block:
                     return
                 left -= len(block)

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import signal
 import socket
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -80,15 +81,36 @@ class PatientProtocol(H11Protocol):
             self.transport.close()
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn's server, which returns after a signal instead of raising it again."""
+class WebServer(uvicorn.Server):
+    """Uvicorn's server, which returns after SIGINT or SIGTERM instead of raising it again.
 
-    def __init__(self, config: Config) -> None:
+    ``received``: the number of the signal. A server in another thread than the main one handles no signals.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        config = Config(
+            app,
+            http=PatientProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=FINISH_SECONDS,
+            limit_concurrency=MOST_CONNECTIONS,
+            h11_max_incomplete_event_size=HEADER_BYTES,
+        )
         super().__init__(config)
         self.received: int | None = None
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
+        """Handle the signals until the server has ended."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
         def handle(number: int, frame: Any) -> None:
             self.received = number
             self.handle_exit(number, frame)
@@ -142,19 +164,6 @@ def serve(app: ASGIApp, listener: socket.socket) -> int | None:
     Returns:
         The number of the signal, or None.
     """
-    config = Config(
-        app,
-        http=PatientProtocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=FINISH_SECONDS,
-        limit_concurrency=MOST_CONNECTIONS,
-        h11_max_incomplete_event_size=HEADER_BYTES,
-    )
-    server = _Server(config)
+    server = WebServer(app)
     server.run([listener])
     return server.received

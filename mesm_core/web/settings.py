@@ -30,8 +30,8 @@ class WebSettings:
     may have which send requests; ``token``: demanded from every client, None for no token; ``uploads``: folder for
     uploaded videos, None refuses them; ``max_upload``: bytes of one upload; ``running``: queries that are answered at
     the same time, and clips that are cut; ``waiting``: requests that wait for one of these places, more are refused;
-    ``clips``: folder of cut clips and thumbnails; ``clips_bytes``: its limit; ``work_seconds``: longest time that cutting
-    a clip may take; ``report``: called with the description of a fault of the server.
+    ``clips``: folder of cut clips and thumbnails; ``clips_bytes``: its limit; ``work_seconds``: longest time of cutting
+    a clip; ``report``: called with the description of a fault of the server.
     """
 
     clips: Path

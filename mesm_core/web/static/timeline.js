@@ -3,7 +3,8 @@
 import {address, certaintyText, span} from './text.js';
 import {clipAddress} from './api.js';
 
-const LONGEST_CLIP = 300;
+const LONGEST_CLIP = 300;  // seconds
+const LANES = 3;
 
 export function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
@@ -23,15 +24,27 @@ export function drawCurve(svg, values, seen, duration) {
   svg.querySelector('polyline').setAttribute('points', points.join(' '));
 }
 
-// Draw a bar for each moment. Short ones are drawn over long ones.
+// Return the lane of each moment: the first one where it overlaps no better moment, or the last lane.
+function lanes(moments) {
+  const taken = Array.from({length: LANES}, () => []);
+  return moments.map(moment => {
+    const free = taken.findIndex(others => others.every(one => moment.end <= one.start || moment.start >= one.end));
+    const lane = free < 0 ? LANES - 1 : free;
+    taken[lane].push(moment);
+    return lane;
+  });
+}
+
+// Draw a bar for each moment.
 export function drawBars(bars, moments, duration, choose) {
-  const byLength = moments.map((moment, number) => ({moment, number}))
-    .sort((a, b) => (b.moment.end - b.moment.start) - (a.moment.end - a.moment.start));
-  bars.replaceChildren(...byLength.map(({moment, number}) => {
+  const lane = lanes(moments);
+  bars.style.setProperty('--lanes', Math.max(...lane, 0) + 1);
+  bars.replaceChildren(...moments.map((moment, number) => {
     const bar = element('button', {type: 'button', title: span(moment)});
     bar.dataset.number = number;
     bar.setAttribute('aria-label', `Moment ${number + 1}: ${span(moment)}`);
     bar.classList.toggle('best', number === 0);
+    bar.style.setProperty('--lane', lane[number]);
     bar.style.left = `${Math.min(100 * moment.start / duration, 99.5)}%`;
     bar.style.width = `${Math.min(100 * (moment.end - moment.start) / duration, 100)}%`;
     bar.addEventListener('click', () => choose(number));
