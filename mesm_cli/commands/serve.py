@@ -191,9 +191,9 @@ def _show_address(listener: socket.socket, token: str | None) -> None:
     """Print where the page is, and the token that was made."""
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
-    render.say(f"http://{name}:{port}", title="Page: ")
     if token is not None:
         render.say(token, title="Token: ")
+    render.say(f"http://{name}:{port}", title="Page: ")
     render.note("Ctrl-C ends the server.")
 
 

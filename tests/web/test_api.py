@@ -171,8 +171,16 @@ def test_the_file_is_sent_whole_or_in_one_range(client: httpx.Client, clip: Path
 
 @pytest.mark.parametrize(
     "wanted",
-    ["bytes=99999999-", "bytes=5-2", "bytes=-0", "bytes=a-b", "lines=0-1", "bytes=-", "bytes=" + "9" * 40 + "-"]
-    + ["bytes=" + ",".join(f"{i}-{i}" for i in range(1000))],
+    [
+        "bytes=99999999-",
+        "bytes=5-2",
+        "bytes=-0",
+        "bytes=a-b",
+        "lines=0-1",
+        "bytes=-",
+        "bytes=" + "9" * 40 + "-",
+        "bytes=" + ",".join(f"{i}-{i}" for i in range(1000)),
+    ],
 )
 def test_other_ranges_are_refused(client: httpx.Client, clip: Path, wanted: str) -> None:
     found = client.get(f"/api/videos/{only(client)}/file", headers={"range": wanted})
