@@ -27,18 +27,16 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MESM_CACHE", str(folder / "cache"))
         files = {"clip-b32": aged(write_clip(folder / "ViT-B-32.pt"))}
-        films = {film(folder / f"{seconds}.mkv", seconds): [QUERY] for seconds in (4, 6)}
-        films[film(folder / "8.mp4", 8)] = [QUERY]
+        films = {film(folder / f"{seconds}.mp4", seconds): [QUERY] for seconds in (4, 6, 8)}
         assert len(list(Locator.load(weights=files, device="cpu").locate_many(films))) == 3
         yield files
 
 
 @pytest.fixture
 def collection(weights: dict[str, Path], tmp_path: Path) -> Iterator[VideoCollection]:
-    """Two videos, a file that is none, and zero-shot."""
+    """Two videos, and zero-shot."""
     film(tmp_path / "a.mp4", 8)
-    film(tmp_path / "b.mkv", 6)
-    (tmp_path / "c.mp4").write_text("no video")
+    film(tmp_path / "b.mp4", 6)
     made = VideoCollection([tmp_path], Locator.load(weights=weights, device="cpu"), device="cpu")
     yield made
     made.close()
@@ -56,15 +54,12 @@ def test_prepared_videos_are_answered_as_locate_does(
     collection: VideoCollection, weights: dict[str, Path], tmp_path: Path
 ) -> None:
     by_name = {video.name: key for key, video in collection.videos().items()}
-    assert list(by_name) == ["a.mp4", "b.mkv", "c.mp4"]
+    assert list(by_name) == ["a.mp4", "b.mp4"]
     assert collection.locate(by_name["a.mp4"], QUERY) is None
     assert collection.search(QUERY, top=5).searched == 0
     failed, progress = prepare(collection)
-    assert list(failed) == ["c.mp4"]
-    assert failed["c.mp4"].startswith("c.mp4 is not a video")
-    assert str(tmp_path) not in failed["c.mp4"]
-    assert progress[-1] == Progress(1.0, 3)
-    assert [step.share for step in progress] == sorted(step.share for step in progress)
+    assert failed == {}
+    assert progress[-1] == Progress(1.0, 2)
     answer = collection.locate(by_name["a.mp4"], QUERY)
     expected = locate(tmp_path / "a.mp4", QUERY, weights=weights, device="cpu")
     assert answer is not None
@@ -74,17 +69,32 @@ def test_prepared_videos_are_answered_as_locate_does(
     assert [hit.moment.score for hit in found.hits] == sorted((hit.moment.score for hit in found.hits), reverse=True)
     assert found.hits[0].moment.score == max(
         located.answers[0].moments[0].score
-        for name in ("a.mp4", "b.mkv")
+        for name in ("a.mp4", "b.mp4")
         if (located := collection.locate(by_name[name], QUERY)) is not None
     )
     with pytest.raises(TextError):
         collection.search(" ", top=1)
 
 
+def test_new_videos_are_extracted_and_those_that_cannot_be_read_are_named(
+    collection: VideoCollection, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.mp4").write_text("no video")
+    collection.add(tmp_path / "bad.mp4", "bad.mp4")
+    collection.add(film(tmp_path / "new.mp4", 3), "new.mp4")
+    failed, progress = prepare(collection)
+    assert list(failed) == ["bad.mp4"]
+    assert failed["bad.mp4"].startswith("bad.mp4 is not a video")
+    assert str(tmp_path) not in failed["bad.mp4"]
+    assert [step.share for step in progress] == sorted(step.share for step in progress)
+    assert progress[-1] == Progress(1.0, 4)
+    assert collection.search(QUERY, top=1).searched == 3
+
+
 def test_a_new_start_finds_the_features_in_the_cache(collection: VideoCollection, weights: Any, tmp_path: Path) -> None:
     prepare(collection)
     again = VideoCollection([tmp_path], Locator.load(weights=weights, device="cpu"), device="cpu")
-    assert [again.prepared(key) for key in again.videos()] == [True, True, False]
+    assert [again.prepared(key) for key in again.videos()] == [True, True]
     assert list(again.videos()) == list(collection.videos())
     again.close()
 
@@ -92,7 +102,7 @@ def test_a_new_start_finds_the_features_in_the_cache(collection: VideoCollection
 def test_a_replaced_video_is_prepared_again(collection: VideoCollection, tmp_path: Path) -> None:
     prepare(collection)
     key = next(iter(collection.videos()))
-    film(tmp_path / "new.mkv", 4).replace(tmp_path / "a.mp4")
+    film(tmp_path / "new.mp4", 4).replace(tmp_path / "a.mp4")
     assert not collection.prepared(key)
     assert collection.locate(key, QUERY) is None
     prepare(collection)
