@@ -1,3 +1,4 @@
+document.querySelector('#token').focus();
 // A link from another site brings no cookie with it, so its first request ends here. Requests from this page do.
 const answer = await fetch('/api/videos?limit=1');
 if (answer.ok) location.replace('/' + location.hash);
