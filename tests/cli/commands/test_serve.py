@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +14,7 @@ import pytest
 
 from tests.conftest import Result
 from tests.video.made import film
-
-
-@contextmanager
-def serving(*words: object) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """Run ``mesm serve`` on a free port; yield the process, and what it printed by its titles."""
-    command = [sys.executable, "-m", "mesm_cli.app", "serve", *map(str, words), "--port", "0", "--device", "cpu"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
-    try:
-        printed = {}
-        assert process.stdout is not None
-        for line in process.stdout:
-            title, _, rest = line.strip().partition(": ")
-            printed[title] = rest
-            if title == "Page":
-                break
-        yield process, printed
-    finally:
-        process.kill()
-        process.communicate()
+from tests.web.serving import prepare_all, serving
 
 
 def ended(process: subprocess.Popen[str], number: int) -> tuple[int, str]:
@@ -56,11 +34,7 @@ def test_a_folder_is_prepared_and_term_ends_the_server(here: Path, zero: Sequenc
     film(here / "videos" / "a.mp4", 4)
     with serving("videos", *zero) as (process, printed), httpx.Client(base_url=printed["Page"], timeout=30) as client:
         assert "Token" not in printed
-        job = client.post("/api/prepare", json={}).json()
-        while job["state"] in ("waiting", "running"):
-            time.sleep(0.05)
-            job = client.get(f"/api/jobs/{job['id']}").json()
-        assert job["state"] == "done"
+        assert prepare_all(client) == "done"
         assert client.get("/api/videos").json()["prepared"] == 1
         client.close()
         code, errors = ended(process, signal.SIGTERM)
