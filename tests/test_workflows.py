@@ -58,7 +58,9 @@ def test_the_workflow_tests_every_python_and_the_oldest_and_newest_versions() ->
 def test_the_oldest_versions_are_the_bounds_of_pyproject() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
-    bounds = dict(entry.split(">=") for entry in [*project["dependencies"], *optional["plot"], *optional["hub"]])
+    bounds = dict(
+        entry.split(">=") for entry in [*project["dependencies"], *optional["plot"], *optional["hub"], *optional["web"]]
+    )
     lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()
     assert dict(line.split("==") for line in lines if line and not line.startswith("#")) == bounds
 

@@ -117,11 +117,12 @@ def serve(
       mesm serve videos/ --model best.pt --host 0.0.0.0 --allowed-host videos.example.org
     """
     _require_packages()
+    from mesm_core.caches import clips_folder
     from mesm_core.inference.locate import plan_location
     from mesm_core.web.app import create_app
     from mesm_core.web.server import bind
     from mesm_core.web.server import serve as run
-    from mesm_core.web.settings import WebSettings, default_clips
+    from mesm_core.web.settings import WebSettings
     from mesm_core.web.token import chosen_token
 
     if not sources and uploads is None:
@@ -142,7 +143,7 @@ def serve(
         for warning in collection.notes:
             render.warn(warning)
         settings = WebSettings(
-            clips=default_clips(),
+            clips=clips_folder(),
             host=host,
             allowed_hosts=tuple(allowed_host or ()),
             token=token,

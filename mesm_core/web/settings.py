@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesm_core.caches import cache_folder
+from mesm_core.caches import CLIPS_BYTES
 
 QUERY_CHARACTERS = 500
 """Longest query. Models read at most a few dozen words."""
@@ -42,15 +42,6 @@ class WebSettings:
     max_upload: int = 2_000_000_000
     running: int = 2
     waiting: int = 32
-    clips_bytes: int = 2_000_000_000
+    clips_bytes: int = CLIPS_BYTES
     work_seconds: float = 300.0
     report: Callable[[str], None] = lambda _: None
-
-
-def default_clips() -> Path:
-    """Return the folder of cut clips and thumbnails, ``$MESM_CACHE/clips``.
-
-    Raises:
-        OutputError: the user has no home folder.
-    """
-    return cache_folder() / "clips"

@@ -39,7 +39,7 @@ def test_a_port_in_use_is_a_message_that_names_it() -> None:
             bind("127.0.0.1", port)
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "not.a.host.invalid", "a b"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "a" * 70])
 def test_addresses_of_other_machines_are_refused(host: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(host)):
         bind(host, 0)
