@@ -40,8 +40,8 @@ def list_(json_: options.Json = False, debug: options.Debug = False) -> None:
     """List the caches with their paths, sizes and limits.
 
     $MESM_CACHE is their folder (default: ~/.cache/mesm). $MESM_CACHE_GB is the limit of the cache of features in GB
-    (default: 4); the least recently used features are removed first. The clips are those of `mesm serve`. For weights see
-    `mesm weights list`.
+    (default: 4); the least recently used features are removed first. The clips are those of `mesm serve`. For weights
+    see `mesm weights list`.
     """
     from mesm_core.extraction.cache_contents import list_caches
     from mesm_core.places import size_text

@@ -114,7 +114,7 @@ def serve(
 
       mesm serve videos/
 
-      mesm serve videos/ --model best.pt --host 0.0.0.0 --allowed-host videos.example.org
+      mesm serve videos/ --model best.pt --host 0.0.0.0
     """
     _require_packages()
     from mesm_core.caches import clips_folder
@@ -138,8 +138,13 @@ def serve(
             root=options.data_root(data_dir),
         )
         fetch_missing(plan, yes=yes)
-        chosen = None if precision is None else precision.value
-        collection = _collection(sources or [], plan, device=device, precision=chosen, uploads=uploads)
+        collection = _collection(
+            sources or [],
+            plan,
+            device=device,
+            precision=None if precision is None else precision.value,
+            uploads=uploads,
+        )
         for warning in collection.notes:
             render.warn(warning)
         settings = WebSettings(
