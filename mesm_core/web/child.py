@@ -19,7 +19,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from mesm_core.errors import MesmError
+from mesm_core.errors import MesmError, OutputError
 from mesm_core.files import replacing, write_atomically
 from mesm_core.video.cut import cut
 from mesm_core.video.picture import jpeg_at
@@ -121,7 +121,8 @@ def work(source: IO[str], target: IO[str]) -> None:
         try:
             send({"end": "done", **TASKS[task["task"]](task, send)})
         except MesmError as error:
-            send({"end": "error", "message": error.message, "hint": error.hint})
+            kind = "output" if isinstance(error, OutputError) else "error"
+            send({"end": kind, "message": error.message, "hint": error.hint})
         except Exception:
             send({"end": "fault", "message": traceback.format_exc()})
 

@@ -94,6 +94,7 @@ class WebServer(uvicorn.Server):
             ws="none",
             lifespan="on",
             log_config=None,
+            log_level="critical",  # faults are reported by the application
             access_log=False,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,

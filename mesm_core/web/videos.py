@@ -31,13 +31,16 @@ MEMORY_BYTES = 500_000_000
 
 @dataclass
 class _State:
-    """What is known about a video: the hash of its content, and its file's size and time when it was hashed."""
+    """What is known about a video: the hash of its content, and its file's size and time when it was hashed.
+
+    ``prepared``: whether its features can be read, None if this was not tried.
+    """
 
     video: WebVideo
     content: str | None = None
     seen: tuple[int, int] | None = None
     features: Featured | None = None
-    prepared: bool = False
+    prepared: bool | None = None
 
 
 class VideoCollection:
@@ -98,8 +101,11 @@ class VideoCollection:
     def prepared(self, video: str) -> bool:
         """Return whether the features of a video are in memory or in the cache, as far as is known."""
         state = self._states[video]
-        unchanged = state.content is not None and _size_and_time(state.video.path) == state.seen
-        return (unchanged and state.prepared) or self._featured(state) is not None
+        if state.content is None or _size_and_time(state.video.path) != state.seen:
+            return False
+        if state.prepared is None:
+            state.prepared = self._locator.extraction.is_cached(state.content)
+        return state.prepared
 
     def prepare(
         self, videos: Sequence[str], *, progress: Callable[[Progress], None], cancel: Cancel
@@ -121,7 +127,7 @@ class VideoCollection:
                 finished += 1
             else:
                 state = self._states[missing[event["done"]]]
-                state.content, state.seen = event["content"], _size_and_time(state.video.path)
+                state.content, state.seen, state.prepared = event["content"], _size_and_time(state.video.path), True
                 finished += 1
             share = max(finished / len(videos), min(frames / total, 1.0) if total else 0.0)
             progress(Progress(share, finished))
@@ -169,7 +175,7 @@ class VideoCollection:
         """Return the features of a video from memory or the cache, or None. A changed file has none."""
         content = state.content
         if content is None or _size_and_time(state.video.path) != state.seen:
-            state.features, state.prepared = None, False
+            state.features = state.prepared = None
             return None
         found = state.features
         if found is None:

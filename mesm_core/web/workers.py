@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from mesm_core.errors import DataError, MesmError
+from mesm_core.errors import DataError, MesmError, OutputError
 
 CHILD = "mesm_core.web.child"
 SECONDS_TO_END = 5.0
@@ -85,8 +85,8 @@ class Worker:
             on_event: called with the events before the last one.
 
         Raises:
-            DataError: the video cannot be read; TimeLimitError: the time is over; StoppedError: the task was cancelled;
-            WorkerError: the process died.
+            DataError: the video cannot be read; OutputError: the result cannot be written; TimeLimitError: the time is
+            over; StoppedError: the task was cancelled; WorkerError: the process died.
         """
         process = self._started()
         assert process.stdin is not None
@@ -169,6 +169,8 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def _result(event: dict[str, Any]) -> Mapping[str, Any]:
     end = event.pop("end")
+    if end == "output":
+        raise OutputError(event["message"], hint=event["hint"])
     if end == "error":
         raise DataError(event["message"], hint=event["hint"])
     if end == "fault":

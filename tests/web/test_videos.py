@@ -135,3 +135,15 @@ def test_cancelled_videos_are_not_prepared_and_can_be_later(collection: VideoCol
     assert not any(collection.prepared(key) for key in collection.videos())
     prepare(collection)
     assert collection.search(QUERY, top=1).searched == 2
+
+
+def test_damaged_features_in_the_cache_are_extracted_again(collection: VideoCollection, weights: Any) -> None:
+    prepare(collection)
+    (key, *_) = collection.videos()
+    for path in (weights["clip-b32"].parent / "cache" / "features").glob("*.npz"):
+        path.write_bytes(b"damaged")
+    assert collection.prepared(key)  # as far as is known
+    assert collection.locate(key, QUERY) is None
+    assert not collection.prepared(key)
+    prepare(collection)
+    assert collection.locate(key, QUERY) is not None

@@ -31,11 +31,12 @@ export async function follow(job) {
   return job;
 }
 
-// Say why a job did not prepare everything, or return nothing.
-export function problemOf(job) {
+// Say why a job did not prepare everything, or one video if it is given; return nothing if it did.
+export function problemOf(job, video) {
   if (job.state === 'failed') return job.problem;
   if (job.state === 'cancelled') return 'The preparation was cancelled.';
-  if (!job.failed.length) return '';
-  const rest = job.failed.length > 1 ? ` (and ${job.failed.length - 1} more)` : '';
-  return `${job.failed[0].reason}${rest}`;
+  const failed = video === undefined ? job.failed : job.failed.filter(one => one.video === video);
+  if (!failed.length) return '';
+  const rest = failed.length > 1 ? ` (and ${failed.length - 1} more)` : '';
+  return `${failed[0].reason}${rest}`;
 }

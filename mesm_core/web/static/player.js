@@ -23,7 +23,7 @@ export class Player {
       this.wanted = null;
     });
     film.addEventListener('canplay', () => this.say(''));
-    film.addEventListener('error', () => this.say(film.getAttribute('src') ? 'This video cannot be played.' : ''));
+    film.addEventListener('error', () => this.fail());
     film.addEventListener('ended', () => {
       if (!this.whole && this.loadedEnd < this.duration - 0.2) this.seek(this.loadedEnd, {play: true});
     });
@@ -75,6 +75,16 @@ export class Player {
     this.until = null;
     if (this.film.paused) this.play();
     else this.film.pause();
+  }
+
+  // Try clips where the file cannot be played after all.
+  fail() {
+    if (!this.film.getAttribute('src')) return;
+    if (!this.whole) return this.say('This video cannot be played.');
+    const time = this.time;
+    this.close();
+    this.whole = false;
+    this.seek(time, {until: this.until});
   }
 
   covers(time) {

@@ -27,6 +27,7 @@ const player = new Player(find('#film'), find('#film-note'), {
 find('#play').addEventListener('click', () => player.toggle());
 find('#mute').addEventListener('click', () => { player.film.muted = !player.film.muted; });
 find('#full').addEventListener('click', () => player.film.requestFullscreen?.().catch(() => {}));
+document.addEventListener('fullscreenchange', () => { player.film.controls = document.fullscreenElement !== null; });
 find('#film').addEventListener('click', () => player.toggle());
 position.addEventListener('input', () => { dragging = true; find('#clock').textContent = clock(Number(position.value)); });
 position.addEventListener('change', () => { dragging = false; player.seek(Number(position.value)); });
@@ -56,7 +57,7 @@ async function ask(id, query, turn) {
     const {status, content} = await locate(id, query);
     if (status !== 202) return content;
     const job = await follow(content);
-    const problem = problemOf(job);
+    const problem = problemOf(job, id);
     if (problem) throw new Error(problem);
     if (turn !== latest) return null;
   }
