@@ -87,8 +87,7 @@ def test_from_the_query_to_the_clip_with_the_keyboard_only(browser: Any, address
         assert clip.duration == pytest.approx(3e6, rel=0.1)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 800, 1600])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (360, "dark"), (800, "light"), (1600, "dark")])
 def test_no_width_or_scheme_has_serious_problems_of_access(browser: Any, address: str, width: int, scheme: str) -> None:
     with opened(browser, address, width=width, scheme=scheme) as page:
         page.wait_for_selector("#results li")
