@@ -120,7 +120,12 @@ def _add_queries(router: APIRouter, service: Service) -> None:
         return schema.SearchAnswer(
             query=asked.query,
             results=[
-                schema.SearchResult(video=hit.video, name=videos[hit.video].name, **hit.moment.as_json())
+                schema.SearchResult(
+                    video=hit.video,
+                    name=videos[hit.video].name,
+                    similarity=hit.similarity,
+                    **hit.moment.as_json(),
+                )
                 for hit in found.hits
             ],
             searched=found.searched,

@@ -26,10 +26,11 @@ class WebVideo:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A moment found in one of the videos."""
+    """A moment found in one of the videos; ``similarity`` of its surroundings to the query, where an index has it."""
 
     video: str
     moment: Moment
+    similarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

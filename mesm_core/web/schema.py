@@ -115,10 +115,11 @@ class Answer(BaseModel):
 
 
 class SearchResult(MomentItem):
-    """A moment in one of the videos."""
+    """A moment in one of the videos. ``similarity``: of its surroundings to the query, null without an index."""
 
     video: str
     name: str
+    similarity: float | None
 
 
 class SearchAnswer(BaseModel):
