@@ -7,7 +7,7 @@ import signal
 import socket
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,11 +17,6 @@ from mesm_cli.commands.locate_options import ClipLen, Model, Yes
 from mesm_cli.commands.probe import seconds_of
 from mesm_cli.entry import Interrupt
 from mesm_cli.missing_weights import fetch_missing
-
-if TYPE_CHECKING:
-    from mesm_core.backbones.protocol import Precision
-    from mesm_core.inference.locate import Plan
-    from mesm_core.web.videos import VideoCollection
 
 ACCESS, UPLOADS = "Access", "Uploads"
 UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -118,33 +113,27 @@ def serve(
     """
     _require_packages()
     from mesm_core.caches import clips_folder
-    from mesm_core.inference.locate import plan_location
     from mesm_core.web.app import create_app
+    from mesm_core.web.opening import plan_collection
     from mesm_core.web.server import bind
     from mesm_core.web.server import serve as run
     from mesm_core.web.settings import WebSettings
     from mesm_core.web.token import chosen_token
 
-    if not sources and uploads is None:
-        raise typer.BadParameter("give videos: files, folders, or a folder for --uploads", param_hint="VIDEO")
     limit = _bytes_of(max_upload)
     token, made = chosen_token(token_file, host)
     with bind(host, port) as listener:
-        plan = plan_location(
+        planned = plan_collection(
+            sources or [],
             model,
             weights=weights_by_name(weights or []),
             clip=clip,
             clip_len=None if clip_len is None else seconds_of(clip_len),
             root=options.data_root(data_dir),
-        )
-        fetch_missing(plan, yes=yes)
-        collection = _collection(
-            sources or [],
-            plan,
-            device=device,
-            precision=None if precision is None else precision.value,
             uploads=uploads,
         )
+        fetch_missing(planned.plan, yes=yes)
+        collection = planned.open(device=device, precision=None if precision is None else precision.value)
         for warning in collection.notes:
             render.warn(warning)
         settings = WebSettings(
@@ -173,24 +162,6 @@ def _require_packages() -> None:
         raise ConfigError(
             f"`mesm serve` needs {' and '.join(missing)}, which are not installed.", hint="pip install 'mesm[web]'"
         )
-
-
-def _collection(
-    sources: list[str], plan: Plan, *, device: str, precision: Precision | None, uploads: Path | None
-) -> VideoCollection:
-    """Return the videos of the sources and of the folder of uploads, with the model of a plan."""
-    from mesm_core.files import make_folder
-    from mesm_core.inference.locate import Locator
-    from mesm_core.places import refuse_existing
-    from mesm_core.web.videos import VideoCollection, has_videos
-
-    kept = []
-    if uploads is not None:
-        make_folder(uploads)
-        refuse_existing(uploads / "upload.mp4", overwrite=True)
-        kept = [str(uploads)] if has_videos(uploads) else []
-    locator = Locator.from_plan(plan, device=device, precision=precision)
-    return VideoCollection([*sources, *kept], locator, device=device, precision=precision)
 
 
 def _show_address(listener: socket.socket, token: str | None) -> None:

@@ -18,7 +18,6 @@ from mesm_core.extraction.cached import Featured
 from mesm_core.extraction.sources import VideoFile, video_paths
 from mesm_core.inference.locate import Located, Locator, Plan, refuse_queries
 from mesm_core.inputs import printable
-from mesm_core.video.names import VIDEO_SUFFIXES
 from mesm_core.web.collection import Found, Hit, Progress, WebVideo
 from mesm_core.web.settings import MOMENTS_OF_A_VIDEO, MOST_VIDEOS
 from mesm_core.web.workers import Cancel, Worker
@@ -216,11 +215,6 @@ def extraction_task(plan: Plan, *, device: str, precision: Precision | None) -> 
 def id_of(path: Path) -> str:
     """Return the id of a video, which depends on its path only."""
     return hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:16]
-
-
-def has_videos(folder: Path) -> bool:
-    """Return whether a folder contains a video file."""
-    return any(path.suffix.lower() in VIDEO_SUFFIXES for path in folder.rglob("*"))
 
 
 def shown_names(paths: Sequence[Path]) -> list[str]:

@@ -57,7 +57,7 @@ def test_other_machines_need_the_token_that_is_printed(here: Path, zero: Sequenc
 def test_mistakes_are_found_before_the_server_starts(mesm: Any, here: Path, zero: list[object]) -> None:
     film(here / "a.mp4", 2)
     zero = [*zero, "--port", 0]
-    assert "give videos" in error_text(mesm("serve", *zero))
+    assert "There are no videos to serve" in error_text(mesm("serve", *zero))
     assert "No video at none" in error_text(mesm("serve", "none", *zero))
     (here / "empty").mkdir()
     assert "has no videos" in error_text(mesm("serve", "empty", *zero))
