@@ -41,7 +41,7 @@ class WebSettings:
     uploads: Path | None = None
     max_upload: int = 2_000_000_000
     running: int = 2
-    waiting: int = 32
+    waiting: int = 16
     clips_bytes: int = CLIPS_BYTES
     work_seconds: float = 300.0
     report: Callable[[str], None] = lambda _: None
