@@ -64,7 +64,7 @@ class _KeptSpans:
 
     def of(self, frames: np.ndarray, duration: float) -> np.ndarray:
         """Return ``spans_of`` the frames."""
-        key = (hashlib.blake2b(np.ascontiguousarray(frames), digest_size=16).digest(), duration)
+        key = (hashlib.blake2b(np.ascontiguousarray(frames).data, digest_size=16).digest(), duration)
         with self._lock:
             found = self._spans.get(key)
         if found is None:
