@@ -160,6 +160,19 @@ def test_one_video_is_asked_again(browser: Any, address: str) -> None:
         assert page.get_attribute("#curve polyline", "points") != ""
 
 
+def test_on_a_phone_the_player_is_in_view_and_the_name_leads_back(browser: Any, address: str) -> None:
+    with opened(browser, address, width=360) as page:
+        search(page)
+        page.click("#results a >> nth=3")
+        page.wait_for_selector("#moments li")
+        wait_for(page, "document.querySelector('#film').getBoundingClientRect().top >= 0")
+        wait_for(page, "document.querySelector('#film').getBoundingClientRect().bottom <= innerHeight")
+        page.click(".brand")
+        wait_for(page, "document.querySelector('#found-title').textContent === 'Videos'")
+        assert page.is_hidden("#viewer")
+        assert page.text_content("#results") == "kitchen.mp4street.mkv"
+
+
 def test_preparation_shows_its_progress_and_can_be_cancelled(browser: Any, films: list[Path], tmp_path: Path) -> None:
     collection = KnownCollection(*films, prepared=False)
     collection.released.clear()

@@ -93,7 +93,8 @@ async function followAddress() {
   if (start !== null) viewer.goTo(start, end);
   markCard(location.hash);
   find('#viewer-title').focus({preventScroll: true});
-  find('#viewer').scrollIntoView({block: 'nearest'});
+  const {top} = find('#viewer').getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) find('#viewer').scrollIntoView();
   listVideosIfEmpty();
 }
 
@@ -124,6 +125,13 @@ find('#ask').addEventListener('submit', event => {
       await askOne(video.id, text);
     } else await searchAll(text);
   });
+});
+find('.brand').addEventListener('click', event => {
+  event.preventDefault();
+  if (location.hash) location.hash = '';
+  found = null;
+  query.value = status.textContent = '';
+  act(listVideos);
 });
 find('#close').addEventListener('click', () => { location.hash = ''; query.focus(); });
 find('#more').addEventListener('click', () => act(() => listVideos(shownVideos)));
