@@ -120,6 +120,10 @@ WITHOUT_TORCH = [
     "mesm_core.extraction.estimate",
     "mesm_core.extraction.cache_contents",
     "mesm_core.pages.located",
+    "mesm_core.web.app",
+    "mesm_core.web.child",
+    "mesm_core.web.opening",
+    "mesm_core.web.server",
 ]
 
 
