@@ -15,7 +15,7 @@ COPY configs configs
 COPY mesm_core mesm_core
 COPY mesm_cli mesm_cli
 RUN /opt/mesm/bin/pip install --constraint constraints.txt --index-url https://download.pytorch.org/whl/${TORCH} torch
-RUN /opt/mesm/bin/pip install --constraint constraints.txt ".[plot,hub]"
+RUN /opt/mesm/bin/pip install --constraint constraints.txt ".[plot,hub,web]"
 
 FROM python:${PYTHON}-slim
 COPY --from=build /opt/mesm /opt/mesm

@@ -8,11 +8,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 WHEEL := build/wheel
 PYTEST := $(BIN)/pytest -n 2 --dist worksteal
-COVERED := backbones build config data extraction fast inference losses metrics model official pages search text training video
+COVERED := backbones build config data extraction fast inference losses metrics model official pages search text training video web
 # The share of mesm_core's lines and branches that they run without ../shared, in percent, rounded down.
 FLOOR := 81
 
-.PHONY: demo test check lint types unit docs wheel slow coverage install clean
+.PHONY: demo test check lint types browser unit docs wheel slow coverage install clean
 
 install: $(VENV)/.installed
 
@@ -35,9 +35,14 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+# The tests of the page need a browser. Root installs Debian's where there is none; for others these tests are skipped.
+browser:
+	@command -v chromium chromium-browser google-chrome > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null \
+		|| { apt-get update && apt-get install --yes --no-install-recommends chromium; }
+
 # Each test runs once. The tests of mesm_core's packages count the lines and branches that they run; the others run whole
 # commands, often in processes of their own, where counting costs much and adds little.
-unit: install
+unit: install browser
 	$(PYTEST) $(addprefix tests/,$(COVERED)) --cov=mesm_core --cov-report= --cov-fail-under=$(FLOOR)
 	$(PYTEST) $(addprefix --ignore=tests/,$(COVERED))
 

@@ -30,6 +30,7 @@ from mesm_cli.commands import (
     runs,
     score,
     search,
+    serve,
     train,
     weights,
 )
@@ -45,6 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("locate")(locate.locate)
+app.command("serve")(serve.serve)
 app.add_typer(prepare.app, name="prepare")
 app.command("count-tokens")(prepare.count_tokens)
 app.command("train")(train.train)

@@ -17,6 +17,9 @@ from mesm_core.inputs import reading
 
 VARIABLE = "MESM_CACHE"
 NOTES = "files"
+CLIPS = "clips"
+CLIPS_BYTES = 2_000_000_000
+"""Limit of the cache of clips and thumbnails."""
 SETTLED_SECONDS = 2.0
 """Minimum age of a file for which a later change shows in its time: file systems round times to up to 2 seconds."""
 
@@ -36,6 +39,15 @@ def cache_folder() -> Path:
         raise OutputError(
             "There is no home folder to keep caches in.", hint=f"Set {VARIABLE} to a folder that can be written."
         ) from error
+
+
+def clips_folder() -> Path:
+    """Return the folder of the clips and thumbnails of ``mesm serve``, ``$MESM_CACHE/clips``.
+
+    Raises:
+        OutputError: the user has no home folder.
+    """
+    return cache_folder() / CLIPS
 
 
 def default_notes() -> FileNotes:

@@ -27,7 +27,7 @@ LAYERS = [
     {"inference"},
     {"training", "search"},
     {"pages"},
-    {"bench"},
+    {"bench", "web"},
     {"mesm_core"},
     {"mesm_cli"},
 ]
@@ -123,6 +123,10 @@ WITHOUT_TORCH = [
     "mesm_core.search.checking",
     "mesm_core.search.moving",
     "mesm_core.search.selection",
+    "mesm_core.web.app",
+    "mesm_core.web.child",
+    "mesm_core.web.opening",
+    "mesm_core.web.server",
 ]
 
 

@@ -19,6 +19,7 @@ SIGNATURES = {
     "Located": "video duration answers warnings cached",
     "Located.confident": "self least",
     "Locator": "retriever extraction plan * warnings",
+    "Locator.answer": "self video queries * nms window independent",
     "Locator.from_plan": "plan * device precision cache",
     "Locator.load": "model * weights clip clip_len root device precision cache",
     "Locator.locate_many": "self asked * nms window independent progress",

@@ -60,7 +60,10 @@ def test_the_oldest_versions_are_the_bounds_of_pyproject() -> None:
     optional = project["optional-dependencies"]
     bounds = dict(
         entry.split(">=")
-        for entry in [*project["dependencies"], *optional["plot"], *optional["hub"], *optional["milvus"]]
+        for entry in [
+            *project["dependencies"],
+            *(entry for extra in ("plot", "hub", "milvus", "web") for entry in optional[extra]),
+        ]
     )
     lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()
     assert dict(line.split("==") for line in lines if line and not line.startswith("#")) == bounds

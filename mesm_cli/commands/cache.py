@@ -1,4 +1,4 @@
-"""``mesm cache``: list and clear the caches of features and of encoded sentences."""
+"""``mesm cache``: list and clear the caches of features, encoded sentences and clips."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from mesm_cli import options, render
 
-app = typer.Typer(help="List and clear the caches of features and of encoded sentences.", no_args_is_help=True)
+app = typer.Typer(help="List and clear the caches of features, encoded sentences and clips.", no_args_is_help=True)
 DAY = 86_400
 
 
@@ -18,10 +18,11 @@ class What(StrEnum):
 
     FEATURES = "features"
     TEXT = "text"
+    CLIPS = "clips"
     ALL = "all"
 
 
-Which = Annotated[What, typer.Argument(metavar="features|text|all", help="Cache to clear.")]
+Which = Annotated[What, typer.Argument(metavar="features|text|clips|all", help="Cache to clear.")]
 OlderThan = Annotated[
     float,
     typer.Option(
@@ -39,7 +40,8 @@ def list_(json_: options.Json = False, debug: options.Debug = False) -> None:
     """List the caches with their paths, sizes and limits.
 
     $MESM_CACHE is their folder (default: ~/.cache/mesm). $MESM_CACHE_GB is the limit of the cache of features in GB
-    (default: 4); the least recently used features are removed first. For weights see `mesm weights list`.
+    (default: 4); the least recently used features are removed first. The clips are those of `mesm serve`. For weights
+    see `mesm weights list`.
     """
     from mesm_core.extraction.cache_contents import list_caches
     from mesm_core.places import size_text
@@ -63,7 +65,7 @@ def list_(json_: options.Json = False, debug: options.Debug = False) -> None:
 
 @app.command("clear")
 def clear(what: Which, older_than: OlderThan = 0, json_: options.Json = False, debug: options.Debug = False) -> None:
-    """Remove cached features or sentences. They are computed again when they are needed. Weights are kept.
+    """Remove cached features, sentences or clips. They are made again when they are needed. Weights are kept.
 
     Examples:
 
@@ -76,7 +78,9 @@ def clear(what: Which, older_than: OlderThan = 0, json_: options.Json = False, d
 
     if older_than and what is not What.FEATURES:
         raise typer.BadParameter("the last use is recorded for features only", param_hint="--older-than")
-    cleared = clear_caches({"features", "text"} if what is What.ALL else {what.value}, older_than=older_than * DAY)
+    cleared = clear_caches(
+        {"features", "text", "clips"} if what is What.ALL else {what.value}, older_than=older_than * DAY
+    )
     if json_:
         render.data([cache.as_json() for cache in cleared])
         return

@@ -32,11 +32,12 @@ from mesm_cli.commands.locate_options import (
     Yes,
 )
 from mesm_cli.commands.probe import seconds_of
+from mesm_cli.missing_weights import fetch_missing
 
 if TYPE_CHECKING:
     from mesm_core.extraction.pipeline import Failed
     from mesm_core.inference.clips import CutClip
-    from mesm_core.inference.locate import Located, Locator, Plan
+    from mesm_core.inference.locate import Located, Locator
 
 PIPE = Path("-")
 
@@ -217,32 +218,6 @@ def _queries_by_video(
     for own in asked.values():
         refuse_queries(own)
     return asked
-
-
-def fetch_missing(plan: Plan, *, yes: bool) -> None:
-    """Download missing weights after asking once. Refuse to continue without them."""
-    missing = plan.missing
-    if not missing:
-        return
-    from mesm_core.backbones import fetching
-    from mesm_core.backbones.weights import by_hand, size_of
-    from mesm_core.errors import FeatureError
-
-    lines = "\n".join(f"  {w.name}: {w.purpose}, {size_of(w)}, licence {w.licence}" for w in missing)
-    if not yes:
-        asks = render.can_ask()
-        if asks:
-            render.note(f"These weights are missing:\n{lines}")
-        if not asks or not render.ask("Download them now?"):
-            commands = ", ".join(f"`mesm weights pull {w.name}`" for w in missing)
-            raise FeatureError(
-                f"Weights are missing:\n{lines}",
-                hint="\n  ".join([f"Download them with {commands}, or add --yes.", *map(by_hand, missing)]),
-            )
-    for entry in missing:
-        with render.bytes_progress(f"Downloading {entry.name}", entry.size) as advance:
-            path = fetching.pull(entry, progress=advance)
-        render.note(f"{entry.name}: {path}")
 
 
 def _with_progress(

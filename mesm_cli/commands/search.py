@@ -13,8 +13,8 @@ import typer
 from mesm_cli import completion, options, render
 from mesm_cli.answer_warnings import note_no_confidence
 from mesm_cli.commands.extract import Weights, weights_by_name
-from mesm_cli.commands.locate import fetch_missing
 from mesm_cli.commands.locate_options import WHAT, Cut, Fast, Page, Yes
+from mesm_cli.missing_weights import fetch_missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

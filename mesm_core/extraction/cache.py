@@ -59,6 +59,10 @@ class FeatureCache:
             os.utime(self.folder / f"{key}.npz")
         return found
 
+    def has(self, key: str) -> bool:
+        """Return whether there are features of a key, without reading them."""
+        return self._parts.has(key)
+
     def write(self, key: str, features: np.ndarray, about: dict[str, Any]) -> None:
         """Store features, and remove the least recently used ones if the cache is full.
 

@@ -103,6 +103,27 @@ class CachedExtraction:
         """
         return self._identity(name).weights_hash
 
+    def cached(self, video: VideoFile, content: str) -> Featured | None:
+        """Return the features of a video if the cache has them all, else None. Nothing is decoded.
+
+        Args:
+            content: the hash of the file's content.
+        """
+        parts = self._cached_parts(content)
+        return self._featured(video, parts, cached=True) if len(parts) == len(set(self.recipe.backbones)) else None
+
+    def is_cached(self, content: str) -> bool:
+        """Return whether the cache has all features of a video, without reading them.
+
+        Args:
+            content: the hash of the file's content.
+        """
+        keys = [
+            [self._settings(precision).key(self._identity(name), content) for precision in self._precisions()]
+            for name in dict.fromkeys(self.recipe.backbones)
+        ]
+        return all(any(map(self._cache.has, same)) for same in keys)
+
     def run(self, videos: Sequence[VideoFile]) -> Iterator[Featured | Failed | Frames]:
         """Yield the features of each video in order, or why it has none; in between, the progress of decoding.
 

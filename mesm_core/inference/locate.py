@@ -192,20 +192,8 @@ class Locator:
         cls, plan: Plan, *, device: str = "auto", precision: Precision | None = None, cache: FeatureCache | None = None
     ) -> Locator:
         """Return the locator of a plan; arguments and errors are those of ``load``."""
-        if device not in ("auto", "cpu"):  # always available; checking others needs torch
-            from mesm_core.build import build_device
-
-            build_device(device)
-        files = {name: weights_of(name, plan.given, root=plan.root) for name in (*plan.recipe.backbones, *plan.weights)}
+        extraction, files = plan_extraction(plan, device=device, precision=precision, cache=cache)
         notes = [BACKBONES[name].note for name in dict.fromkeys(plan.recipe.backbones) if BACKBONES[name].note]
-        extraction = CachedExtraction(
-            plan.recipe,
-            weights=files,
-            device=device,
-            precision=precision,
-            cache=cache or default_cache(),
-            notes=default_notes(),
-        )
         if plan.checkpoint is None:
             archive = files[CLIP]
             assert archive is not None
@@ -249,11 +237,18 @@ class Locator:
             elif isinstance(event, Failed):
                 yield event
             else:
-                yield self._answered(event, asked[event.video.path], nms=nms, window=window, independent=independent)
+                yield self.answer(event, asked[event.video.path], nms=nms, window=window, independent=independent)
 
-    def _answered(
-        self, video: Featured, queries: Sequence[str], *, nms: float, window: Window, independent: bool
+    def answer(
+        self,
+        video: Featured,
+        queries: Sequence[str],
+        *,
+        nms: float = PEOPLE_NMS,
+        window: Window = AUTO,
+        independent: bool = False,
     ) -> Located:
+        """Return the answers to queries about a video with known features; arguments as for ``locate_many``."""
         answers = self.retriever.locate(
             list(video.features),
             queries,
@@ -265,6 +260,26 @@ class Locator:
         uncached = f"its features could not be cached: {video.cache_error}" if video.cache_error else ""
         warnings = tuple(text for text in (video.warning, uncached) if text)
         return Located(video.video.path, video.duration, tuple(answers), warnings, video.cached)
+
+
+def plan_extraction(
+    plan: Plan, *, device: str = "auto", precision: Precision | None = None, cache: FeatureCache | None = None
+) -> tuple[CachedExtraction, dict[str, Path | None]]:
+    """Return the extraction of a plan, and its weight files by name; arguments and errors as for ``Locator.load``."""
+    if device not in ("auto", "cpu"):  # always available; checking others needs torch
+        from mesm_core.build import build_device
+
+        build_device(device)
+    files = {name: weights_of(name, plan.given, root=plan.root) for name in (*plan.recipe.backbones, *plan.weights)}
+    extraction = CachedExtraction(
+        plan.recipe,
+        weights=files,
+        device=device,
+        precision=precision,
+        cache=cache or default_cache(),
+        notes=default_notes(),
+    )
+    return extraction, files
 
 
 def locate(

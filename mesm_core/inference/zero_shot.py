@@ -198,14 +198,23 @@ def rank_moments(series: np.ndarray, spans: np.ndarray, duration: float) -> np.n
     return temporal_nms(windows, threshold=PEOPLE_NMS, max_after=MOST_MOMENTS)
 
 
+def spans_of(frames: np.ndarray, duration: float) -> np.ndarray:
+    """Return (n, 2) candidate spans of a video. They do not depend on the sentences.
+
+    Args:
+        frames: (L, D) float32, of length 1, evenly spread over the video; duration: of the video, in seconds.
+    """
+    return candidate_spans(merging_order(smoothed(frames, SMOOTHING_SECONDS * len(frames) / duration)), duration)
+
+
 def find_moments(
-    frames: np.ndarray, sentences: np.ndarray, duration: float
+    frames: np.ndarray, sentences: np.ndarray, duration: float, spans: np.ndarray | None = None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return each sentence's moments and its saliency.
 
     Args:
         frames: (L, D) float32, of length 1, evenly spread over the video; sentences: (n, D) float32, of length 1, in
-            the same space; duration: of the video, in seconds.
+            the same space; duration: of the video, in seconds; spans: the result of ``spans_of``, if it is known.
 
     Returns:
         One (m, 3) array per sentence, as from ``rank_moments``, and one (L,) float32 array per sentence: its
@@ -218,6 +227,6 @@ def find_moments(
     """
     deviation = SMOOTHING_SECONDS * len(frames) / duration
     saliency = smoothed(standardised(similarities(frames, sentences)), deviation)  # (L, n)
-    spans = candidate_spans(merging_order(smoothed(frames, deviation)), duration)
+    spans = spans_of(frames, duration) if spans is None else spans
     windows = [rank_moments(series, spans, duration) for series in saliency.T]
     return windows, [np.ascontiguousarray(series, dtype=np.float32) for series in saliency.T]

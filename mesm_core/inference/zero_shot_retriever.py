@@ -5,8 +5,11 @@ Imports no torch: only encoding a sentence needs the network.
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +25,7 @@ from mesm_core.inference.answers import (
     refuse_invalid_queries,
 )
 from mesm_core.inference.windows import AUTO, Window
-from mesm_core.inference.zero_shot import find_moments
+from mesm_core.inference.zero_shot import find_moments, spans_of
 from mesm_core.metrics.nms import PEOPLE_NMS, check_nms
 
 ZERO_SHOT = "zero-shot"
@@ -30,6 +33,8 @@ ZERO_SHOT = "zero-shot"
 UNTRAINED = (
     "Zero-shot: CLIP alone, never trained on moments; a score says how much a moment stands out in its own video."
 )
+KEPT_BYTES = 64_000_000
+"""Limit of the candidate spans that are kept in memory."""
 NO_MATCH = "no part of the video matches the query better than the rest, so the whole video is returned"
 
 
@@ -50,6 +55,28 @@ class Sentences(Protocol):
         ...
 
 
+class _KeptSpans:
+    """Candidate spans of the videos that were asked last. Finding them takes longer than all else about a query."""
+
+    def __init__(self) -> None:
+        self._spans: OrderedDict[tuple[bytes, float], np.ndarray] = OrderedDict()
+        self._lock = Lock()
+
+    def of(self, frames: np.ndarray, duration: float) -> np.ndarray:
+        """Return ``spans_of`` the frames."""
+        key = (hashlib.blake2b(np.ascontiguousarray(frames).data, digest_size=16).digest(), duration)
+        with self._lock:
+            found = self._spans.get(key)
+        if found is None:
+            found = spans_of(frames, duration)
+        with self._lock:
+            self._spans[key] = found
+            self._spans.move_to_end(key)
+            while len(self._spans) > 1 and sum(spans.nbytes for spans in self._spans.values()) > KEPT_BYTES:
+                self._spans.popitem(last=False)
+        return found
+
+
 class ZeroShotRetriever:
     """Answers queries with CLIP, without training on moments; a baseline.
 
@@ -64,6 +91,7 @@ class ZeroShotRetriever:
 
     def __init__(self, sentences: Sentences) -> None:
         self.sentences = sentences
+        self._spans = _KeptSpans()
 
     @property
     def calibrated(self) -> bool:
@@ -124,7 +152,9 @@ class ZeroShotRetriever:
     def _answers(self, video: VideoQueries) -> list[Answer]:
         refuse_invalid_queries(video)
         frames = self._frames(video.features)
-        windows, saliency = find_moments(frames, self.sentences.embed(video.queries), video.duration)
+        windows, saliency = find_moments(
+            frames, self.sentences.embed(video.queries), video.duration, self._spans.of(frames, video.duration)
+        )
         return [
             Answer(
                 query=query,

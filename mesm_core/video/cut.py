@@ -69,17 +69,8 @@ def cut(
     return clip
 
 
-def _seek(video: Video, start: Fraction) -> None:
-    """Seek to the last keyframe before ``start``; without an index, stay at the beginning of the file."""
-    base = Fraction(video.stream.time_base or Fraction(1, 1))
-    try:
-        video.container.seek(max(int((start + video.start) / base), 0), stream=video.stream, backward=True)
-    except (av.FFmpegError, OSError):
-        video.container.seek(0)
-
-
 def _encode(video: Video, audio: Any, output: Any, start: Fraction, end: Fraction) -> Clip:
-    _seek(video, start)
+    video.seek(start)
     encoder, sound = _VideoEncoder(output, video.average_rate), None
     first: Fraction | None = None
     last: Fraction | None = None
@@ -169,7 +160,7 @@ class _AudioEncoder:
 
     def _samples(self, video: Video, start: Fraction, end: Fraction) -> Iterator[tuple[Any, Fraction]]:
         """Yield the source's audio frames that begin between the two times, in seconds of the video."""
-        _seek(video, max(start - LEAD_SECONDS, Fraction(0)))
+        video.seek(max(start - LEAD_SECONDS, Fraction(0)))
         for packet in video.container.demux(self._source):
             try:
                 frames = packet.decode()
@@ -186,7 +177,7 @@ class _AudioEncoder:
 
 
 def _copy(video: Video, audio: Any, output: Any, start: Fraction, end: Fraction) -> Clip:
-    _seek(video, start)
+    video.seek(start)
     streams = [stream for stream in (video.stream, audio) if stream is not None]
     try:
         copies = {stream.index: output.add_stream_from_template(stream) for stream in streams}

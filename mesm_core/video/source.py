@@ -103,6 +103,14 @@ class Video:
             return float(self.stream.duration * self.stream.time_base)
         return self._container.duration / CLOCK_UNITS if self._container.duration else None
 
+    def seek(self, time: Fraction) -> None:
+        """Continue at the last keyframe at or before a time in seconds; without an index, at the beginning."""
+        base = Fraction(self.stream.time_base or Fraction(1, 1))
+        try:
+            self._container.seek(max(int((time + self.start) / base), 0), stream=self.stream, backward=True)
+        except (av.FFmpegError, OSError):
+            self._container.seek(0)
+
     def frames(self) -> Iterator[Decoded]:
         """Yield every frame that decodes, in presentation order.
 

@@ -248,6 +248,9 @@ COMMANDS: tuple[Command, ...] = (
         keeps=("out/*", "out.html", "out.csv"),
         weight=4,
     ),
+    # The server itself would wait for requests: this --host ends it before it starts.
+    Command("serve videos --weights clip-b32=tiny.pt --uploads out --max-upload 10MB --port 0", "videos tiny.pt",
+            tail="--host 192.0.2.1", works=False),
     Command("locate video.mkv 'The man cuts a pan.' --model best.pt --format edl", "video.mkv best.pt", works=False),
     Command(
         "index build out videos --weights clip-b32=tiny.pt --clip-len 1/10 --segment 0.1 --decoders 1 --device cpu "

@@ -188,6 +188,20 @@ def test_a_constant_video_gives_a_warning() -> None:
     assert "whole video" in answer.warnings[0]
 
 
+def test_further_queries_about_a_video_do_not_segment_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    one, two = (rng.normal(size=(40, DIM)).astype(np.float32) for _ in range(2))
+    kept, fresh = retriever(), retriever()
+    expected = [fresh.locate(frames, ["a dog"], duration=40.0)[0].windows for frames in (one, two)]
+    kept.locate(one, ["a cat"], duration=40.0)
+    kept.locate(two, ["a cat"], duration=40.0)
+    monkeypatch.setattr("mesm_core.inference.zero_shot_retriever.spans_of", None)
+    for frames, windows in zip((one.copy(), two), expected, strict=True):
+        np.testing.assert_array_equal(kept.locate(frames, ["a dog"], duration=40.0)[0].windows, windows)
+    with pytest.raises(TypeError):
+        kept.locate(one, ["a dog"], duration=41.0)
+
+
 def test_invalid_features_and_queries_are_refused() -> None:
     with pytest.raises(FeatureError, match=r"are 2304 and 12 wide; zero-shot needs CLIP image features, 64 wide"):
         CLIP.locate([np.ones((9, 2304)), np.ones((9, 12))], QUERIES, duration=9.0)

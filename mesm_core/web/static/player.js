@@ -1,0 +1,104 @@
+// Plays a video: its file where the browser can, else clips of it that the server makes around the position.
+
+import {clipAddress, fileAddress} from './api.js';
+
+const STEP = 20, LENGTH = 40;  // seconds: a clip starts at a multiple of STEP, and at least STEP of it are ahead
+
+export class Player {
+  constructor(film, note, {onTime, onState}) {
+    this.film = film;
+    this.note = note;
+    this.base = 0;       // where the loaded part starts in the video, in seconds
+    this.until = null;   // where playing a moment ends
+    this.wanted = null;  // the position to go to when the next part is loaded
+    film.addEventListener('timeupdate', () => {
+      if (this.until !== null && this.time >= this.until) {
+        this.until = null;
+        film.pause();
+      }
+      onTime(this.time);
+    });
+    film.addEventListener('loadedmetadata', () => {
+      if (this.wanted !== null) film.currentTime = Math.max(this.wanted - this.base, 0);
+      this.wanted = null;
+    });
+    film.addEventListener('canplay', () => this.say(''));
+    film.addEventListener('error', () => this.fail());
+    film.addEventListener('ended', () => {
+      if (!this.whole && this.loadedEnd < this.duration - 0.2) this.seek(this.loadedEnd, {play: true});
+    });
+    for (const name of ['play', 'pause', 'volumechange']) film.addEventListener(name, () => onState(film));
+  }
+
+  get time() {
+    return this.wanted ?? this.base + this.film.currentTime;
+  }
+
+  // Open a video that is `duration` seconds long. `whole`: whether the browser plays its file.
+  open(id, duration, whole) {
+    this.close();
+    this.id = id;
+    this.duration = duration;
+    this.whole = whole;
+    this.part = null;
+    if (whole) this.load(fileAddress(id), 0, 0);
+  }
+
+  close() {
+    this.film.pause();
+    this.film.removeAttribute('src');
+    this.film.load();
+    this.say('');
+  }
+
+  seek(time, {until = null, play = false} = {}) {
+    this.until = until;
+    if (!this.whole && !this.covers(time)) {
+      const start = Math.floor(time / STEP) * STEP;
+      this.loadedEnd = Math.min(start + LENGTH, this.duration);
+      this.say('Preparing the video…');
+      this.load(clipAddress(this.id, start, this.loadedEnd), start, time);
+    } else if (this.film.readyState > 0) {
+      this.film.currentTime = time - this.base;
+    } else {
+      this.wanted = time;
+    }
+    if (play) this.play();
+  }
+
+  play() {
+    if (!this.film.getAttribute('src')) this.seek(0);
+    this.film.play().catch(() => {});  // another part is loaded, or the browser waits for a click
+  }
+
+  toggle() {
+    this.until = null;
+    if (this.film.paused) this.play();
+    else this.film.pause();
+  }
+
+  // Try clips where the file cannot be played after all.
+  fail() {
+    if (!this.film.getAttribute('src')) return;
+    if (!this.whole) return this.say('This video cannot be played.');
+    const time = this.time;
+    this.close();
+    this.whole = false;
+    this.seek(time, {until: this.until});
+  }
+
+  covers(time) {
+    return this.film.getAttribute('src') !== null && time >= this.base && time < this.loadedEnd - 0.05;
+  }
+
+  load(source, base, time) {
+    this.base = base;
+    this.wanted = time;
+    this.film.src = source;
+  }
+
+  say(text) {
+    this.note.textContent = text;
+    this.note.hidden = text === '';
+  }
+}

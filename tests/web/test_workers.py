@@ -1,0 +1,116 @@
+"""Child processes that die, hang or are cancelled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mesm_core.errors import DataError
+from mesm_core.web import child
+from mesm_core.web.workers import Cancel, StoppedError, TimeLimitError, Worker, WorkerError
+from tests.video.made import constant, film, make_video
+from tests.web.made import KnownCollection, served
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video that takes seconds to cut."""
+    return make_video(tmp_path_factory.mktemp("long") / "long.mp4", constant(25, 3000), size=(320, 240))
+
+
+def clip_task(path: Path, target: Path, end: float = 100) -> dict[str, object]:
+    return {"task": "clip", "path": str(path), "start": 0, "end": end, "target": str(target)}
+
+
+def running_clip(worker: Worker, folder: Path) -> None:
+    """Wait until a clip is being written."""
+    while worker.pid is None or not list(folder.iterdir()):
+        time.sleep(0.01)
+
+
+def test_a_worker_does_one_task_after_the_other(clip: Path, tmp_path: Path) -> None:
+    worker = Worker()
+    try:
+        assert worker.run({"task": "header", "path": str(clip)})["width"] == 64
+        first = worker.pid
+        with pytest.raises(DataError, match="No video file"):
+            worker.run({"task": "header", "path": str(tmp_path / "none.mp4")})
+        with pytest.raises(WorkerError, match="KeyError"):
+            worker.run({"task": "none"})
+        assert worker.run({"task": "header", "path": str(clip)})["media_type"] == "video/mp4"
+        assert worker.pid == first
+    finally:
+        worker.close()
+    assert worker.pid is None
+    with pytest.raises(StoppedError):
+        worker.run({"task": "header", "path": str(clip)})
+
+
+def test_a_worker_that_dies_is_replaced(long: Path, tmp_path: Path) -> None:
+    worker, target = Worker(), tmp_path / "out.mp4"
+
+    def kill() -> None:
+        running_clip(worker, tmp_path)
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(WorkerError, match="ended with -9"):
+            worker.run(clip_task(long, target))
+        killer.join()
+        assert not target.exists()
+        worker.run(clip_task(long, target, end=0.2))
+        assert target.is_file()
+    finally:
+        worker.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_task_that_is_cancelled_or_takes_too_long_leaves_nothing(long: Path, tmp_path: Path) -> None:
+    worker, cancel = Worker(), Cancel()
+    canceller = threading.Thread(target=lambda: (running_clip(worker, tmp_path), cancel.cancel()))
+    canceller.start()
+    try:
+        with pytest.raises(StoppedError):
+            worker.run(clip_task(long, tmp_path / "out.mp4"), cancel=cancel)
+        canceller.join()
+        assert list(tmp_path.iterdir()) == []
+        with pytest.raises(TimeLimitError):
+            worker.run(clip_task(long, tmp_path / "out.mp4"), seconds=0.01)
+        assert list(tmp_path.iterdir()) == []
+        with pytest.raises(StoppedError):
+            worker.run(clip_task(long, tmp_path / "out.mp4"), cancel=cancel)
+    finally:
+        worker.close()
+
+
+def test_a_decoder_that_dies_answers_500_and_the_server_lives(tmp_path: Path) -> None:
+    reports: list[str] = []
+    video = film(tmp_path / "a.mp4", 2)
+    with served(KnownCollection(video), tmp_path, report=reports.append) as client:
+        (listed,) = client.get("/api/videos").json()["videos"]
+        client.get(f"/api/thumbnail/{listed['id']}?time=0")
+        os.kill(child_of(os.getpid()), signal.SIGSTOP)  # so that it dies during the task
+        stopped = child_of(os.getpid())
+        killer = threading.Timer(0.2, os.kill, [stopped, signal.SIGKILL])
+        killer.start()
+        found = client.get(f"/api/thumbnail/{listed['id']}?time=1")
+        assert (found.status_code, str(tmp_path) in found.text) == (500, False)
+        assert "ended with -9" in reports[0]
+        assert client.get(f"/api/thumbnail/{listed['id']}?time=1").status_code == 200
+
+
+def child_of(parent: int) -> int:
+    """Return the number of the only process of the server's package that this one started."""
+    for task in Path(f"/proc/{parent}/task").iterdir():
+        for word in (task / "children").read_text().split():
+            if child.__name__ in Path(f"/proc/{word}/cmdline").read_text():
+                return int(word)
+    raise AssertionError("there is no child")
