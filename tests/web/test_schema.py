@@ -86,4 +86,4 @@ def test_no_request_fails_in_the_server_and_answers_are_as_described(
 @pytest.mark.slow
 @pytest.mark.parametrize(("label", "allowed"), CASES)
 def test_no_request_of_many_fails(operations: dict[str, Any], video: str, label: str, allowed: bool) -> None:
-    send(operations[label], video, allowed=allowed, examples=300)
+    send(operations[label], video, allowed=allowed, examples=100)

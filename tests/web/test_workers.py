@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from mesm_core.errors import DataError
-from mesm_core.web import child
-from mesm_core.web.workers import Cancel, StoppedError, TimeLimitError, Worker, WorkerError
+from mesm_core.web.workers import CHILD, Cancel, StoppedError, TimeLimitError, Worker, WorkerError
 from tests.video.made import constant, film, make_video
 from tests.web.made import KnownCollection, served
 
@@ -93,24 +92,20 @@ def test_a_task_that_is_cancelled_or_takes_too_long_leaves_nothing(long: Path, t
 
 def test_a_decoder_that_dies_answers_500_and_the_server_lives(tmp_path: Path) -> None:
     reports: list[str] = []
-    video = film(tmp_path / "a.mp4", 2)
+    video, others = film(tmp_path / "a.mp4", 2), children()
     with served(KnownCollection(video), tmp_path, report=reports.append) as client:
         (listed,) = client.get("/api/videos").json()["videos"]
         client.get(f"/api/thumbnail/{listed['id']}?time=0")
-        os.kill(child_of(os.getpid()), signal.SIGSTOP)  # so that it dies during the task
-        stopped = child_of(os.getpid())
-        killer = threading.Timer(0.2, os.kill, [stopped, signal.SIGKILL])
-        killer.start()
+        (decoder,) = children() - others
+        os.kill(decoder, signal.SIGSTOP)  # so that it dies during the task
+        threading.Timer(0.2, os.kill, [decoder, signal.SIGKILL]).start()
         found = client.get(f"/api/thumbnail/{listed['id']}?time=1")
         assert (found.status_code, str(tmp_path) in found.text) == (500, False)
         assert "ended with -9" in reports[0]
         assert client.get(f"/api/thumbnail/{listed['id']}?time=1").status_code == 200
 
 
-def child_of(parent: int) -> int:
-    """Return the number of the only process of the server's package that this one started."""
-    for task in Path(f"/proc/{parent}/task").iterdir():
-        for word in (task / "children").read_text().split():
-            if child.__name__ in Path(f"/proc/{word}/cmdline").read_text():
-                return int(word)
-    raise AssertionError("there is no child")
+def children() -> set[int]:
+    """Return the numbers of the processes that decode for this one."""
+    words = [word for task in Path("/proc/self/task").iterdir() for word in (task / "children").read_text().split()]
+    return {int(word) for word in words if CHILD in Path(f"/proc/{word}/cmdline").read_text()}
