@@ -1,8 +1,8 @@
 """The Milvus engine: a collection in a local file (Milvus Lite) or on a server or cluster, by the same code.
 
-Vectors are kept in float32, which represents the float16 values exactly. The index is HNSW, so a query may miss a few
-of the best segments. Unlike the exact engine, a reader that stays open sees changes of the collection at once; segments
-of videos that are not in its manifest are ignored.
+Vectors are kept in float32, which represents the float16 values exactly. A local file is searched exactly (FLAT). On a
+server the index is HNSW, so a query may miss a few of the best segments. Unlike the exact engine, a reader that stays
+open sees changes of the collection at once; segments of videos that are not in its manifest are ignored.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ SECONDS = 20.0
 """Time limit of a call, in which pymilvus tries again if the server does not answer."""
 PAUSES = (0.5, 2.0)
 """Seconds before the second and the third try of a call that failed."""
-BATCH_ROWS = 1000
+BATCH_ROWS, READ_ROWS = 1000, 8192
+"""Rows that are sent, and that are read, in one call."""
 BATCH_VIDEOS = 1000
 """Ids in one filter expression."""
 MOST_HITS = 16_384
 """Milvus' limit of the results of a search."""
-LINKS, BUILD_WIDTH, SEARCH_WIDTH = 32, 256, 512
-"""HNSW's M, efConstruction and least ef (Malkov and Yashunin 2018); they determine the recall."""
+LINKS, BUILD_WIDTH, SEARCH_WIDTH = 32, 128, 4096
+"""HNSW's M, efConstruction and least ef (Malkov and Yashunin 2018), chosen for recall (benchmarks/search.md)."""
 ID_BYTES = 64
 
 Value = TypeVar("Value")
@@ -219,8 +220,11 @@ class MilvusEngine:
         schema.add_field("end", DataType.DOUBLE)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self._width)
         indexes = self._client.prepare_index_params()
-        build = {"M": LINKS, "efConstruction": BUILD_WIDTH}
-        indexes.add_index("vector", index_type="HNSW", metric_type="IP", params=build)
+        if self._local:
+            indexes.add_index("vector", index_type="FLAT", metric_type="IP")
+        else:
+            build = {"M": LINKS, "efConstruction": BUILD_WIDTH}
+            indexes.add_index("vector", index_type="HNSW", metric_type="IP", params=build)
         self._try(
             lambda: self._client.create_collection(
                 self._collection, schema=schema, index_params=indexes, consistency_level="Strong"
@@ -242,7 +246,7 @@ class MilvusEngine:
                 filter=expression,
                 limit=limit,
                 output_fields=["video", "start", "end"],
-                search_params={"params": {"ef": max(SEARCH_WIDTH, 2 * limit)}},
+                search_params={} if self._local else {"params": {"ef": max(SEARCH_WIDTH, 2 * limit)}},
             )
         )
         for hit in found:
@@ -254,7 +258,7 @@ class MilvusEngine:
         if not self._made:
             return
         rows = self._try(
-            lambda: self._client.query_iterator(self._collection, batch_size=BATCH_ROWS, output_fields=fields)
+            lambda: self._client.query_iterator(self._collection, batch_size=READ_ROWS, output_fields=fields)
         )
         try:
             while batch := self._try(rows.next):
