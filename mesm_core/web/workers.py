@@ -9,9 +9,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from mesm_core.errors import DataError, MesmError, OutputError
+from mesm_core.files import discard_draft
 
 CHILD = "mesm_core.web.child"
 SECONDS_TO_END = 5.0
@@ -118,6 +120,8 @@ class Worker:
             if cancel is not None:
                 cancel.calls(lambda: None)
         code = process.wait()
+        if "target" in task:
+            discard_draft(Path(task["target"]))
         if cancel is not None and cancel.cancelled:
             raise StoppedError
         if late.is_set():
