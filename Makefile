@@ -37,8 +37,9 @@ types: install
 
 # The tests of the page need a browser. Root installs Debian's where there is none; for others these tests are skipped.
 browser:
-	@command -v chromium chromium-browser google-chrome > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null \
-		|| { apt-get update && apt-get install --yes --no-install-recommends chromium; }
+	@command -v chromium > /dev/null || command -v google-chrome > /dev/null || [ "$$(id -u)" != 0 ] \
+		|| { apt-get update && apt-get install --yes --no-install-recommends chromium; } \
+		|| echo "Chromium could not be installed, so that the tests of the page are skipped."
 
 # Each test runs once. The tests of mesm_core's packages count the lines and branches that they run; the others run whole
 # commands, often in processes of their own, where counting costs much and adds little.

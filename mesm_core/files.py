@@ -38,9 +38,7 @@ class _Draft:
         self.made = _made_folder(folder)
         self.new = not self.real.exists()
         try:
-            # Use only a part of the name, because names have a maximum length.
-            start = f".{os.fsencode(self.real.name)[:NAME_BYTES].decode(errors='ignore')}."
-            self.temporary, self._lock = _claimed(folder, start)
+            self.temporary, self._lock = _claimed(folder, _start_of_draft(self.real))
         except OSError:
             self.discard()
             raise
@@ -285,6 +283,23 @@ def _made_folder(folder: Path) -> list[Path]:
                 path.rmdir()
         raise
     return made
+
+
+def discard_draft(path: Path) -> None:
+    """Remove the temporary file of an output that a killed process has left; one that is being written is kept."""
+    draft = path.with_name(f"{_start_of_draft(path)}part")
+    with suppress(OSError):
+        handle = os.open(draft, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if _lock(handle, draft):
+                draft.unlink()
+        finally:
+            os.close(handle)
+
+
+def _start_of_draft(path: Path) -> str:
+    """Return the start of the names of temporary files. It is cut off, because names have a maximum length."""
+    return f".{os.fsencode(path.name)[:NAME_BYTES].decode(errors='ignore')}."
 
 
 def _claimed(folder: Path, start: str) -> tuple[Path, int]:

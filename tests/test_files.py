@@ -16,7 +16,16 @@ import torch
 
 from mesm_core.data.convert import npy_to_hdf5
 from mesm_core.errors import FeatureError, OutputError
-from mesm_core.files import append_line, library_output, replacing, text_output, together, write_atomically, write_links
+from mesm_core.files import (
+    append_line,
+    discard_draft,
+    library_output,
+    replacing,
+    text_output,
+    together,
+    write_atomically,
+    write_links,
+)
 from mesm_core.places import is_stream, need_room, refuse_existing, refuse_inputs
 from tests.limits import files_of_at_most
 
@@ -296,3 +305,16 @@ def test_a_draft_is_never_a_planted_file(tmp_path: Path) -> None:
     write_atomically(target, b"newer")
     assert other.read_bytes() == b"kept"
     assert target.read_bytes() == b"newer"
+
+
+def test_the_draft_of_a_killed_process_is_discarded_but_not_one_in_use(tmp_path: Path) -> None:
+    left = tmp_path / ".out.mp4.part"
+    left.write_bytes(b"half")
+    discard_draft(tmp_path / "out.mp4")
+    assert not left.exists()
+    discard_draft(tmp_path / "out.mp4")
+    with replacing(tmp_path / "out.mp4") as temporary:
+        discard_draft(tmp_path / "out.mp4")
+        assert temporary.exists()
+        temporary.write_bytes(b"whole")
+    assert (tmp_path / "out.mp4").read_bytes() == b"whole"

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
-from fastapi.responses import Response as Plain
 from starlette.requests import ClientDisconnect
 
 from mesm_core.inference.answers import Moment
@@ -208,7 +207,7 @@ def _add_media(router: APIRouter, service: Service) -> None:
     @router.get(
         "/videos/{video}/file",
         summary="The file of a video, or a part of it",
-        response_class=Plain,
+        response_class=Response,
         responses={**NOT_FOUND, **RANGE, 200: {"content": {"video/*": BYTES}}},
     )
     async def file(video: schema.VideoId, request: Request) -> Response:
@@ -220,19 +219,19 @@ def _add_media(router: APIRouter, service: Service) -> None:
     @router.get(
         "/thumbnail/{video}",
         summary="A frame of a video as JPEG",
-        response_class=Plain,
+        response_class=Response,
         responses={**NOT_FOUND, 200: {"content": {"image/jpeg": BYTES}}},
     )
     async def thumbnail(video: schema.VideoId, time: Annotated[schema.Seconds, Query()] = 0.0) -> Response:
         found = service.video(video)
         path = await service.pictures.do(lambda: service.media.thumbnail(found, round(time, 1)))
         content = await service.quick.do(path.read_bytes)
-        return Plain(content, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
+        return Response(content, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
 
     @router.get(
         "/clip/{video}",
         summary=f"A part of a video as MP4 (H.264 and AAC), at most {CLIP_SECONDS:g} s",
-        response_class=Plain,
+        response_class=Response,
         responses={**NOT_FOUND, **RANGE, 200: {"content": {"video/mp4": BYTES}}},
     )
     async def clip(

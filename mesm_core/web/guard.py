@@ -67,7 +67,7 @@ class Guard:
 
     Args:
         host: the address that the server listens on; allowed: further names that the Host header may have.
-        upload_path: the path whose bodies may have ``max_upload`` bytes; None if uploads are off.
+        upload_path: the path that takes bodies of up to ``max_upload`` bytes; None if uploads are off.
         report: called with the description of a fault.
     """
 

@@ -37,7 +37,7 @@ class SearchRequest(_In):
 
 
 class PrepareRequest(_In):
-    """Videos whose features are to be extracted; null: all that are not prepared."""
+    """Videos to prepare; null: all that are not prepared."""
 
     videos: Annotated[list[VideoId], Field(min_length=1, max_length=MOST_VIDEOS)] | None = None
 
@@ -133,7 +133,7 @@ class SearchAnswer(BaseModel):
 
 
 class FailedVideo(BaseModel):
-    """A video whose features cannot be extracted."""
+    """A video that cannot be prepared, and the reason."""
 
     video: str
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 from fastapi import HTTPException
@@ -77,7 +78,7 @@ class Service:
                 need_room(target, SPARE_BYTES)
                 with temporary.open("wb") as file:
                     async for block in body:
-                        await self.quick.do(lambda block=block: file.write(block))  # type: ignore[misc]
+                        await self.quick.do(partial(file.write, block))
                 draft = WebVideo("", printable(name), temporary)
                 await self.pictures.do(lambda: self.media.header(draft))
             return await self.quick.do(lambda: self.collection.add(target, printable(name)))

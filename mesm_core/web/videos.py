@@ -65,14 +65,14 @@ class VideoCollection:
         self._task = extraction_task(locator.plan, device=device, precision=precision)
         self._worker = Worker()
         self._preparing = threading.Lock()
-        self._states: dict[str, _State] = {}
         self._kept: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
         paths = video_paths(sources) if sources else []
         if len(paths) > MOST_VIDEOS:
             raise DataError(f"{len(paths)} videos are too many; at most {MOST_VIDEOS} can be served.")
-        for path, name in zip(paths, shown_names(paths), strict=True):
-            self.add(path, name)
+        states = [_state_of(path, name) for path, name in zip(paths, shown_names(paths), strict=True)]
+        self._states = {state.video.id: state for state in states}
+        self._videos = {key: state.video for key, state in self._states.items()}
 
     @property
     def calibrated(self) -> bool:
@@ -86,15 +86,14 @@ class VideoCollection:
 
     def videos(self) -> Mapping[str, WebVideo]:
         """Return the videos by id, in the order of the sources."""
-        return {key: state.video for key, state in list(self._states.items())}
+        return self._videos
 
     def add(self, path: Path, name: str) -> WebVideo:
         """Add a video under a name."""
-        video = WebVideo(id_of(path), name, path)
-        state = self._states.setdefault(video.id, _State(video))
-        noted = default_notes().get(path, "sha256")
-        if isinstance(noted, str):
-            state.content, state.seen = noted, _size_and_time(path)
+        state = _state_of(path, name)
+        with self._lock:  # new dictionaries, since other threads iterate over the present ones
+            self._states = {**self._states, state.video.id: state}
+            self._videos = {**self._videos, state.video.id: state.video}
         return state.video
 
     def prepared(self, video: str) -> bool:
@@ -154,7 +153,7 @@ class VideoCollection:
         hits: list[Hit] = []
         warnings: dict[str, None] = {}
         searched = 0
-        for key in list(self._states):
+        for key in self._states:
             located = self.locate(key, query)
             if located is None:
                 continue
@@ -196,6 +195,14 @@ class VideoCollection:
         """Return a message about a video with its name in place of its path, which clients need not know."""
         video = self._states[key].video
         return reason.replace(str(video.path), video.name)
+
+
+def _state_of(path: Path, name: str) -> _State:
+    state = _State(WebVideo(id_of(path), name, path))
+    noted = default_notes().get(path, "sha256")
+    if isinstance(noted, str):
+        state.content, state.seen = noted, _size_and_time(path)
+    return state
 
 
 def extraction_task(plan: Plan, *, device: str, precision: Precision | None) -> dict[str, Any]:

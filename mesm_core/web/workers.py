@@ -9,9 +9,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from mesm_core.errors import DataError, MesmError, OutputError
+from mesm_core.files import discard_draft
 
 CHILD = "mesm_core.web.child"
 SECONDS_TO_END = 5.0
@@ -55,12 +57,12 @@ class Cancel:
 class Worker:
     """A child process, which is started for the first task, and again after it died or was ended.
 
-    Only one thread may call ``run`` at a time; any thread may call ``close``.
+    Calls of ``run`` wait for each other; any thread may call ``close``.
     """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
-        self._lock = threading.Lock()
+        self._lock, self._running = threading.Lock(), threading.Lock()
         self._closed = False
 
     @property
@@ -88,18 +90,23 @@ class Worker:
             DataError: the video cannot be read; OutputError: the result cannot be written; TimeLimitError: the time is
             over; StoppedError: the task was cancelled; WorkerError: the process died.
         """
-        process = self._started()
+        with self._running:
+            return self._run(self._started(), task, seconds, cancel, on_event)
+
+    def _run(
+        self,
+        process: subprocess.Popen[str],
+        task: Mapping[str, Any],
+        seconds: float | None,
+        cancel: Cancel | None,
+        on_event: Callable[[Mapping[str, Any]], None],
+    ) -> Mapping[str, Any]:
         assert process.stdin is not None
         assert process.stdout is not None
-        late = threading.Event()
-        if cancel is not None:
-            cancel.calls(lambda: _end(process))
-
-        def end_late() -> None:
-            late.set()
-            _end(process)
-
-        timer = threading.Timer(seconds, end_late) if seconds is not None else None
+        cancel, late = cancel or Cancel(), Cancel()
+        for stop in (cancel, late):
+            stop.calls(lambda: _end(process))
+        timer = None if seconds is None else threading.Timer(seconds, late.cancel)
         if timer is not None:
             timer.daemon = True
             timer.start()
@@ -115,12 +122,16 @@ class Worker:
         finally:
             if timer is not None:
                 timer.cancel()
-            if cancel is not None:
-                cancel.calls(lambda: None)
+            for stop in (cancel, late):
+                stop.calls(lambda: None)
+            if cancel.cancelled or late.cancelled:
+                process.wait()  # so that the next task starts another one
         code = process.wait()
-        if cancel is not None and cancel.cancelled:
+        if "target" in task:
+            discard_draft(Path(task["target"]))
+        if cancel.cancelled or self._closed:
             raise StoppedError
-        if late.is_set():
+        if late.cancelled:
             raise TimeLimitError("This takes too long.", hint="Ask for a shorter part of the video.")
         raise WorkerError(f"A process of the server ended with {code} at the task {task.get('task')}.")
 
@@ -133,7 +144,8 @@ class Worker:
             return
         _end(process)
         process.wait()
-        self._discard()
+        with self._running:  # its reader has seen the end of the output
+            self._discard()
 
     def _started(self) -> subprocess.Popen[str]:
         with self._lock:

@@ -26,6 +26,6 @@ def collection(clip: Path) -> KnownCollection:
 
 @pytest.fixture(scope="session")
 def client(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of a server without a token, whose only video is ``clip``; for all tests that leave it as it is."""
+    """A client of a server without a token and with one video, ``clip``; for all tests that leave it as it is."""
     with served(KnownCollection(clip), tmp_path_factory.mktemp("served")) as found:
         yield found

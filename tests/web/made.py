@@ -26,10 +26,10 @@ ROWS = np.array([[2.0, 5.0, 0.9], [6.0, 7.5, 0.4]])
 
 
 class KnownCollection:
-    """Videos whose answers are ``ROWS``, with confidences of 0.8 and 0.3.
+    """Videos with the answers ``ROWS`` to all queries, with confidences of 0.8 and 0.3.
 
-    ``unprepared``: ids of videos that must be prepared first; ``work``: called by every query; ``steps``: how often
-    the preparation of a video reports its progress; ``released``: the preparation waits for it.
+    ``unprepared``: ids of videos that must be prepared first; ``work``: called by every query; ``reason``: of each
+    video that cannot be prepared; ``released``: the preparation waits for it.
     """
 
     def __init__(self, *paths: Path, prepared: bool = True) -> None:
@@ -111,7 +111,7 @@ def running(app: ASGIApp) -> Iterator[str]:
 
 @contextmanager
 def served(collection: Any, folder: Path, **settings: Any) -> Iterator[httpx.Client]:
-    """Serve a collection; yield a client whose requests need only a path."""
+    """Serve a collection; yield a client that adds the address to paths."""
     chosen = WebSettings(clips=folder / "clips", **settings)
     with running(create_app(collection, chosen)) as address, httpx.Client(base_url=address, timeout=30) as client:
         yield client

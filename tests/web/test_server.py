@@ -46,7 +46,7 @@ def test_addresses_of_other_machines_are_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("start", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
-def test_connections_whose_headers_do_not_come_are_closed(impatient: httpx.Client, start: bytes) -> None:
+def test_connections_without_complete_headers_are_closed(impatient: httpx.Client, start: bytes) -> None:
     with connected(impatient) as connection:
         connection.sendall(start)
         assert connection.recv(10) == b""
@@ -67,7 +67,7 @@ def test_a_body_that_does_not_come_is_refused(impatient: httpx.Client) -> None:
         assert b"408" in connection.recv(4096).split(b"\r\n")[0]
 
 
-def test_a_request_whose_answer_takes_long_is_not_cut_off(impatient: httpx.Client, collection: KnownCollection) -> None:
+def test_a_request_with_a_slow_answer_is_not_cut_off(impatient: httpx.Client, collection: KnownCollection) -> None:
     collection.work = lambda: time.sleep(0.5)
     assert impatient.post("/api/search", json={"query": "a dog"}).status_code == 200
 

@@ -19,10 +19,10 @@ from tests.web.made import KnownCollection, served
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video that takes seconds to cut."""
-    return make_video(tmp_path_factory.mktemp("long") / "long.mp4", constant(25, 3000), size=(320, 240))
+    return make_video(tmp_path_factory.mktemp("long") / "long.avi", constant(25, 1500), size=(320, 240), codec="mpeg4")
 
 
-def clip_task(path: Path, target: Path, end: float = 100) -> dict[str, object]:
+def clip_task(path: Path, target: Path, end: float = 60) -> dict[str, object]:
     return {"task": "clip", "path": str(path), "start": 0, "end": end, "target": str(target)}
 
 

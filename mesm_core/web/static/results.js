@@ -27,7 +27,7 @@ export function showVideos(page, offset) {
   note.textContent = page.total === 0 ? 'There are no videos yet.' : '';
 }
 
-// Show the moments of a search whose certainty is at least `least`.
+// Show the moments of a search with a certainty of at least `least`.
 export function showFound(answer, least) {
   title.textContent = 'Moments';
   more.hidden = true;

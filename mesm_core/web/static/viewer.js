@@ -88,7 +88,7 @@ function setDuration(duration) {
   find('#clock').textContent = clock(0);
 }
 
-// Show the moments of the answer whose certainty is at least `least`.
+// Show the moments of the answer with a certainty of at least `least`.
 export function show(least) {
   const {answer, video, query} = current;
   const duration = answer?.duration ?? video?.duration ?? 1;

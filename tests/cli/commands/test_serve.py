@@ -50,8 +50,10 @@ def test_other_machines_need_the_token_that_is_printed(here: Path, zero: Sequenc
         assert httpx.get(f"{address}/api/videos").status_code == 401
         headers = {"authorization": f"Bearer {printed['Token']}"}
         assert httpx.get(f"{address}/api/videos", headers=headers).json()["total"] == 1
-        code, errors = ended(process, signal.SIGINT)
+        assert httpx.post(f"{address}/api/prepare", headers=headers, json={}).status_code == 202
+        code, errors = ended(process, signal.SIGINT)  # during the preparation
     assert code == 130, errors
+    assert not list(here.parent.rglob("*.part"))
 
 
 def test_mistakes_are_found_before_the_server_starts(mesm: Any, here: Path, zero: list[object]) -> None:
