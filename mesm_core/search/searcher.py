@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
 from mesm_core.arrays import normalise
 from mesm_core.confidence.calibration import check_confidence, not_calibrated
-from mesm_core.errors import ConfigError, DataError, did_you_mean
+from mesm_core.errors import ConfigError, DataError, count
 from mesm_core.inference.answers import Answer, VideoQueries
 from mesm_core.inference.locate import refuse_queries
 from mesm_core.inference.retriever import Retriever
@@ -22,6 +20,7 @@ from mesm_core.inference.zero_shot_retriever import Sentences
 from mesm_core.metrics.nms import PEOPLE_NMS
 from mesm_core.search.index import Index
 from mesm_core.search.manifest import IndexedVideo
+from mesm_core.search.selection import select_videos
 from mesm_core.search.spans import Part, Span, joined_parts, merge_hits, part_around
 
 TOP = 10
@@ -138,7 +137,7 @@ class Searcher:
         """Return the ids of the videos to search, or None for all.
 
         Args:
-            videos: pattern for the name or the path of videos, as in a shell; since: date (and time) in ISO 8601; files
+            videos: name, path, folder or pattern, as for ``select_videos``; since: date (and time) in ISO 8601; files
                 that were changed before it are not searched.
 
         Raises:
@@ -146,18 +145,13 @@ class Searcher:
         """
         if videos is None and since is None:
             return None
+        named = list(self.index.videos.values()) if videos is None else select_videos(self.index.videos, [videos])
         moment = None if since is None else _timestamp(since)
-        chosen = {
-            video.id
-            for video in self.index.videos.values()
-            if (videos is None or fnmatch.fnmatch(video.name, videos) or fnmatch.fnmatch(str(video.path), videos))
-            and (moment is None or video.mtime / 1e9 >= moment)
-        }
+        chosen = {video.id for video in named if moment is None or video.mtime / 1e9 >= moment}
         if not chosen:
-            asked = " and ".join(text for text in (videos and f"'{videos}'", since and f"since {since}") if text)
             raise DataError(
-                f"None of the {len(self.index.videos)} videos of {self.index.path} fits {asked}.",
-                hint=f"`mesm index stats {self.index.path} --videos` lists them.",
+                f"Of {count(len(named), 'video')}, none was changed since {since}.",
+                hint="The date is that of the file when it was added to the index.",
             )
         return chosen
 
@@ -256,16 +250,12 @@ class Searcher:
             raise ConfigError(
                 f"'{text}' does not name a moment.", hint="Write VIDEO@START-END: door.mp4@12.5-18"
             ) from None
-        if named in self.index.videos:
-            return Example(named, *seconds)
-        known = list(self.index.videos.values())
-        fitting = [v for v in known if named in (v.name, v.path.name, str(v.path))] or [
-            v for v in known if Path(named).absolute() == v.path
-        ]
-        if len(fitting) != 1:
-            count = "No video" if not fitting else f"{len(fitting)} videos"
-            close = did_you_mean(named, [video.name for video in known])
-            raise DataError(f"{count} of {self.index.path} {'are' if fitting else 'is'} called '{named}'.{close}")
+        fitting = select_videos(self.index.videos, [named])
+        if len(fitting) > 1:
+            raise DataError(
+                f"{len(fitting)} videos of {self.index.path} are called '{named}'.",
+                hint="Give the id or the path of one.",
+            )
         return Example(fitting[0].id, *seconds)
 
     def _check(self, top: int, stage: int, min_confidence: float | None) -> None:

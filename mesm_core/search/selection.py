@@ -13,7 +13,7 @@ from mesm_core.search.manifest import IndexedVideo
 def select_videos(videos: Mapping[str, IndexedVideo], words: Sequence[str]) -> list[IndexedVideo]:
     """Return the videos that any of the words means, in the order of the index.
 
-    A word is the id of a video, its name, its path, the path of a folder that contains it, or a pattern for its name
+    A word is the id of a video, its name, its file name, its path, the path of a folder that contains it, or a pattern for its name
     or path.
 
     Raises:
@@ -36,7 +36,7 @@ def select_videos(videos: Mapping[str, IndexedVideo], words: Sequence[str]) -> l
 def _means(video: IndexedVideo, word: str, path: str) -> bool:
     own = str(video.path)
     return (
-        word in (video.id, video.name)
+        word in (video.id, video.name, video.path.name)
         or own == path
         or own.startswith(path.rstrip("/") + "/")
         or fnmatchcase(video.name, word)

@@ -159,13 +159,13 @@ def test_weights_of_another_clip_are_refused(mesm: Any, built: Path, tmp_path: P
         (["nowhere", QUERY], "nowhere is not an index"),
         (["i"], "give a query"),
         (["i", "word " * 600], "600 words"),
-        (["i", QUERY, "--videos", "x*"], "None of the 2 videos of i fits 'x*'"),
+        (["i", QUERY, "--videos", "x*"], "No video of the index is 'x*'"),
         (["i", QUERY, "--since", "soon"], "'soon' is not a date"),
         (["i", QUERY, "--min-confidence", "0.5"], "calibrat"),
         (["i", QUERY, "--fast"], "it needs --cut DIR"),
         (["i", QUERY, "-o", "x.txt"], "add --format json or csv"),
         (["i", "--like", "long@9-3"], "is not a part of the video"),
-        (["i", "--like", "other@1-3"], "No video of i is called 'other'"),
+        (["i", "--like", "other@1-3"], "No video of the index is 'other'"),
     ],
 )
 def test_wrong_input_is_refused(mesm: Any, built: Path, zero: list[object], words: list[str], error: str) -> None:
