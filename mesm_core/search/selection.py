@@ -13,8 +13,8 @@ from mesm_core.search.manifest import IndexedVideo
 def select_videos(videos: Mapping[str, IndexedVideo], words: Sequence[str]) -> list[IndexedVideo]:
     """Return the videos that any of the words means, in the order of the index.
 
-    A word is the id of a video, its name, its file name, its path, the path of a folder that contains it, or a pattern for its name
-    or path.
+    A word is the id of a video, its name, its file name, its path, the path of a folder that contains it, or a pattern
+    for its name or path.
 
     Raises:
         DataError: a word means no video.
