@@ -114,13 +114,14 @@ def serve(
     _require_packages()
     from mesm_core.caches import clips_folder
     from mesm_core.web.app import create_app
+    from mesm_core.web.guard import checked_names
     from mesm_core.web.opening import plan_collection
     from mesm_core.web.server import bind
     from mesm_core.web.server import serve as run
     from mesm_core.web.settings import WebSettings
     from mesm_core.web.token import chosen_token
 
-    limit = _bytes_of(max_upload)
+    limit, allowed = _bytes_of(max_upload), checked_names(allowed_host or ())
     token, made = chosen_token(token_file, host)
     with bind(host, port) as listener:
         planned = plan_collection(
@@ -139,7 +140,7 @@ def serve(
         settings = WebSettings(
             clips=clips_folder(),
             host=host,
-            allowed_hosts=tuple(allowed_host or ()),
+            allowed_hosts=allowed,
             token=token,
             uploads=uploads,
             max_upload=limit,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException
@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mesm_core.errors import ConfigError
 from mesm_core.web.settings import BODY_BYTES
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -60,6 +61,21 @@ def host_name(netloc: str) -> str:
     except ValueError:
         return ""
     return "" if "@" in netloc or "/" in netloc else (parts.hostname or "")
+
+
+def checked_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of hosts without their ports.
+
+    Raises:
+        ConfigError: one is not a name, for example an address with a path.
+    """
+    found = tuple(host_name(name) for name in names)
+    for name, host in zip(names, found, strict=True):
+        if not host:
+            raise ConfigError(
+                f"--allowed-host {name}: this is not the name of a host.", hint="Give it like videos.example.org."
+            )
+    return found
 
 
 class Guard:

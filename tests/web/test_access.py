@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from mesm_core.errors import ConfigError, DataError
+from mesm_core.web.guard import checked_names
 from mesm_core.web.login import COOKIE, Keys
 from mesm_core.web.token import chosen_token
 from tests.web.made import KnownCollection, served
@@ -61,6 +62,13 @@ def test_other_pages_may_link_to_the_page_but_not_load_its_videos(client: httpx.
     assert client.get("/", headers=from_link).status_code == 200
     assert client.post("/api/search", json=QUERY, headers=from_link).status_code == 403
     assert client.get("/api/videos", headers={"sec-fetch-site": site, "sec-fetch-mode": "no-cors"}).status_code == 403
+
+
+def test_allowed_names_may_have_a_port() -> None:
+    assert checked_names(["Films.example:8443", "10.0.0.1", "[::1]:80"]) == ("films.example", "10.0.0.1", "::1")
+    for name in ("", "https://films.example", "a/b", "user@films.example", "films.example:port"):
+        with pytest.raises(ConfigError, match="not the name of a host"):
+            checked_names([name])
 
 
 def test_a_proxy_may_change_the_host(locked: httpx.Client) -> None:

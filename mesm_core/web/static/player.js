@@ -38,7 +38,7 @@ export class Player {
   open(id, duration, whole) {
     this.close();
     this.id = id;
-    this.duration = duration;
+    this.duration = duration || Infinity;  // not all headers have it
     this.whole = whole;
     this.part = null;
     if (whole) this.load(fileAddress(id), 0, 0);
@@ -53,6 +53,7 @@ export class Player {
 
   seek(time, {until = null, play = false} = {}) {
     this.until = until;
+    time = Math.max(0, Math.min(time, this.duration - 0.1));
     if (!this.whole && !this.covers(time)) {
       const start = Math.floor(time / STEP) * STEP;
       this.loadedEnd = Math.min(start + LENGTH, this.duration);

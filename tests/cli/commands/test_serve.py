@@ -65,6 +65,7 @@ def test_mistakes_are_found_before_the_server_starts(mesm: Any, here: Path, zero
     assert "has no videos" in error_text(mesm("serve", "empty", *zero))
     assert "is not a size" in error_text(mesm("serve", "a.mp4", *zero, "--max-upload", "much"))
     assert "192.0.2.1:0 cannot be listened on" in error_text(mesm("serve", "a.mp4", *zero, "--host", "192.0.2.1"))
+    assert "not the name of a host" in error_text(mesm("serve", "a.mp4", *zero, "--allowed-host", "https://a.example/"))
     (here / "token").write_text("short")
     assert "at least 16 characters" in error_text(mesm("serve", "a.mp4", *zero, "--token-file", "token"))
     assert "not a folder" in error_text(mesm("serve", "a.mp4", *zero, "--uploads", "a.mp4"))
