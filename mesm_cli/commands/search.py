@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mesm_core.search.loading import SearchPlan
-    from mesm_core.search.searcher import Found, Results, Searcher
+    from mesm_core.search.results import Found, Results
+    from mesm_core.search.searcher import Searcher
 
 PIPE = Path("-")
 FILTER = "Which videos"

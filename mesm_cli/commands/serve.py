@@ -100,7 +100,7 @@ def serve(
     max_upload: MaxUpload = "2GB",
     debug: options.Debug = False,
 ) -> None:
-    """Serve a page on which videos are searched and watched, and its API.
+    """Serve a page on which videos, or those of an index, are searched and watched, and its API.
 
     The page needs no network. Only this machine can open it, unless --host names another address; clients then need a
     token, which is printed. Ctrl-C ends the server. Features are extracted when the page asks for it, and cached.
@@ -108,6 +108,8 @@ def serve(
     Examples:
 
       mesm serve videos/
+
+      mesm serve my.index
 
       mesm serve videos/ --model best.pt --host 0.0.0.0
     """

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from mesm_core.errors import DataError, listing
 from mesm_core.metrics.corpus import MOMENT_DEPTHS, VIDEO_DEPTHS, Result, corpus_recall
-from mesm_core.search.searcher import Found, Searcher
+from mesm_core.search.results import Found
+from mesm_core.search.searcher import Searcher
 from mesm_core.types import Query
 
 STAGE_ONE, STAGE_TWO, BOUND = "stage one", "stage two", "right video given"

@@ -13,7 +13,7 @@ from mesm_core.inference.answers import Answer, Moment
 from mesm_core.inference.clips import CLIP_SUFFIX, COPY_SUFFIX, PlannedClip, slug
 from mesm_core.inference.locate import Located
 from mesm_core.inputs import printable
-from mesm_core.search.searcher import Found, Results
+from mesm_core.search.results import Found, Results
 from mesm_core.video.cut import CONTAINERS
 
 COLUMNS = ("query", "rank", "video", "start", "end", "similarity", "score", "confidence")

@@ -16,10 +16,10 @@ from mesm_core.inference.answers import Answer, VideoQueries
 from mesm_core.inference.locate import refuse_queries
 from mesm_core.inference.retriever import Retriever
 from mesm_core.inference.zero_shot import find_moments
-from mesm_core.inference.zero_shot_retriever import Sentences
+from mesm_core.inference.zero_shot_retriever import Sentences, ZeroShotRetriever
 from mesm_core.metrics.nms import PEOPLE_NMS
 from mesm_core.search.index import Index
-from mesm_core.search.manifest import IndexedVideo
+from mesm_core.search.results import Example, Found, Results
 from mesm_core.search.selection import select_videos
 from mesm_core.search.spans import Part, Span, joined_parts, merge_hits, part_around
 
@@ -35,61 +35,6 @@ ZERO_SHOT_PART = 150.0
 MOST_RESULTS = 1_000
 KEPT_VIDEOS = 64
 """Videos whose features are kept in memory between queries."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A moment in one of the videos.
-
-    ``start``, ``end``: seconds; ``similarity``: of the query and the best segment of the span that led to the moment;
-    ``score``: of the moment model, None in stage one; ``confidence``: P(IoU with the described moment >= 0.5), or None
-    if the model has no calibration.
-    """
-
-    video: IndexedVideo
-    start: float
-    end: float
-    similarity: float
-    score: float | None = None
-    confidence: float | None = None
-
-    def as_json(self) -> dict[str, object]:
-        """Return the moment as JSON-able values."""
-        video = {"id": self.video.id, "video": str(self.video.path), "name": self.video.name}
-        numbers = {"start": self.start, "end": self.end, "similarity": self.similarity}
-        return video | numbers | {"score": self.score, "confidence": self.confidence}
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """The moments that were found for a query, best first.
-
-    ``rejected``: the moment of highest confidence, if none has the minimum that was asked for; ``warnings``: about the
-    query, for the user.
-    """
-
-    query: str
-    found: tuple[Found, ...]
-    rejected: Found | None = None
-    warnings: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, object]:
-        """Return the results as JSON-able values."""
-        return {
-            "query": self.query,
-            "moments": [found.as_json() for found in self.found],
-            "rejected": None if self.rejected is None else self.rejected.as_json(),
-            "warnings": list(self.warnings),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A moment to find similar ones to: ``video``: id; ``start``, ``end``: seconds."""
-
-    video: str
-    start: float
-    end: float
 
 
 @dataclass(frozen=True)
@@ -191,6 +136,30 @@ class Searcher:
             if progress is not None:
                 progress(1)
         return results
+
+    def reopened(self) -> Searcher:
+        """Return a searcher of the index as it is now, with the same model."""
+        return Searcher(Index.open(self.index.path), self._sentences, self._model)
+
+    def answer(self, query: str, video: str) -> Answer:
+        """Return the answer of the model of stage two about a whole video, with its saliency.
+
+        Args:
+            video: id.
+
+        Raises:
+            The same as ``search``.
+        """
+        refuse_queries([query])
+        duration = self.index.videos[video].duration
+        if self._model is None:
+            rows = self._rows(video)[0]
+            (found,) = ZeroShotRetriever(self._encoder).locate(rows, [query], duration=duration)
+            return found
+        part = Part(video, 0, len(self._rows(video)[0]), 0.0, duration, 0.0)
+        asked = VideoQueries(self._features(part, self._model), [query], duration)
+        ((found,),) = self._model.retriever.locate_many([asked], nms=PEOPLE_NMS)
+        return found
 
     def search_in(self, query: str, video: str, *, top: int = TOP) -> Results:
         """Return the moments that the model of stage two finds in a whole video.

@@ -12,8 +12,11 @@ from mesm_core.errors import DataError
 from mesm_core.files import make_folder
 from mesm_core.inference.locate import Locator, Plan, plan_location
 from mesm_core.places import refuse_existing
+from mesm_core.search.loading import SearchPlan, plan_search, searcher_of
+from mesm_core.search.manifest import FILE
 from mesm_core.video.names import VIDEO_SUFFIXES
 from mesm_core.web.collection import Collection
+from mesm_core.web.indexed import IndexCollection
 from mesm_core.web.videos import VideoCollection
 
 
@@ -21,12 +24,14 @@ from mesm_core.web.videos import VideoCollection
 class CollectionPlan:
     """A collection and the files that it needs, known before anything large is read.
 
-    ``sources``: videos; ``plan``: of the model; ``uploads``: the folder of uploads, or None.
+    ``sources``: videos; ``plan``: of the model; ``uploads``: the folder of uploads, or None; ``search``: of the index
+    that is served instead of sources, or None.
     """
 
     sources: tuple[str, ...]
     plan: Plan
     uploads: Path | None
+    search: SearchPlan | None = None
 
     def open(self, *, device: str = "auto", precision: Precision | None = None) -> Collection:
         """Return the collection; the folder of uploads is created.
@@ -38,6 +43,8 @@ class CollectionPlan:
             DataError: a source has no video; OutputError: the folder of uploads cannot be written; also the errors of
                 ``Locator.load``.
         """
+        if self.search is not None:
+            return IndexCollection(searcher_of(self.search, device=device), self.search.warnings)
         kept: list[str] = []
         if self.uploads is not None:
             make_folder(self.uploads)
@@ -60,7 +67,7 @@ def plan_collection(
     """Return the plan of a collection; nothing is written.
 
     Args:
-        sources: files, folders, patterns and ``.txt`` lists; may be empty with ``uploads``.
+        sources: files, folders, patterns and ``.txt`` lists; may be empty with ``uploads``. Or the folder of one index.
         model, weights, clip, clip_len, root: as for ``Locator.load``.
         uploads: folder of uploaded videos, which are part of the collection.
 
@@ -69,6 +76,15 @@ def plan_collection(
     """
     if not sources and uploads is None:
         raise DataError("There are no videos to serve.", hint="Give files or folders, or a folder with --uploads.")
+    indexes = [source for source in sources if (Path(source) / FILE).is_file()]
+    if indexes:
+        if len(sources) > 1 or uploads is not None or clip_len is not None:
+            raise DataError(
+                f"{indexes[0]} is an index, which is served alone, and without --uploads and --clip-len.",
+                hint="Add videos to the index with `mesm index add`.",
+            )
+        search = plan_search(indexes[0], model, weights=weights, clip=clip, root=root)
+        return CollectionPlan((), search.plan, None, search)
     plan = plan_location(model, weights=weights, clip=clip, clip_len=clip_len, root=root)
     return CollectionPlan(tuple(sources), plan, uploads)
 

@@ -8,7 +8,8 @@ import pytest
 
 from mesm_core.errors import ConfigError, DataError, MesmError, TextError
 from mesm_core.search import Found, Searcher
-from mesm_core.search.searcher import Example, MomentModel
+from mesm_core.search.results import Example
+from mesm_core.search.searcher import MomentModel
 from tests.search.planted import LENGTHS, MOMENTS, Halves, Sentences, planted_index
 
 
