@@ -237,3 +237,15 @@ def test_the_manifest_has_a_line_per_video(tmp_path: Path) -> None:
     put(tmp_path / "i", "b", "a")
     text = (tmp_path / "i" / FILE).read_text()
     assert [json.loads(line.rstrip(","))["id"] for line in text.splitlines()[1:-1]] == ["a", "b"]
+
+
+def test_shards_that_a_killed_writer_left_are_removed_and_files_of_others_are_not(tmp_path: Path) -> None:
+    put(tmp_path / "i", "a")
+    (shard,) = (tmp_path / "i" / "vectors").glob("*.segments")
+    left, copied = shard.with_name("000099.segments"), shard.with_name("copy of 1.segments")
+    content = shard.read_bytes()
+    for path in (left, copied):
+        path.write_bytes(content)
+    put(tmp_path / "i", "b")
+    assert not left.exists()
+    assert copied.read_bytes() == content

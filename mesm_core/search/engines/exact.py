@@ -169,7 +169,8 @@ class ExactEngine:
         used = {part.shard.path.name for part in self._parts}
         with explained(self._folder):
             for path in [*self._folder.glob(f"*{SUFFIX}"), *self._folder.glob(".*.part")]:
-                if path.name not in used:
+                own = path.suffix != SUFFIX or path.stem.isdecimal()  # others were put there by somebody else
+                if own and path.name not in used:
                     path.unlink(missing_ok=True)
 
     def check(self) -> list[str]:
