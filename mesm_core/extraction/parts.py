@@ -40,10 +40,11 @@ class Parts:
         try:
             with self._path(key).open("rb") as file, np.load(file, allow_pickle=False) as content:
                 about: dict[str, Any] = json.loads(content["about"].tobytes())
-                features: np.ndarray = content["features"]
+                features = content["features"]  # bytes if the member is no array
         except Exception:  # NumPy's reader and zipfile's raise anything for a damaged file
             return None
-        return (features, about) if features.ndim == 2 and features.dtype.kind == "f" else None
+        sound = isinstance(features, np.ndarray) and features.ndim == 2 and features.dtype.kind == "f"
+        return (features, about) if sound else None
 
     def size(self, key: str) -> int:
         """Return the approximate size in bytes of the features of a key."""

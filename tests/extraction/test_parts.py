@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -27,4 +28,14 @@ def test_features_and_metadata_are_read_as_written(tmp_path: Path) -> None:
 )
 def test_features_of_another_kind_count_as_damaged(tmp_path: Path, features: np.ndarray) -> None:
     Parts(tmp_path).write("a", np.asarray(features), {})
+    assert Parts(tmp_path).read("a") is None
+
+
+def test_a_member_that_is_no_array_counts_as_damaged(tmp_path: Path) -> None:
+    Parts(tmp_path).write("a", np.ones((2, 2), np.float32), {})
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        about = archive.read("about.npy")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("about.npy", about)
+        archive.writestr("features.npy", b"noise")
     assert Parts(tmp_path).read("a") is None
