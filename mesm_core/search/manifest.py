@@ -163,7 +163,7 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         return _manifest(found)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{path} is damaged: {error}.", hint=HINT) from error
 
 

@@ -249,3 +249,17 @@ def test_shards_that_a_killed_writer_left_are_removed_and_files_of_others_are_no
     put(tmp_path / "i", "b")
     assert not left.exists()
     assert copied.read_bytes() == content
+
+
+@pytest.mark.parametrize("key", ["next", "file", "size", "sha256", "dead"])
+@pytest.mark.parametrize("value", ["1e308", "1e999", "null", '"x"', "[]", "{}"])
+def test_a_changed_state_is_read_or_refused(tmp_path: Path, key: str, value: str) -> None:
+    put(tmp_path / "i", "a")
+    manifest = json.loads((tmp_path / "i" / FILE).read_text())
+    target = manifest["state"] if key == "next" else manifest["state"]["shards"][0]
+    target[key] = json.loads(value)
+    (tmp_path / "i" / FILE).write_text(json.dumps(manifest))
+    try:
+        Index.open(tmp_path / "i").query(QUERY, 3)
+    except MesmError as error:
+        assert str(tmp_path) in str(error)

@@ -40,7 +40,7 @@ def open_engine(manifest: Manifest, folder: Path) -> Engine:
     engine = _find(manifest.engine, where=f"{folder}: ")
     try:
         return engine(folder, manifest.state, width=manifest.width)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"The manifest of {folder} is damaged: the state of its engine is not valid.", hint=HINT
         ) from error

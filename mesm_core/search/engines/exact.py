@@ -201,7 +201,8 @@ class ExactEngine:
                 f"{shard.path} has {shard.size:,} bytes; the index was saved with {entry['size']:,}.", hint=DAMAGED
             )
         dead = entry["dead"]
-        assert isinstance(dead, list)
+        if not isinstance(dead, list):
+            raise TypeError("the removed videos are no list")
         return _Part(shard, str(entry["sha256"]), set(dead))
 
     def _write_pending(self) -> None:
