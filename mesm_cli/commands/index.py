@@ -311,9 +311,9 @@ def _show_findings(found: Findings, path: Path, videos: int) -> None:
 
     rows = [("damaged", str(path), problem) for problem in found.problems]
     rows += _marked(found.missing, found.changed)
-    if found.foreign:
+    if found.unlisted:
         rows.append(
-            ("warning", str(path), f"the engine has segments of {count(found.foreign, 'video')} not in the index")
+            ("warning", str(path), f"the engine has segments of {count(found.unlisted, 'video')} not in the index")
         )
     if found.unused:
         kept = count(found.unused, "stored feature")

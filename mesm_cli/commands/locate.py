@@ -30,6 +30,7 @@ from mesm_cli.commands.locate_options import (
     Videos,
     Words,
     Yes,
+    chosen_form,
 )
 from mesm_cli.commands.probe import seconds_of
 from mesm_cli.missing_weights import fetch_missing
@@ -85,7 +86,7 @@ def locate(
     from mesm_core.places import refuse_inputs
 
     asked = _queries_by_video(words or [], video or [], query or [], queries)
-    wanted = Wanted(_form(form, output, json_=json_), output, cut, fast, page, top, overwrite)
+    wanted = Wanted(chosen_form(Form, form, output, json_=json_), output, cut, fast, page, top, overwrite)
     wanted.check(list(asked))
     plan = plan_location(
         model,
@@ -181,19 +182,6 @@ class Outcome:
 
 def _rest(text: str) -> str | None:
     return text.partition("\n")[2] or None
-
-
-def _form(form: Form | None, output: Path | None, *, json_: bool) -> Form:
-    """Return the format of the answers: the one asked for, else by the ending of the output file."""
-    if json_ and form not in (None, Form.JSON):
-        raise typer.BadParameter("give --json or another --format, not both", param_hint="--format")
-    ending = "" if output is None else output.suffix.lower().removeprefix(".")
-    chosen = Form.JSON if json_ else form or (Form(ending) if ending in set(Form) - {Form.TABLE} else None)
-    if output is not None and chosen in (None, Form.TABLE):
-        raise typer.BadParameter(
-            "its ending does not say the format: add --format json, csv, srt or edl", param_hint="--output"
-        )
-    return chosen or Form.TABLE
 
 
 def _queries_by_video(

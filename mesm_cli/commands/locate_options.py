@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from mesm_cli import completion, options
 
+AnyForm = TypeVar("AnyForm", bound=StrEnum)
 SHOWN = 5
 WHAT = "Videos and queries"
 
@@ -128,3 +129,21 @@ Page = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Download missing weights without asking.")]
+
+
+def chosen_form(forms: type[AnyForm], form: AnyForm | None, output: Path | None, *, json_: bool) -> AnyForm:
+    """Return the format of the answers: the one asked for, else by the ending of the output file, else the table.
+
+    Args:
+        forms: an enumeration with ``table`` and ``json``; form, output, json_: the options.
+    """
+    table, json = forms("table"), forms("json")
+    if json_ and form not in (None, json):
+        raise typer.BadParameter("give --json or another --format, not both", param_hint="--format")
+    ending = "" if output is None else output.suffix.lower().removeprefix(".")
+    files = [known.value for known in forms if known is not table]
+    chosen = json if json_ else form or (forms(ending) if ending in files else None)
+    if output is not None and chosen in (None, table):
+        names = f"{', '.join(files[:-1])} or {files[-1]}"
+        raise typer.BadParameter(f"its ending does not say the format: add --format {names}", param_hint="--output")
+    return chosen or table

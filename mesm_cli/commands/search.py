@@ -13,7 +13,7 @@ import typer
 from mesm_cli import completion, options, render
 from mesm_cli.answer_warnings import note_no_confidence
 from mesm_cli.commands.extract import Weights, weights_by_name
-from mesm_cli.commands.locate_options import WHAT, Cut, Fast, Page, Yes
+from mesm_cli.commands.locate_options import WHAT, Cut, Fast, Page, Yes, chosen_form
 from mesm_cli.missing_weights import fetch_missing
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def search(
     from mesm_core.places import refuse_existing, refuse_inputs
     from mesm_core.search.loading import plan_search
 
-    chosen = _form(form, output, json_=json_)
+    chosen = chosen_form(Form, form, output, json_=json_)
     sentences = _sentences(words or [], queries, like)
     if fast and cut is None:
         raise typer.BadParameter("it needs --cut DIR", param_hint="--fast")
@@ -216,16 +216,6 @@ def _searcher(planned: SearchPlan, stage: Stage, *, like: bool, device: str, yes
     for warning in planned.warnings if stage is Stage.TWO else ():
         render.warn(warning)
     return searcher
-
-
-def _form(form: Form | None, output: Path | None, *, json_: bool) -> Form:
-    if json_ and form not in (None, Form.JSON):
-        raise typer.BadParameter("give --json or another --format, not both", param_hint="--format")
-    ending = "" if output is None else output.suffix.lower().removeprefix(".")
-    chosen = Form.JSON if json_ else form or (Form(ending) if ending in ("json", "csv") else None)
-    if output is not None and chosen in (None, Form.TABLE):
-        raise typer.BadParameter("its ending does not say the format: add --format json or csv", param_hint="--output")
-    return chosen or Form.TABLE
 
 
 def _sentences(words: Sequence[str], file: Path | None, like: str | None) -> list[str]:

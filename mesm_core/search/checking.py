@@ -60,7 +60,7 @@ class Findings:
     """The result of a verification.
 
     ``problems``: damage of the index; ``missing``, ``changed``: videos whose files were deleted or changed since;
-    ``unused``: number of stored features of videos that are not in the index, and ``foreign``: number of videos whose
+    ``unused``: number of stored features of videos that are not in the index, and ``unlisted``: number of videos whose
     segments are in the engine but not in the index; both are left by a build that did not end, and do no harm.
     """
 
@@ -68,7 +68,7 @@ class Findings:
     missing: tuple[IndexedVideo, ...]
     changed: tuple[IndexedVideo, ...]
     unused: int
-    foreign: int
+    unlisted: int
 
     def as_json(self) -> dict[str, Any]:
         """Return the findings as JSON-able values."""
@@ -77,7 +77,7 @@ class Findings:
             "missing": listed(self.missing),
             "changed": listed(self.changed),
             "unused_features": self.unused,
-            "unused_videos": self.foreign,
+            "unused_videos": self.unlisted,
         }
 
 

@@ -91,7 +91,7 @@ def test_segments_that_a_killed_process_left_are_ignored_and_removed(tmp_path: P
     assert len(index.query(QUERY, 18)) == 18
     *_, found = verify(index)
     assert isinstance(found, Findings)
-    assert (found.problems, found.foreign) == ((), 1)
+    assert (found.problems, found.unlisted) == ((), 1)
     index.close()
     with changing(path):
         pass
