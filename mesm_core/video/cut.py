@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -56,14 +57,21 @@ def cut(
         container: FFmpeg's name of the target's container.
 
     Raises:
-        DataError: the source is not a video, or no frame lies between the two times.
+        DataError: the source is not a video, no frame lies between the two times, or they cannot be stored.
     """
     if not 0 <= start < end:
         raise DataError(f"No clip from {start:g} to {end:g} s: it must start at 0 or later, and end after its start.")
-    with Video(source) as video, av.open(str(target), "w", format=container) as output:
-        audio = next(iter(video.container.streams.audio), None)
-        write = _copy if fast else _encode
-        clip = write(video, audio, output, Fraction(start), Fraction(end))
+    write = _copy if fast else _encode
+    try:
+        with Video(source) as video, av.open(str(target), "w", format=container) as output:
+            audio = next(iter(video.container.streams.audio), None)
+            clip = write(video, audio, output, Fraction(start), Fraction(end))
+    except av.FFmpegError as error:
+        # Muxers refuse damaged timestamps with EPERM or EINVAL, which is no OSError; the system's errors pass.
+        if isinstance(error, OSError) and error.errno != errno.EPERM:
+            raise
+        what = f"{source}: {start:g} to {end:g} s cannot be stored as {container}; its timestamps may be damaged"
+        raise DataError(f"{what} (FFmpeg: {error.strerror.lower()}).") from error
     if clip.frames == 0:
         raise DataError(f"{source} has no frame between {start:g} and {end:g} s: it ends at {float(video.end):g} s.")
     return clip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import click
 import typer.main
@@ -316,6 +317,18 @@ def app_commands() -> set[tuple[str, ...]]:
     from mesm_cli.app import app
 
     return set(_leaves(typer.main.get_command(app), ()))
+
+
+@cache
+def value_options(words: tuple[str, ...]) -> set[str]:
+    """Return the options of the command that ``words`` begin with that take the next word as their value."""
+    from mesm_cli.app import app
+
+    command = typer.main.get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    options = [param for param in command.params if not getattr(param, "is_flag", True)]  # arguments have no flags
+    return {name for option in options for name in option.opts}
 
 
 def _leaves(command: click.Command, name: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -6,9 +6,9 @@ import json
 import re
 import signal
 from fnmatch import fnmatch
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
-from tests.fuzz.commands import Command
+from tests.fuzz.commands import Command, value_options
 from tests.fuzz.worker import Outcome
 
 FAULT = "fault in mesm"
@@ -24,11 +24,16 @@ def failures(command: Command, outcome: Outcome, *, sound: bool = False) -> list
     found = [*_ended(outcome), *_left(command, outcome)]
     if sound and command.works and outcome.code != 0:
         found.append(f"a sound input ends with exit code {outcome.code}")
-    options = list(takewhile(lambda word: word != "--", outcome.words))
-    wants_json = "--json" in command.words and "--json" in options and "--help" not in options
-    if outcome.code == 0 and wants_json and _odd_json(outcome.out):
+    if outcome.code == 0 and "--json" in command.words and _wants_json(outcome.words) and _odd_json(outcome.out):
         found.append("--json prints what is not JSON")
     return found
+
+
+def _wants_json(words: list[str]) -> bool:
+    options = list(takewhile(lambda word: word != "--", words))
+    taken = value_options(tuple(options[:2]))
+    flags = [word for before, word in pairwise(options) if before not in taken]
+    return "--json" in flags and "--help" not in options
 
 
 def _ended(outcome: Outcome) -> list[str]:

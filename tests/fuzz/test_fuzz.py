@@ -78,3 +78,5 @@ def test_json_that_is_none_counts_as_a_failure() -> None:
     assert failures(command, outcome(0, words=command.words, out='{"a": NaN}')) == ["--json prints what is not JSON"]
     assert failures(command, outcome(0, words=command.words, out='{"a": null}')) == []
     assert failures(command, outcome(0, out="a table")) == []  # the option was taken away
+    doctor = Command("doctor --data-dir data --json")
+    assert failures(doctor, outcome(0, words=["doctor", "--data-dir", "--json"], out="a table")) == []  # a folder

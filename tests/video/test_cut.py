@@ -53,6 +53,16 @@ def test_a_rotated_video_without_audio_is_cut_upright(tmp_path: Path) -> None:
     assert clip.audio_frames == 0
 
 
+@pytest.mark.parametrize(("place", "fast"), [(131, True), (137, True), (137, False)])
+def test_a_cut_of_damaged_timestamps_is_refused(tmp_path: Path, place: int, fast: bool) -> None:
+    source = make_video(tmp_path / "source.avi", constant(25, 5), codec="mpeg4")
+    content = bytearray(source.read_bytes())
+    content[place] = 255  # the stream's rate, its first frame
+    source.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be stored as mp4"):
+        cut(source, tmp_path / "clip.mp4", 0, 0.2, container="mp4", fast=fast)
+
+
 def test_a_cut_after_the_end_is_refused(tmp_path: Path) -> None:
     source = make_video(tmp_path / "source.mp4", constant(25, 25))
     with pytest.raises(DataError, match="no frame between"):
