@@ -13,14 +13,14 @@ import httpx
 
 @dataclass
 class Load:
-    """What clients met: the number of answers by status, 0 for a failed connection, and the seconds of each search."""
+    """Counts of responses by status (0: the connection failed) and the duration of each search in seconds."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
 
 
 async def search_at_once(address: str, *, clients: int, seconds: float) -> Load:
-    """Let clients search for some time, one query after the other; after 429 they wait as long as they are told."""
+    """Run ``clients`` that search in a loop for ``seconds``; after a 429 each waits for the time of Retry-After."""
     load, ends = Load(), time.monotonic() + seconds
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
 

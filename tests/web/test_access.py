@@ -1,4 +1,4 @@
-"""Who may send requests: hosts, origins, tokens, cookies; and what browsers are told."""
+"""Access control: allowed hosts and origins, tokens, cookies, and security headers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUERY = {"query": "a person opens the door"}
 
 @pytest.fixture(scope="module")
 def locked(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of a server with a token, which other machines may reach, and a proxy by the name films.example."""
+    """Return a client of a server that requires a token and allows the proxy host films.example."""
     folder = tmp_path_factory.mktemp("locked")
     settings = {"token": TOKEN, "host": "0.0.0.0", "allowed_hosts": ("films.example",)}
     with served(KnownCollection(clip), folder, **settings) as client:
