@@ -288,15 +288,14 @@ def _write_files(outcome: Outcome, wanted: Wanted, locator: Locator) -> None:
 def _write_answers(outcome: Outcome, wanted: Wanted, locator: Locator) -> None:
     """Write the answers to a file or stdout, in any format but the table."""
     from mesm_core.files import write_atomically
-    from mesm_core.inference.exchange import common_rate, texts
+    from mesm_core.inference.exchange import texts
 
     if wanted.form is Form.TABLE:
         return
     if wanted.form is Form.JSON:
         text = json.dumps(_as_json(outcome, wanted, locator), ensure_ascii=False, indent=2) + "\n"
     else:
-        rate = common_rate([located.video for located in outcome.found])
-        text = texts(outcome.found, wanted.form.value, top=wanted.top, rate=rate)
+        text = texts(outcome.found, wanted.form.value, top=wanted.top)
     if wanted.output is None or wanted.output == PIPE:
         render.text(text)
         return

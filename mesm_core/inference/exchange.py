@@ -143,17 +143,17 @@ def common_rate(videos: Sequence[Path]) -> Fraction:
     return next(iter(rates), USUAL_RATE)
 
 
-def texts(found: Sequence[Located], form: str, *, top: int, rate: Fraction | None = None) -> str:
+def texts(found: Sequence[Located], form: str, *, top: int) -> str:
     """Return the moments in a format of ``FORMATS`` other than json.
 
-    Args:
-        rate: frames a second, for edl.
+    Raises:
+        DataError: an edit list of videos with different frame rates.
     """
     if form == "csv":
         return csv_text(found, top=top)
     if form == "srt":
         return srt_text(found[0], top=top) if found else ""
-    return edl_text(found, top=top, rate=rate or USUAL_RATE)
+    return edl_text(found, top=top, rate=common_rate([located.video for located in found]))
 
 
 def _one_line(text: str) -> str:

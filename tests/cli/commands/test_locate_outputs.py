@@ -198,6 +198,14 @@ def test_invalid_formats_are_refused_before_any_work(mesm: Any, here: Path, zero
     assert not (here.parent / "cache" / "features").exists()
 
 
+def test_videos_of_different_frame_rates_share_a_csv_file(mesm: Any, here: Path, zero: list[object]) -> None:
+    film(here / "a.mp4", 2)
+    film(here / "b.mp4", 2, rate=10)
+    done = mesm("locate", "a.mp4", "b.mp4", QUERY, *zero, "--format", "csv")
+    assert done.code == 0, done.err
+    assert {row["video"] for row in csv.DictReader(done.out.splitlines())} == {"a.mp4", "b.mp4"}
+
+
 def test_missing_weights_are_downloaded_on_request(
     mesm: Any, here: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
