@@ -71,7 +71,7 @@ def cut(
         if isinstance(error, OSError) and error.errno != errno.EPERM:
             raise
         what = f"{source}: {start:g} to {end:g} s cannot be stored as {container}; its timestamps may be damaged"
-        raise DataError(f"{what} (FFmpeg: {error.strerror.lower()}).") from error
+        raise DataError(f"{what} (FFmpeg: {error.strerror}).") from error
     if clip.frames == 0:
         raise DataError(f"{source} has no frame between {start:g} and {end:g} s: it ends at {float(video.end):g} s.")
     return clip

@@ -170,6 +170,18 @@ def test_names_are_not_read_as_markup_or_emoji(capsys: pytest.CaptureFixture[str
     assert "\N{SMILING FACE WITH OPEN MOUTH AND SMILING EYES}" not in printed.out + printed.err
 
 
+def test_control_characters_of_names_are_shown_and_not_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\x1b[31m\x9b.mp4"
+    render.error(f"{name} is empty.", f"Copy {name}.")
+    render.warn(name)
+    render.note(name)
+    render.say(name, title=name)
+    render.table(["video"], [[name]])
+    printed = "".join(capsys.readouterr())
+    assert printed.count(r"a\x1b[31m\x9b.mp4") == 7
+    assert not {"\x1b", "\x9b"} & set(printed)
+
+
 def test_a_progress_bar_does_not_read_names_as_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(render, "_err", Console(file=out, force_terminal=True, width=80, color_system=None))
