@@ -28,7 +28,7 @@ HOW_TO_CALIBRATE = "Fit one: mesm calibrate CKPT, or with your own videos: mesm 
 
 def not_calibrated() -> ConfigError:
     """Return the error for a model without a calibration, when a confidence is requested."""
-    return ConfigError(NOT_CALIBRATED, hint=HOW_TO_CALIBRATE)
+    return ConfigError(NOT_CALIBRATED, hint=f"{HOW_TO_CALIBRATE} Zero-shot cannot be calibrated.")
 
 
 def check_confidence(value: float) -> float:

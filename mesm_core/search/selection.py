@@ -14,7 +14,7 @@ def select_videos(videos: Mapping[str, IndexedVideo], words: Sequence[str]) -> l
     """Return the videos that any of the words means, in the order of the index.
 
     A word is the id of a video, its name, its file name, its path, the path of a folder that contains it, or a pattern
-    for its name or path.
+    for its name or for the end of its path: ``v*``, ``films/*.mp4``.
 
     Raises:
         DataError: a word means no video.
@@ -22,7 +22,7 @@ def select_videos(videos: Mapping[str, IndexedVideo], words: Sequence[str]) -> l
     chosen: set[str] = set()
     for word in words:
         path = str(Path(word).absolute())
-        found = {id_ for id_, video in videos.items() if _means(video, word, path)}
+        found = {id_ for id_, video in videos.items() if word and _means(video, word, path)}
         if not found:
             names = [name for video in videos.values() for name in (video.name, str(video.path))]
             raise DataError(
@@ -40,6 +40,5 @@ def _means(video: IndexedVideo, word: str, path: str) -> bool:
         or own == path
         or own.startswith(path.rstrip("/") + "/")
         or fnmatchcase(video.name, word)
-        or fnmatchcase(own, word)
-        or fnmatchcase(own, path)
+        or video.path.match(word)  # where * matches no "/"
     )
