@@ -28,7 +28,7 @@ from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.search import Index, Searcher
 from mesm_core.search.corpus import evaluate_corpus
 from mesm_core.search.manifest import IndexedVideo, Kept, Manifest, Network
-from mesm_core.search.searcher import MomentModel
+from mesm_core.search.searcher import ORDERS, MomentModel
 from mesm_core.search.segments import pool_segments
 from mesm_core.search.writer import changing
 from mesm_core.types import Query
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--work", type=Path, default=Path("/tmp/mesm-corpus"))
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--order", choices=ORDERS, default=ORDERS[0], help="of the moments of stage two")
     parser.add_argument("--limit", type=int, help="only the first queries; the collection stays the same")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -105,7 +106,7 @@ def main() -> None:
         done += count
         print(f"\r{done} queries, {time.monotonic() - began:.0f} s", end="", file=sys.stderr)
 
-    report = evaluate_corpus(searcher, queries[: options.limit], progress=progress)
+    report = evaluate_corpus(searcher, queries[: options.limit], order=options.order, progress=progress)
     columns = list(next(iter(report.rows.values())))
     print(f"\n{report.queries} queries, {report.videos} videos, {time.monotonic() - began:.0f} s\n")
     print(f"| | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")

@@ -42,6 +42,13 @@ class Stage(StrEnum):
     TWO = "two"
 
 
+class Order(StrEnum):
+    """What orders the moments of different videos."""
+
+    CONFIDENCE = "confidence"
+    SIMILARITY = "similarity"
+
+
 Folder = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index, made by `mesm index build`.")]
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="QUERY...", help="Sentences, each in quotes.", show_default=False)
@@ -105,6 +112,14 @@ StageOption = Annotated[
         "them.",
     ),
 ]
+OrderOption = Annotated[
+    Order,
+    typer.Option(
+        "--order",
+        help="Order of the moments of stage two: by confidence, where the model is calibrated; or by the similarity of "
+        "their spans.",
+    ),
+]
 FormatOption = Annotated[
     Form | None,
     typer.Option(
@@ -133,6 +148,7 @@ def search(
     since: Since = None,
     min_confidence: options.MinConfidence = None,
     stage: StageOption = Stage.TWO,
+    order: OrderOption = Order.CONFIDENCE,
     weights: Weights = None,
     clip: options.Clip = None,
     data_dir: options.DataDir = None,
@@ -193,6 +209,7 @@ def search(
                 top=top,
                 videos=which,
                 stage=number,
+                order=order.value,
                 min_confidence=min_confidence,
                 progress=lambda done: advance(done, ""),
             )

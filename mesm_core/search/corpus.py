@@ -31,12 +31,17 @@ class CorpusReport:
 
 
 def evaluate_corpus(
-    searcher: Searcher, queries: Sequence[Query], *, progress: Callable[[int], None] | None = None
+    searcher: Searcher,
+    queries: Sequence[Query],
+    *,
+    order: str = "confidence",
+    progress: Callable[[int], None] | None = None,
 ) -> CorpusReport:
     """Return the recall of a search.
 
     Args:
         queries: with windows; their ``vid`` is the name of a video in the index.
+        order: of the moments of stage two, as for ``Searcher.search``.
         progress: called with the number of queries done.
 
     Raises:
@@ -48,7 +53,7 @@ def evaluate_corpus(
         part = queries[first : first + AT_ONCE]
         sentences = [query.sentence for query in part]
         spans = searcher.search(sentences, top=VIDEO_DEPTHS[-1], stage=1)
-        moments = searcher.search(sentences, top=MOMENT_DEPTHS[-1])
+        moments = searcher.search(sentences, top=MOMENT_DEPTHS[-1], order=order)
         given = [searcher.search_in(query.sentence, ids[query.vid], top=MOMENT_DEPTHS[-1]) for query in part]
         for one, two, bound in zip(spans, moments, given, strict=True):
             found[STAGE_ONE].append(_results(one.found))

@@ -33,6 +33,7 @@ ZERO_SHOT_LONGEST = 600.0
 """Seconds up to which zero-shot sees a whole video, which it needs for comparison."""
 ZERO_SHOT_PART = 150.0
 MOST_RESULTS = 1_000
+ORDERS = ("confidence", "similarity")
 KEPT_VIDEOS = 64
 """Videos whose features are kept in memory between queries."""
 
@@ -107,6 +108,7 @@ class Searcher:
         top: int = TOP,
         videos: set[str] | None = None,
         stage: int = 2,
+        order: str = "confidence",
         min_confidence: float | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[Results]:
@@ -115,15 +117,20 @@ class Searcher:
         Args:
             top: number of moments per query; videos: ids of the videos to search, None for all.
             stage: 1 returns the candidate spans, 2 the moments that the model finds in them.
+            order: of moments in stage two: by their ``confidence`` if the model is calibrated; or by the ``similarity``
+                of their spans, the best moment of each first.
             min_confidence: drops moments of less confidence.
             progress: called with 1 after each query.
 
         Raises:
-            TextError: a query is empty or too long; ConfigError: ``min_confidence`` is not in [0, 1], or the model has
-                no calibration; FeatureError: kept features are damaged; OutputError: the engine cannot be reached.
+            TextError: a query is empty or too long; ConfigError: ``order`` is unknown, ``min_confidence`` is not in
+                [0, 1], or the model has no calibration; FeatureError: kept features are damaged; OutputError: the
+                engine cannot be reached.
         """
         refuse_queries(queries)
         self._check(top, stage, min_confidence)
+        if order not in ORDERS:
+            raise ConfigError(f"Results are ordered by {' or '.join(ORDERS)}, not by '{order}'.")
         results = []
         for query, vector in zip(queries, self._encoder.embed(queries), strict=True):
             spans = self._spans(vector, top, videos)
@@ -131,7 +138,8 @@ class Searcher:
                 results.append(Results(query, tuple(self._as_found(span) for span in spans[:top])))
             else:
                 candidates = spans[: max(2 * top, FEWEST_CANDIDATES)]
-                found, warnings = self._moments(query, vector, self._parts(candidates, *self._reach))
+                parts = self._parts(candidates, *self._reach)
+                found, warnings = self._moments(query, vector, parts, order=order)
                 results.append(_confident(query, found[:top], warnings, min_confidence))
             if progress is not None:
                 progress(1)
@@ -252,12 +260,18 @@ class Searcher:
         )
 
     def _moments(
-        self, query: str, vector: np.ndarray, parts: Sequence[Part], *, most: int = MOMENTS_A_PART
+        self,
+        query: str,
+        vector: np.ndarray,
+        parts: Sequence[Part],
+        *,
+        most: int = MOMENTS_A_PART,
+        order: str = "confidence",
     ) -> tuple[list[Found], tuple[str, ...]]:
         """Return the moments in parts of videos, best first, and the model's warnings.
 
         Args:
-            vector: of the query; most: moments of a part.
+            vector: of the query; most: moments of a part; order: as for ``search``.
         """
         model = self._model
         if model is None:
@@ -265,7 +279,7 @@ class Searcher:
         asked = [VideoQueries(self._features(part, model), [query], part.seconds) for part in parts]
         answers = [answer for (answer,) in model.retriever.locate_many(asked, nms=PEOPLE_NMS)]
         found = [self._from_answer(part, answer, most) for part, answer in zip(parts, answers, strict=True)]
-        if self.calibrated:
+        if self.calibrated and order == "confidence":
             ranked = sorted((one for moments in found for one in moments), key=lambda one: -(one.confidence or 0.0))
         else:
             ranked = _interleaved(found)
@@ -317,7 +331,8 @@ def _confident(query: str, found: Sequence[Found], warnings: tuple[str, ...], le
     if least is None:
         return Results(query, tuple(found), warnings=warnings)
     kept = tuple(one for one in found if (one.confidence or 0.0) >= least)
-    return Results(query, kept, None if kept or not found else found[0], warnings)
+    best = None if kept else max(found, key=lambda one: one.confidence or 0.0, default=None)
+    return Results(query, kept, best, warnings)
 
 
 def _interleaved(found: Sequence[Sequence[Found]]) -> list[Found]:

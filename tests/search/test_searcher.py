@@ -66,6 +66,21 @@ def test_a_calibrated_model_orders_moments_by_confidence(searcher: Searcher) -> 
     assert none.rejected == best
 
 
+def test_moments_of_a_calibrated_model_can_be_ordered_by_similarity(searcher: Searcher) -> None:
+    model = MomentModel(Halves(), ("clip-b32",), longest=60.0, part=24.0)
+    calibrated = Searcher(searcher.index, Sentences(), model)
+    (ordered,) = calibrated.search(["a dog jumps"], top=100)
+    (result,) = calibrated.search(["a dog jumps"], top=100, order="similarity")
+    videos = {found.video.name for found in result.found}
+    assert videos == {found.video.name for found in ordered.found}
+    first = [found.similarity for found in result.found[: len(videos)]]
+    assert first == sorted(first, reverse=True)
+    (none,) = calibrated.search(["a dog jumps"], order="similarity", min_confidence=1.0)
+    assert none.rejected == ordered.found[0]
+    with pytest.raises(ConfigError, match="confidence or similarity"):
+        calibrated.search(["a dog jumps"], order="date")
+
+
 def test_filters_choose_videos_by_name_path_and_date(searcher: Searcher) -> None:
     assert searcher.choose() is None
     assert searcher.choose(videos="*e*") == {"kitchen", "beach", "street", "office"}
