@@ -144,7 +144,7 @@ class Guard:
         if not self._same_origin(scope["method"], hosts[0], headers):
             return 403, "Requests from pages of other servers are refused."
         length = headers.get("content-length", "0")
-        if not length.isdigit() or len(length) > 18 or int(length) > self._limit(scope):
+        if not length.isdecimal() or len(length) > 18 or int(length) > self._limit(scope):
             return 413, f"The body is too large; at most {self._limit(scope)} bytes are accepted."
         return None
 

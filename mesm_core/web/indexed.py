@@ -58,7 +58,9 @@ class IndexCollection:
         """Return the answer to a query about a video; see ``Collection.locate``."""
         refuse_queries([query])
         with self._lock:
-            found = self._searcher.index.videos[video]
+            found = self._searcher.index.videos.get(video)
+            if found is None:
+                raise DataError("This video was removed from the index meanwhile.")
             return Located(found.path, found.duration, (self._searcher.answer(query, video),), cached=True)
 
     def search(self, query: str, *, top: int) -> Found:

@@ -67,6 +67,8 @@ def test_a_changed_index_is_opened_again(searcher: Searcher) -> None:
     found = collection.search("a door opens", top=3)
     assert found.searched == 3
     assert "kitchen" not in collection.videos()
+    with pytest.raises(DataError, match="removed from the index"):
+        collection.locate("kitchen", "a door opens")
 
 
 def test_nothing_is_prepared_or_uploaded(searcher: Searcher, tmp_path: Path) -> None:
