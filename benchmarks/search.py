@@ -51,9 +51,9 @@ def videos(hours: int) -> Iterator[tuple[IndexedVideo, Segments]]:
         yield entry, Segments(vectors, spans)
 
 
-def build(path: Path, hours: int, engine: str) -> float:
+def build(path: Path, hours: int, engine: str, uri: str | None) -> float:
     """Build an index and return the seconds without those of inventing vectors."""
-    manifest = Choices(engine=engine).manifest([Network("clip-b32", "0" * 32, WIDTH)], clip_len=None)
+    manifest = Choices(engine=engine, uri=uri).manifest([Network("clip-b32", "0" * 32, WIDTH)], clip_len=None)
     took = 0.0
     with changing(path, manifest) as writer:
         for entry, segments in videos(hours):
@@ -160,6 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--engine", default="exact")
+    parser.add_argument("--uri", help="of a Milvus server")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--folder", type=Path, default=Path("search-benchmark"))
     parser.add_argument("--ask", type=Path, help="only ask an index, and print JSON")
@@ -177,7 +178,7 @@ def main() -> None:
         path = given.folder / f"{given.engine}-{hours}"
         seconds = None
         if not path.exists():
-            seconds = build(path, hours, given.engine)
+            seconds = build(path, hours, given.engine, given.uri)
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         drop_cache(path)
         command = [sys.executable, __file__, "--ask", str(path), "--threads", str(given.threads)]

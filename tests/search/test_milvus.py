@@ -63,14 +63,16 @@ def test_an_index_moves_to_milvus_and_back_and_loses_nothing(tmp_path: Path, uri
     assert not (path / milvus.LOCAL_FILE).exists()
 
 
-def test_milvus_finds_nearly_all_of_the_best(tmp_path: Path) -> None:
+@pytest.mark.parametrize("uri", URIS)
+def test_milvus_finds_nearly_all_of_the_best(tmp_path: Path, uri: str | None) -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(3000, 64)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     made = Segments(vectors.astype(np.float16), np.arange(6000, dtype=np.float64).reshape(-1, 2))
-    engine = milvus.MilvusEngine(tmp_path, new_state("milvus", None), width=64)
+    engine = milvus.MilvusEngine(tmp_path, new_state("milvus", uri), width=64)
     engine.add("a", made)
     engine.save()
+    engine.clean({"a": len(made)})
     found = []
     for query in rng.normal(size=(10, 64)).astype(np.float32):
         hits = {hit.start for hit in engine.query(query / np.linalg.norm(query), 100)}

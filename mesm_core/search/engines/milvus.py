@@ -37,6 +37,8 @@ SECONDS = 20.0
 """Time limit of a call, in which pymilvus tries again if the server does not answer."""
 PAUSES = (0.5, 2.0)
 """Seconds before the second and the third try of a call that failed."""
+INDEX_PAUSE = 0.3
+"""Seconds between two questions whether the server has built the index."""
 BATCH_ROWS, READ_ROWS = 1000, 8192
 """Rows that are sent, and that are read, in one call."""
 BATCH_VIDEOS = 1000
@@ -71,6 +73,7 @@ class MilvusEngine:
         self._rows = int(state.get("rows", 0))
         self._width = width
         self._pending: list[dict[str, Any]] = []
+        self._inserted = False
         self._removed: set[str] = set()
         _require_package(local=self._local)
         self._client = self._connect()
@@ -158,7 +161,7 @@ class MilvusEngine:
         return state if self._given_uri is None else state | {"uri": self._given_uri}
 
     def clean(self, videos: Mapping[str, int]) -> None:
-        """Delete the segments of removed videos, and those that a killed process left."""
+        """Delete the segments of removed videos, and those that a killed process left; let a server build its index."""
         if not self._made:
             return
         self._delete(sorted(self._removed))
@@ -166,6 +169,8 @@ class MilvusEngine:
         if self._count("") != sum(videos.values()):
             counts = self.counts()
             self._delete(sorted(video for video in counts if video not in videos))
+        if self._inserted and not self._local:
+            self._load_index()
 
     def check(self) -> list[str]:
         """Return nothing: Milvus verifies its own files."""
@@ -232,9 +237,22 @@ class MilvusEngine:
         )
         self._made = True
 
+    def _load_index(self) -> None:
+        """Wait until the server has built the index of the new rows, and load it.
+
+        Until then the server uses an interim index, which found a quarter of the best segments (benchmarks/search.md),
+        and which it replaces late by itself.
+        """
+        while self._try(lambda: self._client.describe_index(self._collection, "vector")).get("pending_index_rows"):
+            time.sleep(INDEX_PAUSE)
+        self._try(lambda: self._client.release_collection(self._collection))
+        self._try(lambda: self._client.load_collection(self._collection))
+        self._inserted = False
+
     def _insert(self, rows: list[dict[str, Any]]) -> None:
         if not self._made:
             self._create()
+        self._inserted = True
         # An upsert, so that a second try after a lost answer stores no row twice.
         self._try(lambda: self._client.upsert(self._collection, rows))
 
