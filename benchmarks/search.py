@@ -186,6 +186,7 @@ def main() -> None:
         figures = {"hours": hours, "engine": given.engine, "segments": hours * 899, "bytes": size, "build": seconds}
         print(json.dumps(figures | json.loads(done.stdout) | {"load": os.getloadavg()[0]}), flush=True)
         if not given.keep:
+            Index.open(path).engine.destroy()  # also what lies on a server
             shutil.rmtree(path)
 
 
