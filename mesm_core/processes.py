@@ -64,17 +64,16 @@ class Team:
         """
         if self.world == 1:
             return make()
-        made: list[Any] = [None, None]
+        made: list[Any] = [None, None]  # the value, or the error
         if self.is_main:
             try:
                 made[0] = make()
             except MesmError as error:
                 made[1] = error
         dist.broadcast_object_list(made, src=0)
-        value, error = made
-        if error is not None:
-            raise error
-        found: Value = value
+        if made[1] is not None:
+            raise made[1]
+        found: Value = made[0]
         return found
 
     def any(self, flag: bool) -> bool:

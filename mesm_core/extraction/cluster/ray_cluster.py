@@ -189,10 +189,10 @@ class RayCluster:
 
     def _look(self) -> None:
         """Keep the list of nodes current. The call waits for ever if the head is gone."""
-        while True:
-            time.sleep(LOOK_SECONDS)
+        while not self._connection.closed:
             with suppress(Exception):
                 self._nodes, self._seen = self._connection.nodes(), time.monotonic()
+            time.sleep(LOOK_SECONDS)
 
 
 def places_of(node: dict[str, Any], *, gpus: bool, decoders: int) -> list[Place]:
