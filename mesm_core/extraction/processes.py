@@ -33,6 +33,8 @@ from mesm_core.inputs import parse_json
 WORKER = "mesm_core.extraction.worker"
 RAY_DRIVER = "mesm_core.extraction.cluster"
 SECONDS_TO_END = 10.0
+RAY_SECONDS_TO_END = 60.0
+"""A cluster that is being started must be complete before it can be ended."""
 _ERRORS: dict[str, type[MesmError]] = {
     kind.__name__: kind for kind in (DataError, DeviceError, FeatureError, OutputError)
 }
@@ -131,6 +133,7 @@ class _Worker:
     def __init__(self, number: int, share: Share, lines: Handover[tuple[_Worker, str | None]], threads: int) -> None:
         self.number = number
         self.left = {video.name: video for video in share.videos}
+        self._patience = SECONDS_TO_END if share.ray is None else RAY_SECONDS_TO_END
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
         self._process = subprocess.Popen(
             [sys.executable, "-m", WORKER if share.ray is None else RAY_DRIVER],
@@ -173,7 +176,7 @@ class _Worker:
     def stop(self) -> None:
         """Wait for the process to end, and terminate it if it does not."""
         try:
-            self._process.wait(SECONDS_TO_END)
+            self._process.wait(self._patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -28,7 +28,9 @@ CORES = 4
 STORE_BYTES = 512 * 2**20
 LOOK_SECONDS = 2.0
 SILENCE_SECONDS = 60.0
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS, CLOSE_OWN_SECONDS = 5.0, 30.0
+SETTLE_SECONDS = 8.0
+"""Age at which a cluster can be ended. Of a younger one, Ray leaves processes behind that are still being started."""
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray reports its use to its makers by default
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray copies the working directory to the nodes
@@ -72,6 +74,7 @@ class Connection:
                 f"--ray {address}: {_last_line(error)}",
                 hint="Ray and Python must have the same versions on all machines. `ray status` shows the nodes.",
             ) from error
+        self._began = time.monotonic()
 
     @property
     def address(self) -> str:
@@ -94,9 +97,11 @@ class Connection:
             if self.closed:
                 return
             self.closed = True
+            if self._folder is not None:
+                time.sleep(max(0.0, self._began + SETTLE_SECONDS - time.monotonic()))
             ending = threading.Thread(target=ray.shutdown, daemon=True)  # never ends if the head is gone
             ending.start()
-            ending.join(CLOSE_SECONDS)
+            ending.join(CLOSE_SECONDS if self._folder is None else CLOSE_OWN_SECONDS)
             self._remove_folder()
 
     def _remove_folder(self) -> None:
@@ -173,9 +178,15 @@ class RayCluster:
         self._asked[actor.extract.remote(video, list(names))] = worker, video
 
     def answers(self, seconds: float) -> list[Answer]:
-        """Return the answers that have arrived; wait up to ``seconds`` for the first."""
+        """Return the answers that have arrived; wait up to ``seconds`` for the first.
+
+        Raises:
+            ConnectionError: the connection was closed.
+        """
         import ray
 
+        if self._connection.closed:
+            raise ConnectionError("The connection to Ray is closed.")
         arrived = []
         if self._asked:
             arrived, _ = ray.wait(list(self._asked), timeout=seconds)

@@ -31,6 +31,7 @@ from tests.extraction.made import SETTINGS, make_videos
 def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeRay:
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(ray_cluster, "SETTLE_SECONDS", 0)
     return install(monkeypatch)
 
 
@@ -91,6 +92,14 @@ def test_workers_of_a_node_that_is_gone_are_lost_and_a_silent_head_ends_the_extr
     monkeypatch.setattr(ray_cluster, "SILENCE_SECONDS", -1)
     with pytest.raises(DeviceError, match="does not answer any more"):
         cluster.places()
+
+
+def test_the_extraction_ends_when_the_connection_is_closed(connection: Connection, share: Share) -> None:
+    events = extract(share, connection)
+    next(events)
+    connection.close()
+    with pytest.raises(ConnectionError, match="is closed"):
+        list(events)
 
 
 def test_a_cluster_of_this_machine_has_a_token_and_leaves_no_files(ray: FakeRay, tmp_path: Path) -> None:
