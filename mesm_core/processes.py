@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Sequence
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeVar
@@ -13,8 +17,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from mesm_core.errors import DeviceError
+from mesm_core.errors import DeviceError, MesmError
 
+PARENT_SECONDS = 1.0
 Value = TypeVar("Value")
 
 
@@ -49,6 +54,28 @@ class Team:
         dist.all_gather_object(everyone, mine)
         return everyone
 
+    def from_main(self, make: Callable[[], Value]) -> Value:
+        """Return what ``make`` returns in the main process, which alone calls it, for example to read its files.
+
+        All processes must call this together.
+
+        Raises:
+            MesmError: ``make`` raised it.
+        """
+        if self.world == 1:
+            return make()
+        made: list[Any] = [None, None]  # the value, or the error
+        if self.is_main:
+            try:
+                made[0] = make()
+            except MesmError as error:
+                made[1] = error
+        dist.broadcast_object_list(made, src=0)
+        if made[1] is not None:
+            raise made[1]
+        found: Value = made[0]
+        return found
+
     def any(self, flag: bool) -> bool:
         """Return whether the flag is True in any process. All processes must call this together."""
         if self.world == 1:
@@ -61,11 +88,29 @@ class Team:
 ALONE = Team()
 
 
+class LostProcessError(DeviceError):
+    """Another process of the team has ended, or cannot be reached."""
+
+
+@contextmanager
+def losses_explained() -> Iterator[None]:
+    """Raise LostProcessError where torch says that a process of the team does not answer."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise LostProcessError(
+            "Another process of this training has ended, or the connection to its machine is lost.",
+            hint="The output on the other machines says why.",
+        ) from error
+
+
 def join_team(device: torch.device) -> tuple[Team, torch.device]:
     """Return the team and device of this process. A process started by torchrun joins the others.
 
     Raises:
-        DeviceError: this machine has fewer GPUs than processes.
+        DeviceError: this machine has fewer GPUs than processes, or another process cannot be reached.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -83,8 +128,17 @@ def join_team(device: torch.device) -> tuple[Team, torch.device]:
         # after init_process_group, they would keep our group alive.
         import_module("torch.distributed.nn.functional")
         # Gloo exchanges flags and predictions, which are on the host; NCCL exchanges gradients.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        with losses_explained():
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        threading.Thread(target=_end_with_launcher, args=(os.getppid(),), daemon=True).start()
     return Team(dist.get_rank(), dist.get_world_size()), device
+
+
+def _end_with_launcher(launcher: int) -> None:
+    """Ask this process to end once the launcher that started it is gone; without it, nobody would end it."""
+    while os.getppid() == launcher:
+        time.sleep(PARENT_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def require_gpus(count: int) -> None:

@@ -62,7 +62,7 @@ def test_the_oldest_versions_are_the_bounds_of_pyproject() -> None:
         entry.split(">=")
         for entry in [
             *project["dependencies"],
-            *(entry for extra in ("plot", "hub", "milvus", "web") for entry in optional[extra]),
+            *(entry for extra in ("plot", "hub", "milvus", "ray", "web") for entry in optional[extra]),
         ]
     )
     lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()

@@ -11,7 +11,7 @@ import typer
 from mesm_cli import options, render
 from mesm_cli.commands import own_videos
 from mesm_cli.commands.evaluate_corpus import evaluate_corpus
-from mesm_cli.commands.extract import Weights
+from mesm_cli.commands.extract_options import Weights
 from mesm_cli.confidence_tables import show_report
 
 if TYPE_CHECKING:

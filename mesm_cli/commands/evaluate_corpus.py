@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mesm_cli import render
-from mesm_cli.commands.extract import weights_by_name
+from mesm_cli.commands.extract_options import weights_by_name
 
 if TYPE_CHECKING:
     from mesm_core.inference.scoring import Job

@@ -5,15 +5,34 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
 from mesm_cli import formats, options, render
+from mesm_cli.commands.extract_options import (
+    Backbones,
+    BatchSize,
+    ClipLen,
+    Compare,
+    Decoders,
+    DryRun,
+    DtypeOption,
+    Interpolation,
+    InterpolationOption,
+    PrecisionOption,
+    Processes,
+    Ray,
+    Resume,
+    ShardOption,
+    Sources,
+    Weights,
+    refuse_with_ray,
+    weights_by_name,
+)
 from mesm_cli.commands.prepare_features import Dtype
 from mesm_cli.commands.probe import seconds_of
 from mesm_cli.entry import Interrupt
@@ -26,115 +45,6 @@ if TYPE_CHECKING:
     from mesm_core.extraction.work import Event
 
 WORST = 5
-SPEED = "Speed"
-
-
-class Interpolation(StrEnum):
-    """Interpolation of the frame scaler."""
-
-    BILINEAR = "bilinear"
-    BICUBIC = "bicubic"
-
-
-class Precision(StrEnum):
-    """Precision of the networks."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    BF16 = "bf16"
-
-
-Sources = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SOURCE... OUTDIR",
-        help="Videos: files, folders, quoted patterns or .txt lists. The output folder comes last.",
-    ),
-]
-Backbones = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--backbone",
-        help="clip-b32, slowfast-r50, slowfast-r50-pytorchvideo or pixels. Repeatable.",
-        show_default=False,
-    ),
-]
-ClipLen = Annotated[
-    str, typer.Option("--clip-len", metavar="SECONDS", help="Seconds that each row of features covers: 2, 1 or 1/3.")
-]
-Weights = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--weights",
-        metavar="NAME=FILE",
-        help="Weights of a backbone. Repeatable. Default: the file that `mesm weights pull` downloaded.",
-        show_default=False,
-    ),
-]
-DtypeOption = Annotated[
-    Dtype, typer.Option("--dtype", help="Data type of the stored features.", rich_help_panel=options.OUTPUT)
-]
-InterpolationOption = Annotated[
-    Interpolation,
-    typer.Option(
-        "--interpolation", help="Interpolation of the scaler: bilinear, as for the published features, or bicubic."
-    ),
-]
-PrecisionOption = Annotated[
-    Precision | None,
-    typer.Option(
-        "--precision",
-        help="Precision of the networks. Default: fp16 on CUDA, fp32 on the CPU.",
-        show_default=False,
-        rich_help_panel=SPEED,
-    ),
-]
-BatchSize = Annotated[
-    int, typer.Option("--batch-size", min=1, max=4096, help="Rows in a batch.", rich_help_panel=SPEED)
-]
-Decoders = Annotated[
-    int,
-    typer.Option(
-        "--decoders", min=1, max=256, help="Number of decoder threads; each decodes one video.", rich_help_panel=SPEED
-    ),
-]
-Processes = Annotated[
-    int,
-    typer.Option(
-        "--processes", min=1, max=256, help="Number of processes; on CUDA each uses one GPU.", rich_help_panel=SPEED
-    ),
-]
-ShardOption = Annotated[
-    str | None,
-    typer.Option(
-        "--shard",
-        metavar="I/N",
-        help="Process only the I-th of N shares of the videos. slurm/N takes I from SLURM_ARRAY_TASK_ID. "
-        "`mesm prepare merge` merges the shares.",
-        show_default=False,
-        rich_help_panel=SPEED,
-    ),
-]
-Resume = Annotated[
-    bool,
-    typer.Option(
-        "--resume",
-        help="Continue an interrupted extraction, or add videos. Existing features are recognised by the content of "
-        "the video file and the settings.",
-        rich_help_panel=options.OUTPUT,
-    ),
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Estimate hours of video, rows, GB and time. Write nothing.")]
-Compare = Annotated[
-    Path | None,
-    typer.Option(
-        "--compare",
-        metavar="PUBLISHED.hdf5",
-        help="Report the cosine similarity between the features in OUTDIR and these, by video and row. Without SOURCE "
-        "nothing is extracted.",
-        show_default=False,
-    ),
-]
 
 
 def extract(
@@ -150,6 +60,7 @@ def extract(
     decoders: Decoders = 2,
     processes: Processes = 1,
     shard: ShardOption = None,
+    ray: Ray = None,
     dry_run: DryRun = False,
     compare: Compare = None,
     resume: Resume = False,
@@ -181,6 +92,7 @@ def extract(
     from mesm_core.extraction.shards import parse_shard
     from mesm_core.extraction.sources import find_videos
 
+    refuse_with_ray(ray, processes=processes, shard=shard, dry_run=dry_run)
     share = None if shard is None else parse_shard(shard, os.environ)
     job = Extraction(
         find_videos(sources[:-1], shard=share or (1, 1)),
@@ -188,7 +100,9 @@ def extract(
         backbone,
         settings=Settings(seconds_of(clip_len), interpolation.value, dtype.value),
         weights=weights_by_name(weights or []),
-        options=Options(device, None if precision is None else precision.value, batch_size, decoders, processes, share),
+        options=Options(
+            device, None if precision is None else precision.value, batch_size, decoders, processes, share, ray
+        ),
         resume=resume,
         overwrite=overwrite,
         dry=dry_run,
@@ -207,17 +121,6 @@ def extract(
         if found is not None:
             _show_comparison(found, as_json=False)
     raise_for_bad(job)
-
-
-def weights_by_name(words: Iterable[str]) -> dict[str, Path]:
-    """Return NAME=FILE words as a dictionary."""
-    found = {}
-    for word in words:
-        name, equals, path = word.partition("=")
-        if not (name and equals and path):
-            raise typer.BadParameter(f"{word!r} is not NAME=FILE, e.g. clip-b32=ViT-B-32.pt", param_hint="--weights")
-        found[name] = Path(path)
-    return found
 
 
 class Job(Protocol):

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mesm_cli import options, render
-from mesm_cli.commands.extract import (
+from mesm_cli.commands.extract import carry_out, raise_bad
+from mesm_cli.commands.extract_options import (
     BatchSize,
     Decoders,
     Precision,
     PrecisionOption,
     Processes,
+    Ray,
     Weights,
-    carry_out,
-    raise_bad,
+    refuse_with_ray,
     weights_by_name,
 )
 from mesm_cli.commands.index_options import (
@@ -65,6 +66,7 @@ def build(
     batch_size: BatchSize = 16,
     decoders: Decoders = 2,
     processes: Processes = 1,
+    ray: Ray = None,
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -91,7 +93,7 @@ def build(
         engine=engine,
         uri=uri,
     )
-    job = _job(index, sources, chosen, weights, device, precision, batch_size, decoders, processes)
+    job = _job(index, sources, chosen, weights, device, precision, batch_size, decoders, processes, ray)
     _carry_out(job, as_json=json_)
 
 
@@ -105,6 +107,7 @@ def add(
     batch_size: BatchSize = 16,
     decoders: Decoders = 2,
     processes: Processes = 1,
+    ray: Ray = None,
     json_: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -114,7 +117,7 @@ def add(
 
       mesm index add my.index videos/
     """
-    job = _job(index, sources, None, weights, device, precision, batch_size, decoders, processes)
+    job = _job(index, sources, None, weights, device, precision, batch_size, decoders, processes, ray)
     _carry_out(job, as_json=json_)
 
 
@@ -234,18 +237,22 @@ def _job(
     batch_size: int,
     decoders: int,
     processes: int,
+    ray: str | None,
 ) -> IndexBuild:
     """Return the work of ``build``, or of ``add`` if nothing can be chosen."""
     from mesm_core.extraction.setup import Options
     from mesm_core.search.building import NOTHING, IndexBuild
 
+    refuse_with_ray(ray, processes=processes)
     return IndexBuild(
         index,
         sources,
         new=chosen is not None,
         choices=chosen or NOTHING,
         weights=weights_by_name(weights or []),
-        options=Options(device, None if precision is None else precision.value, batch_size, decoders, processes),
+        options=Options(
+            device, None if precision is None else precision.value, batch_size, decoders, processes, ray=ray
+        ),
     )
 
 

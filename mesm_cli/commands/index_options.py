@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mesm_cli.commands.extract import Interpolation
+from mesm_cli.commands.extract_options import Interpolation
 from mesm_cli.commands.prepare_features import Dtype
 
 SETTINGS = "Settings of a new index"

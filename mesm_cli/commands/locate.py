@@ -13,7 +13,7 @@ import typer
 
 from mesm_cli import options, render
 from mesm_cli.answer_warnings import AnswerWarnings, note_no_confidence
-from mesm_cli.commands.extract import PrecisionOption, Weights, weights_by_name
+from mesm_cli.commands.extract_options import PrecisionOption, Weights, weights_by_name
 from mesm_cli.commands.locate_options import (
     SHOWN,
     ClipLen,

@@ -12,7 +12,7 @@ import typer
 
 from mesm_cli import completion, options, render
 from mesm_cli.answer_warnings import note_no_confidence
-from mesm_cli.commands.extract import Weights, weights_by_name
+from mesm_cli.commands.extract_options import Weights, weights_by_name
 from mesm_cli.commands.locate_options import WHAT, Cut, Fast, Page, Yes, chosen_form
 from mesm_cli.missing_weights import fetch_missing
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from mesm_cli import options, render
-from mesm_cli.commands.extract import PrecisionOption, Weights, weights_by_name
+from mesm_cli.commands.extract_options import PrecisionOption, Weights, weights_by_name
 from mesm_cli.commands.locate_options import ClipLen, Model, Yes
 from mesm_cli.commands.probe import seconds_of
 from mesm_cli.entry import Interrupt

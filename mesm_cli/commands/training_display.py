@@ -85,6 +85,7 @@ def leave_the_terminal() -> None:
 @contextmanager
 def _hint_to_resume(handler: Signals, folder: Path) -> Iterator[None]:
     """If an error ends a run that has begun, add a hint that the run, or the family in ``folder``, can be resumed."""
+    from mesm_core.processes import LostProcessError
     from mesm_core.training.directory import LAST
     from mesm_core.training.finite import NotFiniteError
 
@@ -94,7 +95,8 @@ def _hint_to_resume(handler: Signals, folder: Path) -> Iterator[None]:
         if handler.stepping and (handler.run.directory / LAST).exists():
             again = f"Continue from the last checkpoint with: mesm train --resume {folder}"
             error.hint = f"{error.hint}\n  {again}" if error.hint else again
-        if handler.stepping and is_repeated() and not isinstance(error.__cause__, NotFiniteError):
+        everywhere = isinstance(error, LostProcessError) or isinstance(error.__cause__, NotFiniteError)
+        if handler.stepping and is_repeated() and not everywhere:
             # Only this process has the error, for example because only it reads a damaged video.
             render.error(f"Process {handler.run.team.rank}: {error.message}", error.hint)
         raise
@@ -110,6 +112,7 @@ def display_training(
             family, for the progress bar.
     """
     from mesm_cli.confidence_tables import calibration_text
+    from mesm_core.processes import losses_explained
     from mesm_core.training.directory import BEST
     from mesm_core.training.events import Busy, Calibrated, EpochDone, Finished, Started, Stopped, Warned
     from mesm_core.training.loop import Step
@@ -121,6 +124,7 @@ def display_training(
         signals(run) as handler,
         _hint_to_resume(handler, folder),
         render.training_progress(place=place, quiet=not run.team.is_main) as display,
+        losses_explained(),
     ):
         for event in run.train():
             handler.stepping |= isinstance(event, Step | EpochDone)

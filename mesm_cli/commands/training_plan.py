@@ -193,7 +193,8 @@ def _directory(asked: TrainOptions, settings: Config) -> Path:
     from mesm_core.training.directory import prepare_directory, run_directory
 
     directory = run_directory(asked.runs_dir, settings.dataset.name, asked.name)
-    if directory.exists() and not asked.overwrite:
+    writes = os.environ.get("RANK", "0") == "0"  # on other machines nothing is written
+    if writes and directory.exists() and not asked.overwrite:
         prepare_directory(directory, overwrite=False)
     return directory
 

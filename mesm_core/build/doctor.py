@@ -28,7 +28,7 @@ from mesm_core.text.cache import default_cache_path
 from mesm_core.version import __version__
 
 PACKAGES = ("torch", "numpy", "h5py", "scipy", "pydantic", "typer", "rich", "safetensors", "nltk", "tensorboard",
-            "matplotlib", "fastapi", "uvicorn", "wandb", "mlflow", "pymilvus", "milvus-lite")  # fmt: skip
+            "matplotlib", "fastapi", "uvicorn", "wandb", "mlflow", "pymilvus", "milvus-lite", "ray")  # fmt: skip
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_PROC_BIND",
                     "KMP_BLOCKTIME", "KMP_AFFINITY")  # fmt: skip
 ANNOTATIONS = "put the dataset's annotation files there, or give --annotations DIR"

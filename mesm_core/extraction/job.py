@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mesm_core.config.backbones import BACKBONES
-from mesm_core.errors import OutputError
+from mesm_core.errors import DeviceError, OutputError
 from mesm_core.extraction.outputs import Output, join, output_path
 from mesm_core.extraction.pipeline import Failed, Frames
 from mesm_core.extraction.settings import Settings
@@ -93,7 +93,8 @@ class Extraction:
         """Extract missing features, yielding events; write the files at the end, and fill ``report``.
 
         Raises:
-            OutputError: a file could not be written. Finished parts are kept for ``resume``.
+            OutputError: a file could not be written; DeviceError: no node of a cluster is left. Finished parts are kept
+                for ``resume``.
         """
         done: dict[str, str] = {}
         failed: dict[str, str | None] = {}
@@ -111,7 +112,7 @@ class Extraction:
                 missing = self._join(done, failed)
                 self.report.bad += [(video, missing[video.name]) for video in self.videos if video.name in missing]
                 self._work.clear()
-        except OutputError as error:
+        except (OutputError, DeviceError) as error:
             if self.parts:
                 kept = f"Finished videos are kept in {self.parts}; --resume continues from there."
                 error.hint = f"{error.hint or ''} {kept}".strip()

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,10 @@ from mesm_core.handover import Handover
 from mesm_core.inputs import parse_json
 
 WORKER = "mesm_core.extraction.worker"
+RAY_DRIVER = "mesm_core.extraction.cluster"
 SECONDS_TO_END = 10.0
+RAY_SECONDS_TO_END = 60.0
+"""A cluster that is being started must be complete before it can be ended."""
 _ERRORS: dict[str, type[MesmError]] = {
     kind.__name__: kind for kind in (DataError, DeviceError, FeatureError, OutputError)
 }
@@ -40,7 +43,8 @@ _ERRORS: dict[str, type[MesmError]] = {
 @dataclass(frozen=True)
 class Share:
     """The work of one process; ``backbones``: weights file by name; ``folder``: the folder of parts; ``cached``:
-    whether features are taken from the cache."""
+    whether features are taken from the cache; ``ray``: address of the cluster that extracts the videos, with workers
+    that have weights with these ``hashes``, or None."""
 
     videos: Sequence[VideoFile]
     backbones: Mapping[str, Path | None]
@@ -51,6 +55,8 @@ class Share:
     batch_size: int
     decoders: int
     cached: bool = False
+    ray: str | None = None
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> str:
         """Return it as one line of JSON."""
@@ -66,6 +72,8 @@ class Share:
                 "batch_size": self.batch_size,
                 "decoders": self.decoders,
                 "cached": self.cached,
+                "ray": self.ray,
+                "hashes": self.hashes,
             }
         )
 
@@ -84,6 +92,8 @@ class Share:
             batch_size=found["batch_size"],
             decoders=found["decoders"],
             cached=found["cached"],
+            ray=found["ray"],
+            hashes=found["hashes"],
         )
 
 
@@ -123,9 +133,10 @@ class _Worker:
     def __init__(self, number: int, share: Share, lines: Handover[tuple[_Worker, str | None]], threads: int) -> None:
         self.number = number
         self.left = {video.name: video for video in share.videos}
+        self._patience = SECONDS_TO_END if share.ray is None else RAY_SECONDS_TO_END
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", WORKER],
+            [sys.executable, "-m", WORKER if share.ray is None else RAY_DRIVER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -165,7 +176,7 @@ class _Worker:
     def stop(self) -> None:
         """Wait for the process to end, and terminate it if it does not."""
         try:
-            self._process.wait(SECONDS_TO_END)
+            self._process.wait(self._patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -205,12 +216,25 @@ def run_processes(shares: Sequence[Share]) -> Iterator[Event]:
             worker.stop()
 
 
-def _event(worker: _Worker, line: str) -> Event:
-    found: dict[str, Any] = parse_json(line, f"process {worker.number}", error=FeatureError, surrogates=True)
-    if "frames" in found:
-        return Frames(found["frames"])
+def read_reply(line: str, who: str) -> dict[str, Any]:
+    """Return what a process wrote.
+
+    Args:
+        who: the process, for the message if the line is no JSON.
+
+    Raises:
+        MesmError: it wrote an error.
+    """
+    found: dict[str, Any] = parse_json(line, who, error=FeatureError, surrogates=True)
     if "error" in found:
         raise _ERRORS.get(found["error"], FeatureError)(found["message"], hint=found["hint"])
+    return found
+
+
+def _event(worker: _Worker, line: str) -> Event:
+    found = read_reply(line, f"process {worker.number}")
+    if "frames" in found:
+        return Frames(found["frames"])
     if "failed" in found:
         return Failed(worker.left.pop(found["failed"]), found["reason"], found["content"])
     return Done(worker.left.pop(found["done"]), found["content"], found["rows"], found["warning"])

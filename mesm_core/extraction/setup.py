@@ -1,4 +1,4 @@
-"""The networks of an extraction and how they run: in this process, or in several."""
+"""The networks of an extraction and how they run: in this process, in several, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mesm_core.backbones.protocol import Precision
 from mesm_core.backbones.registry import build_backbone
 from mesm_core.devices import build_device
 from mesm_core.extraction.cache import default_cache
+from mesm_core.extraction.cluster.finding import FoundCluster, find_cluster
 from mesm_core.extraction.parts import Parts
 from mesm_core.extraction.processes import Share, process_devices, run_processes
 from mesm_core.extraction.settings import Settings
@@ -27,7 +28,8 @@ class Options:
 
     ``device``: auto, cpu, cuda or cuda:N; ``precision``: fp32, fp16 or bf16, None for the device's default;
     ``batch_size``: samples per batch; ``decoders``: decoding threads per process; ``processes``: number of processes
-    on this machine, on CUDA one per GPU; ``shard``: the shard that the videos are, for the names of the files.
+    on this machine, on CUDA one per GPU; ``shard``: the shard that the videos are, for the names of the files;
+    ``ray``: address of the Ray cluster that extracts the videos, or auto; None for this machine.
     """
 
     device: str = "auto"
@@ -36,6 +38,7 @@ class Options:
     decoders: int = 2
     processes: int = 1
     shard: Shard | None = None
+    ray: str | None = None
 
 
 USUAL = Options()
@@ -53,7 +56,8 @@ class Setup:
         backbones: in the order of ``specs``; settings: with the precision that is used; devices: one per process.
 
     Raises:
-        MesmError: a backbone cannot be built or has no rows of this length, or a device does not exist.
+        MesmError: a backbone cannot be built or has no rows of this length, a device does not exist, or the Ray cluster
+            cannot be reached.
     """
 
     def __init__(
@@ -66,11 +70,12 @@ class Setup:
     ) -> None:
         self.options = options
         self._specs = specs
-        device = build_device(options.device)
+        self._cluster = None if options.ray is None or dry else find_cluster(options.ray, options.device)
+        device = build_device(options.device) if self._cluster is None else torch.device(self._cluster.device)
         self.settings = replace(settings, precision=options.precision or default_precision(device))
-        self.devices = process_devices(options.device, options.processes)
-        # With several processes, this one needs only the identities of the networks.
-        in_process = options.processes == 1 or dry
+        self.devices = process_devices(options.device, options.processes) if self._cluster is None else [device.type]
+        # With other processes, this one needs only the identities of the networks.
+        in_process = self._cluster is None and (options.processes == 1 or dry)
         self.backbones = [
             build_backbone(
                 name,
@@ -94,6 +99,8 @@ class Setup:
             OutputError: a part could not be written.
         """
         options = self.options
+        if self._cluster is not None:
+            return run_processes([self._share_of_cluster(self._cluster, videos, folder, known, cached)])
         if options.processes == 1:
             return extract_parts(
                 videos,
@@ -122,6 +129,25 @@ class Setup:
             for share, device in zip(_divided(videos, options.processes), self.devices, strict=True)
         ]
         return run_processes([share for share in shares if share.videos])
+
+    def _share_of_cluster(
+        self, cluster: FoundCluster, videos: Sequence[VideoFile], folder: Path, known: Known, cached: bool
+    ) -> Share:
+        """Return the work of the process that drives a cluster: all videos, the longest first."""
+        (ordered,) = _divided(videos, 1)
+        return Share(
+            videos=[VideoFile(video.name, video.path.absolute()) for video in ordered],
+            backbones={name: None if path is None else path.absolute() for name, path in self._specs.items()},
+            device=cluster.device,
+            settings=self.settings,
+            folder=folder,
+            known=known,
+            batch_size=self.options.batch_size,
+            decoders=self.options.decoders,
+            cached=cached,
+            ray=cluster.address,
+            hashes={backbone.name: backbone.weights_hash for backbone in self.backbones},
+        )
 
 
 def _divided(videos: Sequence[VideoFile], count: int) -> list[list[VideoFile]]:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from mesm_core.backbones.protocol import Backbone, VideoInfo
+from mesm_core.backbones.protocol import Backbone, Named, VideoInfo
 from mesm_core.data.npy_files import name_problem
 from mesm_core.errors import FeatureError, OutputError
 from mesm_core.extraction.cache import FeatureCache
@@ -21,6 +22,7 @@ from mesm_core.files import make_folder
 from mesm_core.places import could_not_write, explained
 from mesm_core.video.rows import Pass
 
+AnyBackbone = TypeVar("AnyBackbone", bound=Named)
 LOCK = ".lock"
 Known = Mapping[str, Mapping[str, str]]
 """Backbone -> video -> content hash of existing features with the same settings."""
@@ -66,16 +68,9 @@ def extract_parts(
     hashes: dict[str, str] = {}
 
     def remaining(video: VideoFile, wanted: Sequence[Backbone]) -> list[Backbone]:
-        problem = name_problem(video.name)
-        if problem is not None:
-            raise FeatureError(problem)
+        refuse_name(video)
         content = hashes[video.name] = content_hash(video.path)
-        return [
-            backbone
-            for backbone in wanted
-            if known.get(backbone.name, {}).get(video.name) != content
-            and not _stored(settings.key(backbone, content), parts, cache)
-        ]
+        return missing(video, content, wanted, settings=settings, parts=parts, known=known, cache=cache)
 
     by_name = {backbone.name: backbone for backbone in backbones}
     events = extract(
@@ -90,9 +85,39 @@ def extract_parts(
         if isinstance(event, Failed):
             yield replace(event, content=hashes.get(event.video.name))
         elif isinstance(event, Extracted):
-            yield _store(event, hashes[event.video.name], by_name, settings, parts)
+            yield store(event, hashes[event.video.name], by_name, settings, parts)
         else:
             yield event
+
+
+def refuse_name(video: VideoFile) -> None:
+    """Raise FeatureError if features cannot have the name of the video."""
+    problem = name_problem(video.name)
+    if problem is not None:
+        raise FeatureError(problem)
+
+
+def missing(
+    video: VideoFile,
+    content: str,
+    wanted: Sequence[AnyBackbone],
+    *,
+    settings: Settings,
+    parts: Parts,
+    known: Known,
+    cache: FeatureCache | None,
+) -> list[AnyBackbone]:
+    """Return the backbones whose features of a video are neither known nor among the parts.
+
+    Args:
+        content: the hash of the file; cache: features in it become parts.
+    """
+    return [
+        backbone
+        for backbone in wanted
+        if known.get(backbone.name, {}).get(video.name) != content
+        and not _stored(settings.key(backbone, content), parts, cache)
+    ]
 
 
 def _stored(key: str, parts: Parts, cache: FeatureCache | None) -> bool:
@@ -105,10 +130,17 @@ def _stored(key: str, parts: Parts, cache: FeatureCache | None) -> bool:
     return found is not None
 
 
-def _store(
-    event: Extracted, content: str, backbones: Mapping[str, Backbone], settings: Settings, parts: Parts
+def store(
+    event: Extracted, content: str, backbones: Mapping[str, AnyBackbone], settings: Settings, parts: Parts
 ) -> Done | Failed:
-    """Write a video's features as parts."""
+    """Write a video's features as parts.
+
+    Args:
+        content: the hash of the file; backbones: by name, at least those that the video has features of.
+
+    Raises:
+        OutputError: a part could not be written.
+    """
     video, decoding = event.video, event.decoding
     try:
         kept = {name: settings.stored(features) for name, features in event.features.items()}

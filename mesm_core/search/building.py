@@ -14,7 +14,7 @@ import numpy as np
 
 from mesm_core.caches import default_notes
 from mesm_core.data.features import prepare_frames
-from mesm_core.errors import FeatureError, MesmError, OutputError, listing
+from mesm_core.errors import DeviceError, FeatureError, MesmError, OutputError, listing
 from mesm_core.extraction.parts import Parts
 from mesm_core.extraction.pipeline import Failed, Frames
 from mesm_core.extraction.recipe import CLIP
@@ -131,7 +131,8 @@ class IndexBuild:
         """Add the videos, yielding events, and fill ``report``.
 
         Raises:
-            OutputError: another process changes the index, or a file could not be written; finished videos are kept.
+            OutputError: another process changes the index, or a file could not be written; DeviceError: no node of a
+                cluster is left. Finished videos are kept.
         """
         try:
             with changing(self.path, self._new) as writer:
@@ -146,7 +147,7 @@ class IndexBuild:
                             self._committed = time.monotonic()
                         yield event
                 writer.commit()
-        except OutputError as error:
+        except (OutputError, DeviceError) as error:
             if self.parts:
                 error.hint = f"{error.hint or ''} Finished videos are kept; the same command continues.".strip()
             raise

@@ -38,15 +38,15 @@ def calibrate_best(
     if not parts.eval_data:
         yield Calibrated(None, "the run has no evaluation split")
         return
-    if team.any(not best.is_file()):
-        return
     try:
-        checkpoint = load_checkpoint(best)
+        # The main process may be the only one that sees the folder.
+        checkpoint = team.from_main(lambda: load_checkpoint(best) if best.is_file() else None)
     except CheckpointError as error:
         yield Calibrated(None, error.message)
         return
+    if checkpoint is None:
+        return
     weights = weights_hash(checkpoint.model)
-    team.any(False)  # wait until all processes have read the file that the main process will replace
     if checkpoint.calibration.get("model") == weights:
         return
     queries = [query for data in parts.eval_data.values() for query in data.queries]

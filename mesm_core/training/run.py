@@ -98,12 +98,13 @@ class Run:
         self._problems: list[str] = []
         self._init = init
         if resume:
-            checkpoint, self._problems = load_last(directory)
+            # All continue from the same state, even if a machine has an older copy of the folder.
+            checkpoint, self._problems = team.from_main(lambda: load_last(directory))
             refuse_misfits(self.model.state_dict(), checkpoint.model)
             self.model.load_state_dict(checkpoint.model)
             load_optimizer(self.optimizer, checkpoint.training["optimizer"], source=str(directory))
             self._restore_progress(checkpoint)
-            self._problems += other_threads(directory)
+            self._problems += other_threads(directory) if team.is_main else []
         self._resumed = resume
         team.any(False)  # wait until all processes have read what the main process will overwrite
 

@@ -88,3 +88,15 @@ def test_a_closed_standard_input_is_treated_as_empty() -> None:
     done = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "fault in mesm" not in done.stderr
+
+
+def test_a_folder_that_is_taken_is_an_error_of_the_process_that_writes(
+    mesm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tacos-default").mkdir()
+    (tmp_path / "tacos-default" / "last.pt").touch()
+    in_team(monkeypatch, local_rank=0)  # the first process of the second machine
+    words = ["train", "--dataset", "tacos", "--runs-dir", tmp_path, "--data-dir", tmp_path / "no data"]
+    assert "no data" in mesm(*words).err
+    monkeypatch.setenv("RANK", "0")
+    assert "tacos-default" in mesm(*words).err

@@ -240,6 +240,11 @@ COMMANDS: tuple[Command, ...] = (
             "ours.jsonl data/TACoS/annotations", works=False),
     Command("extract videos out --backbone pixels --clip-len 1/10 --decoders 1 --device cpu --json", "videos",
             weight=4),
+    # These addresses end the command before Ray is imported.
+    Command("extract videos out --backbone pixels --device cpu --decoders 1", "videos", tail="--ray nowhere",
+            works=False, weight=1),
+    Command("index build out videos --weights clip-b32=tiny.pt", "videos tiny.pt", tail="--ray ray://nowhere",
+            works=False, weight=1),
     Command("locate video.mp4 kettle --weights clip-b32=tiny.pt --clip-len 1/2 --top 2 --json", "video.mp4 tiny.pt",
             weight=4),
     Command(

@@ -13,7 +13,7 @@ import torch
 
 from mesm_core.checkpoint import load_checkpoint
 from mesm_core.errors import DeviceError
-from mesm_core.processes import Team, join_team, launch
+from mesm_core.processes import LostProcessError, Team, join_team, launch, losses_explained
 from mesm_core.training.directory import read_records
 from mesm_core.training.events import Warned
 from mesm_core.training.loop import _share
@@ -152,3 +152,23 @@ def test_more_processes_than_gpus_are_a_mistake_of_all(monkeypatch: pytest.Monke
         monkeypatch.setenv(name, value)
     with pytest.raises(DeviceError, match=r"2 processes, but this machine has 1 GPU\(s\)"):
         join_team(torch.device("cuda"))
+
+
+def test_the_loss_of_another_process_is_no_fault_of_mesm() -> None:
+    with pytest.raises(LostProcessError, match="Another process of this training has ended"), losses_explained():
+        raise RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:537] Connection reset by peer")
+    with pytest.raises(RuntimeError, match="shapes"), losses_explained():
+        raise RuntimeError("shapes do not match")
+
+
+def test_a_process_ends_with_the_launcher_that_started_it() -> None:
+    child = "import os, time; from mesm_core import processes; processes.PARENT_SECONDS = 0.01; "
+    child += "print(os.getpid(), flush=True); processes._end_with_launcher(os.getppid())"
+    launcher = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", launcher], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert int(process.stdout.readline()) > 0
+        process.kill()
+        assert process.stdout.read() == ""  # the pipe is closed when the child has ended, too

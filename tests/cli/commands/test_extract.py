@@ -155,3 +155,22 @@ def test_compare_finds_differences(videos: Path, tmp_path: Path, mesm: Any) -> N
     wrong = mesm("extract", out, "--compare", published)
     assert wrong.code == 2
     assert "is 99 wide" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--processes", "2"], "--ray and --processes: the cluster decides"),
+        (["--shard", "1/2"], "--ray and --shard: the nodes share all videos"),
+        (["--dry-run"], "--ray and --dry-run: it measures this machine"),
+        (["--ray", "node1"], "--ray node1 is no address of a Ray cluster"),
+    ],
+)
+def test_options_that_do_not_go_with_a_cluster_are_refused(
+    mesm: Any, tmp_path: Path, words: list[str], reason: str
+) -> None:
+    videos = make_videos(tmp_path / "videos", 1)
+    done = mesm("extract", videos, tmp_path / "out", *PIXELS, "--ray", "auto", *words)
+    assert done.code == 2
+    assert reason in done.err
+    assert not (tmp_path / "out").exists()

@@ -117,3 +117,10 @@ def test_an_index_moves_between_engines(mesm, built: Path) -> None:
     back = mesm("index", "move", "i", "exact", "--json")
     assert json.loads(back.out) | {"segments": 0} == {"from": "milvus", "to": "exact", "videos": 3, "segments": 0}
     assert mesm("index", "verify", "i").code == 0
+
+
+def test_a_cluster_and_processes_are_not_used_together(mesm, zero: list[object], here: Path) -> None:
+    done = mesm("index", "build", "my.index", "videos", *zero, "--ray", "auto", "--processes", "2")
+    assert done.code == 2
+    assert "--ray and --processes" in done.err
+    assert not (here / "my.index").exists()
