@@ -177,19 +177,12 @@ def search(
 
       mesm search holidays.index --like beach.mp4@12.5-18
     """
-    from mesm_core.inference.clips import check_clips
-    from mesm_core.places import refuse_existing, refuse_inputs
+    from mesm_core.places import refuse_inputs
     from mesm_core.search.loading import plan_search
 
     chosen = chosen_form(Form, form, output, json_=json_)
     sentences = _sentences(words or [], queries, like)
-    if fast and cut is None:
-        raise typer.BadParameter("it needs --cut DIR", param_hint="--fast")
-    for path in (output, page):
-        if path is not None and path != PIPE:
-            refuse_existing(path, overwrite=overwrite)
-    if cut is not None:
-        check_clips(cut)
+    _check_outputs(output, page, cut, fast=fast, overwrite=overwrite)
     planned = plan_search(
         index, model, weights=weights_by_name(weights or []), clip=clip, root=options.data_root(data_dir)
     )
@@ -219,6 +212,20 @@ def search(
         _write_page(results, page, planned, overwrite=overwrite)
     if chosen is not Form.TABLE:
         _write(results, chosen, output, planned, stage, overwrite=overwrite)
+
+
+def _check_outputs(output: Path | None, page: Path | None, cut: Path | None, *, fast: bool, overwrite: bool) -> None:
+    """Refuse outputs that cannot be written, before any work is done."""
+    from mesm_core.inference.clips import check_clips
+    from mesm_core.places import refuse_existing
+
+    if fast and cut is None:
+        raise typer.BadParameter("it needs --cut DIR", param_hint="--fast")
+    for path in (output, page):
+        if path is not None and path != PIPE:
+            refuse_existing(path, overwrite=overwrite)
+    if cut is not None:
+        check_clips(cut)
 
 
 def _searcher(planned: SearchPlan, stage: Stage, *, like: bool, device: str, yes: bool) -> Searcher:
