@@ -105,8 +105,9 @@ def count(
             with part("optimizer"):
                 optimizer.step()
         model.eval()
-        with part("evaluation", copied="evaluation"), torch.no_grad():
-            model(held.to(device).inputs)
+        for _ in range(2):
+            with part("evaluation", copied="evaluation"), torch.no_grad():
+                model(held.to(device).inputs)
     return counts, copies
 
 

@@ -7,18 +7,21 @@ device.
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_core.fast.joined import Assembly, Joined, Part, Weights, side_by_side
+from mesm_core.fast.assembly import Assembly
+from mesm_core.fast.joined import Joined, Part, side_by_side
 from mesm_core.fast.kernels import Kernels
 from mesm_core.fast.layers import parts, word_positions
 from mesm_core.fast.padded_decoder import DecoderProducts
 from mesm_core.fast.padded_layers import CrossProducts, Pass, SelfProducts
 from mesm_core.fast.padding import MASKED, Rows, attention_bias
+from mesm_core.fast.weights import Weights
 from mesm_core.model.decoder import logit
 from mesm_core.model.enhance import ENHANCE, RECONSTRUCT
 from mesm_core.model.layers import EncoderLayer
@@ -40,21 +43,34 @@ class Products:
         self.aligner = CrossProducts(model.aligner, same=model.word_positions is None)
         self.encoder = [SelfProducts(layer) for layer in parts(model.encoder, EncoderLayer)]
         self.decoder = DecoderProducts(model.decoder)
+        self.without_output = set() if segment_sentence is None else set(segment_sentence.head.modules())
         self.heads = side_by_side(Part(parts(model.span_head.layers, nn.Linear)[0]), Part(model.class_head))
         encoders = [self.frame_word, self.segment_sentence, self.aligner, *self.encoder, self.decoder]
-        joined: list[Joined] = [self.heads, *(j for encoder in encoders if encoder is not None for j in encoder.joined)]
-        inside = {part.module for product in joined for row in product.rows for part in row if part is not None}
+        self.joined: list[Joined] = [self.heads, *(j for each in encoders if each is not None for j in each.joined)]
+        self.parts = _modules_and_shapes(model)
+
+    def fit(self, model: Mesm) -> bool:
+        """Return whether the model has the modules of these products, with parameters of the same shapes."""
+        return self.parts == _modules_and_shapes(model)
+
+    @cached_property
+    def exact(self) -> Assembly:
+        """The joined layers."""
+        return Assembly(self.joined, unused=self.decoder.unused)
+
+    @cached_property
+    def rounded(self) -> Assembly:
+        """All layers."""
+        modules, _ = self.parts
+        inside = {part.module for product in self.joined for row in product.rows for part in row if part is not None}
         unused = self.decoder.unused
-        inside |= {owner for owner, _ in unused}
-        head = () if segment_sentence is None else segment_sentence.head.modules()
-        single = [
-            side_by_side(Part(layer))
-            for layer in model.modules()
-            if isinstance(layer, nn.Linear) and layer not in inside and layer not in set(head)
-        ]
-        slopes = [module for module in model.modules() if isinstance(module, nn.PReLU)]
-        self.exact = Assembly(joined, unused=unused)
-        self.rounded = Assembly([*joined, *single], slopes, unused)
+        inside |= {owner for owner, _ in unused} | self.without_output
+        single = [side_by_side(Part(x)) for x in modules if isinstance(x, nn.Linear) and x not in inside]
+        return Assembly([*self.joined, *single], [x for x in modules if isinstance(x, nn.PReLU)], unused)
+
+
+def _modules_and_shapes(model: Mesm) -> tuple[list[nn.Module], list[torch.Size]]:
+    return list(model.modules()), [parameter.shape for parameter in model.parameters()]
 
 
 class PaddedForward:

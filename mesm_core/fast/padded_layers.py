@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_core.fast.joined import KEY, QUERY, VALUE, Joined, Part, Weights, side_by_side
+from mesm_core.fast.joined import KEY, QUERY, VALUE, Joined, Part, side_by_side
 from mesm_core.fast.kernels import Kernels
 from mesm_core.fast.layers import parts
 from mesm_core.fast.padding import Rows
+from mesm_core.fast.weights import Weights
 from mesm_core.model.attention import join_heads, split_heads
 from mesm_core.model.layers import (
     CrossEncoder,

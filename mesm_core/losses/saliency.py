@@ -47,10 +47,10 @@ def rank_loss(scores: Tensor, negative: Tensor, labels: Tensor, mask: Tensor) ->
         scores, negative: (Q, T) saliency for the query and for the negative query;
         labels: (Q, T), 0 where there is none; mask: (Q, T) bool, True where valid.
     """
-    both = torch.cat([scores, negative], dim=1)
-    both = both.masked_fill(~mask.repeat(1, 2), INVALID_SCORE) / RANK_TEMPERATURE
+    both = torch.stack([scores, negative], dim=1)  # (Q, 2, T)
+    both = both.masked_fill(~mask.unsqueeze(1), INVALID_SCORE).flatten(1) / RANK_TEMPERATURE
     levels = torch.arange(1, LEVELS + 1, device=labels.device).view(-1, 1, 1)
-    positive = (labels * mask >= levels).to(scores.dtype)  # (11, Q, T); the negative query has no positive
+    positive = labels >= levels  # (11, Q, T); the negative query has no positive
     return contrastive_loss(both, (positive / (positive.sum(dim=-1, keepdim=True) + EPS)).sum(dim=0))
 
 

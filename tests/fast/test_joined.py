@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mesm_core.fast.joined import KEY, QUERY, VALUE, Assembly, Joined, Part, Weights, side_by_side
+from mesm_core.fast.assembly import Assembly
+from mesm_core.fast.joined import KEY, QUERY, VALUE, Joined, Part, side_by_side
+from mesm_core.fast.weights import Weights
 from mesm_core.model.attention import MultiHeadAttention
 
 DIM, HEADS = 6, 2
