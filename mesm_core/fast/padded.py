@@ -19,7 +19,7 @@ from mesm_core.fast.joined import Joined, Part, side_by_side
 from mesm_core.fast.kernels import Kernels
 from mesm_core.fast.layers import parts, word_positions
 from mesm_core.fast.padded_decoder import DecoderProducts
-from mesm_core.fast.padded_layers import CrossProducts, Pass, SelfProducts
+from mesm_core.fast.padded_layers import CrossProducts, Pass, SelfProducts, Stream
 from mesm_core.fast.padding import MASKED, Rows, attention_bias
 from mesm_core.fast.weights import Weights
 from mesm_core.model.decoder import logit
@@ -115,16 +115,22 @@ class PaddedForward:
         if recon is not None:
             words_bias[..., :1].fill_(MASKED)  # FW-MESM's frames do not attend to the reconstruction
         enhanced, pairs_pos = self._twice(video), self._twice(pos)  # (2N, d)
+        moments = word_logits = negative_logits = None
+        if targets is not None:
+            moments = self._moments(video, targets)  # (Q, C, d)
         if products.frame_word is not None:
             words_pos = self._words_pos(words, both_pos)
-            enhanced = products.frame_word(
-                self.given, enhanced, a_pos=pairs_pos, key=both if words_pos is None else both + words_pos, value=both,
-                bias=words_bias, rows=self.pairs, block=ENHANCE,
-            )  # fmt: skip
-        aligned = products.aligner(
-            self.given, enhanced, a_pos=pairs_pos, key=both if both_pos is None else both + both_pos, value=both,
-            bias=text_bias, rows=self.pairs,
-        )  # fmt: skip
+            key = both if words_pos is None else both + words_pos
+            streams = [Stream(enhanced, key, both, words_bias, pos=pairs_pos, packed=self.pairs, block=ENHANCE)]
+            if targets is not None and moments is not None:
+                masked = self._masked(words, tokens, targets)
+                streams.append(self._to_moments(masked, words, moments, self._moments(pos, targets), targets))
+            enhanced, *reconstructed = products.frame_word(self.given, *streams)
+            word_logits = self._word_logits(*reconstructed, shape=words.shape) if reconstructed else None
+        aligner = Stream(
+            enhanced, both if both_pos is None else both + both_pos, both, text_bias, pos=pairs_pos, packed=self.pairs
+        )
+        (aligned,) = products.aligner(self.given, aligner)
         memory, saliency = self._encode(aligned, pairs_pos)
         saliencies = torch.split(saliency, len(self.mask))
         frames_bias = attention_bias(self.mask, dtype)
@@ -132,15 +138,9 @@ class PaddedForward:
             self.given, memory[: len(source)], pos=pos, bias=frames_bias, rows=self.rows
         )
         logits, spans = self._heads(outputs, references)
-        moments = word_logits = negative_logits = None
-        if targets is not None:
-            moments, moments_pos = self._moments(video, targets), self._moments(pos, targets)
-            word_logits = self._word_logits(words, tokens, moments, moments_pos, targets)
-            if targets.absent is not None:
-                negatives = products.decoder(
-                    self.given, memory[len(source) :], pos=pos, bias=frames_bias, rows=self.rows
-                )
-                negative_logits, _ = self._heads(*negatives)
+        if targets is not None and targets.absent is not None:
+            negatives = products.decoder(self.given, memory[len(source) :], pos=pos, bias=frames_bias, rows=self.rows)
+            negative_logits, _ = self._heads(*negatives)
         return ModelOutput(
             logits=logits,
             spans=spans,
@@ -191,17 +191,11 @@ class PaddedForward:
             mask, index = inputs.context_mask, inputs.context_index
         # Sentences with the same context are one item of attention. Without dropout they do not differ.
         places = inputs.sentence_mask.shape[1] if self.model.training else 1
-        sentences = module.masked_sentence.expand(len(mask), places, -1)
-        found = products(
-            self.given,
-            sentences,
-            a_pos=0,
-            key=frames,
-            value=frames,
-            bias=attention_bias(mask, self.given.weights.dtype),
-        )
+        sentences = module.masked_sentence.expand(len(mask) * places, -1)
+        bias = attention_bias(mask, self.given.weights.dtype)
+        (found,) = products(self.given, Stream(sentences, frames, frames, bias))
         place = inputs.sentence if self.model.training else index
-        return _unit(found.flatten(0, 1).index_select(0, place))
+        return _unit(found.index_select(0, place))
 
     def _twice(self, x: Tensor) -> Tensor:
         """Return ``x`` for the positives and again for the negatives."""
@@ -262,28 +256,33 @@ class PaddedForward:
         rows = x.index_select(0, (first + targets.moment_frames).flatten())
         return rows.view(*targets.moment_frames.shape, -1)
 
-    def _word_logits(
-        self, words: Tensor, tokens: Tensor, frames: Tensor, frames_pos: Tensor, targets: Targets
-    ) -> Tensor | None:
-        """Return ``Mesm._word_logits`` (Q, W, classes).
-
-        Args:
-            words: (Q, W, d); tokens: (2, d) for unknown and masked words; frames, frames_pos: (Q, C, d) of the moments.
-        """
-        module, products = self.model.frame_word, self.products.frame_word
-        if module is None or products is None:
-            return None
+    def _masked(self, words: Tensor, tokens: Tensor, targets: Targets) -> Tensor:
+        """Return the words (Q, W, d), with the tokens (2, d) in place of unknown words and of masked words."""
         unknown, mask = tokens.unbind()
         masked = torch.where(targets.unknown_words.unsqueeze(-1), unknown, words)
-        masked = torch.where(targets.masked_words.unsqueeze(-1), mask, masked)
-        key = frames + frames_pos
-        words_pos = self._positions(words)
-        reconstructed = products(
-            self.given, masked, a_pos=0 if words_pos is None else words_pos, key=key, value=frames,
-            bias=attention_bias(targets.moment_mask, self.given.weights.dtype), block=RECONSTRUCT,
-        )  # fmt: skip
+        return torch.where(targets.masked_words.unsqueeze(-1), mask, masked)
+
+    def _to_moments(
+        self, masked: Tensor, words: Tensor, moments: Tensor, moments_pos: Tensor, targets: Targets
+    ) -> Stream:
+        """Return the masked words (Q, W, d) that attend to the frames of moments (Q, C, d), with their positions."""
+        dtype, words_pos = self.given.weights.dtype, self._positions(words)
+        return Stream(
+            masked.flatten(0, 1),
+            (moments + moments_pos).to(dtype),
+            moments.to(dtype),
+            attention_bias(targets.moment_mask, dtype),
+            pos=None if words_pos is None else words_pos.flatten(0, 1),
+            block=RECONSTRUCT,
+        )
+
+    def _word_logits(self, reconstructed: Tensor, *, shape: torch.Size) -> Tensor | None:
+        """Return the logits (Q, W, classes) of words (Q·W, d); shape: that of the words, (Q, W, d)."""
+        module = self.model.frame_word
+        if module is None:
+            return None
         hidden = self.given.projection(module.head.hidden, reconstructed)
-        return self.given.weights.linear(module.head.output, hidden)
+        return self.given.weights.linear(module.head.output, hidden).view(*shape[:2], -1)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -5,8 +5,10 @@ Each class holds the products of one module, and computes the same as the module
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -61,6 +63,32 @@ class Pass:
         return F.relu(x) if layer.relu else x
 
 
+@dataclass(frozen=True)
+class Stream:
+    """Rows that are updated by a ``CrossEncoder``, and what they attend to.
+
+    ``a`` (n, d) with positions ``pos`` (n, d) or None: packed by ``packed``, or the rows of (B, L, d);
+    ``key``, ``value`` (B, S, d): what is attended to, with and without positions; ``bias`` (B, 1, 1, S) of its mask;
+    ``block``: index of the feed-forward block.
+    """
+
+    a: Tensor
+    key: Tensor
+    value: Tensor
+    bias: Tensor
+    pos: Tensor | None = None
+    packed: Rows | None = None
+    block: int = 0
+
+    def attend(self, given: Pass, query: Tensor, key: Tensor, value: Tensor, *, heads: int) -> Tensor:
+        """Return attention (n, d) of projected rows (n, d) to projected rows (B·S, d)."""
+        batch = len(self.key)
+        q = torch.unflatten(query, 0, (batch, -1)) if self.packed is None else self.packed.pad(query)
+        k, v = (torch.unflatten(x, 0, (batch, -1)) for x in (key, value))
+        found = given.attend(q, k, v, heads=heads, bias=self.bias)
+        return found.flatten(0, 1) if self.packed is None else self.packed.pack(found)
+
+
 class CrossProducts:
     """A ``CrossEncoder``: keys and values of all its layers are computed at once, since all attend to the same ``b``.
 
@@ -76,34 +104,47 @@ class CrossProducts:
         self.attended = [side_by_side(*keys, *values)] if same else [side_by_side(*keys), side_by_side(*values)]
         self.joined = [*self.queries, *self.attended]
 
-    def __call__(
-        self,
-        given: Pass,
-        a: Tensor,
-        *,
-        a_pos: Tensor | float,
-        key: Tensor,
-        value: Tensor,
-        bias: Tensor,
-        rows: Rows | None = None,
-        block: int = 0,
-    ) -> Tensor:
-        """Return the updated ``a``: (N, d) packed by ``rows``, or (B, L, d).
-
-        Args:
-            key, value: (B, S, d) what is attended to, with and without positions; bias: (B, 1, 1, S) of its mask.
-        """
-        projected = [given.weights.product(joined, x) for joined, x in zip(self.attended, (key, value), strict=False)]
+    def __call__(self, given: Pass, *streams: Stream) -> list[Tensor]:
+        """Return the updated rows (n, d) of each stream. Products and dropout are computed for all of them at once."""
+        attended = [
+            given.weights.product(joined, together([x.flatten(0, 1) for x in inputs]))
+            for joined, inputs in zip(
+                self.attended, ([s.key for s in streams], [s.value for s in streams]), strict=False
+            )
+        ]
         count = len(self.layers)
-        chunks = [chunk for x in projected for chunk in x.chunk(2 * count // len(projected), dim=-1)]
-        keys, values = chunks[:count], chunks[count:]
-        for layer, query, k, v in zip(self.layers, self.queries, keys, values, strict=True):
-            q = given.weights.product(query, a + a_pos if isinstance(a_pos, Tensor) else a)
-            found = given.attend(q if rows is None else rows.pad(q), k, v, heads=layer.attention.heads, bias=bias)
-            found = given.weights.linear(layer.attention.out_proj, found if rows is None else rows.pack(found))
-            y = given.kernels.add_dropped(layer.dropout, a, found)
-            a = given.block(parts(layer.blocks, FeedForwardBlock)[block], y, layer.activation)
-        return a
+        chunks = [chunk for x in attended for chunk in x.chunk(2 * count // len(attended), dim=-1)]
+        sizes, lengths = [s.key.shape[:2].numel() for s in streams], [len(s.a) for s in streams]
+        pos = given_positions(streams)
+        rows = [s.a for s in streams]
+        for layer, query, keys, values in zip(self.layers, self.queries, chunks[:count], chunks[count:], strict=True):
+            a = together(rows)
+            q = given.weights.product(query, a if pos is None else a + pos)
+            parts_of = zip(streams, apart(q, lengths), apart(keys, sizes), apart(values, sizes), strict=True)
+            found = together([s.attend(given, *x, heads=layer.attention.heads) for s, *x in parts_of])
+            y = given.kernels.add_dropped(layer.dropout, a, given.weights.linear(layer.attention.out_proj, found))
+            blocks = [parts(layer.blocks, FeedForwardBlock)[s.block] for s in streams]
+            same = all(block is blocks[0] for block in blocks)
+            inputs = zip(blocks[:1], [y], strict=True) if same else zip(blocks, apart(y, lengths), strict=True)
+            rows = [given.block(block, x, layer.activation) for block, x in inputs]
+        return rows if len(rows) == len(streams) else apart(rows[0], lengths)
+
+
+def together(parts: Sequence[Tensor]) -> Tensor:
+    """Return the rows of all tensors (n, ...), one after another."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def apart(rows: Tensor, lengths: list[int]) -> list[Tensor]:
+    """Return the parts of rows, by their numbers of rows."""
+    return [rows] if len(lengths) == 1 else list(torch.split(rows, lengths))
+
+
+def given_positions(streams: Sequence[Stream]) -> Tensor | None:
+    """Return the positions of the rows of all streams, 0 where a stream has none, or None if all have none."""
+    if all(s.pos is None for s in streams):
+        return None
+    return together([torch.zeros_like(s.a) if s.pos is None else s.pos for s in streams])
 
 
 class SelfProducts:
