@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,19 +17,16 @@ from mesm_core.fast.assembly import Assembly
 from mesm_core.fast.joined import Joined, Part, side_by_side
 from mesm_core.fast.kernels import Kernels
 from mesm_core.fast.layers import parts, word_positions
-from mesm_core.fast.padded_decoder import DecoderProducts
+from mesm_core.fast.padded_decoder import DecoderProducts, refined
 from mesm_core.fast.padded_layers import CrossProducts, Pass, SelfProducts, Stream
 from mesm_core.fast.padding import MASKED, Rows, attention_bias
 from mesm_core.fast.weights import Weights
-from mesm_core.model.decoder import logit
+from mesm_core.losses.unit import unit
 from mesm_core.model.enhance import ENHANCE, RECONSTRUCT
 from mesm_core.model.layers import EncoderLayer
 from mesm_core.model.mesm import Mesm, with_reconstruction_of
 from mesm_core.model.positions import frame_positions
 from mesm_core.types import Inputs, ModelOutput, Targets
-
-EPS = 1e-12
-"""Vectors shorter than this are divided by it instead of by their length."""
 
 
 class Products:
@@ -192,10 +188,11 @@ class PaddedForward:
         # Sentences with the same context are one item of attention. Without dropout they do not differ.
         places = inputs.sentence_mask.shape[1] if self.model.training else 1
         sentences = module.masked_sentence.expand(len(mask) * places, -1)
+        self.given.weights.sum_together(products.summed, rows=len(sentences))
         bias = attention_bias(mask, self.given.weights.dtype)
         (found,) = products(self.given, Stream(sentences, frames, frames, bias))
         place = inputs.sentence if self.model.training else index
-        return _unit(found.index_select(0, place))
+        return unit(found.index_select(0, place))
 
     def _twice(self, x: Tensor) -> Tensor:
         """Return ``x`` for the positives and again for the negatives."""
@@ -237,8 +234,8 @@ class PaddedForward:
         for layer in self.products.encoder:
             x = layer(self.given, x, pos=pos, bias=bias, rows=with_token)
         token, memory = torch.split(x, [rows.batch, len(video)])
-        frames = rows.pad(self.given.weights.linear(model.saliency_frames, memory))
-        saliency = frames @ self.given.weights.linear(model.saliency_global, token).unsqueeze(-1)  # (2Q, T, 1)
+        frames = rows.pad(self.given.weights.product(model.saliency_frames, memory))
+        saliency = frames @ self.given.weights.product(model.saliency_global, token).unsqueeze(-1)  # (2Q, T, 1)
         return memory, saliency.squeeze(-1) / math.sqrt(model.dim)
 
     def _heads(self, outputs: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
@@ -247,8 +244,8 @@ class PaddedForward:
         _, *layers = parts(self.model.span_head.layers, nn.Linear)
         hidden, logits = torch.split(weights.product(self.products.heads, outputs), [outputs.shape[-1], 2], dim=-1)
         for layer in layers:
-            hidden = weights.linear(layer, F.relu(hidden))
-        return logits, (hidden + logit(references)).sigmoid()
+            hidden = weights.product(layer, F.relu(hidden))
+        return logits, refined(hidden, references)
 
     def _moments(self, x: Tensor, targets: Targets) -> Tensor:
         """Return the frames (Q, C, d) of each query's moment, of packed frames (N, d)."""
@@ -282,29 +279,4 @@ class PaddedForward:
         if module is None:
             return None
         hidden = self.given.projection(module.head.hidden, reconstructed)
-        return self.given.weights.linear(module.head.output, hidden).view(*shape[:2], -1)
-
-
-def _unit(x: Tensor) -> Tensor:
-    """Return ``F.normalize(x, dim=-1)`` of vectors that are not 0."""
-    if torch.compiler.is_compiling():  # a compiled graph merges the operations itself
-        return F.normalize(x, dim=-1, eps=EPS)
-    unit: Tensor = _Unit.apply(x)  # type: ignore[no-untyped-call]
-    return unit
-
-
-class _Unit(torch.autograd.Function):
-    """``F.normalize(x, dim=-1)`` of vectors that are not 0; its gradient takes a third of the operations."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_(min=EPS)
-        unit: Tensor = x / length
-        ctx.save_for_backward(unit, length)
-        return unit
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        unit, length = ctx.saved_tensors
-        slope: Tensor = torch.addcmul(grad, unit, (grad * unit).sum(dim=-1, keepdim=True), value=-1) / length
-        return slope
+        return self.given.weights.product(module.head.output, hidden).view(*shape[:2], -1)

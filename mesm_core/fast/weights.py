@@ -5,12 +5,15 @@ Under autocast, the weights of all layers are rounded in the same launches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_core.fast.assembly import Assemble, Assembly
 from mesm_core.fast.joined import Joined
+from mesm_core.fast.sublayers import expanded
 
 
 class Weights:
@@ -26,30 +29,44 @@ class Weights:
         assembly, self.dtype = exact, exact.parameters()[0].dtype
         if torch.is_autocast_enabled(device.type):
             assembly, self.dtype = rounded, torch.get_autocast_dtype(device.type)
-        self._compiling = torch.compiler.is_compiling()
-        self._joined: dict[Joined, tuple[Tensor, Tensor]] = {}
-        self._layers: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        self.compiling = torch.compiler.is_compiling()
+        self._tensors: dict[Joined | nn.Module, tuple[Tensor, Tensor]] = {}
         self._slopes: dict[nn.Module, Tensor] = {}
-        if self._compiling:
+        if self.compiling:
             return
         outputs = Assemble.apply(assembly, self.dtype, *assembly.parameters())  # type: ignore[no-untyped-call]
         for number, product in enumerate(assembly.products):
-            tensors = outputs[2 * number], outputs[2 * number + 1]
-            self._joined[product] = tensors
-            if product.single is not None:
-                self._layers[product.single] = tensors
+            self._tensors[product.single or product] = outputs[2 * number], outputs[2 * number + 1]
         self._slopes = dict(zip(assembly.scalars, outputs[2 * len(assembly.products) :], strict=True))
+        self._expanded: dict[Joined | nn.Module, Tensor] = {}
 
-    def product(self, joined: Joined, x: Tensor) -> Tensor:
-        """Return the outputs of joined layers side by side, (..., R) of (..., C·d)."""
-        weight, bias = joined.tensors() if self._compiling else self._joined[joined]
-        return F.linear(x.to(self.dtype), weight.to(self.dtype), bias.to(self.dtype))
+    def sum_together(self, layers: Sequence[Joined | nn.Linear], *, rows: int) -> None:
+        """Sum the gradients of the biases of layers together. These layers are only applied by ``fast.sublayers``.
 
-    def linear(self, layer: nn.Linear, x: Tensor) -> Tensor:
-        """Return ``layer(x)``."""
-        weight, bias = self._layers.get(layer) or (layer.weight, layer.bias)
-        return F.linear(x.to(self.dtype), weight.to(self.dtype), bias.to(self.dtype))
+        Args:
+            rows: the number of rows to which each of the layers is applied.
+        """
+        if not self.compiling:
+            biases = expanded([self.tensors(layer)[1] for layer in layers], rows)
+            self._expanded |= zip(layers, biases, strict=True)
 
-    def prelu(self, activation: nn.PReLU, x: Tensor) -> Tensor:
-        """Return ``activation(x)``."""
-        return F.prelu(x, self._slopes.get(activation, activation.weight).to(x.dtype))
+    def tensors(self, layer: Joined | nn.Linear) -> tuple[Tensor, Tensor]:
+        """Return weight (out, in) and bias (out,), in the dtype of products."""
+        if isinstance(layer, nn.Linear):
+            weight, bias = self._tensors.get(layer) or (layer.weight, layer.bias)
+        else:
+            weight, bias = layer.tensors() if self.compiling else self._tensors[layer.single or layer]
+        return weight.to(self.dtype), bias.to(self.dtype)
+
+    def sublayer_tensors(self, layer: Joined | nn.Linear) -> tuple[Tensor, Tensor]:
+        """Return weight and bias for a function of ``fast.sublayers``."""
+        weight, bias = self.tensors(layer)
+        return weight, self._expanded.get(layer, bias)
+
+    def product(self, layer: Joined | nn.Linear, x: Tensor) -> Tensor:
+        """Return the outputs of a layer or of joined layers side by side, (..., R) of (..., C·d)."""
+        return F.linear(x.to(self.dtype), *self.tensors(layer))
+
+    def slope(self, activation: nn.PReLU) -> Tensor:
+        """Return the parameter (1,) of an activation, in the dtype of products."""
+        return self._slopes.get(activation, activation.weight).to(self.dtype)

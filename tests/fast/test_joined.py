@@ -96,7 +96,7 @@ def test_autocast_rounds_the_weights_of_single_layers() -> None:
     x = torch.randn(3, DIM)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         weights = Weights(rounded, rounded, CPU)
-    out = weights.prelu(activation, weights.linear(layer, x))
+    out = nn.functional.prelu(weights.product(layer, x), weights.slope(activation))
     assert out.dtype == torch.bfloat16
     assert torch.allclose(out.float(), activation(layer(x)), atol=0.05)
     out.sum().backward()
