@@ -64,7 +64,7 @@ def span_loss(distance: Tensor, weights: Tensor) -> Tensor:
     Args:
         distance: (L, Q, M) L1 distance of each window's (center, width) and its slot's; weights: (Q, M) of the windows.
     """
-    return (distance * weights).sum(dim=(1, 2)) / 2
+    return (distance * (weights / 2)).sum(dim=(1, 2))
 
 
 def span(batch: LossInputs) -> Tensor:
