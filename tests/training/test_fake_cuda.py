@@ -24,7 +24,7 @@ from mesm_core.config.load import load_config
 from mesm_core.devices import pinned
 from mesm_core.losses.matching import match, match_by_scipy
 from mesm_core.training.loop import train_epoch
-from mesm_core.training.optim import make_optimizer
+from mesm_core.training.optim import clip_gradients, make_optimizer
 from mesm_core.training.precision import use_precision
 from tests.training.fake_cuda_steps import PRECISIONS, SMALLER
 
@@ -122,7 +122,7 @@ def test_a_step_on_a_gpu_does_not_wait(gpu: torch.device, preset: str, precision
                     output = model(batch.inputs, batch.targets)
                 loss = criterion.total(criterion(output.float(), batch.inputs, batch.targets))
                 loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.train.grad_clip)
+            clip_gradients(optimizer, config.train.grad_clip)
             optimizer.step()
         finally:
             torch.cuda.set_sync_debug_mode("default")
