@@ -39,7 +39,7 @@ class Products:
         self.aligner = CrossProducts(model.aligner, same=model.word_positions is None)
         self.encoder = [SelfProducts(layer) for layer in parts(model.encoder, EncoderLayer)]
         self.decoder = DecoderProducts(model.decoder)
-        self.without_output = set() if segment_sentence is None else set(segment_sentence.head.modules())
+        self.without_output = [] if segment_sentence is None else list(segment_sentence.head.modules())
         self.heads = side_by_side(Part(parts(model.span_head.layers, nn.Linear)[0]), Part(model.class_head))
         encoders = [self.frame_word, self.segment_sentence, self.aligner, *self.encoder, self.decoder]
         self.joined: list[Joined] = [self.heads, *(j for each in encoders if each is not None for j in each.joined)]
@@ -58,9 +58,9 @@ class Products:
     def rounded(self) -> Assembly:
         """All layers."""
         modules, _ = self.parts
-        inside = {part.module for product in self.joined for row in product.rows for part in row if part is not None}
         unused = self.decoder.unused
-        inside |= {owner for owner, _ in unused} | self.without_output
+        inside: set[nn.Module] = {*self.without_output, *(owner for owner, _ in unused)}
+        inside |= {part.module for product in self.joined for row in product.rows for part in row if part is not None}
         single = [side_by_side(Part(x)) for x in modules if isinstance(x, nn.Linear) and x not in inside]
         return Assembly([*self.joined, *single], [x for x in modules if isinstance(x, nn.PReLU)], unused)
 
@@ -234,8 +234,9 @@ class PaddedForward:
         for layer in self.products.encoder:
             x = layer(self.given, x, pos=pos, bias=bias, rows=with_token)
         token, memory = torch.split(x, [rows.batch, len(video)])
-        frames = rows.pad(self.given.weights.product(model.saliency_frames, memory))
-        saliency = frames @ self.given.weights.product(model.saliency_global, token).unsqueeze(-1)  # (2Q, T, 1)
+        frames, memory = self.given.product_and_input(model.saliency_frames, memory)
+        token = self.given.weights.product(model.saliency_global, token)
+        saliency = rows.pad(frames) @ token.unsqueeze(-1)  # (2Q, T, 1)
         return memory, saliency.squeeze(-1) / math.sqrt(model.dim)
 
     def _heads(self, outputs: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:

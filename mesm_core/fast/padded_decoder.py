@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,6 @@ from mesm_core.fast.layers import parts
 from mesm_core.fast.padded_layers import Pass
 from mesm_core.fast.padding import Rows
 from mesm_core.model.decoder import LOGIT_EPS, Decoder, DecoderLayer, logit
-from mesm_core.model.layers import MLP
 from mesm_core.model.positions import point_positions
 
 
@@ -29,8 +29,10 @@ class DecoderProducts:
         # Inputs: memory, positions. Outputs of a layer: content of the keys, their positions, values.
         frames = [row for layer in self.layers for row in frame_rows(layer)]
         self.frames = Joined(*frames, heads=self.heads, groups=len(self.layers))
-        scale, width = (parts(network.layers, nn.Linear) for network in (decoder.sine_scale, decoder.width_scale))
-        self.scale_hidden = side_by_side(Part(scale[0]), Part(width[0]))
+        networks = decoder.move, decoder.sine_scale, decoder.width_scale
+        move, scale, width = (parts(network.layers, nn.Linear) for network in networks)
+        self.hidden = side_by_side(Part(move[0]), Part(scale[0]), Part(width[0]))
+        self.move = move[1:]
         self.scales = Joined([Part(scale[1]), None], [None, Part(width[1])])
         self.summed = [
             linear
@@ -39,7 +41,7 @@ class DecoderProducts:
         ]
         self.joined = [*self.attentions, *self.queries, self.frames]
         if len(self.layers) > 1:
-            self.joined += [self.scale_hidden, self.scales]
+            self.joined += [self.hidden, self.scales]
 
     @property
     def unused(self) -> list[tuple[nn.Linear, str]]:
@@ -59,10 +61,12 @@ class DecoderProducts:
         outputs: list[Tensor] = []
         references = [reference]
         for number, (layer, frame) in enumerate(zip(self.layers, keys_values, strict=True)):
+            hidden = None
             if number:
-                references.append(refined(mlp(given, module.move, content), reference))
+                moved, hidden = self._hidden(given, content)
+                references.append(refined(mlp(given, self.move, moved), reference))
                 reference = references[-1].detach()
-            query_pos, sine = self._place(given, reference, content, first=number == 0)
+            query_pos, sine = self._place(given, reference, content, hidden)
             content = self._attend_to_slots(given, number, content, query_pos)
             inputs = [content, query_pos, sine] if number == 0 else [content, sine]
             q = given.weights.product(self.queries[number], torch.cat(inputs, dim=-1))
@@ -75,15 +79,21 @@ class DecoderProducts:
             outputs.append(content)
         return module.norm(torch.stack(outputs)), torch.stack(references)
 
-    def _place(self, given: Pass, reference: Tensor, content: Tensor, *, first: bool) -> tuple[Tensor, Tensor]:
-        """Return ``decoder.place(reference, content, first=first)``."""
+    def _hidden(self, given: Pass, content: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the hidden values (Q, N, d) of ``move``, and (Q, N, 2 d) of ``sine_scale`` and ``width_scale``."""
+        dim = self.decoder.dim
+        hidden = F.relu(given.weights.product(self.hidden, content))
+        moved, scaled = torch.split(hidden, [dim, 2 * dim], dim=-1)
+        return moved, scaled
+
+    def _place(self, given: Pass, reference: Tensor, content: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return ``decoder.place(reference, content, first=hidden is None)``; hidden: from ``_hidden``."""
         module = self.decoder
         sine = point_positions(reference, module.dim // 2).flatten(2)  # (Q, N, d)
-        query_pos = mlp(given, module.query_pos, sine)
-        if first:
-            width = mlp(given, module.width_scale, content)
+        query_pos = mlp(given, parts(module.query_pos.layers, nn.Linear), sine)
+        if hidden is None:
+            width = mlp(given, parts(module.width_scale.layers, nn.Linear), content)
         else:
-            hidden = F.relu(given.weights.product(self.scale_hidden, content))
             scale, width = torch.split(given.weights.product(self.scales, hidden), [module.dim, 1], dim=-1)
             sine = sine * scale
         return query_pos, sine * (width.sigmoid() / reference[..., 1:])
@@ -161,9 +171,9 @@ class _Shares(torch.autograd.Function):
         return (slope - slope.mean(dim=-1, keepdim=True)).to(ctx.dtype), None
 
 
-def mlp(given: Pass, module: MLP, x: Tensor) -> Tensor:
-    """Return ``module(x)``."""
-    *hidden, last = parts(module.layers, nn.Linear)
+def mlp(given: Pass, layers: Sequence[nn.Linear], x: Tensor) -> Tensor:
+    """Return the output of linear layers with ReLU between them."""
+    *hidden, last = layers
     for layer in hidden:
         x = F.relu(given.weights.product(layer, x))
     return given.weights.product(last, x)

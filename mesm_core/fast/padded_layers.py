@@ -49,11 +49,13 @@ class Pass:
         mask = self.kernels.residual_mask(dropout, onto)
         return residual_linear(onto, x, *self.weights.sublayer_tensors(layer), mask)
 
-    def product_and_input(self, joined: Joined, x: Tensor, pos: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def product_and_input(
+        self, layer: Joined | nn.Linear, x: Tensor, pos: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the product of x + pos, rows (n, d), and x, from which the residual starts."""
         if self.weights.compiling:
-            return self.weights.product(joined, x if pos is None else x + pos), x
-        return linear_and_input(x, pos, *self.weights.sublayer_tensors(joined))
+            return self.weights.product(layer, x if pos is None else x + pos), x
+        return linear_and_input(x, pos, *self.weights.sublayer_tensors(layer))
 
     def feedforward(
         self, layer: FeedForward, dropout: nn.Dropout, activation: nn.PReLU, x: Tensor, onto: Tensor | None = None

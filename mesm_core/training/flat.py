@@ -42,7 +42,7 @@ class FlatAdamW(torch.optim.AdamW):
         if grads is None:
             return torch.nn.utils.clip_grad_norm_(self._parameters, most)
         self._gradient = self._joined(grads)
-        norm = torch.linalg.vector_norm(self._gradient)
+        norm: Tensor = torch.linalg.vector_norm(self._gradient)
         self._gradient.mul_((most / (norm + EPS)).clamp(max=1.0))
         return norm
 
