@@ -7,7 +7,6 @@ device.
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -44,19 +43,22 @@ class Products:
         encoders = [self.frame_word, self.segment_sentence, self.aligner, *self.encoder, self.decoder]
         self.joined: list[Joined] = [self.heads, *(j for each in encoders if each is not None for j in each.joined)]
         self.parts = _modules_and_shapes(model)
+        self._assemblies: dict[bool, Assembly] = {}
 
     def fit(self, model: Mesm) -> bool:
         """Return whether the model has the modules of these products, with parameters of the same shapes."""
         return self.parts == _modules_and_shapes(model)
 
-    @cached_property
-    def exact(self) -> Assembly:
-        """The joined layers."""
+    def assembly(self, *, rounded: bool) -> Assembly:
+        """Return the layout of the weights: of all layers if they are rounded, else of the joined ones."""
+        if rounded not in self._assemblies:
+            self._assemblies[rounded] = self._assembly_of_all() if rounded else self._assembly_of_joined()
+        return self._assemblies[rounded]
+
+    def _assembly_of_joined(self) -> Assembly:
         return Assembly(self.joined, unused=self.decoder.unused)
 
-    @cached_property
-    def rounded(self) -> Assembly:
-        """All layers."""
+    def _assembly_of_all(self) -> Assembly:
         modules, _ = self.parts
         unused = self.decoder.unused
         inside: set[nn.Module] = {*self.without_output, *(owner for owner, _ in unused)}
@@ -76,7 +78,7 @@ class PaddedForward:
         self, model: Mesm, products: Products, kernels: Kernels, inputs: Inputs, targets: Targets | None
     ) -> None:
         self.model, self.products, self.inputs, self.targets = model, products, inputs, targets
-        weights = Weights(products.exact, products.rounded, inputs.video.device)
+        weights = Weights(products.assembly, like=model.global_token)
         self.given = Pass(weights, kernels)
         self.mask = inputs.frames_mask  # (Q, T)
         self.rows = Rows.of(inputs.frames, self.mask)

@@ -5,7 +5,7 @@ Under autocast, the weights of all layers are rounded in the same launches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,22 +22,23 @@ class Weights:
     ``dtype``: that of products. It is the one of autocast, if that is enabled; further on autocast is not needed.
 
     Args:
-        exact: the joined layers. rounded: all layers, for products in a dtype other than that of the parameters.
+        assembly: returns the layout of the weights, of all layers if they are rounded, else of the joined ones;
+        like: a parameter, in whose dtype products are without autocast.
     """
 
-    def __init__(self, exact: Assembly, rounded: Assembly, device: torch.device) -> None:
-        assembly, self.dtype = exact, exact.parameters()[0].dtype
-        if torch.is_autocast_enabled(device.type):
-            assembly, self.dtype = rounded, torch.get_autocast_dtype(device.type)
+    def __init__(self, assembly: Callable[..., Assembly], *, like: Tensor) -> None:
+        rounded = torch.is_autocast_enabled(like.device.type)
+        self.dtype = torch.get_autocast_dtype(like.device.type) if rounded else like.dtype
         self.compiling = torch.compiler.is_compiling()
         self._tensors: dict[Joined | nn.Module, tuple[Tensor, Tensor]] = {}
         self._slopes: dict[nn.Module, Tensor] = {}
         if self.compiling:
             return
-        outputs = Assemble.apply(assembly, self.dtype, *assembly.parameters())  # type: ignore[no-untyped-call]
-        for number, product in enumerate(assembly.products):
+        layout = assembly(rounded=rounded)
+        outputs = Assemble.apply(layout, self.dtype, *layout.parameters())  # type: ignore[no-untyped-call]
+        for number, product in enumerate(layout.products):
             self._tensors[product.single or product] = outputs[2 * number], outputs[2 * number + 1]
-        self._slopes = dict(zip(assembly.scalars, outputs[2 * len(assembly.products) :], strict=True))
+        self._slopes = dict(zip(layout.scalars, outputs[2 * len(layout.products) :], strict=True))
         self._expanded: dict[Joined | nn.Module, Tensor] = {}
 
     def sum_together(self, layers: Sequence[Joined | nn.Linear], *, rows: int) -> None:
