@@ -56,7 +56,7 @@ def count(
     from mesm_core.bench.sizes import invented_dataset
     from mesm_core.build import build_criterion, build_model
     from mesm_core.config.load import load_config
-    from mesm_core.training.optim import make_optimizer
+    from mesm_core.training.optim import clip_gradients, make_optimizer
     from mesm_core.training.precision import use_precision
     from mesm_core.types import Batch
 
@@ -101,12 +101,13 @@ def count(
                 with part("backward"):
                     loss.backward()
             with part("clipping"):
-                torch.nn.utils.clip_grad_norm_(model.parameters(), config.train.grad_clip)
+                clip_gradients(optimizer, config.train.grad_clip)
             with part("optimizer"):
                 optimizer.step()
         model.eval()
-        with part("evaluation", copied="evaluation"), torch.no_grad():
-            model(held.to(device).inputs)
+        for _ in range(2):
+            with part("evaluation", copied="evaluation"), torch.no_grad():
+                model(held.to(device).inputs)
     return counts, copies
 
 

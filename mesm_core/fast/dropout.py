@@ -25,6 +25,12 @@ def plus_dropped(onto: Tensor, x: Tensor, p: float) -> Tensor:
     return out
 
 
+def dropped_and_mask(x: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    """Return ``dropped(x, p)`` and its mask (bool), True where kept, without a gradient."""
+    mask = drop_mask(x.shape, p)
+    return _masked(None, x, mask, 1 / (1 - p)), mask.bool()
+
+
 def drop_mask(shape: Sequence[int], p: float) -> Tensor:
     """Return a uint8 mask on the CPU, 0 with probability ``p`` (255/256 at most), else 1; seeded by torch's generator.
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_core.fast.bfloat16 import BFLOAT16, ROUNDED, Types, linear
-from mesm_core.fast.dropout import dropped, plus_dropped
+from mesm_core.fast.dropout import dropped, dropped_and_mask, plus_dropped
 from mesm_core.fast.feedforward import feedforward
 from mesm_core.fast.packing import Packing
 from mesm_core.model.layers import FeedForward
@@ -19,7 +17,7 @@ DRAWN_AT_ONCE = 1 << 24
 
 
 class Kernels:
-    """Operations of plain torch, which never wait for the device; for CUDA and for compiled graphs."""
+    """Operations of plain torch, which never wait for the device; for compiled graphs and under autocast."""
 
     def dropout(self, layer: nn.Dropout, x: Tensor) -> Tensor:
         """Return ``layer(x)``."""
@@ -30,26 +28,32 @@ class Kernels:
         """Return ``onto + layer(x)``, both of the same shape."""
         return onto + self.dropout(layer, x)
 
+    def drop(self, layer: nn.Dropout, x: Tensor) -> tuple[Tensor, Tensor | None, float]:
+        """Return ``layer(x)``, its mask (bool), and the factor of kept values; no gradient. Mask: None for ones."""
+        if not (layer.training and layer.p):
+            return x, None, 1.0
+        return *torch.native_dropout(x, layer.p, train=True), 1 / (1 - layer.p)
+
+    def residual_mask(self, layer: nn.Dropout, like: Tensor) -> Tensor | None:
+        """Return 0 with the probability of ``layer``, else 1 / (1 - p), in the shape of ``like``; None for ones."""
+        return layer(torch.ones_like(like)) if layer.training and layer.p else None
+
     def scaled_attention(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         """Return attention (B, H, L, w) of split heads; ``bias`` (B, 1, 1, S) is added to the scores."""
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 
 class CudaKernels(Kernels):
-    """Operations for one forward pass on CUDA: residual dropout in one launch, with masks that are drawn together."""
+    """Operations for one forward pass on CUDA, with masks of residual dropout that are drawn together."""
 
     def __init__(self) -> None:
         self._pools: dict[float, Tensor] = {}
 
-    def add_dropped(self, layer: nn.Dropout, onto: Tensor, x: Tensor) -> Tensor:
-        """Return ``onto + layer(x)``, both of the same shape, in the dtype of ``onto``."""
-        if not (layer.training and layer.p):
-            return onto + x
-        out: Tensor = _AddMasked.apply(onto, x, self._mask(onto, layer.p))  # type: ignore[no-untyped-call]
-        return out
-
-    def _mask(self, like: Tensor, p: float) -> Tensor:
-        """Return 0 with probability ``p``, else 1 / (1 - p), in the shape and dtype of ``like``."""
+    def residual_mask(self, layer: nn.Dropout, like: Tensor) -> Tensor | None:
+        """Return 0 with the probability of ``layer``, else 1 / (1 - p), in the shape of ``like``; None for ones."""
+        p = layer.p
+        if not (layer.training and p):
+            return None
         count, pool = like.numel(), self._pools.get(p)
         if pool is None or len(pool) < count:
             pool = like.new_empty(max(count, DRAWN_AT_ONCE)).bernoulli_(1 - p).div_(1 - p)
@@ -78,6 +82,14 @@ class CpuKernels(Kernels):
     def add_dropped(self, layer: nn.Dropout, onto: Tensor, x: Tensor) -> Tensor:
         """Return ``onto + layer(x)``, both of the same shape."""
         return plus_dropped(onto, x, layer.p) if layer.training and layer.p else onto + x
+
+    def drop(self, layer: nn.Dropout, x: Tensor) -> tuple[Tensor, Tensor | None, float]:
+        """Return ``layer(x)``, its mask (bool), and the factor of kept values; no gradient. Mask: None for ones."""
+        return (*dropped_and_mask(x, layer.p), 1 / (1 - layer.p)) if layer.training and layer.p else (x, None, 1.0)
+
+    def residual_mask(self, layer: nn.Dropout, like: Tensor) -> Tensor | None:
+        """Return 0 with the probability of ``layer``, else 1 / (1 - p), in the shape of ``like``; None for ones."""
+        return dropped_and_mask(torch.ones_like(like), layer.p)[0] if layer.training and layer.p else None
 
     def feedforward(self, layer: FeedForward, x: Tensor, activation: nn.PReLU) -> Tensor:
         """Return ``layer(x, activation)``."""
@@ -127,18 +139,3 @@ def cpu_kernels(*, types: Types | None) -> Kernels:
 def cuda_kernels(*, types: Types | None) -> Kernels:
     """Return the kernels for CUDA; ``types`` is ignored."""
     return TORCH if torch.compiler.is_compiling() else CudaKernels()
-
-
-class _AddMasked(torch.autograd.Function):
-    """onto + x · mask; ``x`` and its gradient may have another dtype, to which the one kernel converts."""
-
-    @staticmethod
-    def forward(ctx: Any, onto: Tensor, x: Tensor, mask: Tensor) -> Tensor:
-        ctx.save_for_backward(mask)
-        ctx.dtype = x.dtype
-        return torch.addcmul(onto, x, mask)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        (mask,) = ctx.saved_tensors
-        return grad, torch.mul(grad, mask, out=torch.empty_like(grad, dtype=ctx.dtype)), None

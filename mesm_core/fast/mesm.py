@@ -57,7 +57,7 @@ class FastMesm(Mesm):
     def train(self, mode: bool = True) -> Self:
         """Set the mode, and check the parts again, because one may have been replaced."""
         self.exact = are_known(self, TABLE[Mesm])
-        if self.exact:
+        if self.exact and not self.products.fit(self):
             self.products = Products(self)
         return super().train(mode)
 

@@ -7,27 +7,25 @@ device.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_core.fast.joined import Assembly, Joined, Part, Weights, side_by_side
+from mesm_core.fast.assembly import Assembly
+from mesm_core.fast.joined import Joined, Part, side_by_side
 from mesm_core.fast.kernels import Kernels
 from mesm_core.fast.layers import parts, word_positions
-from mesm_core.fast.padded_decoder import DecoderProducts
-from mesm_core.fast.padded_layers import CrossProducts, Pass, SelfProducts
+from mesm_core.fast.padded_decoder import DecoderProducts, refined
+from mesm_core.fast.padded_layers import CrossProducts, Pass, SelfProducts, Stream
 from mesm_core.fast.padding import MASKED, Rows, attention_bias
-from mesm_core.model.decoder import logit
+from mesm_core.fast.weights import Weights
+from mesm_core.losses.unit import unit
 from mesm_core.model.enhance import ENHANCE, RECONSTRUCT
 from mesm_core.model.layers import EncoderLayer
 from mesm_core.model.mesm import Mesm, with_reconstruction_of
 from mesm_core.model.positions import frame_positions
 from mesm_core.types import Inputs, ModelOutput, Targets
-
-EPS = 1e-12
-"""Vectors shorter than this are divided by it instead of by their length."""
 
 
 class Products:
@@ -40,21 +38,37 @@ class Products:
         self.aligner = CrossProducts(model.aligner, same=model.word_positions is None)
         self.encoder = [SelfProducts(layer) for layer in parts(model.encoder, EncoderLayer)]
         self.decoder = DecoderProducts(model.decoder)
+        self.without_output = [] if segment_sentence is None else list(segment_sentence.head.modules())
         self.heads = side_by_side(Part(parts(model.span_head.layers, nn.Linear)[0]), Part(model.class_head))
         encoders = [self.frame_word, self.segment_sentence, self.aligner, *self.encoder, self.decoder]
-        joined: list[Joined] = [self.heads, *(j for encoder in encoders if encoder is not None for j in encoder.joined)]
-        inside = {part.module for product in joined for row in product.rows for part in row if part is not None}
+        self.joined: list[Joined] = [self.heads, *(j for each in encoders if each is not None for j in each.joined)]
+        self.parts = _modules_and_shapes(model)
+        self._assemblies: dict[bool, Assembly] = {}
+
+    def fit(self, model: Mesm) -> bool:
+        """Return whether the model has the modules of these products, with parameters of the same shapes."""
+        return self.parts == _modules_and_shapes(model)
+
+    def assembly(self, *, rounded: bool) -> Assembly:
+        """Return the layout of the weights: of all layers if they are rounded, else of the joined ones."""
+        if rounded not in self._assemblies:
+            self._assemblies[rounded] = self._assembly_of_all() if rounded else self._assembly_of_joined()
+        return self._assemblies[rounded]
+
+    def _assembly_of_joined(self) -> Assembly:
+        return Assembly(self.joined, unused=self.decoder.unused)
+
+    def _assembly_of_all(self) -> Assembly:
+        modules, _ = self.parts
         unused = self.decoder.unused
-        inside |= {owner for owner, _ in unused}
-        head = () if segment_sentence is None else segment_sentence.head.modules()
-        single = [
-            side_by_side(Part(layer))
-            for layer in model.modules()
-            if isinstance(layer, nn.Linear) and layer not in inside and layer not in set(head)
-        ]
-        slopes = [module for module in model.modules() if isinstance(module, nn.PReLU)]
-        self.exact = Assembly(joined, unused=unused)
-        self.rounded = Assembly([*joined, *single], slopes, unused)
+        inside: set[nn.Module] = {*self.without_output, *(owner for owner, _ in unused)}
+        inside |= {part.module for product in self.joined for row in product.rows for part in row if part is not None}
+        single = [side_by_side(Part(x)) for x in modules if isinstance(x, nn.Linear) and x not in inside]
+        return Assembly([*self.joined, *single], [x for x in modules if isinstance(x, nn.PReLU)], unused)
+
+
+def _modules_and_shapes(model: Mesm) -> tuple[list[nn.Module], list[torch.Size]]:
+    return list(model.modules()), [parameter.shape for parameter in model.parameters()]
 
 
 class PaddedForward:
@@ -64,7 +78,7 @@ class PaddedForward:
         self, model: Mesm, products: Products, kernels: Kernels, inputs: Inputs, targets: Targets | None
     ) -> None:
         self.model, self.products, self.inputs, self.targets = model, products, inputs, targets
-        weights = Weights(products.exact, products.rounded, inputs.video.device)
+        weights = Weights(products.assembly, like=model.global_token)
         self.given = Pass(weights, kernels)
         self.mask = inputs.frames_mask  # (Q, T)
         self.rows = Rows.of(inputs.frames, self.mask)
@@ -99,16 +113,22 @@ class PaddedForward:
         if recon is not None:
             words_bias[..., :1].fill_(MASKED)  # FW-MESM's frames do not attend to the reconstruction
         enhanced, pairs_pos = self._twice(video), self._twice(pos)  # (2N, d)
+        moments = word_logits = negative_logits = None
+        if targets is not None:
+            moments = self._moments(video, targets)  # (Q, C, d)
         if products.frame_word is not None:
             words_pos = self._words_pos(words, both_pos)
-            enhanced = products.frame_word(
-                self.given, enhanced, a_pos=pairs_pos, key=both if words_pos is None else both + words_pos, value=both,
-                bias=words_bias, rows=self.pairs, block=ENHANCE,
-            )  # fmt: skip
-        aligned = products.aligner(
-            self.given, enhanced, a_pos=pairs_pos, key=both if both_pos is None else both + both_pos, value=both,
-            bias=text_bias, rows=self.pairs,
-        )  # fmt: skip
+            key = both if words_pos is None else both + words_pos
+            streams = [Stream(enhanced, key, both, words_bias, pos=pairs_pos, packed=self.pairs, block=ENHANCE)]
+            if targets is not None and moments is not None:
+                masked = self._masked(words, tokens, targets)
+                streams.append(self._to_moments(masked, words, moments, self._moments(pos, targets), targets))
+            enhanced, *reconstructed = products.frame_word(self.given, *streams)
+            word_logits = self._word_logits(*reconstructed, shape=words.shape) if reconstructed else None
+        aligner = Stream(
+            enhanced, both if both_pos is None else both + both_pos, both, text_bias, pos=pairs_pos, packed=self.pairs
+        )
+        (aligned,) = products.aligner(self.given, aligner)
         memory, saliency = self._encode(aligned, pairs_pos)
         saliencies = torch.split(saliency, len(self.mask))
         frames_bias = attention_bias(self.mask, dtype)
@@ -116,15 +136,9 @@ class PaddedForward:
             self.given, memory[: len(source)], pos=pos, bias=frames_bias, rows=self.rows
         )
         logits, spans = self._heads(outputs, references)
-        moments = word_logits = negative_logits = None
-        if targets is not None:
-            moments, moments_pos = self._moments(video, targets), self._moments(pos, targets)
-            word_logits = self._word_logits(words, tokens, moments, moments_pos, targets)
-            if targets.absent is not None:
-                negatives = products.decoder(
-                    self.given, memory[len(source) :], pos=pos, bias=frames_bias, rows=self.rows
-                )
-                negative_logits, _ = self._heads(*negatives)
+        if targets is not None and targets.absent is not None:
+            negatives = products.decoder(self.given, memory[len(source) :], pos=pos, bias=frames_bias, rows=self.rows)
+            negative_logits, _ = self._heads(*negatives)
         return ModelOutput(
             logits=logits,
             spans=spans,
@@ -175,17 +189,12 @@ class PaddedForward:
             mask, index = inputs.context_mask, inputs.context_index
         # Sentences with the same context are one item of attention. Without dropout they do not differ.
         places = inputs.sentence_mask.shape[1] if self.model.training else 1
-        sentences = module.masked_sentence.expand(len(mask), places, -1)
-        found = products(
-            self.given,
-            sentences,
-            a_pos=0,
-            key=frames,
-            value=frames,
-            bias=attention_bias(mask, self.given.weights.dtype),
-        )
+        sentences = module.masked_sentence.expand(len(mask) * places, -1)
+        self.given.weights.sum_together(products.summed, rows=len(sentences))
+        bias = attention_bias(mask, self.given.weights.dtype)
+        (found,) = products(self.given, Stream(sentences, frames, frames, bias))
         place = inputs.sentence if self.model.training else index
-        return _unit(found.flatten(0, 1).index_select(0, place))
+        return unit(found.index_select(0, place))
 
     def _twice(self, x: Tensor) -> Tensor:
         """Return ``x`` for the positives and again for the negatives."""
@@ -227,8 +236,9 @@ class PaddedForward:
         for layer in self.products.encoder:
             x = layer(self.given, x, pos=pos, bias=bias, rows=with_token)
         token, memory = torch.split(x, [rows.batch, len(video)])
-        frames = rows.pad(self.given.weights.linear(model.saliency_frames, memory))
-        saliency = frames @ self.given.weights.linear(model.saliency_global, token).unsqueeze(-1)  # (2Q, T, 1)
+        frames, memory = self.given.product_and_input(model.saliency_frames, memory)
+        token = self.given.weights.product(model.saliency_global, token)
+        saliency = rows.pad(frames) @ token.unsqueeze(-1)  # (2Q, T, 1)
         return memory, saliency.squeeze(-1) / math.sqrt(model.dim)
 
     def _heads(self, outputs: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
@@ -237,8 +247,8 @@ class PaddedForward:
         _, *layers = parts(self.model.span_head.layers, nn.Linear)
         hidden, logits = torch.split(weights.product(self.products.heads, outputs), [outputs.shape[-1], 2], dim=-1)
         for layer in layers:
-            hidden = weights.linear(layer, F.relu(hidden))
-        return logits, (hidden + logit(references)).sigmoid()
+            hidden = weights.product(layer, F.relu(hidden))
+        return logits, refined(hidden, references)
 
     def _moments(self, x: Tensor, targets: Targets) -> Tensor:
         """Return the frames (Q, C, d) of each query's moment, of packed frames (N, d)."""
@@ -246,50 +256,30 @@ class PaddedForward:
         rows = x.index_select(0, (first + targets.moment_frames).flatten())
         return rows.view(*targets.moment_frames.shape, -1)
 
-    def _word_logits(
-        self, words: Tensor, tokens: Tensor, frames: Tensor, frames_pos: Tensor, targets: Targets
-    ) -> Tensor | None:
-        """Return ``Mesm._word_logits`` (Q, W, classes).
-
-        Args:
-            words: (Q, W, d); tokens: (2, d) for unknown and masked words; frames, frames_pos: (Q, C, d) of the moments.
-        """
-        module, products = self.model.frame_word, self.products.frame_word
-        if module is None or products is None:
-            return None
+    def _masked(self, words: Tensor, tokens: Tensor, targets: Targets) -> Tensor:
+        """Return the words (Q, W, d), with the tokens (2, d) in place of unknown words and of masked words."""
         unknown, mask = tokens.unbind()
         masked = torch.where(targets.unknown_words.unsqueeze(-1), unknown, words)
-        masked = torch.where(targets.masked_words.unsqueeze(-1), mask, masked)
-        key = frames + frames_pos
-        words_pos = self._positions(words)
-        reconstructed = products(
-            self.given, masked, a_pos=0 if words_pos is None else words_pos, key=key, value=frames,
-            bias=attention_bias(targets.moment_mask, self.given.weights.dtype), block=RECONSTRUCT,
-        )  # fmt: skip
+        return torch.where(targets.masked_words.unsqueeze(-1), mask, masked)
+
+    def _to_moments(
+        self, masked: Tensor, words: Tensor, moments: Tensor, moments_pos: Tensor, targets: Targets
+    ) -> Stream:
+        """Return the masked words (Q, W, d) that attend to the frames of moments (Q, C, d), with their positions."""
+        dtype, words_pos = self.given.weights.dtype, self._positions(words)
+        return Stream(
+            masked.flatten(0, 1),
+            (moments + moments_pos).to(dtype),
+            moments.to(dtype),
+            attention_bias(targets.moment_mask, dtype),
+            pos=None if words_pos is None else words_pos.flatten(0, 1),
+            block=RECONSTRUCT,
+        )
+
+    def _word_logits(self, reconstructed: Tensor, *, shape: torch.Size) -> Tensor | None:
+        """Return the logits (Q, W, classes) of words (Q·W, d); shape: that of the words, (Q, W, d)."""
+        module = self.model.frame_word
+        if module is None:
+            return None
         hidden = self.given.projection(module.head.hidden, reconstructed)
-        return self.given.weights.linear(module.head.output, hidden)
-
-
-def _unit(x: Tensor) -> Tensor:
-    """Return ``F.normalize(x, dim=-1)`` of vectors that are not 0."""
-    if torch.compiler.is_compiling():  # a compiled graph merges the operations itself
-        return F.normalize(x, dim=-1, eps=EPS)
-    unit: Tensor = _Unit.apply(x)  # type: ignore[no-untyped-call]
-    return unit
-
-
-class _Unit(torch.autograd.Function):
-    """``F.normalize(x, dim=-1)`` of vectors that are not 0; its gradient takes a third of the operations."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_(min=EPS)
-        unit: Tensor = x / length
-        ctx.save_for_backward(unit, length)
-        return unit
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        unit, length = ctx.saved_tensors
-        slope: Tensor = torch.addcmul(grad, unit, (grad * unit).sum(dim=-1, keepdim=True), value=-1) / length
-        return slope
+        return self.given.weights.product(module.head.output, hidden).view(*shape[:2], -1)

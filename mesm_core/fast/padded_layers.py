@@ -5,15 +5,20 @@ Each class holds the products of one module, and computes the same as the module
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_core.fast.joined import KEY, QUERY, VALUE, Joined, Part, Weights, side_by_side
+from mesm_core.fast.joined import KEY, QUERY, VALUE, Joined, Part, side_by_side
 from mesm_core.fast.kernels import Kernels
 from mesm_core.fast.layers import parts
 from mesm_core.fast.padding import Rows
+from mesm_core.fast.sublayers import linear_and_input, residual_feedforward, residual_linear
+from mesm_core.fast.weights import Weights
 from mesm_core.model.attention import join_heads, split_heads
 from mesm_core.model.layers import (
     CrossEncoder,
@@ -37,15 +42,37 @@ class Pass:
         q, k, v = (split_heads(x, heads) for x in (query, key, value))
         return join_heads(self.kernels.scaled_attention(q, k, v, bias))
 
-    def feedforward(self, layer: FeedForward, x: Tensor, activation: nn.PReLU) -> Tensor:
-        """Return ``layer(x, activation)``."""
-        hidden = self.weights.prelu(activation, self.weights.linear(layer.linear1, x))
-        return self.weights.linear(layer.linear2, self.kernels.dropout(layer.dropout, hidden))
+    def residual(self, layer: nn.Linear, dropout: nn.Dropout, onto: Tensor, x: Tensor) -> Tensor:
+        """Return ``onto + dropout(layer(x))`` of rows (n, d)."""
+        if self.weights.compiling:
+            return self.kernels.add_dropped(dropout, onto, self.weights.product(layer, x))
+        mask = self.kernels.residual_mask(dropout, onto)
+        return residual_linear(onto, x, *self.weights.sublayer_tensors(layer), mask)
+
+    def product_and_input(
+        self, layer: Joined | nn.Linear, x: Tensor, pos: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the product of x + pos, rows (n, d), and x, from which the residual starts."""
+        if self.weights.compiling:
+            return self.weights.product(layer, x if pos is None else x + pos), x
+        return linear_and_input(x, pos, *self.weights.sublayer_tensors(layer))
+
+    def feedforward(
+        self, layer: FeedForward, dropout: nn.Dropout, activation: nn.PReLU, x: Tensor, onto: Tensor | None = None
+    ) -> Tensor:
+        """Return ``onto + dropout(layer(x, activation))`` of rows (n, d); onto: default x."""
+        weights, kernels, slope = self.weights, self.kernels, self.weights.slope(activation)
+        if weights.compiling:
+            hidden = kernels.dropout(layer.dropout, F.prelu(weights.product(layer.linear1, x), slope))
+            return kernels.add_dropped(dropout, x if onto is None else onto, weights.product(layer.linear2, hidden))
+        first, second = weights.sublayer_tensors(layer.linear1), weights.sublayer_tensors(layer.linear2)
+        drop, mask = partial(kernels.drop, layer.dropout), kernels.residual_mask(dropout, x)
+        return residual_feedforward(onto, x, first, slope, second, drop=drop, mask=mask)
 
     def block(self, block: FeedForwardBlock, y: Tensor, activation: nn.PReLU) -> Tensor:
-        """Return ``block(y, activation)``."""
-        hidden = self.feedforward(block.feedforward, block.norm1(y), activation)
-        out: Tensor = block.norm2(self.kernels.add_dropped(block.dropout, y, hidden))
+        """Return ``block(y, activation)`` of rows (n, d)."""
+        found = self.feedforward(block.feedforward, block.dropout, activation, block.norm1(y), onto=y)
+        out: Tensor = block.norm2(found)
         return out
 
     def project(self, layers: nn.Module, x: Tensor) -> Tensor:
@@ -56,8 +83,34 @@ class Pass:
 
     def projection(self, layer: ProjectionLayer, x: Tensor) -> Tensor:
         """Return ``layer(x)``."""
-        x = self.weights.linear(layer.linear, self.kernels.dropout(layer.dropout, layer.norm(x)))
+        x = self.weights.product(layer.linear, self.kernels.dropout(layer.dropout, layer.norm(x)))
         return F.relu(x) if layer.relu else x
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows that are updated by a ``CrossEncoder``, and what they attend to.
+
+    ``a`` (n, d) with positions ``pos`` (n, d) or None: packed by ``packed``, or the rows of (B, L, d);
+    ``key``, ``value`` (B, S, d): what is attended to, with and without positions; ``bias`` (B, 1, 1, S) of its mask;
+    ``block``: index of the feed-forward block.
+    """
+
+    a: Tensor
+    key: Tensor
+    value: Tensor
+    bias: Tensor
+    pos: Tensor | None = None
+    packed: Rows | None = None
+    block: int = 0
+
+    def attend(self, given: Pass, query: Tensor, key: Tensor, value: Tensor, *, heads: int) -> Tensor:
+        """Return attention (n, d) of projected rows (n, d) to projected rows (B·S, d)."""
+        batch = len(self.key)
+        q = torch.unflatten(query, 0, (batch, -1)) if self.packed is None else self.packed.pad(query)
+        k, v = (torch.unflatten(x, 0, (batch, -1)) for x in (key, value))
+        found = given.attend(q, k, v, heads=heads, bias=self.bias)
+        return found.flatten(0, 1) if self.packed is None else self.packed.pack(found)
 
 
 class CrossProducts:
@@ -75,34 +128,56 @@ class CrossProducts:
         self.attended = [side_by_side(*keys, *values)] if same else [side_by_side(*keys), side_by_side(*values)]
         self.joined = [*self.queries, *self.attended]
 
-    def __call__(
-        self,
-        given: Pass,
-        a: Tensor,
-        *,
-        a_pos: Tensor | float,
-        key: Tensor,
-        value: Tensor,
-        bias: Tensor,
-        rows: Rows | None = None,
-        block: int = 0,
-    ) -> Tensor:
-        """Return the updated ``a``: (N, d) packed by ``rows``, or (B, L, d).
+    @property
+    def summed(self) -> list[Joined | nn.Linear]:
+        """The layers that are applied to ``a`` with the first block."""
+        found: list[Joined | nn.Linear] = [*self.queries]
+        for layer in self.layers:
+            feedforward = parts(layer.blocks, FeedForwardBlock)[0].feedforward
+            found += [layer.attention.out_proj, feedforward.linear1, feedforward.linear2]
+        return found
 
-        Args:
-            key, value: (B, S, d) what is attended to, with and without positions; bias: (B, 1, 1, S) of its mask.
-        """
-        projected = [given.weights.product(joined, x) for joined, x in zip(self.attended, (key, value), strict=False)]
+    def __call__(self, given: Pass, *streams: Stream) -> list[Tensor]:
+        """Return the updated rows (n, d) of each stream. Products and dropout are computed for all of them at once."""
+        attended = [
+            given.weights.product(joined, together([x.flatten(0, 1) for x in inputs]))
+            for joined, inputs in zip(
+                self.attended, ([s.key for s in streams], [s.value for s in streams]), strict=False
+            )
+        ]
         count = len(self.layers)
-        chunks = [chunk for x in projected for chunk in x.chunk(2 * count // len(projected), dim=-1)]
-        keys, values = chunks[:count], chunks[count:]
-        for layer, query, k, v in zip(self.layers, self.queries, keys, values, strict=True):
-            q = given.weights.product(query, a + a_pos if isinstance(a_pos, Tensor) else a)
-            found = given.attend(q if rows is None else rows.pad(q), k, v, heads=layer.attention.heads, bias=bias)
-            found = given.weights.linear(layer.attention.out_proj, found if rows is None else rows.pack(found))
-            y = given.kernels.add_dropped(layer.dropout, a, found)
-            a = given.block(parts(layer.blocks, FeedForwardBlock)[block], y, layer.activation)
-        return a
+        chunks = [chunk for x in attended for chunk in x.chunk(2 * count // len(attended), dim=-1)]
+        sizes, lengths = [s.key.shape[:2].numel() for s in streams], [len(s.a) for s in streams]
+        pos = given_positions(streams)
+        rows = [s.a for s in streams]
+        for layer, query, keys, values in zip(self.layers, self.queries, chunks[:count], chunks[count:], strict=True):
+            a = together(rows)
+            q, a = given.product_and_input(query, a, pos)
+            parts_of = zip(streams, apart(q, lengths), apart(keys, sizes), apart(values, sizes), strict=True)
+            found = together([s.attend(given, *x, heads=layer.attention.heads) for s, *x in parts_of])
+            y = given.residual(layer.attention.out_proj, layer.dropout, a, found)
+            blocks = [parts(layer.blocks, FeedForwardBlock)[s.block] for s in streams]
+            same = all(block is blocks[0] for block in blocks)
+            inputs = zip(blocks[:1], [y], strict=True) if same else zip(blocks, apart(y, lengths), strict=True)
+            rows = [given.block(block, x, layer.activation) for block, x in inputs]
+        return rows if len(rows) == len(streams) else apart(rows[0], lengths)
+
+
+def together(parts: Sequence[Tensor]) -> Tensor:
+    """Return the rows of all tensors (n, ...), one after another."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def apart(rows: Tensor, lengths: list[int]) -> list[Tensor]:
+    """Return the parts of rows, by their numbers of rows."""
+    return [rows] if len(lengths) == 1 else list(torch.split(rows, lengths))
+
+
+def given_positions(streams: Sequence[Stream]) -> Tensor | None:
+    """Return the positions of the rows of all streams, 0 where a stream has none, or None if all have none."""
+    if all(s.pos is None for s in streams):
+        return None
+    return together([torch.zeros_like(s.a) if s.pos is None else s.pos for s in streams])
 
 
 class SelfProducts:
@@ -116,12 +191,11 @@ class SelfProducts:
 
     def __call__(self, given: Pass, x: Tensor, *, pos: Tensor, bias: Tensor, rows: Rows) -> Tensor:
         """Return the updated x (N, d), packed by ``rows``; pos: (N, d); bias: (B, 1, 1, L) of the mask of keys."""
-        layer, weights = self.layer, given.weights
-        q, k = rows.pad(weights.product(self.queries_keys, x + pos)).chunk(2, dim=-1)
-        v = rows.pad(weights.product(self.values, x))
-        found = rows.pack(given.attend(q, k, v, heads=layer.attention.heads, bias=bias))
-        found = weights.linear(layer.attention.out_proj, found)
-        x = layer.norm1(given.kernels.add_dropped(layer.dropout, x, found))
-        hidden = given.feedforward(layer.feedforward, x, layer.activation)
-        out: Tensor = layer.norm2(given.kernels.add_dropped(layer.dropout, x, hidden))
+        layer, attention = self.layer, self.layer.attention
+        qk, x = given.product_and_input(self.queries_keys, x, pos)
+        v, x = given.product_and_input(self.values, x)
+        q, k = rows.pad(qk).chunk(2, dim=-1)
+        found = rows.pack(given.attend(q, k, rows.pad(v), heads=attention.heads, bias=bias))
+        x = layer.norm1(given.residual(attention.out_proj, layer.dropout, x, found))
+        out: Tensor = layer.norm2(given.feedforward(layer.feedforward, layer.dropout, layer.activation, x))
         return out

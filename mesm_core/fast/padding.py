@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -68,8 +69,17 @@ def attention_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     Rows are aligned as fused attention needs. Otherwise it would convert and pad the mask in every layer.
     """
     batch, keys = mask.shape
-    bias = torch.full((batch, 1, 1, -(-keys // 8) * 8), MASKED, dtype=dtype, device=mask.device)[..., :keys]
-    return bias.masked_fill_(mask[:, None, None], 0)
+    bias = torch.empty((batch, 1, 1, -(-keys // 8) * 8), dtype=dtype, device=mask.device)[..., :keys]
+    if torch.compiler.is_compiling():
+        return bias.fill_(MASKED).masked_fill_(mask[:, None, None], 0)
+    return torch.where(mask[:, None, None], *_zero_and_masked(dtype, mask.device), out=bias)
+
+
+@lru_cache(maxsize=16)
+def _zero_and_masked(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):
+        zero, masked = torch.tensor([0.0, MASKED], dtype=dtype, device=device).unbind()
+    return zero, masked
 
 
 class _Pack(torch.autograd.Function):

@@ -63,7 +63,7 @@ class Criterion:
         """Return the weighted sum of the losses that have a weight."""
         weights = {name: weight for name in losses if (weight := self._weight(name)) is not None}
         values = torch.stack([losses[name] for name in weights])
-        return (values * self._constant(tuple(weights.values()), values)).sum()
+        return torch.dot(values, self._constant(tuple(weights.values()), values))
 
     def inputs(self, output: ModelOutput, inputs: Inputs, targets: Targets) -> LossInputs:
         """Return the inputs of the losses; each decoder layer has its own matching."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mesm_core.losses.inputs import LossInputs
 from mesm_core.losses.saliency import EPS, contrastive_loss
+from mesm_core.losses.unit import unit
 
 SMOOTHING = 0.1
 
@@ -47,7 +47,7 @@ def segment_sentence_loss(segments: Tensor, texts: Tensor, overlap: Tensor, *, g
         gamma: texts of two queries of a group are positives if the gIoU of their moments is at least this;
         tau: temperature.
     """
-    unit_segments, unit_texts = F.normalize(torch.stack([segments, texts]), dim=-1)
+    unit_segments, unit_texts = unit(torch.stack([segments, texts]))
     positive = (overlap >= gamma).to(segments.dtype)
     shares = positive / (positive.sum(dim=1, keepdim=True) + EPS)
     return contrastive_loss(unit_segments @ unit_texts.T / tau, shares)

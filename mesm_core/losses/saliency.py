@@ -27,8 +27,8 @@ def contrastive_loss(scores: Tensor, positive: Tensor) -> Tensor:
     """
     extra = scores.detach().amax(dim=1, keepdim=True) + math.log(EPS)
     log_p = torch.cat([scores, extra], dim=1).log_softmax(dim=1)  # (Q, S + 1)
-    shares = F.pad(positive, (0, log_p.shape[1] - positive.shape[1]))
-    return (shares * log_p).sum() / -len(scores)
+    shares = F.pad(positive / -len(scores), (0, log_p.shape[1] - positive.shape[1]))
+    return (shares * log_p).sum()
 
 
 def negative_loss(negative: Tensor, mask: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def negative_loss(negative: Tensor, mask: Tensor) -> Tensor:
     Args:
         negative: (Q, T) saliency for the negative query; mask: (Q, T) bool, True where valid.
     """
-    return (F.softplus(negative) * mask).sum() / len(mask)
+    return (F.softplus(negative) * (mask / len(mask))).sum()
 
 
 def rank_loss(scores: Tensor, negative: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
@@ -47,10 +47,10 @@ def rank_loss(scores: Tensor, negative: Tensor, labels: Tensor, mask: Tensor) ->
         scores, negative: (Q, T) saliency for the query and for the negative query;
         labels: (Q, T), 0 where there is none; mask: (Q, T) bool, True where valid.
     """
-    both = torch.cat([scores, negative], dim=1)
-    both = both.masked_fill(~mask.repeat(1, 2), INVALID_SCORE) / RANK_TEMPERATURE
+    both = torch.stack([scores, negative], dim=1)  # (Q, 2, T)
+    both = torch.where(mask.unsqueeze(1), both, INVALID_SCORE).flatten(1) / RANK_TEMPERATURE
     levels = torch.arange(1, LEVELS + 1, device=labels.device).view(-1, 1, 1)
-    positive = (labels * mask >= levels).to(scores.dtype)  # (11, Q, T); the negative query has no positive
+    positive = labels >= levels  # (11, Q, T); the negative query has no positive
     return contrastive_loss(both, (positive / (positive.sum(dim=-1, keepdim=True) + EPS)).sum(dim=0))
 
 
@@ -61,8 +61,9 @@ def triplet_loss(scores: Tensor, positive: Tensor, negative: Tensor, mask: Tenso
         scores: (Q, T); positive, negative: (Q, P) int64 indices of frames.
         mask: (Q,) bool, False where a query has no frame outside its moment; its pairs count as 0.
     """
-    gap = margin + scores.gather(1, negative) - scores.gather(1, positive)
-    return (F.relu(gap) * mask.unsqueeze(1)).mean() * 2
+    below, above = scores.gather(1, torch.cat([negative, positive], dim=1)).chunk(2, dim=1)
+    losses = F.relu(margin + below - above)
+    return (losses * (mask.unsqueeze(1) * (2 / max(losses.numel(), 1)))).sum()
 
 
 def contrast(batch: LossInputs, *, rank_coef: float, triplet: bool, margin: float) -> Tensor:

@@ -26,18 +26,18 @@ def to_windows(spans: Tensor) -> Tensor:
 def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
     """Return the gIoU, in [-1, 1], of two broadcastable (..., 2) tensors of [start, end] windows.
 
-    Source: Generalized Intersection over Union (CVPR 2019), on one axis.
+    Source: Generalized Intersection over Union (CVPR 2019), on one axis. There the union is the hull if the windows
+    overlap, and the sum of their lengths if not; in both cases gIoU = (sum of lengths) / hull - 1.
 
     >>> generalized_iou(torch.tensor([0.0, 2.0]), torch.tensor([[1.0, 3.0], [0.0, 2.0], [3.0, 4.0]]))
     tensor([ 0.3333,  1.0000, -0.2500])
     """
     starts, ends = (a + b).unbind(dim=-1)
     lengths = ends - starts
-    # The hull ends at the later end, which is the mean of both ends plus half of their distance; so for the starts.
-    hull = (lengths + (a - b).abs().sum(dim=-1)) / 2
-    inner = F.relu(lengths - hull)
-    union = lengths - inner
-    return inner / union + union / hull - 1
+    # The later end is the mean of both ends plus half of their distance; so for the starts. So the hull is the mean of
+    # ``lengths`` and ``apart``.
+    apart = (a - b).abs().sum(dim=-1)
+    return (lengths - apart) / (lengths + apart)
 
 
 def label_loss(logits: Tensor, slots: Tensor, mask: Tensor, *, eos_coef: float) -> Tensor:
@@ -64,7 +64,7 @@ def span_loss(distance: Tensor, weights: Tensor) -> Tensor:
     Args:
         distance: (L, Q, M) L1 distance of each window's (center, width) and its slot's; weights: (Q, M) of the windows.
     """
-    return (distance * weights).sum(dim=(1, 2)) / 2
+    return (distance * (weights / 2)).sum(dim=(1, 2))
 
 
 def span(batch: LossInputs) -> Tensor:

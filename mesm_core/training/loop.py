@@ -17,6 +17,7 @@ from mesm_core.losses.criterion import Criterion
 from mesm_core.processes import ALONE, Team
 from mesm_core.training.finite import FiniteWatch
 from mesm_core.training.memory import explained_memory
+from mesm_core.training.optim import clip_gradients
 from mesm_core.training.precision import use_precision
 from mesm_core.training.randomness import seed_everything
 from mesm_core.types import Batch, Targets
@@ -112,7 +113,7 @@ def train_epoch(
             names = tuple(found)
             shares.append(torch.stack(list(found.values())).detach() * (weight / team.world))
             queries += len(batch.queries) if weight else 0
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip if grad_clip > 0 else math.inf)
+        norm = clip_gradients(optimizer, grad_clip if grad_clip > 0 else math.inf)
         watch.check(norm, epoch=epoch, step=step)
         optimizer.step()
         before, losses = losses, dict(zip(names, sum(shares[1:], start=shares[0]).unbind(), strict=True))

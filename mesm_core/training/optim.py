@@ -6,17 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mesm_core.errors import CheckpointError
 from mesm_core.inputs import reason
+from mesm_core.training.flat import FlatAdamW
 
 
 def make_optimizer(model: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW over all parameters that require gradients."""
-    return torch.optim.AdamW(
-        (p for p in model.parameters() if p.requires_grad), lr=lr, weight_decay=weight_decay, fused=True
-    )
+    """Return AdamW over all parameters that require gradients; on CUDA, one that updates them as one tensor."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if parameters[0].device.type == "cuda":
+        return FlatAdamW(parameters, lr=lr, weight_decay=weight_decay)
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, most: float) -> Tensor:
+    """Scale the gradients of a step so that their norm is at most ``most``, and return the norm before."""
+    if isinstance(optimizer, FlatAdamW):
+        return optimizer.clip_gradients(most)
+    return torch.nn.utils.clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), most)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, source: str) -> None:

@@ -25,6 +25,7 @@ from tests.parity.fixture import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, SMALL_GRA
 
 WITHOUT_DROPOUT = ("model.dropout=0", "model.input_dropout=0")
 EXACT = 1e-10
+KEY_BIASES = ("key_content.bias", "key_pos.bias")
 LENGTHS = {"a": 7, "b": 12, "c": 1, "d": 5}
 # Groups of (video, words). "c" has one frame; "a" stands between videos of other lengths.
 RAGGED = [[("a", 3), ("a", 9), ("a", 1)], [("b", 4)], [("c", 5), ("c", 1)], [("d", 2)]]
@@ -134,7 +135,9 @@ def assert_equal(
         ours = found[name]
         assert (gradient is None) == (ours is None), name
         if gradient is not None and ours is not None:
-            floor = max(float(gradient.abs().max()), SMALL_GRADIENT * largest)
+            # The bias of the keys cancels in the softmax. Its gradient is zero, and what is found is rounding.
+            small = 10 * SMALL_GRADIENT if name.endswith(KEY_BIASES) else SMALL_GRADIENT
+            floor = max(float(gradient.abs().max()), small * largest)
             assert float((ours - gradient).abs().max()) <= grads * floor, name
 
 

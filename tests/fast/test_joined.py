@@ -8,11 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mesm_core.fast.joined import KEY, QUERY, VALUE, Assembly, Joined, Part, Weights, side_by_side
+from mesm_core.fast.assembly import Assembly
+from mesm_core.fast.joined import KEY, QUERY, VALUE, Joined, Part, side_by_side
+from mesm_core.fast.weights import Weights
 from mesm_core.model.attention import MultiHeadAttention
 
 DIM, HEADS = 6, 2
-CPU = torch.device("cpu")
+
+
+def weights_of(assembly: Assembly) -> Weights:
+    return Weights(lambda rounded: assembly, like=assembly.parameters()[0])
 
 
 class Layers:
@@ -65,7 +70,7 @@ def concatenated(joined: Joined, x: Tensor) -> Tensor:
 def test_outputs_and_gradients_are_those_of_the_layers(way: str) -> None:
     layers = Layers()
     x, y = torch.randn(2, 3, 5, DIM, dtype=torch.float64, requires_grad=True)
-    product = Weights(layers.assembly, layers.assembly, CPU).product if way == "assembled" else concatenated
+    product = weights_of(layers.assembly).product if way == "assembled" else concatenated
     found, expected = layers.found(product, x, y), layers.expected(x, y)
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.allclose(ours, theirs)
@@ -82,7 +87,7 @@ def test_outputs_and_gradients_are_those_of_the_layers(way: str) -> None:
 def test_a_product_that_is_not_used_has_a_gradient_of_zero() -> None:
     layers = Layers()
     x = torch.randn(3, DIM, dtype=torch.float64)
-    weights = Weights(layers.assembly, layers.assembly, CPU)
+    weights = weights_of(layers.assembly)
     weights.product(layers.key, x).sum().backward()
     assert torch.equal(layers.a.weight.grad, torch.zeros_like(layers.a.weight))
     assert layers.attention.in_proj_bias.grad.tolist() == [0.0] * DIM + [3.0] * DIM + [0.0] * DIM
@@ -93,8 +98,8 @@ def test_autocast_rounds_the_weights_of_single_layers() -> None:
     rounded = Assembly([side_by_side(Part(layer))], [activation])
     x = torch.randn(3, DIM)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        weights = Weights(rounded, rounded, CPU)
-    out = weights.prelu(activation, weights.linear(layer, x))
+        weights = weights_of(rounded)
+    out = nn.functional.prelu(weights.product(layer, x), weights.slope(activation))
     assert out.dtype == torch.bfloat16
     assert torch.allclose(out.float(), activation(layer(x)), atol=0.05)
     out.sum().backward()
