@@ -68,7 +68,14 @@ class FlatAdamW(torch.optim.AdamW):
         return found | {"state": {n: state | {"step": state["step"].clone()} for n, state in states}}
 
     def _grads(self) -> list[Tensor] | None:
-        """Return the gradients of all parameters, or None if the parameters are not updated as one tensor."""
+        """Return the gradients of all parameters, or None if the parameters are not updated as one tensor.
+
+        Raises:
+            RuntimeError: the model was moved or its parameters were replaced, so that they would not be updated.
+        """
+        storage = self._whole.untyped_storage()
+        if any(p.untyped_storage() is not storage for p in self._parameters):
+            raise RuntimeError("FlatAdamW does not have these parameters: make it after the model was moved.")
         grads = [p.grad for p in self._parameters if p.grad is not None]
         if len(grads) == len(self._parameters) and self._optimizer.state:
             return grads

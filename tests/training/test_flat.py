@@ -53,6 +53,13 @@ def test_steps_are_those_of_adamw() -> None:
         assert_same(ours, theirs)
 
 
+def test_a_model_that_was_moved_is_not_left_untrained() -> None:
+    model, _, flat, _ = make_pair()
+    model.double().float()
+    with pytest.raises(RuntimeError, match="after the model was moved"):
+        train(model, flat, seed=0)
+
+
 def test_a_step_without_clipping_takes_the_gradients_themselves() -> None:
     ours, theirs, flat, adamw = make_pair()
     for model, optimizer in ((ours, flat), (theirs, adamw)):
