@@ -82,4 +82,4 @@ def test_twenty_kills_leave_a_sound_index(tmp_path: Path) -> None:
 def test_kills_leave_a_sound_index_in_milvus(tmp_path: Path) -> None:
     pytest.importorskip("pymilvus")
     pytest.importorskip("milvus_lite")
-    check(tmp_path, ended(tmp_path, 40, 5, 1.0, "--engine", "milvus"))
+    check(tmp_path, ended(tmp_path, 150, 5, 1.0, "--engine", "milvus"))
