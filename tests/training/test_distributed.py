@@ -163,7 +163,7 @@ def test_the_loss_of_another_process_is_no_fault_of_mesm() -> None:
 
 def test_a_process_ends_with_the_launcher_that_started_it() -> None:
     child = "import os, time; from mesm_core import processes; processes.PARENT_SECONDS = 0.01; "
-    child += "print(os.getpid(), flush=True); processes._end_with_launcher(os.getppid())"
+    child += "parent = os.getppid(); print(os.getpid(), flush=True); processes._end_with_launcher(parent)"
     launcher = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", launcher], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

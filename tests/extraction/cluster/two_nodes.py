@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import sys
 
-os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
-
-from ray.cluster_utils import Cluster
-
 STORE_BYTES = 80 * 2**20
 
 
 def main(folder: str) -> None:
     """Run the cluster."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
+    from ray.cluster_utils import Cluster
+
     usual = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
     cluster = Cluster(initialize_head=True, head_node_args={**usual, "include_dashboard": False, "temp_dir": folder})
     second = cluster.add_node(**usual)
