@@ -46,6 +46,12 @@ def work(shared: Path, folder: Path, *, reference: bool, rounds: int) -> Iterato
     criterion = build_criterion(config.loss, config.model)
     optimizer = make_optimizer(model, lr=config.train.lr, weight_decay=config.train.weight_decay)
     list(store.read_ahead(dict.fromkeys(query.vid for data in (train, val) for query in data.queries)))
+    try:
+        from mesm_core.training.objective import Objective
+
+        trained: tuple[object, ...] = (Objective(model, criterion),)
+    except ImportError:  # older checkouts
+        trained = (model, criterion)
     size, clip = config.train.batch_size, config.train.grad_clip
     plan = train.plan(seed=0, epoch=0, batch_size=size)[:TRAINING]
     train.plan = lambda **_: plan
@@ -54,7 +60,7 @@ def work(shared: Path, folder: Path, *, reference: bool, rounds: int) -> Iterato
     for number in range(rounds):
         kind = "first steps" if number == 0 else "training"
         for step in train_epoch(
-            model, criterion, optimizer, train, epoch=0, seed=0, batch_size=size, grad_clip=clip, device=device
+            *trained, optimizer, train, epoch=0, seed=0, batch_size=size, grad_clip=clip, device=device
         ):
             yield kind, step.queries
         model.eval()

@@ -38,6 +38,7 @@ from mesm_core.fast.packing import Packing
 from mesm_core.model.mesm import Mesm
 from mesm_core.training.loop import Step, train_epoch
 from mesm_core.training.memory import keep_freed_memory
+from mesm_core.training.objective import Objective
 from mesm_core.training.optim import make_optimizer
 from mesm_core.types import Batch
 
@@ -110,7 +111,7 @@ def main() -> None:
 
     def epoch() -> Iterator[Step]:
         return train_epoch(
-            model, criterion, optimizer, train, epoch=0, seed=0, batch_size=config.train.batch_size,
+            Objective(model, criterion), optimizer, train, epoch=0, seed=0, batch_size=config.train.batch_size,
             grad_clip=config.train.grad_clip, device=device, precision=arguments.precision,
         )  # fmt: skip
 

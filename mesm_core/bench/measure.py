@@ -26,6 +26,7 @@ from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.model.mesm import Mesm
 from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
+from mesm_core.training.objective import Objective
 from mesm_core.training.optim import make_optimizer
 from mesm_core.training.precision import compiled, float32_products
 from mesm_core.training.record import describe_host, versions
@@ -136,9 +137,9 @@ def peak_memory(device: torch.device) -> int:
 def _training(config: Config, model: Mesm, data: _FirstBatches, *, device: torch.device) -> dict[str, Any]:
     train = config.train
     plan = data.plan(seed=train.seed, epoch=0, batch_size=train.batch_size)
+    objective = Objective(model, build_criterion(config.loss, config.model))
     steps = train_epoch(
-        compiled(model) if train.compile else model,
-        build_criterion(config.loss, config.model),
+        compiled(objective) if train.compile else objective,
         make_optimizer(model, lr=train.lr, weight_decay=train.weight_decay),
         data,
         epoch=0,

@@ -259,7 +259,7 @@ class TrainConfig(Section):
         "(on the CPU in the feed-forwards and large projections only).",
     )
     accumulate: Positive = Field(default=1, description="Batches whose gradients are averaged into one step.")
-    compile: bool = Field(default=False, description="Compile the model (torch.compile); for GPUs.")
+    compile: bool = Field(default=False, description="Compile the model and its losses (torch.compile); for GPUs.")
     save_minutes: NonNegative = Field(default=10.0, description="Minutes between checkpoints in an epoch; 0: none.")
     keep: int = Field(default=2, gt=0, le=1000, description="Number of newest checkpoints to keep for resuming.")
     loggers: tuple[str, ...] = Field(

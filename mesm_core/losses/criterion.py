@@ -62,6 +62,8 @@ class Criterion:
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of the losses that have a weight."""
         weights = {name: weight for name in losses if (weight := self._weight(name)) is not None}
+        if torch.compiler.is_compiling():  # a compiled graph would take the number of losses for a variable size
+            return torch.stack([losses[name] * weight for name, weight in weights.items()]).sum()
         values = torch.stack([losses[name] for name in weights])
         return torch.dot(values, self._constant(tuple(weights.values()), values))
 
@@ -79,7 +81,8 @@ class Criterion:
         )
         mask = targets.spans_mask.expand(len(cost), -1, -1)
         slots = match(cost.flatten(0, 1), mask.flatten(0, 1)).view_as(mask)
-        return LossInputs(output, inputs, targets, logits, distance, overlap, slots)
+        weights = targets.spans_mask / targets.spans_mask.sum(dtype=distance.dtype).clamp(min=1)
+        return LossInputs(output, inputs, targets, logits, distance, overlap, slots, weights)
 
     def _constant(self, weights: tuple[float, ...], like: Tensor) -> Tensor:
         """Return the weights as a tensor, which is copied to a device once."""

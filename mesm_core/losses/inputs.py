@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from torch import Tensor
 
@@ -16,8 +15,8 @@ class LossInputs:
 
     ``logits``: (L, Q, N, 2), index 0 = foreground; ``distance``: (L, Q, N, M) L1 distance of each slot's (center,
     width) and each window's; ``overlap``: (L, Q, N, M) gIoU of each slot and window; ``slots``: (L, Q, M) int64, the
-    slot matched with every window. The layers are all layers of the decoder, or only the last one without auxiliary
-    losses.
+    slot matched with every window; ``window_weights``: (Q, M) of each window in a mean over windows, 0 where there is
+    no window. The layers are all layers of the decoder, or only the last one without auxiliary losses.
     """
 
     output: ModelOutput
@@ -27,12 +26,7 @@ class LossInputs:
     distance: Tensor
     overlap: Tensor
     slots: Tensor
-
-    @cached_property
-    def window_weights(self) -> Tensor:
-        """Weight of each window in a mean over windows, (Q, M); 0 where there is no window."""
-        mask = self.targets.spans_mask
-        return mask / mask.sum(dtype=self.distance.dtype).clamp(min=1)
+    window_weights: Tensor
 
     def matched(self, pairs: Tensor) -> Tensor:
         """Return the value of each window and its slot, (L, Q, M), of (L, Q, N, M)."""

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from mesm_core.data.dataset import MomentDataset, read_ahead
 from mesm_core.devices import pinned
-from mesm_core.losses.criterion import Criterion
 from mesm_core.processes import ALONE, Team
 from mesm_core.training.finite import FiniteWatch
 from mesm_core.training.memory import explained_memory
+from mesm_core.training.objective import TOTAL
 from mesm_core.training.optim import clip_gradients
 from mesm_core.training.precision import use_precision
 from mesm_core.training.randomness import seed_everything
@@ -42,8 +42,7 @@ class Step:
 
 
 def train_epoch(
-    model: nn.Module,
-    criterion: Criterion,
+    objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     dataset: MomentDataset,
     *,
@@ -64,6 +63,7 @@ def train_epoch(
     processes give the same weights as one process that accumulates two batches.
 
     Args:
+        objective: an ``Objective``, or one that is compiled or wrapped by ``Team.wrap``.
         epoch: number of the epoch, from 0; with ``seed`` it determines the batches and every random draw.
         batch_size: groups per batch; grad_clip: largest gradient norm, 0 or less for no limit.
         precision: ``fp32``, ``tf32`` or ``bf16``; weights, losses and the optimiser stay in float32.
@@ -78,7 +78,7 @@ def train_epoch(
     plan = dataset.plan(seed=seed, epoch=epoch, batch_size=batch_size)
     per_step = accumulate * team.world
     steps = -(-len(plan) // per_step)
-    model.train()
+    objective.train()
     work = [_share(range(step * per_step, min((step + 1) * per_step, len(plan))), team) for step in range(first, steps)]
 
     def make(index: int) -> Batch:
@@ -100,16 +100,14 @@ def train_epoch(
             seed_everything(seed, epoch, index)
             # Processes exchange gradients once per step, after its last batch.
             defer_exchange = team.world > 1 and number < len(parts)
-            with explained_memory(batch), model.no_sync() if defer_exchange else nullcontext():  # type: ignore[operator]
+            with explained_memory(batch), objective.no_sync() if defer_exchange else nullcontext():  # type: ignore[operator]
                 moved = batch.to(device)
                 # Closed before the generator yields, because the caller may evaluate before the next step.
-                with use_precision(model, device, precision) as autocast:
+                with use_precision(objective, device, precision) as autocast:
                     with autocast:
-                        output = model(moved.inputs, moved.targets)
-                    found = criterion(output.float(), moved.inputs, _targets(moved))
-                    found["loss"] = criterion.total(found)
-                    found["loss"].backward(torch.full_like(found["loss"], weight))  # type: ignore[no-untyped-call]
-                watch.add(found["loss"], batch, output)
+                        found, output = objective(moved.inputs, _targets(moved))
+                    found[TOTAL].backward(torch.full_like(found[TOTAL], weight))
+                watch.add(found[TOTAL], batch, output)
             names = tuple(found)
             shares.append(torch.stack(list(found.values())).detach() * (weight / team.world))
             queries += len(batch.queries) if weight else 0

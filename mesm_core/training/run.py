@@ -48,6 +48,7 @@ from mesm_core.training.finite import FiniteWatch, NotFiniteError
 from mesm_core.training.loggers import Logger, check_loggers, open_loggers, scalars_of
 from mesm_core.training.loop import train_epoch
 from mesm_core.training.memory import keep_freed_memory
+from mesm_core.training.objective import Objective
 from mesm_core.training.optim import learning_rate, load_optimizer, make_optimizer, set_learning_rate
 from mesm_core.training.precision import compiled
 from mesm_core.training.preparation import encode_text, hash_data, other_threads, read_features
@@ -174,7 +175,7 @@ class Run:
                     stack.callback(logger.close)
             end: Event | None = None
             try:
-                for event in self._epochs(self.team.wrap(self._compiled(), self.device), loggers):
+                for event in self._epochs(self.team.wrap(self._objective(), self.device), loggers):
                     end = event
                     if record is not None and isinstance(event, EpochDone | Calibrated):
                         record.write(calibration=event.summary if isinstance(event, Calibrated) else None)
@@ -200,7 +201,7 @@ class Run:
                     remove_run(self.directory)
             raise
 
-    def _epochs(self, model: nn.Module, loggers: list[Logger]) -> Iterator[Event]:
+    def _epochs(self, objective: nn.Module, loggers: list[Logger]) -> Iterator[Event]:
         train, progress = self.config.train, self.progress
         if train.eval_untrained and not self._resumed:
             results = yield from self._evaluate()
@@ -213,7 +214,7 @@ class Run:
         while progress.epoch < train.epochs and not stopped:
             rate = learning_rate(progress.epoch, lr=train.lr, lr_drop=train.lr_drop, gamma=train.gamma)
             set_learning_rate(self.optimizer, rate)
-            stopping = yield from self._epoch(model)
+            stopping = yield from self._epoch(objective)
             if stopping:
                 yield self._stop()
                 return
@@ -242,12 +243,11 @@ class Run:
             return
         yield Finished(progress.best_epoch, progress.best_score, stopped)
 
-    def _epoch(self, model: nn.Module) -> Generator[Event, None, bool]:
+    def _epoch(self, objective: nn.Module) -> Generator[Event, None, bool]:
         """Train the rest of the current epoch; return True if any process was asked to stop."""
         train, progress = self.config.train, self.progress
         steps = train_epoch(
-            model,
-            self.criterion,
+            objective,
             self.optimizer,
             self.train_data,
             epoch=progress.epoch,
@@ -277,8 +277,9 @@ class Run:
         self._save_progress()
         return Stopped(self.progress.epoch + 1, self.progress.step)
 
-    def _compiled(self) -> nn.Module:
-        return compiled(self.model) if self.config.train.compile else self.model
+    def _objective(self) -> nn.Module:
+        objective = Objective(self.model, self.criterion)
+        return compiled(objective) if self.config.train.compile else objective
 
     def _restore_progress(self, checkpoint: Checkpoint) -> None:
         """Restore the progress of the run; note a problem if a step takes another number of batches than before."""

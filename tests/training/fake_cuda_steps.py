@@ -75,6 +75,7 @@ def run_steps(fake_cuda: Any, mode: Any, batches: tuple[Config, int, Batch, Batc
     from mesm_core.build import build_criterion, build_model
     from mesm_core.training.finite import FiniteWatch
     from mesm_core.training.loop import train_epoch
+    from mesm_core.training.objective import Objective
     from mesm_core.training.optim import make_optimizer
     from mesm_core.types import Batch
 
@@ -114,8 +115,7 @@ def run_steps(fake_cuda: Any, mode: Any, batches: tuple[Config, int, Batch, Batc
         with device:
             model = build_model(config.model, classes=classes, max_words=config.dataset.max_words)
         steps = train_epoch(
-            model,
-            build_criterion(config.loss, config.model),
+            Objective(model, build_criterion(config.loss, config.model)),
             make_optimizer(model, lr=1e-4, weight_decay=1e-4),
             Prepared(faked(train)),  # type: ignore[arg-type]
             epoch=0,

@@ -24,6 +24,7 @@ from mesm_core.config.load import load_config
 from mesm_core.devices import pinned
 from mesm_core.losses.matching import match, match_by_scipy
 from mesm_core.training.loop import train_epoch
+from mesm_core.training.objective import Objective
 from mesm_core.training.optim import clip_gradients, make_optimizer
 from mesm_core.training.precision import use_precision
 from tests.training.fake_cuda_steps import PRECISIONS, SMALLER
@@ -153,7 +154,8 @@ def test_an_epoch_on_a_gpu_ends(gpu: torch.device) -> None:
     data.plan = lambda **_: plan  # type: ignore[method-assign]
     model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words).to(gpu)
     steps = train_epoch(
-        model, build_criterion(config.loss, config.model), make_optimizer(model, lr=1e-4, weight_decay=1e-4), data,
+        Objective(model, build_criterion(config.loss, config.model)),
+        make_optimizer(model, lr=1e-4, weight_decay=1e-4), data,
         epoch=0, seed=0, batch_size=2, grad_clip=0.1, device=gpu, precision="bf16",
     )  # fmt: skip
     assert [bool(step.checked) for step in steps] == [False, True, True]

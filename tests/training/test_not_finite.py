@@ -22,6 +22,7 @@ from mesm_core.training.directory import read_records
 from mesm_core.training.events import Event
 from mesm_core.training.finite import FiniteWatch, NotFiniteError
 from mesm_core.training.loop import Step, train_epoch
+from mesm_core.training.objective import Objective
 from mesm_core.training.run import Run
 from mesm_core.types import Batch
 from tests.conftest import Trained, invent, small_config
@@ -131,7 +132,7 @@ def test_without_clipping_gradients_are_as_they_are(trained: Trained, tmp_path: 
     run.model.class_head.weight.register_hook(lambda grad: seen.append(grad.clone()))
     next(
         train_epoch(
-            run.model, run.criterion, optimizer, run.train_data,
+            Objective(run.model, run.criterion), optimizer, run.train_data,
             epoch=0, seed=0, batch_size=4, grad_clip=grad_clip, device=CPU,
         )
     )  # fmt: skip
@@ -207,6 +208,7 @@ from mesm_core.config.schema import Config
 from mesm_core.errors import MesmError
 from mesm_core.processes import join_team, leave_team
 from mesm_core.training.finite import FiniteWatch
+from mesm_core.training.objective import Objective
 from mesm_core.training.run import Run
 
 given = json.loads(sys.argv[1])
