@@ -194,7 +194,9 @@ Precision = Annotated[
         autocompletion=completion.precisions,
     ),
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the model with torch.compile. Useful on GPUs only.")]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the model and its losses with torch.compile. Useful on GPUs only.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=OUTPUT)]
 Json = Annotated[
     bool,
