@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 STORE_BYTES = 80 * 2**20
 
 
 def main(folder: str) -> None:
     """Run the cluster."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
+    os.environ |= {**quiet, "RAY_TMPDIR": folder}
+    (Path(folder) / "ray").mkdir(exist_ok=True)  # the cluster notes its address there
     from ray.cluster_utils import Cluster
 
     usual = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
