@@ -118,7 +118,10 @@ def copy_video(file: h5py.File, name: str, array: np.ndarray, node: h5py.Dataset
         attributes = dict(node.attrs)
     target = file.create_dataset(name, data=array, **layout)
     for key, value in attributes.items():
-        target.attrs[key] = value
+        try:
+            target.attrs[key] = value
+        except UnicodeEncodeError as error:
+            raise FeatureError(f"{where}: the attribute {key!r} is not UTF-8 text.") from error
 
 
 def _open(path: Path, stack: ExitStack) -> _Shard:

@@ -35,6 +35,15 @@ def test_merged_videos_keep_their_attributes(tmp_path: Path) -> None:
         assert file["b"].dtype == np.float16
 
 
+def test_an_attribute_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = shard(tmp_path / "1.hdf5", {"a": 1}, **MADE)
+    with h5py.File(path, "r+") as file:
+        file["a"].attrs["source"] = b"caf\xe9"
+    with pytest.raises(FeatureError, match="the attribute 'source' is not UTF-8 text"):
+        merge([path], tmp_path / "out.hdf5")
+    assert not (tmp_path / "out.hdf5").exists()
+
+
 @pytest.mark.parametrize(
     ("videos", "changes", "message"),
     [
