@@ -25,13 +25,19 @@ def expanded(biases: Sequence[Tensor], rows: int) -> tuple[Tensor, ...]:
 
 
 def residual_linear(onto: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
-    """Return onto + mask · (x Wᵀ + b), (n, d) of ``onto`` and ``mask`` (n, d) and x (n, C); mask: None for ones."""
+    """Return onto + mask · (x Wᵀ + b), (n, d) of ``onto`` and ``mask`` (n, d) and x (n, C); mask: None for ones.
+
+    Equals ``onto + dropout(linear(x))`` of an ``nn.Linear`` and an ``nn.Dropout`` that draws ``mask``.
+    """
     out: Tensor = _ResidualLinear.apply(onto, x, weight, bias, mask)  # type: ignore[no-untyped-call]
     return out
 
 
 def linear_and_input(x: Tensor, pos: Tensor | None, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (x + pos) Wᵀ + b of rows (n, d), and x. The residual starts from this x."""
+    """Return (x + pos) Wᵀ + b of rows (n, d), and x. The residual starts from this x.
+
+    Equals ``linear(x + pos)`` of an ``nn.Linear``.
+    """
     out: tuple[Tensor, Tensor] = _LinearAndInput.apply(x, pos, weight, bias)  # type: ignore[no-untyped-call]
     return out
 
@@ -47,6 +53,8 @@ def residual_feedforward(
     mask: Tensor | None,
 ) -> Tensor:
     """Return onto + mask · (W2 Drop(PReLU(W1 x + b1)) + b2), (n, d).
+
+    Equals ``onto + dropout(feedforward(x))`` of a ``mesm_core.model.layers.FeedForward``.
 
     Args:
         onto: (n, d), or None for x; first, second: weight and bias; slope: (1,) of the PReLU;
