@@ -14,7 +14,9 @@ import pytest
 import mesm_core.search.engines.exact as exact
 from mesm_core.errors import DataError, FeatureError, MesmError, OutputError
 from mesm_core.search import Index
+from mesm_core.search.engines.shards import Shard, write_shard
 from mesm_core.search.manifest import FILE, read_manifest
+from mesm_core.search.segments import pool_segments
 from mesm_core.search.writer import changing
 from tests.search.made import EMPTY, WIDTH, best, content, put, rows_of
 
@@ -189,6 +191,17 @@ def test_a_damaged_manifest_is_an_error_that_names_it(tmp_path: Path, damage, me
     with pytest.raises(MesmError, match=message) as caught:
         Index.open(tmp_path / "i")
     assert str(tmp_path / "i") in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a", "a video with a longer name", "b" * 470])
+def test_the_vectors_of_a_shard_begin_64_bytes_before_a_multiple_of_their_size(tmp_path: Path, name: str) -> None:
+    made = pool_segments(rows_of(name, width=512), clip_len=1.0, duration=40.0)
+    write_shard(tmp_path / "s", [(name, made), ("other", made)], width=512)
+    shard = Shard(tmp_path / "s", width=512)
+    assert shard.vectors.ctypes.data % 1024 == 1024 - 64
+    for number in range(2):
+        assert shard.segments(number).vectors.tobytes() == made.vectors.tobytes()
+        assert shard.segments(number).spans.tobytes() == made.spans.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -111,11 +111,12 @@ class ExactEngine:
         for products in (_half_products, _single_products):
             found = [products(part.shard, wanted) for part in self._parts]
             scores = [_masked(values, mask) for values, mask in zip(found, masks, strict=True)]
-            rows, exact, error = self._candidates(torch.cat(scores), wanted, min(top, chosen))
+            rows, exact, error = self._candidates(torch.cat(scores).numpy(), wanted, min(top, chosen))
             if error <= ERROR:  # else the CPU's half-precision products are less exact than expected
                 break
         best = np.lexsort((rows, -exact))[:top]
-        return [self._hit(int(rows[number]), float(exact[number])) for number in best]
+        firsts = self._first_rows()
+        return [self._hit(int(rows[number]), float(exact[number]), firsts) for number in best]
 
     def counts(self) -> Mapping[str, int]:
         """Return the number of stored segments of each video."""
@@ -217,24 +218,25 @@ class ExactEngine:
         write_shard(path, videos, width=self._width)
         return _Part(Shard(path, width=self._width), hash_file(path))
 
-    def _candidates(self, scores: Tensor, wanted: Tensor, top: int) -> tuple[np.ndarray, np.ndarray, float]:
+    def _candidates(self, scores: np.ndarray, wanted: Tensor, top: int) -> tuple[np.ndarray, np.ndarray, float]:
         """Return the rows that may be among the best, their exact products, and the largest error of the scores.
 
         Args:
             scores: (rows,) of all shards one after the other.
         """
-        least = scores.topk(top).values[-1] - 2 * ERROR
-        rows = (scores >= least).nonzero()[:, 0].numpy()
+        least = np.partition(scores, len(scores) - top)[len(scores) - top] - 2 * ERROR
+        rows = np.flatnonzero(scores >= least)
         blocks = np.array_split(rows, len(rows) // BLOCK_ROWS + 1)
         exact = np.concatenate([self._exact(block, wanted) for block in blocks])
-        return rows, exact, float(np.abs(exact - scores.numpy()[rows]).max())
+        return rows, exact, float(np.abs(exact - scores[rows]).max())
 
     def _exact(self, rows: np.ndarray, wanted: Tensor) -> np.ndarray:
         """Return the float32 products of some rows, in rising order, with the query."""
-        edges = np.searchsorted(rows, self._first_rows())
+        firsts = self._first_rows()
+        edges = np.searchsorted(rows, firsts)
         vectors = [
             part.shard.vectors[rows[a:b] - first]
-            for part, first, a, b in zip(self._parts, self._first_rows(), edges[:-1], edges[1:], strict=False)
+            for part, first, a, b in zip(self._parts, firsts[:-1], edges[:-1], edges[1:], strict=True)
         ]
         products: np.ndarray = np.concatenate(vectors).astype(np.float32) @ wanted.numpy()
         return products
@@ -243,8 +245,7 @@ class ExactEngine:
         """Return the first row of each shard, and the number of all rows."""
         return np.cumsum([0, *(len(part.shard) for part in self._parts)])
 
-    def _hit(self, row: int, similarity: float) -> SegmentHit:
-        firsts = self._first_rows()
+    def _hit(self, row: int, similarity: float, firsts: np.ndarray) -> SegmentHit:
         number = int(np.searchsorted(firsts, row, side="right")) - 1
         shard, inside = self._parts[number].shard, row - int(firsts[number])
         video = shard.videos[int(np.searchsorted(shard.starts, inside, side="right")) - 1]
