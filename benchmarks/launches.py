@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,15 @@ def count(
     groups = data.plan(seed=0, epoch=0, batch_size=config.train.batch_size)[0]
     device = torch.device("cuda", 0)
 
-    def packed(batch: Batch) -> Batch:
-        """Return the batch in one buffer, as training packs it in pinned memory, of fake tensors."""
-        batch = batch.packed(lambda size: torch.empty(size, dtype=torch.uint8))
-        moved = batch._moved(mode.from_tensor)
-        return Batch(moved.queries, moved.inputs, moved.targets, mode.from_tensor(batch.buffer))
+    def pack(size: int) -> torch.Tensor:
+        """Return memory for a batch that is packed as training packs it, but not pinned."""
+        return torch.empty(size, dtype=torch.uint8)
 
-    train = packed(data.train_batch(groups, seed=0, epoch=0, index=0))
-    held = packed(next(iter(data.batches(data.eval_plan(batch_size=config.eval.batch_size)[:1]))))
+    def faked(batch: Batch) -> Batch:
+        return replace(batch._moved(mode.from_tensor), buffer=mode.from_tensor(batch.buffer))
+
+    train = faked(data.train_batch(groups, seed=0, epoch=0, index=0, pack=pack))
+    held = faked(next(iter(data.batches(data.eval_plan(batch_size=config.eval.batch_size)[:1], pack=pack))))
     counts: dict[str, Counter[str]] = {}
     copies: dict[str, int] = {}
 

@@ -148,19 +148,23 @@ class Targets:
 class Batch:
     """A batch: queries in order, inputs of the model and, in training, targets.
 
-    ``buffer``: (bytes,) uint8 that holds all tensors one after another, if the batch is packed.
+    ``features``: what ``to`` puts before the endpoint channels, which ``inputs.video`` alone has until then: (V, T, D)
+    float16 or float32, or the rows (V, T) int64 of a ``table`` (rows, D) that is on the device. None if the video is
+    complete. ``buffer``: (bytes,) uint8 that holds all tensors one after another, if the batch is packed.
     """
 
     queries: tuple[Query, ...]
     inputs: Inputs
     targets: Targets | None = None
+    features: Tensor | None = None
+    table: Tensor | None = None
     buffer: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """Return the same batch on ``device``; a packed one is moved by one copy."""
+        """Return the same batch on ``device`` with complete videos; a packed one is moved by one copy."""
         if self.buffer is None:
-            return self._moved(lambda x: x.to(device, non_blocking=True))
-        return self._in(self.buffer.to(device, non_blocking=True))
+            return self._moved(lambda x: x.to(device, non_blocking=True))._complete()
+        return self._in(self.buffer.to(device, non_blocking=True))._complete()
 
     def packed(self, buffer: Callable[[int], Tensor]) -> Batch:
         """Return the same batch with its tensors one after another in one buffer.
@@ -198,7 +202,20 @@ class Batch:
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
         targets = None if self.targets is None else _moved(self.targets, move)
-        return replace(self, inputs=_moved(self.inputs, move), targets=targets)
+        features = None if self.features is None else move(self.features)
+        return replace(self, inputs=_moved(self.inputs, move), targets=targets, features=features)
+
+    def _complete(self) -> Batch:
+        if self.features is None:
+            return self
+        features, endpoints = self.features, self.inputs.video
+        if self.table is not None:
+            features = self.table.index_select(0, features.flatten()).view(*features.shape, -1)
+        channels = endpoints.shape[-1]
+        video = endpoints.new_empty(*endpoints.shape[:-1], features.shape[-1] + channels)
+        video[..., :-channels] = features
+        video[..., -channels:] = endpoints
+        return replace(self, inputs=replace(self.inputs, video=video), features=None, table=None)
 
 
 @dataclass(frozen=True)

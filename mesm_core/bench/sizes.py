@@ -96,16 +96,20 @@ class InventedFeatures:
     def __init__(self, config: Config, durations: Mapping[str, float]) -> None:
         rng = np.random.default_rng(0)
         self.paths: tuple[Path, ...] = ()
-        self._pool = normalise(rng.normal(size=(POOL, config.model.video_dim)).astype(np.float32))
+        self._pool = normalise(rng.normal(size=(POOL, config.model.video_dim))).astype(config.data.keep_as)
         rate = 1 / config.dataset.clip_len if config.dataset.clip_len > 0 else DEFAULT_RATE
         most = config.dataset.max_frames
         self._lengths = {vid: int(np.clip(round(s * rate), 1, most)) for vid, s in durations.items()}
         self._first = {vid: int(rng.integers(POOL - length)) for vid, length in self._lengths.items()}
 
     def get(self, vid: str) -> np.ndarray:
-        """Return the video's frames (L, dim + 2)."""
+        """Return the video's frames (L, dim + 2) float32."""
+        return with_endpoints(self.frames(vid))
+
+    def frames(self, vid: str) -> np.ndarray:
+        """Return the video's frames (L, dim) in ``data.keep_as``, without the endpoint channels."""
         first = self._first[vid]
-        return with_endpoints(self._pool[first : first + self._lengths[vid]])
+        return self._pool[first : first + self._lengths[vid]]
 
 
 def invented_dataset(config: Config, *, seed: int = 0) -> tuple[MomentDataset, InventedText]:

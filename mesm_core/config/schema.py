@@ -302,6 +302,10 @@ class DataConfig(Section):
     """How features are read and held in memory."""
 
     cache_gb: NonNegative = Field(default=8.0, description="Memory for normalised features.")
+    device_cache_gb: NonNegative = Field(
+        default=0.0,
+        description="CUDA memory for normalised features. If all fit, training gathers them there and copies none.",
+    )
     keep_as: Literal["float16", "float32"] = Field(
         default="float16", description="Type of normalised features; all features are rounded to it."
     )

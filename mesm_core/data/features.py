@@ -59,7 +59,7 @@ class FeatureStore:
         self._cache: dict[str, np.ndarray] = {}
         self._stored: dict[str, int] = {}
         self._room = cache_bytes
-        self._keep_as = np.dtype(keep_as)
+        self.keep_as = keep_as
 
     def __contains__(self, vid: str) -> bool:
         return all(hdf5.has_video(file, vid) for file in self._files)
@@ -95,7 +95,7 @@ class FeatureStore:
         Raises:
             FeatureError: the video is missing, damaged, of another width, or has NaN or infinity.
         """
-        return with_endpoints(self._frames(vid))
+        return with_endpoints(self.frames(vid))
 
     def length(self, vid: str) -> int:
         """Return the number of frames that ``get`` returns.
@@ -103,10 +103,22 @@ class FeatureStore:
         Raises:
             FeatureError: as for ``get``.
         """
-        return len(self._frames(vid))
+        return len(self.frames(vid))
 
-    def _frames(self, vid: str) -> np.ndarray:
-        """Return the video's prepared frames (L, dim), from the cache if possible."""
+    def prepared_length(self, vid: str) -> int:
+        """Return the same number as ``length``; reads no frames.
+
+        Raises:
+            FeatureError: the video is missing or damaged.
+        """
+        return min(self.stored_length(vid), self._max_frames)
+
+    def frames(self, vid: str) -> np.ndarray:
+        """Return the video's frames (L, dim) in ``keep_as``, without the endpoint channels, from the cache if possible.
+
+        Raises:
+            FeatureError: as for ``get``.
+        """
         with self._lock:
             frames = self._cache.get(vid)
             if frames is None:
@@ -118,7 +130,7 @@ class FeatureStore:
                     max_frames=self._max_frames,
                     shorten=self._shorten,
                     where=f"Video '{vid}' in {self._names()}",
-                ).astype(self._keep_as)
+                ).astype(self.keep_as)
                 if frames.nbytes <= self._room:
                     self._room -= frames.nbytes
                     self._cache[vid] = frames
@@ -151,7 +163,7 @@ class FeatureStore:
             FeatureError: as for ``get``.
         """
         for vid in vids:
-            self._frames(vid)
+            self.frames(vid)
             if vid not in self._cache:
                 return
             yield vid

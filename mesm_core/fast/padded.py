@@ -95,7 +95,7 @@ class PaddedForward:
         dtype = self.given.weights.dtype
         source = inputs.sources  # (N,)
         video, context = self._video(source)  # (N, d), (V, T, d)
-        words, tokens = self._words()  # (Q, W, d), (2, d)
+        words, masked = self._words()  # (Q, W, d), (Q·W, d)
         pos = (
             frame_positions(inputs.video_mask, model.dim).to(video.dtype).flatten(0, 1).index_select(0, source)
         )  # (N, d)
@@ -121,7 +121,6 @@ class PaddedForward:
             key = both if words_pos is None else both + words_pos
             streams = [Stream(enhanced, key, both, words_bias, pos=pairs_pos, packed=self.pairs, block=ENHANCE)]
             if targets is not None and moments is not None:
-                masked = self._masked(words, tokens, targets)
                 streams.append(self._to_moments(masked, words, moments, self._moments(pos, targets), targets))
             enhanced, *reconstructed = products.frame_word(self.given, *streams)
             word_logits = self._word_logits(*reconstructed, shape=words.shape) if reconstructed else None
@@ -169,14 +168,19 @@ class PaddedForward:
         return video, context.view(*videos.shape[:2], -1)
 
     def _words(self) -> tuple[Tensor, Tensor]:
-        """Return the projected words (Q, W, d), and the two tokens for unknown and masked words (2, d) in training."""
+        """Return the projected words (Q, W, d), and in training with FW-MESM those to reconstruct (Q·W, d).
+
+        Of these, the token for unknown words and the token for masked words are in place of such words.
+        """
         words, frame_word, projection = self.inputs.words, self.model.frame_word, self.model.text_projection
         if self.targets is None or frame_word is None:
             return self.given.project(projection, words), words.new_zeros(0)
         tokens = frame_word.unknown_token.unsqueeze(0), frame_word.masked_token.unsqueeze(0)
         projected = self.given.project(projection, torch.cat([words.flatten(0, 1), *tokens]))
-        flat, projected_tokens = torch.split(projected, [math.prod(words.shape[:2]), 2])
-        return flat.view(*words.shape[:2], -1), projected_tokens
+        unknown = math.prod(words.shape[:2])  # the row of its token, before that of the token for masked words
+        rows = torch.arange(unknown, device=words.device).masked_fill(self.targets.unknown_words.flatten(), unknown)
+        rows = rows.masked_fill(self.targets.masked_words.flatten(), unknown + 1)
+        return projected[:unknown].view(*words.shape[:2], -1), projected.index_select(0, rows)
 
     def _reconstruction(self, frames: Tensor) -> Tensor | None:
         """Return SS-MESM's reconstructions (Q, d), or None without it. frames: (V, T, d) the projected videos."""
@@ -256,19 +260,13 @@ class PaddedForward:
         rows = x.index_select(0, (first + targets.moment_frames).flatten())
         return rows.view(*targets.moment_frames.shape, -1)
 
-    def _masked(self, words: Tensor, tokens: Tensor, targets: Targets) -> Tensor:
-        """Return the words (Q, W, d), with the tokens (2, d) in place of unknown words and of masked words."""
-        unknown, mask = tokens.unbind()
-        masked = torch.where(targets.unknown_words.unsqueeze(-1), unknown, words)
-        return torch.where(targets.masked_words.unsqueeze(-1), mask, masked)
-
     def _to_moments(
         self, masked: Tensor, words: Tensor, moments: Tensor, moments_pos: Tensor, targets: Targets
     ) -> Stream:
-        """Return the masked words (Q, W, d) that attend to the frames of moments (Q, C, d), with their positions."""
+        """Return the masked words (Q·W, d) that attend to the frames of moments (Q, C, d), with their positions."""
         dtype, words_pos = self.given.weights.dtype, self._positions(words)
         return Stream(
-            masked.flatten(0, 1),
+            masked,
             (moments + moments_pos).to(dtype),
             moments.to(dtype),
             attention_bias(targets.moment_mask, dtype),

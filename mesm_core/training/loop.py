@@ -82,8 +82,8 @@ def train_epoch(
     work = [_share(range(step * per_step, min((step + 1) * per_step, len(plan))), team) for step in range(first, steps)]
 
     def make(index: int) -> Batch:
-        batch = dataset.train_batch(plan[index], seed=seed, epoch=epoch, index=index)
-        return batch.packed(pinned) if device.type == "cuda" else batch
+        pack = pinned if device.type == "cuda" else None
+        return dataset.train_batch(plan[index], seed=seed, epoch=epoch, index=index, pack=pack)
 
     batches = read_ahead(make, [index for parts in work for index, _ in parts], threads=dataset.readers)
     watch = FiniteWatch(device, team=team) if watch is None else watch

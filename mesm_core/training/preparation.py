@@ -7,11 +7,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mesm_core.build.check import wrong_rate
 from mesm_core.build.fingerprint import files_by_role, hash_files
 from mesm_core.build.training import TrainingParts
+from mesm_core.data.resident import ResidentFeatures
 from mesm_core.errors import DataError
 from mesm_core.official.checkpoint import checkpoint_files
 from mesm_core.text.encoder import in_batches
@@ -59,21 +61,47 @@ def other_threads(directory: Path) -> list[str]:
     ]
 
 
-def read_features(parts: TrainingParts) -> Iterator[Event]:
-    """Read the features that fit in memory, to find damaged videos before anything is written."""
+def read_features(parts: TrainingParts, device: torch.device) -> Iterator[Event]:
+    """Read the features that fit in memory, to find damaged videos before anything is written.
+
+    On CUDA they are also copied to the device if they fit in ``data.device_cache_gb``.
+    """
     config, features = parts.config, parts.train_data.features
     datasets = (parts.train_data, *parts.eval_data.values())
     vids = list(dict.fromkeys(query.vid for data in datasets for query in data.queries))
     durations = {query.vid: query.duration for data in datasets for query in data.queries}
+    resident = _resident(parts, vids, device)
+    if isinstance(resident, Warned):
+        yield resident
+        resident = None
     rates = []
-    for done, vid in enumerate(features.read_ahead(vids), start=1):
+    for done, vid in enumerate(features.read_ahead(vids) if resident is None else vids, start=1):
         yield Busy("Reading features", done, len(vids))
-        length = features.length(vid)
-        if length < config.dataset.max_frames:
-            rates.append(length / durations[vid])
+        frames = features.frames(vid)
+        if resident is not None:
+            resident.put(vid, frames)
+        if len(frames) < config.dataset.max_frames:
+            rates.append(len(frames) / durations[vid])
+    for data in datasets:
+        data.resident = resident
     wrong = wrong_rate(statistics.median(rates), config.dataset.clip_len) if rates else None
     if wrong:
         yield Warned(f"The features' frame rate {wrong}.")
+
+
+def _resident(parts: TrainingParts, vids: list[str], device: torch.device) -> ResidentFeatures | Warned | None:
+    """Return room on the device for the features of videos, or a warning if they do not fit; None without CUDA."""
+    features, room = parts.train_data.features, parts.config.data.device_cache_gb
+    if device.type != "cuda" or room == 0:
+        return None
+    lengths = {vid: features.prepared_length(vid) for vid in vids}
+    needed = sum(lengths.values()) * features.dim * np.dtype(features.keep_as).itemsize / 2**30
+    if needed > room:
+        return Warned(
+            f"The features need {needed:.1f} GB, more than data.device_cache_gb={room:g}, so they are copied to the "
+            "device with every batch."
+        )
+    return ResidentFeatures(lengths, dim=features.dim, dtype=features.keep_as, device=device)
 
 
 def encode_text(parts: TrainingParts) -> Iterator[Event]:

@@ -152,7 +152,7 @@ class Run:
         data: dict[str, Any] = {}
         if self.team.is_main:
             data = yield from hash_data(self.parts, self._init)
-        yield from read_features(self.parts)
+        yield from read_features(self.parts, self.device)
         yield from encode_text(self.parts)
         settings = self.config.model_dump(mode="json")
         first_epoch = self.progress.epoch + 1

@@ -21,7 +21,7 @@ from mesm_core.training.record import config_differences
 
 # Settings that may change when a run is resumed: they affect its length and its records, not its results.
 FREE = ("train.epochs", "train.patience", "train.eval_every", "train.save_minutes", "train.keep", "train.loggers",
-        "model.fast", "eval.batch_size", "data.cache_gb", "data.readers")  # fmt: skip
+        "model.fast", "eval.batch_size", "data.cache_gb", "data.device_cache_gb", "data.readers")  # fmt: skip
 
 
 @dataclass(frozen=True)

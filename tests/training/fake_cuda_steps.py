@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,7 @@ def make_batches(preset: str, variant: str) -> tuple[Config, int, Batch, Batch]:
         for number, query in enumerate(data.queries)
     )
     plan = data.plan(seed=0, epoch=0, batch_size=config.train.batch_size)
-    train = data.train_batch(plan[0], seed=0, epoch=0, index=0).packed(unpinned)
+    train = data.train_batch(plan[0], seed=0, epoch=0, index=0, pack=unpinned)
     held = next(iter(data.batches(data.eval_plan(batch_size=config.eval.batch_size)[:1], pack=unpinned)))
     return config, text.classes, train, held
 
@@ -77,7 +76,6 @@ def run_steps(fake_cuda: Any, mode: Any, batches: tuple[Config, int, Batch, Batc
     from mesm_core.training.loop import train_epoch
     from mesm_core.training.objective import Objective
     from mesm_core.training.optim import make_optimizer
-    from mesm_core.types import Batch
 
     class Noted(FiniteWatch):
         """Checks no step: reading a value is impossible on the fake device."""
@@ -85,12 +83,6 @@ def run_steps(fake_cuda: Any, mode: Any, batches: tuple[Config, int, Batch, Batc
         def check(self, norm: Tensor, *, epoch: int, step: int) -> None:
             self._batches.clear()
             assert norm.device.type == "cuda"
-
-    class Faked(Batch):
-        """A packed batch of fake tensors, which cannot be packed again."""
-
-        def packed(self, buffer: Callable[[int], Tensor]) -> Batch:
-            return self
 
     class Prepared:
         """A dataset of one batch that is there already."""
@@ -106,8 +98,7 @@ def run_steps(fake_cuda: Any, mode: Any, batches: tuple[Config, int, Batch, Batc
             return self.batch
 
     def faked(batch: Batch) -> Batch:
-        moved = batch._moved(mode.from_tensor)
-        return Faked(moved.queries, moved.inputs, moved.targets, mode.from_tensor(batch.buffer))
+        return replace(batch._moved(mode.from_tensor), buffer=mode.from_tensor(batch.buffer))
 
     config, classes, train, held = batches
     device = torch.device("cuda", 0)

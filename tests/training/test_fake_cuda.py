@@ -106,7 +106,7 @@ def test_a_step_on_a_gpu_does_not_wait(gpu: torch.device, preset: str, precision
     config = load_config(preset, overrides=SMALLER)
     data, text = invented_dataset(config)
     plan = data.plan(seed=0, epoch=0, batch_size=config.train.batch_size)
-    batch = data.train_batch(plan[0], seed=0, epoch=0, index=0).packed(pinned).to(gpu)
+    batch = data.train_batch(plan[0], seed=0, epoch=0, index=0, pack=pinned).to(gpu)
     assert batch.targets is not None
     torch.manual_seed(0)
     model = build_model(config.model, classes=text.classes, max_words=config.dataset.max_words).to(gpu).train()
