@@ -51,6 +51,6 @@ def explained_memory(batch: Batch) -> Iterator[None]:
         raise MesmError(
             f"Out of memory on a batch of {count(len(batch.queries), 'query')} about {count(len(video), 'video')} "
             f"of up to {video.shape[1]} frames, with up to {words.shape[1]} words. The last checkpoint is intact.",
-            hint="Lower train.batch_size, dataset.max_gather_size (queries a group) or dataset.max_frames; "
-            "--precision bf16 also needs less memory.",
+            hint="Lower train.batch_size, dataset.max_gather_size (queries a group) or dataset.max_frames. On a GPU, "
+            "--precision bf16 and a smaller data.device_cache_gb also need less memory.",
         ) from error

@@ -14,7 +14,7 @@ from mesm_core.build.check import wrong_rate
 from mesm_core.build.fingerprint import files_by_role, hash_files
 from mesm_core.build.training import TrainingParts
 from mesm_core.data.resident import ResidentFeatures
-from mesm_core.errors import DataError
+from mesm_core.errors import DataError, MesmError
 from mesm_core.official.checkpoint import checkpoint_files
 from mesm_core.text.encoder import in_batches
 from mesm_core.training.events import Busy, Event, Warned
@@ -90,7 +90,11 @@ def read_features(parts: TrainingParts, device: torch.device) -> Iterator[Event]
 
 
 def _resident(parts: TrainingParts, vids: list[str], device: torch.device) -> ResidentFeatures | Warned | None:
-    """Return room on the device for the features of videos, or a warning if they do not fit; None without CUDA."""
+    """Return room on the device for the features of videos, or a warning if they do not fit; None without CUDA.
+
+    Raises:
+        MesmError: the device has too little memory.
+    """
     features, room = parts.train_data.features, parts.config.data.device_cache_gb
     if device.type != "cuda" or room == 0:
         return None
@@ -101,7 +105,13 @@ def _resident(parts: TrainingParts, vids: list[str], device: torch.device) -> Re
             f"The features need {needed:.1f} GB, more than data.device_cache_gb={room:g}, so they are copied to the "
             "device with every batch."
         )
-    return ResidentFeatures(lengths, dim=features.dim, dtype=features.keep_as, device=device)
+    try:
+        return ResidentFeatures(lengths, dim=features.dim, dtype=features.keep_as, device=device)
+    except torch.OutOfMemoryError as error:
+        raise MesmError(
+            f"{device} has no memory for {needed:.1f} GB of features.",
+            hint="Lower data.device_cache_gb, so that they are copied with every batch.",
+        ) from error
 
 
 def encode_text(parts: TrainingParts) -> Iterator[Event]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mesm_core.build.training import TrainingParts, build_training
 from mesm_core.data.resident import ResidentFeatures
+from mesm_core.errors import MesmError
 from mesm_core.training import preparation
 from mesm_core.training.events import Busy, Warned
 from mesm_core.training.preparation import read_features
@@ -57,6 +58,16 @@ def test_features_that_do_not_fit_are_copied_with_every_batch_and_this_is_said(t
     assert "more than data.device_cache_gb=1e-09" in warned.message
     assert parts.train_data.resident is None
     assert torch.equal(video(parts, pack=True), video(parts, pack=False))
+
+
+def test_a_device_without_enough_memory_is_named(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(preparation, "ResidentFeatures", full)
+    with pytest.raises(MesmError, match="cuda has no memory for 0.0 GB of features") as raised:
+        list(read_features(parts_of(trained, "data.device_cache_gb=1"), CUDA))
+    assert "data.device_cache_gb" in str(raised.value.hint)
 
 
 @pytest.mark.parametrize(("device", "room"), [(CPU, "1"), (CUDA, "0")])
