@@ -65,7 +65,7 @@ def test_a_device_without_enough_memory_is_named(trained: Trained, monkeypatch: 
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(preparation, "ResidentFeatures", full)
-    with pytest.raises(MesmError, match="cuda has no memory for 0.0 GB of features") as raised:
+    with pytest.raises(MesmError, match=r"cuda has no memory for 0\.0 GB of features") as raised:
         list(read_features(parts_of(trained, "data.device_cache_gb=1"), CUDA))
     assert "data.device_cache_gb" in str(raised.value.hint)
 
