@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 from mesm_cli import render
 from mesm_cli.entry import INTERRUPTED, Interrupt
 from mesm_core.errors import MesmError
+from mesm_core.torchrun import this_process
 
 if TYPE_CHECKING:
     import typer
@@ -39,8 +40,7 @@ def is_repeated() -> bool:
 
     All processes of a team read the same command line and the same files, and make the same mistakes.
     """
-    first = os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("LOCAL_RANK", "0") == "0"
-    return not first and "train" in sys.argv
+    return this_process().local_rank > 0 and "train" in sys.argv
 
 
 def without_usage_errors(app: typer.Typer) -> None:

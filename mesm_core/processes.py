@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import nn
 
 from mesm_core.errors import DeviceError, MesmError
+from mesm_core.torchrun import this_process
 
 PARENT_SECONDS = 1.0
 Value = TypeVar("Value")
@@ -112,16 +113,16 @@ def join_team(device: torch.device) -> tuple[Team, torch.device]:
     Raises:
         DeviceError: this machine has fewer GPUs than processes, or another process cannot be reached.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    started = this_process()
+    if started.world == 1:
         return Team(), device
-    local = int(os.environ.get("LOCAL_RANK", "0"))
     if device.type == "cuda":
         count = torch.cuda.device_count()
-        here = max(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), local + 1)
-        if here > count:
-            raise DeviceError(f"{here} processes, but this machine has {count} GPU(s).", hint="Start fewer processes.")
-        device = torch.device("cuda", local)
+        if started.local_world > count:
+            raise DeviceError(
+                f"{started.local_world} processes, but this machine has {count} GPU(s).", hint="Start fewer processes."
+            )
+        device = torch.device("cuda", started.local_rank)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         # Default arguments in this module hold the group that exists at its first import, and DDP imports it. Imported

@@ -15,7 +15,7 @@ SOURCES = sorted([*ROOT.glob("mesm_core/**/*.py"), *ROOT.glob("mesm_cli/**/*.py"
 
 # Lowest first. A module imports from its own package and from packages of lower layers, never from its own layer.
 LAYERS = [
-    {"errors", "version", "unfailing", "handover"},
+    {"errors", "version", "unfailing", "handover", "torchrun"},
     {"types", "arrays", "inputs", "places"},
     {"files", "unpickling", "config", "video", "devices", "processes", "children", "checkpoint_content"},
     {"caches", "checkpoint", "hdf5", "model", "losses", "metrics"},

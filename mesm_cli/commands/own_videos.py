@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mesm_cli import options, render
+from mesm_core.torchrun import this_process
 
 if TYPE_CHECKING:
     from mesm_core.build import Paths
@@ -73,7 +73,7 @@ def extract_missing(
     found = find_own_videos(config, paths, splits)
     if not skip_missing:
         refuse_absent(config, found)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if this_process().world > 1:
         _refuse_in_team(config, found)
         return
     job = own_extraction(config, found, device=device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from mesm_cli import formats, render
 from mesm_cli.commands import own_videos
 from mesm_core.errors import ConfigError
+from mesm_core.torchrun import this_process
 
 if TYPE_CHECKING:
     from mesm_core.build import Paths
@@ -193,7 +193,7 @@ def _directory(asked: TrainOptions, settings: Config) -> Path:
     from mesm_core.training.directory import prepare_directory, run_directory
 
     directory = run_directory(asked.runs_dir, settings.dataset.name, asked.name)
-    writes = os.environ.get("RANK", "0") == "0"  # on other machines nothing is written
+    writes = this_process().rank == 0  # on other machines nothing is written
     if writes and directory.exists() and not asked.overwrite:
         prepare_directory(directory, overwrite=False)
     return directory
@@ -228,7 +228,7 @@ def _checked(plan: Plan, asked: TrainOptions) -> Plan:
     """Refuse what does not go with one run, or with a family."""
     if plan.seeds is None and asked.parallel is not None:
         raise ConfigError("--parallel trains several seeds at once. Add --seeds.")
-    several = (asked.gpus or 1) > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    several = (asked.gpus or 1) > 1 or this_process().world > 1
     if plan.seeds is not None and several:
         raise ConfigError(
             "A family of seeds trains each run in one process.",
