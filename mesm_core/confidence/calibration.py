@@ -18,7 +18,7 @@ from mesm_core.errors import CheckpointError, ConfigError, DataError
 
 FEWEST = 30
 """Fewest real queries, and negatives of each kind, in each half."""
-FIRST = 0.5
+FIRST = 0.8
 """Weight of the first moment of an answer beside all its other moments in the fit: it is what users read first."""
 
 
