@@ -14,6 +14,7 @@ import numpy as np
 from mesm_core import hdf5
 from mesm_core.backbones.registry import find_backbone
 from mesm_core.config.backbones import BACKBONES
+from mesm_core.config.schema import SHORTEST_CLIP
 from mesm_core.data.features import prepare_frames
 from mesm_core.data.kinds import refuse_other_kinds
 from mesm_core.data.origin import read_origin
@@ -25,6 +26,9 @@ from mesm_core.search.manifest import Kept, Network
 
 SUFFIXES = (".hdf5", ".h5")
 SHA256_LETTERS = 64
+LONGEST_ROW = 600.0
+MISFIT_ROWS, MISFIT_SHARE = 2, 0.15
+"""Rows, and share of all rows, by which a recorded duration may differ from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +155,12 @@ def read_given(files: Sequence[FeatureFile], name: str, *, clip_len: float | Non
             hint="Give the seconds per row: --clip-len SECONDS.",
         )
     kept = tuple(Kept(file.network.name, str(file.path.absolute()), name) for file in files)
+    duration = about.duration or len(rows) * seconds
+    _refuse_misfit(f"'{name}' in {first.path}", len(rows), seconds, duration)
     # Without the hash of the video, features that are equal by chance must not make two videos one.
     identity = f"{name}\0" if about.source is None else ""
     content = hashlib.sha256(identity.encode() + np.ascontiguousarray(rows).tobytes()).hexdigest()
-    return GivenVideo(name, rows, about.duration or len(rows) * seconds, seconds, content, about.source, kept)
+    return GivenVideo(name, rows, duration, seconds, content, about.source, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +185,20 @@ def _read(file: FeatureFile, name: str) -> tuple[np.ndarray, _About]:
     source = said.get(HASH)
     recorded = str(source) if source is not None and len(str(source)) == SHA256_LETTERS else None
     return rows, _About(_positive(said.get("clip_len")), _positive(said.get("duration")), recorded)
+
+
+def _refuse_misfit(where: str, rows: int, seconds: float, duration: float) -> None:
+    """Raise FeatureError if rows of some seconds do not cover a duration, so that moments would be elsewhere."""
+    if not SHORTEST_CLIP <= seconds <= LONGEST_ROW:
+        raise FeatureError(
+            f"{where} has {seconds:g} seconds per row; they must be {SHORTEST_CLIP:g} to {LONGEST_ROW:g}."
+        )
+    if abs(duration / seconds - rows) > max(MISFIT_ROWS, MISFIT_SHARE * rows):
+        raise FeatureError(
+            f"{where} has {rows} rows of {seconds:g} s, {rows * seconds:g} s in all, "
+            f"but its duration is {duration:g} s.",
+            hint="Correct its attribute duration or clip_len. If it has no clip_len, give --clip-len SECONDS.",
+        )
 
 
 def _refuse_other_weights(file: FeatureFile, weights: object, where: str) -> None:

@@ -254,6 +254,29 @@ def test_a_single_number_in_a_feature_file_is_reported_as_a_bad_video(tmp_path: 
     assert "(frames, dim)" in reason or "shape" in reason
 
 
+@pytest.mark.parametrize(
+    ("about", "reason"),
+    [
+        ({"duration": 1e300}, "20 rows of 2 s, 40 s in all, but its duration is 1e+300 s"),
+        ({"duration": 60.0}, "but its duration is 60 s"),
+        ({"duration": 20.0}, "but its duration is 20 s"),
+        ({"clip_len": 1e-9}, "has 1e-09 seconds per row"),
+        ({"clip_len": 1e9, "duration": 2e10}, "has 1e+09 seconds per row"),
+    ],
+)
+def test_rows_that_do_not_cover_the_duration_are_reported_as_a_bad_video(
+    tmp_path: Path, about: dict[str, float], reason: str
+) -> None:
+    features = write_features(
+        tmp_path / "clip_image.hdf5", a={"rows": rows(1), "duration": 38.1}, b={"rows": rows(2)} | about
+    )
+    report = build(tmp_path / "i", features)
+    assert report.added == 1
+    ((video, said),) = report.bad
+    assert video.name == "b"
+    assert reason in said
+
+
 def test_a_part_that_was_damaged_is_extracted_again(clip: dict[str, Path], tmp_path: Path) -> None:
     videos, path = make_videos(tmp_path / "videos", 2), tmp_path / "i"
     build(path, videos, choices=HALF, weights=clip)
