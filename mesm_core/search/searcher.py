@@ -11,7 +11,7 @@ import numpy as np
 
 from mesm_core.arrays import normalise
 from mesm_core.confidence.calibration import check_confidence, not_calibrated
-from mesm_core.errors import ConfigError, DataError, count
+from mesm_core.errors import ConfigError, DataError, FeatureError, count
 from mesm_core.inference.answers import Answer, VideoQueries
 from mesm_core.inference.locate import refuse_queries
 from mesm_core.inference.retriever import Retriever
@@ -152,8 +152,17 @@ class Searcher:
         return results
 
     def reopened(self) -> Searcher:
-        """Return a searcher of the index as it is now, with the same model."""
-        return Searcher(Index.open(self.index.path), self._sentences, self._model)
+        """Return a searcher of the index as it is now, with the same model.
+
+        Raises:
+            FeatureError: the index was built again with other backbones or weights; also the errors of ``Index.open``.
+        """
+        found = Index.open(self.index.path)
+        if found.manifest.networks != self.index.manifest.networks:
+            found.close()
+            networks = " and ".join(map(str, found.manifest.networks))
+            raise FeatureError(f"{found.path} was built again, of features of {networks}.", hint="Load it again.")
+        return Searcher(found, self._sentences, self._model)
 
     def answer(self, query: str, video: str) -> Answer:
         """Return the answer of the model of stage two about a whole video, with its saliency.

@@ -33,6 +33,7 @@ PROBLEMS: Responses = {
         413: "The body is too large.",
         422: "The request is invalid, or the video cannot be read.",
         429: "Too many requests wait; try again later.",
+        503: "The server stops, or the index or its engine cannot be reached.",
     }.items()
 }
 NOT_FOUND: Responses = {404: {"model": schema.Problem, "description": "There is no such video or job."}}
@@ -214,7 +215,7 @@ def _add_media(router: APIRouter, service: Service) -> None:
         found = service.video(video)
         header = await service.pictures.do(lambda: service.media.header(found))
         kind = header.media_type or "application/octet-stream"
-        return file_response(found.path, kind, request=request.headers, headers={})
+        return file_response(found.path, kind, request=request, headers={})
 
     @router.get(
         "/thumbnail/{video}",
@@ -247,7 +248,7 @@ def _add_media(router: APIRouter, service: Service) -> None:
         path = await service.clips.do(lambda: service.media.clip(found, round(start, 2), round(end, 2)))
         name = f"{slug(Path(found.name).stem)}_{start:06.1f}-{end:06.1f}.mp4"
         headers = {"content-disposition": f'attachment; filename="{name}"'} if download else {}
-        return file_response(path, "video/mp4", request=request.headers, headers=headers)
+        return file_response(path, "video/mp4", request=request, headers=headers)
 
 
 def _add_upload(router: APIRouter, service: Service, folder: Path) -> None:
