@@ -9,6 +9,8 @@ from typing import Any
 import av
 import pytest
 
+from mesm_core.inference.answers import Moment
+from mesm_core.web.collection import Found, Hit
 from tests.video.made import film
 from tests.web.browsing import chromium, opened, wait_for
 from tests.web.made import KnownCollection, served
@@ -131,6 +133,57 @@ def test_below_the_threshold_there_is_no_confident_answer(browser: Any, address:
             assert page.locator("#results li").count() == 2 * shown
             none = "No confident answer. The best one: 0:02.0 – 0:05.0, 80% sure."
             assert page.text_content("#answer-note") == page.text_content("#found-note") == ("" if shown else none)
+
+
+class Similar(KnownCollection):
+    """An index without calibration: the moment of greatest similarity has the least score."""
+
+    calibrated = False
+
+    def search(self, query: str, *, top: int) -> Found:
+        moments = [Moment(2.0, 5.0, 0.0), Moment(1.0, 3.0, 0.75)]
+        hits = [Hit(key, moment, 0.3123 - moment.score / 10) for key, moment in zip(self._videos, moments, strict=True)]
+        return Found(tuple(hits), 2)
+
+
+def test_moments_in_the_order_of_their_similarity_show_it(browser: Any, films: list[Path], tmp_path: Path) -> None:
+    with served(Similar(*films), tmp_path) as client, opened(browser, str(client.base_url).rstrip("/")) as page:
+        search(page)
+        cards = page.locator("#results .about").all_inner_texts()
+        assert [card.split("\n") for card in cards] == [
+            ["0:02.0 – 0:05.0", "score 0.00", "kitchen.mp4", "similarity 0.312"],
+            ["0:01.0 – 0:03.0", "score 0.75", "street.mkv", "similarity 0.237"],
+        ]
+        page.fill("#least", "80")
+        best = "No confident answer. The best one: 0:01.0 – 0:03.0, score 0.75."
+        assert page.text_content("#found-note") == best
+
+
+def test_the_status_line_counts_what_is_shown(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        page.click("text=kitchen.mp4")
+        page.wait_for_selector("#viewer-title:visible")
+        page.fill("#query", QUERY)
+        page.keyboard.press("Enter")
+        wait_for(page, "document.querySelector('#status').textContent === '2 moments in kitchen.mp4.'")
+        page.fill("#least", "50")
+        assert page.text_content("#status") == "1 moment in kitchen.mp4."
+        page.select_option("#scope", "all")
+        page.click("#ask .main")
+        wait_for(page, "document.querySelector('#status').textContent === '2 moments in 2 videos.'")
+        page.click("#results a >> nth=1")
+        wait_for(page, "document.querySelector('#status').textContent === '1 moment in street.mkv.'")
+        page.click("text=Close")
+        wait_for(page, "document.querySelector('#status').textContent === '2 moments in 2 videos.'")
+
+
+def test_a_picture_that_cannot_be_made_leaves_its_place_empty(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        picture = page.locator("#results img").first
+        before = picture.bounding_box()
+        picture.dispatch_event("error")
+        assert picture.get_attribute("src") is None
+        assert picture.bounding_box() == before
 
 
 def test_a_link_opens_the_moment(browser: Any, address: str) -> None:
