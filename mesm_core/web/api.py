@@ -241,11 +241,14 @@ def _add_media(router: APIRouter, service: Service) -> None:
         start: Annotated[schema.Seconds, Query()],
         end: Annotated[schema.Seconds, Query()],
         download: bool = False,
+        preview: Annotated[bool, Query(description="Smaller and of less quality, but made faster.")] = False,
     ) -> Response:
         found = service.video(video)
         if not 0 < end - start <= CLIP_SECONDS:
             raise HTTPException(422, f"end must be after start, by at most {CLIP_SECONDS:g} seconds.")
-        path = await service.clips.do(lambda: service.media.clip(found, round(start, 2), round(end, 2)))
+        path = await service.clips.do(
+            lambda: service.media.clip(found, round(start, 2), round(end, 2), preview=preview)
+        )
         name = f"{slug(Path(found.name).stem)}_{start:06.1f}-{end:06.1f}.mp4"
         headers = {"content-disposition": f'attachment; filename="{name}"'} if download else {}
         return file_response(path, "video/mp4", request=request, headers=headers)

@@ -112,6 +112,24 @@ def test_a_video_that_browsers_cannot_play_is_played_in_clips(browser: Any, addr
         assert page.text_content("#moments .on b") == "0:06.0 – 0:07.5"
 
 
+def test_the_next_part_of_a_converted_video_is_made_while_one_is_played(browser: Any, tmp_path: Path) -> None:
+    collection = KnownCollection(film(tmp_path / "long.mkv", 24))
+    with served(collection, tmp_path) as client, opened(browser, str(client.base_url).rstrip("/")) as page:
+        asked: list[str] = []
+        page.on("request", lambda sent: asked.append(f"{sent.method} {sent.url.partition('?')[2]}"))
+        page.click("text=long.mkv")
+        wait_for(page, "document.querySelector('#film').readyState >= 2")
+        page.fill("#position", "19")
+        page.click("#play")
+        wait_for(page, "document.querySelector('#film').currentSrc.includes('start=20.00')")
+        wait_for(page, "document.querySelector('#clock').textContent > '0:20.2'")
+        clips = [each for each in asked if "preview=true" in each]
+        assert clips[0].startswith("GET start=0.00&end=20.00")
+        (made,) = [each for each in clips if each.startswith("HEAD")]
+        assert made.startswith("HEAD start=20.00&end=2")
+        assert made.replace("HEAD", "GET") in clips
+
+
 def test_a_moment_stops_at_its_end(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         search(page)
