@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from mesm_core.inference.answers import Moment
+from mesm_core.inference.locate import Located
 from mesm_core.web.collection import Found, Hit
 from tests.video.made import film
 from tests.web.browsing import chromium, opened, wait_for
@@ -128,6 +131,27 @@ def test_the_next_part_of_a_converted_video_is_made_while_one_is_played(browser:
         (made,) = [each for each in clips if each.startswith("HEAD")]
         assert made.startswith("HEAD start=20.00&end=2")
         assert made.replace("HEAD", "GET") in clips
+
+
+class Crossing(KnownCollection):
+    """The best moment of each video lies in two of the parts in which videos are converted."""
+
+    def locate(self, video: str, query: str) -> Located | None:
+        located = super().locate(video, query)
+        assert located is not None
+        answer = replace(located.answers[0], windows=np.array([[19.0, 21.0, 0.9], [1.0, 2.0, 0.4]]), seen=24.0)
+        return replace(located, duration=24.0, answers=(answer,))
+
+
+def test_a_moment_in_two_parts_of_a_converted_video_stops_at_its_end(browser: Any, tmp_path: Path) -> None:
+    collection = Crossing(film(tmp_path / "long.mkv", 24))
+    with served(collection, tmp_path) as client, opened(browser, str(client.base_url).rstrip("/")) as page:
+        search(page)
+        page.click("#results a >> nth=0")
+        page.click("#bars button >> nth=0")
+        wait_for(page, "document.querySelector('#clock').textContent > '0:20.0'")
+        wait_for(page, "document.querySelector('#play').textContent === 'Play'")
+        assert "0:20.9" <= page.text_content("#clock") < "0:23.0"
 
 
 def test_a_moment_stops_at_its_end(browser: Any, address: str) -> None:

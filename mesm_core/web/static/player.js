@@ -26,7 +26,7 @@ export class Player {
     film.addEventListener('playing', () => this.prepareNext());
     film.addEventListener('error', () => this.fail());
     film.addEventListener('ended', () => {
-      if (!this.whole && this.loadedEnd < this.duration - 0.2) this.seek(this.loadedEnd, {play: true});
+      if (!this.whole && this.loadedEnd < this.duration - 0.2) this.seek(this.loadedEnd, {until: this.until, play: true});
     });
     for (const name of ['play', 'pause', 'volumechange']) film.addEventListener(name, () => onState(film));
   }
