@@ -127,9 +127,10 @@ def _add_queries(router: APIRouter, service: Service) -> None:
                     **hit.moment.as_json(),
                 )
                 for hit in found.hits
+                if hit.video in videos  # an index may have been opened again meanwhile
             ],
             searched=found.searched,
-            unprepared=len(videos) - found.searched,
+            unprepared=max(len(videos) - found.searched, 0),
             warnings=list(found.warnings),
         )
 

@@ -12,7 +12,7 @@ import av
 import httpx
 import pytest
 
-from mesm_core.web.collection import AwayError
+from mesm_core.web.collection import AwayError, Found
 from tests.video.made import film
 from tests.web.made import KnownCollection, served
 
@@ -61,6 +61,19 @@ def test_a_search_gives_moments_of_all_videos_by_confidence(tmp_path: Path) -> N
         ("b.mp4", 0.8),
         ("a.mp4", 0.3),
     ]
+    assert (found["searched"], found["unprepared"]) == (2, 0)
+
+
+def test_a_video_that_is_removed_during_a_search_is_left_out(tmp_path: Path) -> None:
+    class Shrinking(KnownCollection):
+        def search(self, query: str, *, top: int) -> Found:
+            found = super().search(query, top=top)
+            self._videos = dict(list(self._videos.items())[1:])
+            return found
+
+    with served(Shrinking(tmp_path / "a.mp4", tmp_path / "b.mp4"), tmp_path) as client:
+        found = client.post("/api/search", json={"query": QUERY}).json()
+    assert {hit["name"] for hit in found["results"]} == {"b.mp4"}
     assert (found["searched"], found["unprepared"]) == (2, 0)
 
 

@@ -313,8 +313,12 @@ def test_the_login_form_leads_to_the_page_and_back(browser: Any, films: list[Pat
     with served(KnownCollection(*films), tmp_path, token=TOKEN) as client:
         context = browser.new_context(base_url=str(client.base_url).rstrip("/"))
         page = context.new_page()
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text))
         page.goto("/#video=none")
         page.wait_for_selector("#token:focus")
+        page.wait_for_load_state("networkidle")
+        assert problems == []
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
         page.wait_for_selector("text=This token is wrong.")
@@ -324,6 +328,8 @@ def test_the_login_form_leads_to_the_page_and_back(browser: Any, films: list[Pat
         page.wait_for_selector("#results li")
         assert page.url.endswith("/#video=none")
         assert page.evaluate("document.cookie") == ""
+        page.goto("/login#video=none")
+        page.wait_for_selector("#results li")
         page.click("text=Log out")
         page.wait_for_selector("#token")
         context.close()
