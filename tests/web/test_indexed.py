@@ -10,9 +10,10 @@ import pytest
 
 from mesm_core.errors import DataError, OutputError, TextError
 from mesm_core.search import Searcher
-from mesm_core.search.manifest import Network
+from mesm_core.search.manifest import Kept, Network
 from mesm_core.search.searcher import MomentModel
 from mesm_core.search.writer import changing
+from mesm_core.web import opening
 from mesm_core.web.collection import AwayError, Progress
 from mesm_core.web.indexed import IndexCollection
 from mesm_core.web.opening import plan_collection
@@ -100,6 +101,30 @@ def test_an_index_that_was_built_again_with_other_weights_is_not_searched(search
         pass
     with pytest.raises(AwayError, match="cdcdcdcdcdcd"):
         collection.search("a door opens", top=3)
+
+
+def forget_videos(path: Path, *ids: str) -> None:
+    """Let an index have the features of videos in files, without the videos."""
+    with changing(path) as writer:
+        for id_ in ids:
+            entry = writer.videos[id_]
+            writer.relocate(replace(entry, kept=(Kept("clip-b32", str(entry.path), entry.name),)))
+        writer.commit()
+
+
+def test_features_without_their_video_are_counted_or_refused(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = searcher.index.path
+    monkeypatch.setattr(opening, "searcher_of", lambda planned, **_: Searcher(planned.index, Sentences()))
+    assert not [note for note in plan_collection([str(path)]).open().notes if "not shown" in note]
+    forget_videos(path, "kitchen")
+    collection = plan_collection([str(path)]).open()
+    assert collection.notes[-1] == "1 video of the index is not shown, since the index has only its features."
+    assert "kitchen" not in collection.videos()
+    forget_videos(path, *LENGTHS)
+    with pytest.raises(DataError, match="has features without their videos"):
+        plan_collection([str(path)])
 
 
 def test_nothing_is_prepared_or_uploaded(searcher: Searcher, tmp_path: Path) -> None:
