@@ -179,6 +179,7 @@ def search(
     """
     from mesm_core.places import refuse_inputs
     from mesm_core.search.loading import plan_search
+    from mesm_core.search.searcher import Searcher
 
     chosen = chosen_form(Form, form, output, json_=json_)
     sentences = _sentences(words or [], queries, like)
@@ -190,11 +191,13 @@ def search(
         refuse_inputs([output, page], [*planned.plan.inputs, queries, *planned.index.files()])
     if min_confidence is not None:
         planned.plan.require_calibration()
-    searcher = _searcher(planned, stage, like=like is not None, device=device, yes=yes)
-    which = searcher.choose(videos=videos, since=since)
+    plain = Searcher(planned.index, None)
+    which = plain.choose(videos=videos, since=since)
+    example = None if like is None else plain.find_example(like)
+    searcher = plain if example else _searcher(planned, stage, device=device, yes=yes)
     number = 1 if stage is Stage.ONE else 2
-    if like is not None:
-        results = [searcher.search_like(searcher.find_example(like), top=top, videos=which, stage=number)]
+    if example is not None:
+        results = [searcher.search_like(example, top=top, videos=which, stage=number)]
     else:
         with render.progress("Searching", len(sentences), unit="queries") as advance:
             results = searcher.search(
@@ -228,13 +231,10 @@ def _check_outputs(output: Path | None, page: Path | None, cut: Path | None, *, 
         check_clips(cut)
 
 
-def _searcher(planned: SearchPlan, stage: Stage, *, like: bool, device: str, yes: bool) -> Searcher:
-    """Return the searcher, after missing weights were downloaded; without weights for a moment to compare with."""
+def _searcher(planned: SearchPlan, stage: Stage, *, device: str, yes: bool) -> Searcher:
+    """Return the searcher of sentences, after missing weights were downloaded."""
     from mesm_core.search.loading import searcher_of
-    from mesm_core.search.searcher import Searcher
 
-    if like:
-        return Searcher(planned.index, None)
     fetch_missing(planned.plan, yes=yes)
     searcher = searcher_of(planned, device=device)
     for warning in planned.warnings if stage is Stage.TWO else ():

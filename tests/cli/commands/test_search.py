@@ -184,6 +184,14 @@ def test_wrong_input_is_refused(mesm: Any, built: Path, zero: list[object], word
     assert error in " ".join(done.err.replace("│", " ").split())
 
 
+@pytest.mark.parametrize(("option", "value"), [("--since", "soon"), ("--videos", "x*")])
+def test_wrong_filters_are_refused_before_weights_are_asked_for(
+    mesm: Any, built: Path, option: str, value: str
+) -> None:
+    done = mesm("search", "i", QUERY, option, value)
+    assert (done.code, value in done.err, "eights" in done.err) == (2, True, False)
+
+
 def test_a_checkpoint_is_evaluated_on_a_corpus(mesm: Any, trained: Any, tmp_path: Path, archive: Path) -> None:
     with h5py.File(trained.paths.features[0]) as source, h5py.File(tmp_path / "clip_image.hdf5", "w") as file:
         for name, node in source.items():
