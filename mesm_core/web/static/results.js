@@ -8,8 +8,9 @@ const list = document.querySelector('#results'), title = document.querySelector(
 const note = document.querySelector('#found-note'), more = document.querySelector('#more');
 
 function card(link, picture, ...lines) {
-  const image = element('img', {src: picture, alt: '', loading: 'lazy', width: 320, height: 180});
-  image.addEventListener('error', () => image.removeAttribute('src'));  // no sign of a broken picture
+  const image = element('img', {className: 'picture', src: picture, alt: '', loading: 'lazy', width: 320, height: 180});
+  // In place of a sign of a broken picture.
+  image.addEventListener('error', () => image.replaceWith(element('span', {className: 'picture'})));
   return element('li', {}, element('a', {href: link}, image, element('span', {className: 'about'}, ...lines)));
 }
 
