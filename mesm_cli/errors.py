@@ -74,14 +74,14 @@ def guard(run: Callable[[], object], *, interrupted: Callable[[], bool] = lambda
             raise
         sys.stdout.flush()
     except SystemExit as done:
+        if isinstance(done.__context__, BrokenPipeError):  # typer turns it into exit code 1
+            return _reader_stopped()
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except (KeyboardInterrupt, Interrupt) as error:
         render.note("Interrupted.")
         return error.code if isinstance(error, Interrupt) else INTERRUPTED
     except BrokenPipeError:
-        # The reader has stopped reading (`| head`). Discard the rest of stdout.
-        _silence(sys.stdout)
-        return PIPE_CLOSED
+        return _reader_stopped()
     except MesmError as error:
         if _debug:
             traceback.print_exc(file=sys.stderr)
@@ -109,6 +109,16 @@ def guard(run: Callable[[], object], *, interrupted: Callable[[], bool] = lambda
         )
         return OUR_ERROR
     return 0
+
+
+def _reader_stopped() -> int:
+    """Discard the rest of the output, which nobody reads any more (`| head`), and return the exit code."""
+    _silence(sys.stdout)
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _silence(sys.stderr)
+    return PIPE_CLOSED
 
 
 class _Closed(io.TextIOBase):

@@ -55,6 +55,11 @@ class _Screen(Console):
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=segment.text.translate(CONTROL))
 
+    def on_broken_pipe(self) -> None:
+        """Let the command end as it does when other output cannot be written; rich would exit with code 1."""
+        self.quiet = True
+        raise BrokenPipeError
+
 
 _out = _Screen(highlight=False, soft_wrap=False, emoji=False)
 _err = _Screen(stderr=True, highlight=False, emoji=False)

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from mesm_core.search.choices import Choices
     from mesm_core.search.manifest import IndexedVideo
 
+SHOWN_COPIES = 10
+
 app = typer.Typer(help="Make, change and check an index of videos, for search.", no_args_is_help=True)
 
 
@@ -274,11 +276,16 @@ def _carry_out(job: IndexBuild, *, as_json: bool) -> None:
             (report.replaced, "replaced"),
             (report.moved, "moved"),
             (report.already, "already there"),
-            (len(report.copies), "copies of others"),
+            (len(report.copies), "a copy of another" if len(report.copies) == 1 else "copies of others"),
         ]
         render.say(", ".join(f"{number} {what}" for number, what in parts if number or what == "added"))
         render.say(f"{job.path}: {count(len(videos), 'video')}, {count(segments, 'segment')}")
-    raise_bad(report.bad, len(job.videos), hint="The others are in the index. Repair these and add them.")
+        for copy, other in report.copies[:SHOWN_COPIES]:
+            render.note(f"{copy} has the content of {other}.")
+        if len(report.copies) > SHOWN_COPIES:
+            render.note(f"… and {len(report.copies) - SHOWN_COPIES} more; --json lists all.")
+    others = "The others are in the index. " if len(report.bad) < len(job.videos) else ""
+    raise_bad(report.bad, len(job.videos), hint=f"{others}Repair these and add them.")
 
 
 def _as_json(report: Report) -> dict[str, Any]:
@@ -299,7 +306,7 @@ def _show_stats(found: Stats) -> None:
 
     manifest = found.index.manifest
     where = manifest.state.get("uri")
-    size = size_text(found.vector_bytes) if found.vector_bytes else "of unknown size"
+    size = size_text(found.vector_bytes) if found.vector_bytes or not found.segments else "of unknown size"
     render.pairs(
         [
             ("videos", f"{len(manifest.videos)}, {found.hours:.2f} h"),

@@ -17,7 +17,7 @@ from mesm_cli.commands.locate_options import WHAT, Cut, Fast, Page, Yes, chosen_
 from mesm_cli.missing_weights import fetch_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mesm_core.search.loading import SearchPlan
     from mesm_core.search.results import Found, Results
@@ -179,6 +179,7 @@ def search(
     """
     from mesm_core.places import refuse_inputs
     from mesm_core.search.loading import plan_search
+    from mesm_core.search.searcher import Searcher
 
     chosen = chosen_form(Form, form, output, json_=json_)
     sentences = _sentences(words or [], queries, like)
@@ -190,11 +191,13 @@ def search(
         refuse_inputs([output, page], [*planned.plan.inputs, queries, *planned.index.files()])
     if min_confidence is not None:
         planned.plan.require_calibration()
-    searcher = _searcher(planned, stage, like=like is not None, device=device, yes=yes)
-    which = searcher.choose(videos=videos, since=since)
+    plain = Searcher(planned.index, None)
+    which = plain.choose(videos=videos, since=since)
+    example = None if like is None else plain.find_example(like)
+    searcher = plain if example else _searcher(planned, stage, device=device, yes=yes)
     number = 1 if stage is Stage.ONE else 2
-    if like is not None:
-        results = [searcher.search_like(searcher.find_example(like), top=top, videos=which, stage=number)]
+    if example is not None:
+        results = [searcher.search_like(example, top=top, videos=which, stage=number)]
     else:
         with render.progress("Searching", len(sentences), unit="queries") as advance:
             results = searcher.search(
@@ -228,13 +231,10 @@ def _check_outputs(output: Path | None, page: Path | None, cut: Path | None, *, 
         check_clips(cut)
 
 
-def _searcher(planned: SearchPlan, stage: Stage, *, like: bool, device: str, yes: bool) -> Searcher:
-    """Return the searcher, after missing weights were downloaded; without weights for a moment to compare with."""
+def _searcher(planned: SearchPlan, stage: Stage, *, device: str, yes: bool) -> Searcher:
+    """Return the searcher of sentences, after missing weights were downloaded."""
     from mesm_core.search.loading import searcher_of
-    from mesm_core.search.searcher import Searcher
 
-    if like:
-        return Searcher(planned.index, None)
     fetch_missing(planned.plan, yes=yes)
     searcher = searcher_of(planned, device=device)
     for warning in planned.warnings if stage is Stage.TWO else ():
@@ -259,6 +259,9 @@ def _sentences(words: Sequence[str], file: Path | None, like: str | None) -> lis
 
 def _show(results: Sequence[Results], form: Form, searcher: Searcher, stage: Stage) -> None:
     """Print a table for each query."""
+    from mesm_core.search.outputs import shown_names
+
+    names = shown_names(searcher.index.videos.values()) if form is Form.TABLE else {}
     for result in results:
         for warning in result.warnings:
             render.warn(warning)
@@ -266,10 +269,12 @@ def _show(results: Sequence[Results], form: Form, searcher: Searcher, stage: Sta
             continue
         render.say("", title=result.query)
         if result.found:
-            render.table(*_table(result.found))
+            render.table(*_table(result.found, names))
         elif result.rejected is not None:
             best = result.rejected
-            render.say(f"  No confident answer. The best one: {_place(best)}, confidence {best.confidence or 0:.0%}.")
+            render.say(
+                f"  No confident answer. The best one: {_place(best, names)}, confidence {best.confidence or 0:.0%}."
+            )
         else:
             render.say("  Nothing found.")
     trained = form is Form.TABLE and stage is Stage.TWO and searcher.trained
@@ -277,23 +282,23 @@ def _show(results: Sequence[Results], form: Form, searcher: Searcher, stage: Sta
         note_no_confidence()
 
 
-def _table(found: Sequence[Found]) -> tuple[list[str], list[list[str]]]:
+def _table(found: Sequence[Found], names: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
     from mesm_core.pages.page import clock
 
     calibrated = found[0].confidence is not None
     columns = ["", "video", "start", "end", "similarity", *(["confidence"] if calibrated else [])]
     rows = [
-        [str(rank), one.video.name, clock(one.start), clock(one.end), f"{one.similarity:.3f}"]
+        [str(rank), names[one.video.id], clock(one.start), clock(one.end), f"{one.similarity:.3f}"]
         + ([f"{one.confidence or 0:.0%}"] if calibrated else [])
         for rank, one in enumerate(found, start=1)
     ]
     return columns, rows
 
 
-def _place(found: Found) -> str:
+def _place(found: Found, names: Mapping[str, str]) -> str:
     from mesm_core.pages.page import clock
 
-    return f"{found.video.name}, {clock(found.start)} – {clock(found.end)}"
+    return f"{names[found.video.id]}, {clock(found.start)} – {clock(found.end)}"
 
 
 def _write_clips(results: Sequence[Results], folder: Path | None, *, fast: bool, overwrite: bool) -> None:

@@ -121,6 +121,8 @@ def _question(text: str, number: int, where: str, video: str | None, duration: f
     record: object = parse_json(text, where) if text.startswith("{") else {"query": text}
     if not isinstance(record, dict) or not isinstance(record.get("query"), str):
         raise DataError(f"{where}: 'query' must be a sentence.")
+    if not record["query"].strip():
+        raise DataError(f"{where}: the query is empty.")
     vid = record.get("vid", video)
     if vid is None:
         raise DataError(f"{where}: the line has no 'vid'.", hint="Give --video ID, or add 'vid' to the line.")

@@ -18,7 +18,9 @@ from mesm_core.search.manifest import IndexedVideo, Kept, Manifest, read_manifes
 FEATURES = "features"
 """Name of the folder of kept features in an index."""
 TRIES = 5
-RESTORE = "Restore the index from a copy, or remove the video from it and add it again."
+RESTORE = (
+    "Restore the index from a copy, or remove the video from it and add it again: mesm index remove, mesm index add."
+)
 CHANGED = "The index was changed after it was opened: open it again."
 
 
@@ -135,7 +137,15 @@ class Index:
                 f"{self.path} has no features of {video.name} by {name}.",
                 hint=f"Build it with --backbone {self.backbone} --backbone {name}.",
             )
-        rows = read_kept(self.path, kept)
+        try:
+            rows = read_kept(self.path, kept)
+        except FeatureError as error:
+            if kept.dataset is not None:
+                raise
+            raise FeatureError(
+                f"The features of {video.name} by {name} in {self.path} are missing or damaged.",
+                hint=RESTORE if self.is_current else CHANGED,
+            ) from error
         width = next(network.width for network in self.manifest.networks if network.name == name)
         if not len(rows) or rows.shape[1] != width or not np.isfinite(rows).all():
             raise FeatureError(f"The features of {video.name} by {name} in {self.path} are damaged.", hint=RESTORE)
@@ -168,7 +178,7 @@ def read_kept(folder: Path, kept: Kept) -> np.ndarray:
     if kept.dataset is None:
         found = Parts(folder / FEATURES).read(kept.file)
         if found is None:
-            raise FeatureError(f"Features in {folder / FEATURES} ({kept.file}) are missing or damaged.", hint=CHANGED)
+            raise FeatureError(f"Features in {folder / FEATURES} ({kept.file}) are missing or damaged.", hint=RESTORE)
         return hdf5.as_float32(found[0])
     with open_hdf5(Path(kept.file)) as file:
         node = hdf5.find(file, kept.dataset)

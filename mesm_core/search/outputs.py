@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mesm_core.inference.answers import Answer, Moment
 from mesm_core.inference.clips import CLIP_SUFFIX, COPY_SUFFIX, PlannedClip, slug
 from mesm_core.inference.locate import Located
 from mesm_core.inputs import printable
+from mesm_core.search.manifest import IndexedVideo
 from mesm_core.search.results import Found, Results
 from mesm_core.video.cut import CONTAINERS
 
@@ -31,6 +33,23 @@ def csv_text(results: Sequence[Results]) -> str:
             sure = "" if found.confidence is None else round(found.confidence, 4)
             writer.writerow([*place, found.similarity, "" if found.score is None else found.score, sure])
     return text.getvalue()
+
+
+def shown_names(videos: Iterable[IndexedVideo]) -> dict[str, str]:
+    """Return the names of videos by id; those of several videos are replaced by paths from the folder that they share.
+
+    An entry that has features without its video is shown as ``'NAME' in FILE``.
+    """
+    same: dict[str, list[IndexedVideo]] = {}
+    for video in videos:
+        same.setdefault(video.name, []).append(video)
+    shown = {}
+    for name, group in same.items():
+        folder = os.path.commonpath([video.path.parent for video in group])
+        for video in group:
+            path = str(video.path.relative_to(folder))
+            shown[video.id] = name if len(group) == 1 else path if video.is_video else f"'{name}' in {path}"
+    return shown
 
 
 def plan_search_clips(results: Sequence[Results], folder: Path, *, fast: bool = False) -> list[PlannedClip]:

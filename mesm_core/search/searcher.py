@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
 from mesm_core.arrays import normalise
 from mesm_core.confidence.calibration import check_confidence, not_calibrated
-from mesm_core.errors import ConfigError, DataError, count
+from mesm_core.errors import ConfigError, DataError, FeatureError, count
 from mesm_core.inference.answers import Answer, VideoQueries
 from mesm_core.inference.locate import refuse_queries
 from mesm_core.inference.retriever import Retriever
@@ -19,6 +19,7 @@ from mesm_core.inference.zero_shot import find_moments
 from mesm_core.inference.zero_shot_retriever import Sentences, ZeroShotRetriever
 from mesm_core.metrics.nms import PEOPLE_NMS
 from mesm_core.search.index import Index
+from mesm_core.search.ranking import distinct, interleaved
 from mesm_core.search.results import Example, Found, Results
 from mesm_core.search.selection import select_videos
 from mesm_core.search.spans import Part, Span, joined_parts, merge_hits, part_around
@@ -26,6 +27,8 @@ from mesm_core.search.spans import Part, Span, joined_parts, merge_hits, part_ar
 TOP = 10
 SEGMENTS_A_RESULT = 20
 FEWEST_SEGMENTS = 200
+MOST_SEGMENTS = 10_000
+"""Segments from which no more are asked for, if they are those of few videos."""
 FEWEST_CANDIDATES = 20
 """Fewest spans that the moment model sees for a query."""
 MOMENTS_A_PART = 3
@@ -52,6 +55,10 @@ class MomentModel:
     longest: float
     part: float
     features: Callable[[str], list[np.ndarray]] | None = None
+
+
+FindMoments = Callable[[Sequence[Part]], tuple[list[Found], tuple[str, ...]]]
+"""Returns the moments in parts of videos, best first, and warnings."""
 
 
 class Searcher:
@@ -137,17 +144,25 @@ class Searcher:
             if stage == 1:
                 results.append(Results(query, tuple(self._as_found(span) for span in spans[:top])))
             else:
-                candidates = spans[: max(2 * top, FEWEST_CANDIDATES)]
-                parts = self._parts(candidates, *self._reach)
-                found, warnings = self._moments(query, vector, parts, order=order)
+                answer = partial(self._moments, query, vector, order=order)
+                found, warnings = self._seen(spans, max(2 * top, FEWEST_CANDIDATES), top, self._reach, answer)
                 results.append(_confident(query, found[:top], warnings, min_confidence))
             if progress is not None:
                 progress(1)
         return results
 
     def reopened(self) -> Searcher:
-        """Return a searcher of the index as it is now, with the same model."""
-        return Searcher(Index.open(self.index.path), self._sentences, self._model)
+        """Return a searcher of the index as it is now, with the same model.
+
+        Raises:
+            FeatureError: the index was built again with other backbones or weights; also the errors of ``Index.open``.
+        """
+        found = Index.open(self.index.path)
+        if found.manifest.networks != self.index.manifest.networks:
+            found.close()
+            networks = " and ".join(map(str, found.manifest.networks))
+            raise FeatureError(f"{found.path} was built again, of features of {networks}.", hint="Load it again.")
+        return Searcher(found, self._sentences, self._model)
 
     def answer(self, query: str, video: str) -> Answer:
         """Return the answer of the model of stage two about a whole video, with its saliency.
@@ -206,12 +221,16 @@ class Searcher:
         chosen = rows[first : max(int(np.ceil(example.end / clip_len)), first + 1)]
         vector = normalise(chosen).mean(axis=0)
         spans = [span for span in self._spans(vector, top + 1, videos) if not _overlaps(span, example)]
-        found = [self._as_found(span) for span in spans]
-        if stage == 2:
-            parts = self._parts(spans[: max(top, FEWEST_CANDIDATES)], ZERO_SHOT_LONGEST, ZERO_SHOT_PART)
-            moments = [self._like(part, normalise(vector)) for part in parts]
-            found = [one for one in _interleaved(moments) if not _overlaps(one, example)]
-        return Results(name, tuple(_distinct(found)[:top]))
+        if stage == 1:
+            return Results(name, tuple(self._as_found(span) for span in spans[:top]))
+
+        def answer(parts: Sequence[Part]) -> tuple[list[Found], tuple[str, ...]]:
+            moments = interleaved([self._like(part, normalise(vector)) for part in parts])
+            return distinct([one for one in moments if not _overlaps(one, example)]), ()
+
+        reach = (ZERO_SHOT_LONGEST, ZERO_SHOT_PART)
+        found, _ = self._seen(spans, max(top, FEWEST_CANDIDATES), top, reach, answer)
+        return Results(name, tuple(found[:top]))
 
     def find_example(self, text: str) -> Example:
         """Return the moment that ``VIDEO@START-END`` names; the video by id, name or path.
@@ -246,8 +265,33 @@ class Searcher:
                 raise not_calibrated()
 
     def _spans(self, vector: np.ndarray, top: int, videos: set[str] | None) -> list[Span]:
+        """Return spans, best first. More segments are asked for if the best ones are merged to few spans."""
         segments = max(SEGMENTS_A_RESULT * top, FEWEST_SEGMENTS)
-        return merge_hits(self.index.query(vector, segments, videos))
+        while True:
+            hits = self.index.query(vector, segments, videos)
+            spans = merge_hits(hits)
+            enough = len(spans) >= max(top, FEWEST_CANDIDATES)
+            if enough or len(hits) < segments or segments >= MOST_SEGMENTS:
+                return spans
+            segments = min(8 * segments, MOST_SEGMENTS)
+
+    def _seen(
+        self, spans: Sequence[Span], number: int, top: int, reach: tuple[float, float], answer: FindMoments
+    ) -> tuple[list[Found], tuple[str, ...]]:
+        """Return what ``answer`` finds in the parts of the first ``number`` spans, best first.
+
+        Spans of one video may share a part, so that these parts may have fewer than ``top`` moments. Then the parts of
+        twice as many spans are taken.
+        """
+        found: tuple[list[Found], tuple[str, ...]] = ([], ())
+        parts: list[Part] = []
+        while True:
+            before, parts = len(parts), self._parts(spans[:number], *reach)
+            if len(parts) > before:
+                found = answer(parts)
+            if len(found[0]) >= top or number >= len(spans):
+                return found
+            number *= 2
 
     def _as_found(self, span: Span) -> Found:
         return Found(self.index.videos[span.video], span.start, span.end, span.similarity)
@@ -275,16 +319,16 @@ class Searcher:
         """
         model = self._model
         if model is None:
-            return _distinct(_interleaved([self._like(part, vector, most) for part in parts])), ()
+            return distinct(interleaved([self._like(part, vector, most) for part in parts])), ()
         asked = [VideoQueries(self._features(part, model), [query], part.seconds) for part in parts]
         answers = [answer for (answer,) in model.retriever.locate_many(asked, nms=PEOPLE_NMS)]
         found = [self._from_answer(part, answer, most) for part, answer in zip(parts, answers, strict=True)]
         if self.calibrated and order == "confidence":
             ranked = sorted((one for moments in found for one in moments), key=lambda one: -(one.confidence or 0.0))
         else:
-            ranked = _interleaved(found)
+            ranked = interleaved(found)
         unknown = [warning for answer in answers[:1] if answer.all_words_unknown for warning in answer.warnings]
-        return _distinct(ranked), tuple(unknown)
+        return distinct(ranked), tuple(unknown)
 
     @property
     def _encoder(self) -> Sentences:
@@ -333,28 +377,6 @@ def _confident(query: str, found: Sequence[Found], warnings: tuple[str, ...], le
     kept = tuple(one for one in found if (one.confidence or 0.0) >= least)
     best = None if kept else max(found, key=lambda one: one.confidence or 0.0, default=None)
     return Results(query, kept, best, warnings)
-
-
-def _interleaved(found: Sequence[Sequence[Found]]) -> list[Found]:
-    """Return the best moment of each part by similarity, then all second ones, and so on."""
-    deepest = max((len(moments) for moments in found), default=0)
-    return [moments[rank] for rank in range(deepest) for moments in found if rank < len(moments)]
-
-
-def _distinct(found: Sequence[Found]) -> list[Found]:
-    """Return the moments without those that nearly equal an earlier one of the same video."""
-    kept: list[Found] = []
-    for one in found:
-        same = [other for other in kept if other.video.id == one.video.id]
-        if not any(_iou(one, other) > PEOPLE_NMS for other in same):
-            kept.append(one)
-    return kept
-
-
-def _iou(one: Found, other: Found) -> float:
-    together = min(one.end, other.end) - max(one.start, other.start)
-    union = max(one.end, other.end) - min(one.start, other.start)
-    return max(together, 0.0) / union if union > 0 else 1.0
 
 
 def _overlaps(one: Span | Found, example: Example) -> bool:

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from mesm_core.video.source import Video
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 QUALITY = {"crf": "18", "preset": "veryfast"}
+PREVIEW = {"crf": "23", "preset": "ultrafast"}
+PREVIEW_SIDE = 720
+"""Longest short side of a preview in pixels."""
 LEAD_SECONDS = 1
 """Seconds before the moment from which audio is decoded: codecs need some samples to settle."""
 
@@ -45,7 +49,14 @@ def container_of(path: Path) -> str:
 
 
 def cut(
-    source: Path | str, target: Path | str, start: float, end: float, *, container: str, fast: bool = False
+    source: Path | str,
+    target: Path | str,
+    start: float,
+    end: float,
+    *,
+    container: str,
+    fast: bool = False,
+    preview: bool = False,
 ) -> Clip:
     """Write the part of a video between two times, its audio included; the clip begins at time 0.
 
@@ -55,13 +66,14 @@ def cut(
     Args:
         target: the file to write; the caller handles existing files and failures. start, end: seconds.
         container: FFmpeg's name of the target's container.
+        preview: encodes with less quality, and at most 720 pixels on the shorter side, which is faster.
 
     Raises:
         DataError: the source is not a video, no frame lies between the two times, or they cannot be stored.
     """
     if not 0 <= start < end:
         raise DataError(f"No clip from {start:g} to {end:g} s: it must start at 0 or later, and end after its start.")
-    write = _copy if fast else _encode
+    write = _copy if fast else partial(_encode, preview=preview)
     try:
         with Video(source) as video, av.open(str(target), "w", format=container) as output:
             audio = next(iter(video.container.streams.audio), None)
@@ -77,9 +89,9 @@ def cut(
     return clip
 
 
-def _encode(video: Video, audio: Any, output: Any, start: Fraction, end: Fraction) -> Clip:
+def _encode(video: Video, audio: Any, output: Any, start: Fraction, end: Fraction, *, preview: bool) -> Clip:
     video.seek(start)
-    encoder, sound = _VideoEncoder(output, video.average_rate), None
+    encoder, sound = _VideoEncoder(output, video.average_rate, preview=preview), None
     first: Fraction | None = None
     last: Fraction | None = None
     for decoded in video.frames():
@@ -102,8 +114,9 @@ class _VideoEncoder:
 
     CLOCK = 90_000
 
-    def __init__(self, output: Any, rate: Fraction | None) -> None:
+    def __init__(self, output: Any, rate: Fraction | None, *, preview: bool) -> None:
         self._output = output
+        self._preview = preview
         self._rate = (rate or Fraction(25)).limit_denominator(1001)
         self._stream: Any = None
         self._graph: Graph | None = None
@@ -117,7 +130,9 @@ class _VideoEncoder:
         self._graph.vpush(frame)
         upright = self._graph.vpull()
         if self._stream is None:
-            self._stream = self._output.add_stream("libx264", rate=self._rate, options=dict(QUALITY))
+            self._stream = self._output.add_stream(
+                "libx264", rate=self._rate, options=dict(PREVIEW if self._preview else QUALITY)
+            )
             self._stream.width, self._stream.height, self._stream.pix_fmt = upright.width, upright.height, "yuv420p"
             self._stream.codec_context.time_base = Fraction(1, self.CLOCK)
         upright.pts, upright.time_base = round(time * self.CLOCK), Fraction(1, self.CLOCK)
@@ -135,7 +150,9 @@ class _VideoEncoder:
     def _build(self, frame: av.VideoFrame) -> Graph:
         # H.264 in 4:2:0 has even sides.
         width, height = (self._stream.width, self._stream.height) if self._stream is not None else (None, None)
-        even = f"{width}:{height}" if width else "max(trunc(iw/2)*2\\,2):max(trunc(ih/2)*2\\,2)"
+        share = f"min(1\\,{PREVIEW_SIDE}/min(iw\\,ih))" if self._preview else "1"
+        sides = (f"max(trunc({side}*{share}/2)*2\\,2)" for side in ("iw", "ih"))
+        even = f"{width}:{height}" if width else ":".join(sides)
         return filter_graph(frame, [("scale", even), ("format", "yuv420p")])
 
 

@@ -33,6 +33,7 @@ PROBLEMS: Responses = {
         413: "The body is too large.",
         422: "The request is invalid, or the video cannot be read.",
         429: "Too many requests wait; try again later.",
+        503: "The server stops, or the index or its engine cannot be reached.",
     }.items()
 }
 NOT_FOUND: Responses = {404: {"model": schema.Problem, "description": "There is no such video or job."}}
@@ -126,9 +127,10 @@ def _add_queries(router: APIRouter, service: Service) -> None:
                     **hit.moment.as_json(),
                 )
                 for hit in found.hits
+                if hit.video in videos  # an index may have been opened again meanwhile
             ],
             searched=found.searched,
-            unprepared=len(videos) - found.searched,
+            unprepared=max(len(videos) - found.searched, 0),
             warnings=list(found.warnings),
         )
 
@@ -214,7 +216,7 @@ def _add_media(router: APIRouter, service: Service) -> None:
         found = service.video(video)
         header = await service.pictures.do(lambda: service.media.header(found))
         kind = header.media_type or "application/octet-stream"
-        return file_response(found.path, kind, request=request.headers, headers={})
+        return file_response(found.path, kind, request=request, headers={})
 
     @router.get(
         "/thumbnail/{video}",
@@ -240,14 +242,17 @@ def _add_media(router: APIRouter, service: Service) -> None:
         start: Annotated[schema.Seconds, Query()],
         end: Annotated[schema.Seconds, Query()],
         download: bool = False,
+        preview: Annotated[bool, Query(description="Smaller and of less quality, but made faster.")] = False,
     ) -> Response:
         found = service.video(video)
         if not 0 < end - start <= CLIP_SECONDS:
             raise HTTPException(422, f"end must be after start, by at most {CLIP_SECONDS:g} seconds.")
-        path = await service.clips.do(lambda: service.media.clip(found, round(start, 2), round(end, 2)))
+        path = await service.clips.do(
+            lambda: service.media.clip(found, round(start, 2), round(end, 2), preview=preview)
+        )
         name = f"{slug(Path(found.name).stem)}_{start:06.1f}-{end:06.1f}.mp4"
         headers = {"content-disposition": f'attachment; filename="{name}"'} if download else {}
-        return file_response(path, "video/mp4", request=request.headers, headers=headers)
+        return file_response(path, "video/mp4", request=request, headers=headers)
 
 
 def _add_upload(router: APIRouter, service: Service, folder: Path) -> None:

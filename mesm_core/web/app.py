@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,7 +16,7 @@ from mesm_core.errors import MesmError, OutputError
 from mesm_core.inputs import printable
 from mesm_core.version import __version__
 from mesm_core.web.api import api_router, problem
-from mesm_core.web.collection import Collection
+from mesm_core.web.collection import AwayError, Collection
 from mesm_core.web.desk import BusyError
 from mesm_core.web.guard import Guard
 from mesm_core.web.jobs import TooManyJobsError
@@ -78,8 +79,7 @@ def _add_errors(app: FastAPI, settings: WebSettings) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        texts = [f"{'.'.join(map(str, entry['loc'][1:])) or 'body'}: {entry['msg']}" for entry in error.errors()]
-        return problem(422, printable("; ".join(texts[:5]))[:1000])
+        return problem(422, printable("; ".join(map(_mistake, error.errors()[:5])))[:1000])
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
@@ -103,6 +103,11 @@ def _add_errors(app: FastAPI, settings: WebSettings) -> None:
     async def busy(_: Request, __: Exception) -> JSONResponse:
         return problem(429, "Too many requests wait; try again later.", RETRY)
 
+    @app.exception_handler(AwayError)
+    async def away(_: Request, error: AwayError) -> JSONResponse:
+        settings.report(str(error))
+        return problem(503, "The index cannot be reached; the server's log has the reason. Try again later.", RETRY)
+
     @app.exception_handler(StoppedError)
     async def stopping(_: Request, __: Exception) -> JSONResponse:
         return problem(503, "The server is being stopped.")
@@ -111,3 +116,10 @@ def _add_errors(app: FastAPI, settings: WebSettings) -> None:
     async def died(_: Request, error: WorkerError) -> JSONResponse:
         settings.report(str(error))
         return problem(500, "A process of the server failed; its log has the reason.")
+
+
+def _mistake(entry: Mapping[str, Any]) -> str:
+    """Return what is wrong in a request, with the name of the value."""
+    if entry["type"] == "json_invalid":
+        return f"The body is not JSON: {entry['ctx']['error']} at character {entry['loc'][-1]}"
+    return f"{'.'.join(map(str, entry['loc'][1:])) or 'body'}: {entry['msg']}"

@@ -49,7 +49,7 @@ def thumbnail(task: Task, _: Send) -> Event:
 def clip(task: Task, _: Send) -> Event:
     """Write a part of a video as an .mp4 file."""
     with replacing(Path(task["target"])) as temporary:
-        cut(Path(task["path"]), temporary, task["start"], task["end"], container="mp4")
+        cut(Path(task["path"]), temporary, task["start"], task["end"], container="mp4", preview=task["preview"])
     return {}
 
 

@@ -12,6 +12,10 @@ from mesm_core.inference.locate import Located
 from mesm_core.web.workers import Cancel
 
 
+class AwayError(Exception):
+    """What a collection needs for its answers cannot be reached at present."""
+
+
 @dataclass(frozen=True, slots=True)
 class WebVideo:
     """A video of a collection.
@@ -96,7 +100,7 @@ class Collection(Protocol):
         """Return the ``top`` moments of the prepared videos.
 
         Raises:
-            MesmError: the query is invalid.
+            MesmError: the query is invalid; AwayError: the index or its engine cannot be reached.
         """
         ...
 

@@ -21,6 +21,8 @@ from mesm_core.web.settings import BODY_BYTES
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+HEADERS_ONLY = "headers_only"
+"""Name in the state of a request that needs no body in its answer."""
 BODY_SECONDS = 30.0
 """Longest wait for the next part of a body, and for the whole of a small one."""
 HEADERS = {
@@ -121,6 +123,9 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
+        if scope["method"] == "HEAD":
+            # Answered as GET; the server sends no body, and a route may leave it out.
+            scope = {**scope, "method": "GET", "state": {**scope.get("state", {}), HEADERS_ONLY: True}}
         headers = Headers(scope=scope)
         refusal = self._refusal(scope, headers)
         if refusal is not None:

@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mesm_core.errors import DataError
+from mesm_core.errors import DataError, MesmError, OutputError
 from mesm_core.inference.answers import Moment
 from mesm_core.inference.locate import Located, refuse_queries
 from mesm_core.search.index import Index
 from mesm_core.search.manifest import FILE
 from mesm_core.search.results import Found as FoundMoment
 from mesm_core.search.searcher import Searcher
-from mesm_core.web.collection import Found, Hit, Progress, WebVideo
+from mesm_core.web.collection import AwayError, Found, Hit, Progress, WebVideo
 from mesm_core.web.videos import shown_names
 from mesm_core.web.workers import Cancel
 
@@ -69,7 +69,10 @@ class IndexCollection:
         with self._lock:
             self._reopen()
             shown = set(self._videos)
-            (results,) = self._searcher.search([query], top=top, videos=shown)
+            try:
+                (results,) = self._searcher.search([query], top=top, videos=shown)
+            except OutputError as error:
+                raise AwayError(str(error)) from error
         return Found(tuple(map(_hit, results.found)), len(shown), results.warnings)
 
     def add(self, path: Path, name: str) -> WebVideo:
@@ -81,12 +84,15 @@ class IndexCollection:
         self._searcher.index.close()
 
     def _reopen(self) -> None:
-        path = self._searcher.index.path
-        time = _time(path)
-        if time != self._seen:
+        try:
+            time = _time(self._searcher.index.path)
+            if time == self._seen:
+                return
             old, self._searcher = self._searcher.index, self._searcher.reopened()
-            old.close()
-            self._seen, self._videos = time, _videos_of(self._searcher.index)
+        except (OSError, MesmError) as error:
+            raise AwayError(str(error)) from error
+        old.close()
+        self._seen, self._videos = time, _videos_of(self._searcher.index)
 
 
 def _time(path: Path) -> int:

@@ -77,8 +77,9 @@ def login_router(keys: Keys | None, form: Callable[[str], str]) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/login")
-    def show() -> Response:
-        return RedirectResponse("/", 303) if keys is None else HTMLResponse(form(""))
+    def show(request: Request) -> Response:
+        admitted = keys is None or keys.admits(request.headers)
+        return RedirectResponse("/", 303) if admitted else HTMLResponse(form(""))
 
     @router.post("/login")
     async def log_in(request: Request) -> Response:

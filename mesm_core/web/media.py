@@ -62,13 +62,16 @@ class Media:
         task = {"task": "thumbnail", "path": str(video.path), "time": seconds, "width": THUMBNAIL_WIDTH}
         return self._made(self._pictures, video, task, ".jpg", PICTURE_SECONDS)
 
-    def clip(self, video: WebVideo, start: float, end: float) -> Path:
+    def clip(self, video: WebVideo, start: float, end: float, *, preview: bool = False) -> Path:
         """Return an .mp4 file with the part of a video between two times in seconds, which all browsers play.
+
+        Args:
+            preview: smaller and of less quality, but made faster.
 
         Raises:
             DataError: the video cannot be read, or has no frame between the two times; TimeLimitError: it was ended.
         """
-        task = {"task": "clip", "path": str(video.path), "start": start, "end": end}
+        task = {"task": "clip", "path": str(video.path), "start": start, "end": end, "preview": preview}
         return self._made(self._clips, video, task, ".mp4", self._seconds)
 
     def close(self) -> None:

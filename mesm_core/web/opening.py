@@ -8,10 +8,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from mesm_core.backbones.protocol import Precision
-from mesm_core.errors import DataError
+from mesm_core.errors import DataError, count
 from mesm_core.files import make_folder
 from mesm_core.inference.locate import Locator, Plan, plan_location
 from mesm_core.places import refuse_existing
+from mesm_core.search.index import Index
 from mesm_core.search.loading import SearchPlan, plan_search, searcher_of
 from mesm_core.search.manifest import FILE
 from mesm_core.video.names import VIDEO_SUFFIXES
@@ -44,7 +45,8 @@ class CollectionPlan:
                 ``Locator.load``.
         """
         if self.search is not None:
-            return IndexCollection(searcher_of(self.search, device=device), self.search.warnings)
+            notes = [*self.search.warnings, *_hidden_note(self.search.index)]
+            return IndexCollection(searcher_of(self.search, device=device), notes)
         kept: list[str] = []
         if self.uploads is not None:
             make_folder(self.uploads)
@@ -72,7 +74,8 @@ def plan_collection(
         uploads: folder of uploaded videos, which are part of the collection.
 
     Raises:
-        DataError: there is neither a source nor a folder of uploads; also the errors of ``Locator.load``.
+        DataError: there is neither a source nor a folder of uploads, or an index has no videos, only features; also the
+            errors of ``Locator.load``.
     """
     if not sources and uploads is None:
         raise DataError("There are no videos to serve.", hint="Give files or folders, or a folder with --uploads.")
@@ -84,9 +87,23 @@ def plan_collection(
                 hint="Add videos to the index with `mesm index add`.",
             )
         search = plan_search(indexes[0], model, weights=weights, clip=clip, root=root)
+        entries = search.index.videos.values()
+        if entries and not any(entry.is_video for entry in entries):
+            raise DataError(
+                f"{indexes[0]} has features without their videos, so that nothing can be shown.",
+                hint="Build an index of the videos: `mesm index build INDEX FEATURES.hdf5 VIDEOS…` uses the features.",
+            )
         return CollectionPlan((), search.plan, None, search)
     plan = plan_location(model, weights=weights, clip=clip, clip_len=clip_len, root=root)
     return CollectionPlan(tuple(sources), plan, uploads)
+
+
+def _hidden_note(index: Index) -> list[str]:
+    """Return a note for the user if entries of an index are not shown."""
+    hidden = sum(not entry.is_video for entry in index.videos.values())
+    which, whose = ("is", "its") if hidden == 1 else ("are", "their")
+    shown = f"{count(hidden, 'video')} of the index {which} not shown, since the index has only {whose} features."
+    return [shown] if hidden else []
 
 
 def _has_videos(folder: Path) -> bool:

@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import IO
 
-from fastapi import HTTPException
+from fastapi import HTTPException, Request
 from fastapi.responses import Response, StreamingResponse
+
+from mesm_core.web.guard import HEADERS_ONLY
 
 BLOCK = 256 * 1024
 _ONE_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
@@ -39,11 +41,11 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     return (start, end) if start < end else None
 
 
-def file_response(path: Path, media_type: str, *, request: Mapping[str, str], headers: Mapping[str, str]) -> Response:
+def file_response(path: Path, media_type: str, *, request: Request, headers: Mapping[str, str]) -> Response:
     """Return a response with a file, or with the part that the request's Range header asks for.
 
     Args:
-        request: the headers of the request; headers: further ones of the response.
+        headers: further ones of the response.
 
     Raises:
         HTTPException: 404, the file is gone; 416, the range lies outside the file, or there are several.
@@ -55,9 +57,10 @@ def file_response(path: Path, media_type: str, *, request: Mapping[str, str], he
     status = os.fstat(file.fileno())
     size, tag = status.st_size, f'"{status.st_size:x}-{status.st_mtime_ns:x}"'
     common = {"accept-ranges": "bytes", "etag": tag, "cache-control": "private, no-cache", **headers}
-    wanted = request.get("range")
-    if wanted is None or request.get("if-range", tag) != tag:
-        return _stream(file, 0, size, 200, media_type, common)
+    wanted = request.headers.get("range")
+    body = not getattr(request.state, HEADERS_ONLY, False)
+    if wanted is None or request.headers.get("if-range", tag) != tag:
+        return _stream(file, 0, size, 200, media_type, common, body=body)
     part = parse_range(wanted, size)
     if part is None:
         file.close()
@@ -65,16 +68,17 @@ def file_response(path: Path, media_type: str, *, request: Mapping[str, str], he
             416, f"Ask for one range within the {size} bytes.", headers={"content-range": f"bytes */{size}"}
         )
     start, end = part
-    return _stream(file, start, end, 206, media_type, {**common, "content-range": f"bytes {start}-{end - 1}/{size}"})
+    common["content-range"] = f"bytes {start}-{end - 1}/{size}"
+    return _stream(file, start, end, 206, media_type, common, body=body)
 
 
 def _stream(
-    file: IO[bytes], start: int, end: int, status: int, media_type: str, headers: Mapping[str, str]
+    file: IO[bytes], start: int, end: int, status: int, media_type: str, headers: Mapping[str, str], *, body: bool
 ) -> StreamingResponse:
     async def blocks() -> AsyncIterator[bytes]:
         with file:
             file.seek(start)
-            left = end - start
+            left = end - start if body else 0
             while left > 0:
                 block = await asyncio.to_thread(file.read, min(BLOCK, left))
                 if not block:

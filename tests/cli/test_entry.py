@@ -168,3 +168,20 @@ def test_the_library_does_not_change_the_environment() -> None:
     kept = {name: value for name, value in os.environ.items() if name not in QUIET}
     done = subprocess.run([sys.executable, "-c", code], env=kept, capture_output=True, text=True, check=False)
     assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.parametrize("words", [SHOW, (*SHOW, "--json"), ("--help",)])
+@pytest.mark.parametrize("both", [False, True], ids=["stdout", "stdout and stderr"])
+def test_a_reader_that_has_stopped_reading_is_no_fault(words: tuple[str, ...], both: bool) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "mesm_cli.app", *words],
+            stdout=closed,
+            stderr=closed if both else subprocess.PIPE,
+            check=False,
+            timeout=600,
+        )
+    assert done.returncode == 141
+    assert not done.stderr

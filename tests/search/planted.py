@@ -53,9 +53,14 @@ def planted_rows(video: str, length: int) -> np.ndarray:
 
 def planted_index(path: Path, *, lengths: Mapping[str, int] = LENGTHS, paths: Mapping[str, Path] = {}) -> Index:
     """Return an index of the planted videos, made in ``path``."""
+    return index_of(path, {video: planted_rows(video, length) for video, length in lengths.items()}, paths=paths)
+
+
+def index_of(path: Path, videos: Mapping[str, np.ndarray], *, paths: Mapping[str, Path] = {}) -> Index:
+    """Return an index of videos with these rows of 1 s, made in ``path``."""
     with changing(path, EMPTY) as writer:
-        for video, length in lengths.items():
-            rows = planted_rows(video, length)
+        for video, rows in videos.items():
+            length = len(rows)
             segments = pool_segments(rows, clip_len=1.0, duration=float(length))
             Parts(path / FEATURES).write(video, rows.astype(np.float16), {"duration": float(length)})
             entry = indexed(video, segments, length, path=paths.get(video))

@@ -151,8 +151,12 @@ def test_kept_features_are_those_that_were_stored(tmp_path: Path) -> None:
         index.features("a", "slowfast-r50")
     put(tmp_path / "i", "b")
     (tmp_path / "i" / "features" / "a.npz").unlink()
-    with pytest.raises(FeatureError, match="missing or damaged"):
+    with pytest.raises(FeatureError, match="was changed after it was opened"):
         index.features("a")
+    with pytest.raises(
+        FeatureError, match=r"features of a by clip-b32 in .* are missing or damaged\.\n.*mesm index remove"
+    ):
+        Index.open(tmp_path / "i").features("a")
 
 
 def test_vectors_that_do_not_fit_are_refused(tmp_path: Path) -> None:

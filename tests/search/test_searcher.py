@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mesm_core.errors import ConfigError, DataError, MesmError, TextError
 from mesm_core.search import Found, Searcher
 from mesm_core.search.results import Example
 from mesm_core.search.searcher import MomentModel
-from tests.search.planted import LENGTHS, MOMENTS, Halves, Sentences, planted_index
+from tests.search.made import WIDTH
+from tests.search.planted import LENGTHS, MOMENTS, Halves, Sentences, index_of, planted_index, planted_rows, vector_of
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,40 @@ def test_moments_of_a_calibrated_model_can_be_ordered_by_similarity(searcher: Se
     assert none.rejected == ordered.found[0]
     with pytest.raises(ConfigError, match="confidence or similarity"):
         calibrated.search(["a dog jumps"], order="date")
+
+
+def still(length: int) -> np.ndarray:
+    """Return the rows of a video that always looks like "a door opens"."""
+    return np.tile(vector_of("a door opens"), (length, 1))
+
+
+def test_a_long_video_that_always_fits_does_not_hide_the_others(tmp_path: Path) -> None:
+    others = {video: planted_rows(video, length) for video, length in LENGTHS.items()}
+    searcher = Searcher(index_of(tmp_path / "i", {"lecture": still(1200), **others}), Sentences())
+    for stage in (1, 2):
+        (result,) = searcher.search(["a door opens"], top=10, stage=stage)
+        assert result.found[0].video.id == "lecture"
+        assert {found.video.id for found in result.found} == {"lecture", *LENGTHS}
+    like = searcher.search_like(Example("lecture", 0.0, 1199.0), top=4)
+    assert {found.video.id for found in like.found} == set(LENGTHS)
+
+
+def test_spans_of_one_video_do_not_leave_the_model_with_too_few_videos(tmp_path: Path) -> None:
+    noisy = 1.2 * still(590) + np.random.default_rng(1).normal(size=(590, WIDTH)) * 0.25
+    others = {video: planted_rows(video, length) for video, length in LENGTHS.items() if video != "kitchen"}
+    index = index_of(tmp_path / "i", {"lecture": noisy.astype(np.float32), **others})
+    halves = Halves()
+    trained = MomentModel(halves, ("clip-b32",), longest=600.0, part=24.0)
+    for searcher in (Searcher(index, Sentences()), Searcher(index, Sentences(), trained)):
+        spans = searcher.search(["a door opens"], top=25, stage=1)[0].found
+        assert {found.video.id for found in spans[:20]} == {"lecture"}
+        (result,) = searcher.search(["a door opens"], top=8)
+        assert len(result.found) == 8
+        assert len({found.video.id for found in result.found}) > 2
+    example = Searcher(index, Sentences()).find_example("lecture@0-20")
+    assert len(searcher.search_like(example, top=8).found) == 8
+    # The model sees the long video once more only if it sees others beside it.
+    assert sum(rows == 590 for rows, _ in halves.seen) == 2
 
 
 def test_filters_choose_videos_by_name_path_and_date(searcher: Searcher) -> None:

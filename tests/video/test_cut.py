@@ -53,6 +53,16 @@ def test_a_rotated_video_without_audio_is_cut_upright(tmp_path: Path) -> None:
     assert clip.audio_frames == 0
 
 
+@pytest.mark.parametrize(
+    ("size", "shown"), [((1000, 1500), (720, 1080)), ((65, 49), (64, 48)), ((2160, 722), (2154, 720))]
+)
+def test_a_preview_of_a_large_video_is_smaller(tmp_path: Path, size: tuple[int, int], shown: tuple[int, int]) -> None:
+    source = make_video(tmp_path / "large.mkv", constant(5, 2), size=size, codec="ffv1")
+    clip = cut(source, tmp_path / "clip.mp4", 0.0, 0.4, container="mp4", preview=True)
+    found = probe(tmp_path / "clip.mp4")
+    assert (clip.frames, found.width, found.height) == (2, *shown)
+
+
 @pytest.mark.parametrize(("place", "fast"), [(131, True), (137, True), (137, False)])
 def test_a_cut_of_damaged_timestamps_is_refused(tmp_path: Path, place: int, fast: bool) -> None:
     source = make_video(tmp_path / "source.avi", constant(25, 5), codec="mpeg4")

@@ -12,6 +12,7 @@ import av
 import httpx
 import pytest
 
+from mesm_core.web.collection import AwayError, Found
 from tests.video.made import film
 from tests.web.made import KnownCollection, served
 
@@ -60,6 +61,19 @@ def test_a_search_gives_moments_of_all_videos_by_confidence(tmp_path: Path) -> N
         ("b.mp4", 0.8),
         ("a.mp4", 0.3),
     ]
+    assert (found["searched"], found["unprepared"]) == (2, 0)
+
+
+def test_a_video_that_is_removed_during_a_search_is_left_out(tmp_path: Path) -> None:
+    class Shrinking(KnownCollection):
+        def search(self, query: str, *, top: int) -> Found:
+            found = super().search(query, top=top)
+            self._videos = dict(list(self._videos.items())[1:])
+            return found
+
+    with served(Shrinking(tmp_path / "a.mp4", tmp_path / "b.mp4"), tmp_path) as client:
+        found = client.post("/api/search", json={"query": QUERY}).json()
+    assert {hit["name"] for hit in found["results"]} == {"b.mp4"}
     assert (found["searched"], found["unprepared"]) == (2, 0)
 
 
@@ -116,6 +130,11 @@ def test_invalid_bodies_are_refused(client: httpx.Client, body: bytes) -> None:
     found = client.post("/api/search", content=body, headers={"content-type": "application/json"})
     assert found.status_code == 422
     assert isinstance(found.json()["detail"], str)
+
+
+def test_a_body_that_is_not_json_is_described(client: httpx.Client) -> None:
+    found = client.post("/api/search", content=b'{"query": x}', headers={"content-type": "application/json"})
+    assert found.json()["detail"] == "The body is not JSON: Expecting value at character 10"
 
 
 def test_a_book_in_the_body_is_refused(client: httpx.Client) -> None:
@@ -186,6 +205,17 @@ def test_other_ranges_are_refused(client: httpx.Client, clip: Path, wanted: str)
     found = client.get(f"/api/videos/{only(client)}/file", headers={"range": wanted})
     assert found.status_code == 416
     assert found.headers["content-range"] == f"bytes */{clip.stat().st_size}"
+
+
+def test_head_gives_the_headers_of_get_without_a_body(client: httpx.Client, clip: Path) -> None:
+    file = f"/api/videos/{only(client)}/file"
+    for path in ("/", "/static/style.css", "/api/health", "/api/videos", file, f"{file}x", "/login"):
+        got, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        assert {**head.headers, "date": ""} == {**got.headers, "date": ""}
+    part = client.head(file, headers={"range": "bytes=1-4"})
+    assert (part.status_code, part.headers["content-range"]) == (206, f"bytes 1-4/{clip.stat().st_size}")
+    assert client.head("/api/search").status_code == 405
 
 
 def test_a_clip_is_cut_once_and_named_for_downloads(collection: KnownCollection, tmp_path: Path) -> None:
@@ -268,6 +298,19 @@ def test_a_fault_answers_500_is_reported_and_the_server_lives(collection: KnownC
         assert "the model is broken" in reports[0]
         collection.work = lambda: None
         assert client.post("/api/search", json={"query": QUERY}).status_code == 200
+
+
+def test_a_collection_that_cannot_be_reached_is_told_and_reported(collection: KnownCollection, tmp_path: Path) -> None:
+    def away() -> None:
+        raise AwayError("Milvus at http://10.1.1.1 failed.")
+
+    collection.work = away
+    reported: list[str] = []
+    with served(collection, tmp_path, report=reported.append) as client:
+        answer = client.post("/api/search", json={"query": QUERY})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json() == {"detail": "The index cannot be reached; the server's log has the reason. Try again later."}
+    assert reported == ["Milvus at http://10.1.1.1 failed."]
 
 
 def test_the_collection_is_closed_with_the_server(collection: KnownCollection, tmp_path: Path) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mesm_core.errors import DataError, TextError
+from mesm_core.errors import DataError, OutputError, TextError
 from mesm_core.search import Searcher
+from mesm_core.search.manifest import Kept, Network
 from mesm_core.search.searcher import MomentModel
 from mesm_core.search.writer import changing
-from mesm_core.web.collection import Progress
+from mesm_core.web import opening
+from mesm_core.web.collection import AwayError, Progress
 from mesm_core.web.indexed import IndexCollection
 from mesm_core.web.opening import plan_collection
 from mesm_core.web.workers import Cancel
+from tests.search.made import EMPTY, WIDTH
 from tests.search.planted import LENGTHS, Halves, Sentences, planted_index
 
 
@@ -69,6 +74,57 @@ def test_a_changed_index_is_opened_again(searcher: Searcher) -> None:
     assert "kitchen" not in collection.videos()
     with pytest.raises(DataError, match="removed from the index"):
         collection.locate("kitchen", "a door opens")
+
+
+def test_an_index_that_is_gone_for_a_while_is_found_again(searcher: Searcher, tmp_path: Path) -> None:
+    collection = IndexCollection(searcher)
+    searcher.index.path.rename(tmp_path / "elsewhere")
+    with pytest.raises(AwayError, match=r"index\.json"):
+        collection.search("a door opens", top=3)
+    (tmp_path / "elsewhere").rename(searcher.index.path)
+    assert collection.search("a door opens", top=3).hits
+
+
+def test_an_engine_that_is_away_is_told(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise OutputError("Milvus failed.", hint="Is the server running?")
+
+    monkeypatch.setattr(searcher.index.engine, "query", away)
+    with pytest.raises(AwayError, match="Milvus failed"):
+        IndexCollection(searcher).search("a door opens", top=3)
+
+
+def test_an_index_that_was_built_again_with_other_weights_is_not_searched(searcher: Searcher, tmp_path: Path) -> None:
+    collection = IndexCollection(searcher)
+    shutil.rmtree(searcher.index.path)
+    with changing(searcher.index.path, replace(EMPTY, networks=(Network("clip-b32", "cd" * 16, WIDTH),))):
+        pass
+    with pytest.raises(AwayError, match="cdcdcdcdcdcd"):
+        collection.search("a door opens", top=3)
+
+
+def forget_videos(path: Path, *ids: str) -> None:
+    """Let an index have the features of videos in files, without the videos."""
+    with changing(path) as writer:
+        for id_ in ids:
+            entry = writer.videos[id_]
+            writer.relocate(replace(entry, kept=(Kept("clip-b32", str(entry.path), entry.name),)))
+        writer.commit()
+
+
+def test_features_without_their_video_are_counted_or_refused(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = searcher.index.path
+    monkeypatch.setattr(opening, "searcher_of", lambda planned, **_: Searcher(planned.index, Sentences()))
+    assert not [note for note in plan_collection([str(path)]).open().notes if "not shown" in note]
+    forget_videos(path, "kitchen")
+    collection = plan_collection([str(path)]).open()
+    assert collection.notes[-1] == "1 video of the index is not shown, since the index has only its features."
+    assert "kitchen" not in collection.videos()
+    forget_videos(path, *LENGTHS)
+    with pytest.raises(DataError, match="has features without their videos"):
+        plan_collection([str(path)])
 
 
 def test_nothing_is_prepared_or_uploaded(searcher: Searcher, tmp_path: Path) -> None:

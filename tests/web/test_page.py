@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
+from mesm_core.inference.answers import Moment
+from mesm_core.inference.locate import Located
+from mesm_core.web.collection import Found, Hit
 from tests.video.made import film
 from tests.web.browsing import chromium, opened, wait_for
 from tests.web.made import KnownCollection, served
@@ -110,6 +115,45 @@ def test_a_video_that_browsers_cannot_play_is_played_in_clips(browser: Any, addr
         assert page.text_content("#moments .on b") == "0:06.0 – 0:07.5"
 
 
+def test_the_next_part_of_a_converted_video_is_made_while_one_is_played(browser: Any, tmp_path: Path) -> None:
+    collection = KnownCollection(film(tmp_path / "long.mkv", 24))
+    with served(collection, tmp_path) as client, opened(browser, str(client.base_url).rstrip("/")) as page:
+        asked: list[str] = []
+        page.on("request", lambda sent: asked.append(f"{sent.method} {sent.url.partition('?')[2]}"))
+        page.click("text=long.mkv")
+        wait_for(page, "document.querySelector('#film').readyState >= 2")
+        page.fill("#position", "19")
+        page.click("#play")
+        wait_for(page, "document.querySelector('#film').currentSrc.includes('start=20.00')")
+        wait_for(page, "document.querySelector('#clock').textContent > '0:20.2'")
+        clips = [each for each in asked if "preview=true" in each]
+        assert clips[0].startswith("GET start=0.00&end=20.00")
+        (made,) = [each for each in clips if each.startswith("HEAD")]
+        assert made.startswith("HEAD start=20.00&end=2")
+        assert made.replace("HEAD", "GET") in clips
+
+
+class Crossing(KnownCollection):
+    """The best moment of each video lies in two of the parts in which videos are converted."""
+
+    def locate(self, video: str, query: str) -> Located | None:
+        located = super().locate(video, query)
+        assert located is not None
+        answer = replace(located.answers[0], windows=np.array([[19.0, 21.0, 0.9], [1.0, 2.0, 0.4]]), seen=24.0)
+        return replace(located, duration=24.0, answers=(answer,))
+
+
+def test_a_moment_in_two_parts_of_a_converted_video_stops_at_its_end(browser: Any, tmp_path: Path) -> None:
+    collection = Crossing(film(tmp_path / "long.mkv", 24))
+    with served(collection, tmp_path) as client, opened(browser, str(client.base_url).rstrip("/")) as page:
+        search(page)
+        page.click("#results a >> nth=0")
+        page.click("#bars button >> nth=0")
+        wait_for(page, "document.querySelector('#clock').textContent > '0:20.0'")
+        wait_for(page, "document.querySelector('#play').textContent === 'Play'")
+        assert "0:20.9" <= page.text_content("#clock") < "0:23.0"
+
+
 def test_a_moment_stops_at_its_end(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         search(page)
@@ -131,6 +175,57 @@ def test_below_the_threshold_there_is_no_confident_answer(browser: Any, address:
             assert page.locator("#results li").count() == 2 * shown
             none = "No confident answer. The best one: 0:02.0 – 0:05.0, 80% sure."
             assert page.text_content("#answer-note") == page.text_content("#found-note") == ("" if shown else none)
+
+
+class Similar(KnownCollection):
+    """An index without calibration: the moment of greatest similarity has the least score."""
+
+    calibrated = False
+
+    def search(self, query: str, *, top: int) -> Found:
+        moments = [Moment(2.0, 5.0, 0.0), Moment(1.0, 3.0, 0.75)]
+        hits = [Hit(key, moment, 0.3123 - moment.score / 10) for key, moment in zip(self._videos, moments, strict=True)]
+        return Found(tuple(hits), 2)
+
+
+def test_moments_in_the_order_of_their_similarity_show_it(browser: Any, films: list[Path], tmp_path: Path) -> None:
+    with served(Similar(*films), tmp_path) as client, opened(browser, str(client.base_url).rstrip("/")) as page:
+        search(page)
+        cards = page.locator("#results .about").all_inner_texts()
+        assert [card.split("\n") for card in cards] == [
+            ["0:02.0 – 0:05.0", "score 0.00", "kitchen.mp4", "similarity 0.312"],
+            ["0:01.0 – 0:03.0", "score 0.75", "street.mkv", "similarity 0.237"],
+        ]
+        page.fill("#least", "80")
+        best = "No confident answer. The best one: 0:01.0 – 0:03.0, score 0.75."
+        assert page.text_content("#found-note") == best
+
+
+def test_the_status_line_counts_what_is_shown(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        page.click("text=kitchen.mp4")
+        page.wait_for_selector("#viewer-title:visible")
+        page.fill("#query", QUERY)
+        page.keyboard.press("Enter")
+        wait_for(page, "document.querySelector('#status').textContent === '2 moments in kitchen.mp4.'")
+        page.fill("#least", "50")
+        assert page.text_content("#status") == "1 moment in kitchen.mp4."
+        page.select_option("#scope", "all")
+        page.click("#ask .main")
+        wait_for(page, "document.querySelector('#status').textContent === '2 moments in 2 videos.'")
+        page.click("#results a >> nth=1")
+        wait_for(page, "document.querySelector('#status').textContent === '1 moment in street.mkv.'")
+        page.click("text=Close")
+        wait_for(page, "document.querySelector('#status').textContent === '2 moments in 2 videos.'")
+
+
+def test_a_picture_that_cannot_be_made_leaves_its_place_empty(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        picture = page.locator("#results img").first
+        before = picture.bounding_box()
+        picture.dispatch_event("error")
+        assert page.locator("#results .picture").first.evaluate("place => place.tagName") == "SPAN"
+        assert page.locator("#results .picture").first.bounding_box() == before
 
 
 def test_a_link_opens_the_moment(browser: Any, address: str) -> None:
@@ -218,8 +313,12 @@ def test_the_login_form_leads_to_the_page_and_back(browser: Any, films: list[Pat
     with served(KnownCollection(*films), tmp_path, token=TOKEN) as client:
         context = browser.new_context(base_url=str(client.base_url).rstrip("/"))
         page = context.new_page()
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text))
         page.goto("/#video=none")
         page.wait_for_selector("#token:focus")
+        page.wait_for_load_state("networkidle")
+        assert problems == []
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
         page.wait_for_selector("text=This token is wrong.")
@@ -229,6 +328,8 @@ def test_the_login_form_leads_to_the_page_and_back(browser: Any, films: list[Pat
         page.wait_for_selector("#results li")
         assert page.url.endswith("/#video=none")
         assert page.evaluate("document.cookie") == ""
+        page.goto("/login#video=none")
+        page.wait_for_selector("#results li")
         page.click("text=Log out")
         page.wait_for_selector("#token")
         context.close()

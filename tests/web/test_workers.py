@@ -23,7 +23,7 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def clip_task(path: Path, target: Path, end: float = 60) -> dict[str, object]:
-    return {"task": "clip", "path": str(path), "start": 0, "end": end, "target": str(target)}
+    return {"task": "clip", "path": str(path), "start": 0, "end": end, "target": str(target), "preview": False}
 
 
 def running_clip(worker: Worker, folder: Path) -> None:

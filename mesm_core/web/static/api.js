@@ -37,3 +37,5 @@ export const upload = async file =>
 export const fileAddress = id => `/api/videos/${id}/file`;
 export const thumbnailAddress = (id, time) => `/api/thumbnail/${id}?time=${time.toFixed(1)}`;
 export const clipAddress = (id, start, end) => `/api/clip/${id}?start=${start.toFixed(2)}&end=${end.toFixed(2)}`;
+export const previewAddress = (id, start, end) => clipAddress(id, start, end) + '&preview=true';
+export const makePreview = (id, start, end) => fetch(previewAddress(id, start, end), {method: 'HEAD'}).catch(() => {});

@@ -13,6 +13,15 @@ let found = null;       // the answer to the last search
 let shownVideos = 0;    // number of videos in the list
 let collection = null;
 let searches = 0;
+let shownMoments = 0;   // number of moments in the list
+let said = () => '';    // what the status line says about the last question
+
+const ofFound = () => (found === null ? '' : summary(found, shownMoments));
+
+function ofVideo() {
+  const {answer, shown} = viewer.current;
+  return answer ? `${count(shown.length, 'moment')} in ${answer.name}.` : '';
+}
 
 // Run an action of the user, and show its error if there is one.
 async function act(action) {
@@ -37,8 +46,9 @@ function showThreshold() {
 
 function refilter() {
   showThreshold();
-  if (found !== null) status.textContent = summary(found, showFound(found, wanted()));
+  if (found !== null) shownMoments = showFound(found, wanted());
   if (viewer.current.answer !== null) viewer.show(wanted());
+  status.textContent = said();
   markCard(location.hash);
 }
 
@@ -60,6 +70,7 @@ async function searchAll(text) {
   const answer = await api.search(text);
   if (turn !== searches) return;
   found = answer;
+  said = ofFound;
   refilter();
   if (!viewer.current.video) window.scrollTo({top: 0});
 }
@@ -70,8 +81,8 @@ async function askOne(id, text) {
   setScope(true);
   viewer.show(wanted());
   showThreshold();
-  const answer = viewer.current.answer;
-  status.textContent = answer ? `${count(viewer.current.shown.length, 'moment')} in ${answer.name}.` : '';
+  said = ofVideo;
+  status.textContent = said();
   return true;
 }
 
@@ -102,6 +113,10 @@ function closeVideo() {
   viewer.close();
   setScope(false);
   showThreshold();
+  if (said === ofVideo) {
+    said = ofFound;
+    status.textContent = said();
+  }
   markCard('');
 }
 

@@ -1,8 +1,8 @@
 // Plays a video: its file where the browser can, else clips of it that the server makes around the position.
 
-import {clipAddress, fileAddress} from './api.js';
+import {fileAddress, makePreview, previewAddress} from './api.js';
 
-const STEP = 20, LENGTH = 40;  // seconds: a clip starts at a multiple of STEP, and at least STEP of it are ahead
+const STEP = 10, LENGTH = 20;  // seconds: a clip starts at a multiple of STEP, and at least STEP of it are ahead
 
 export class Player {
   constructor(film, note, {onTime, onState}) {
@@ -23,9 +23,10 @@ export class Player {
       this.wanted = null;
     });
     film.addEventListener('canplay', () => this.say(''));
+    film.addEventListener('playing', () => this.prepareNext());
     film.addEventListener('error', () => this.fail());
     film.addEventListener('ended', () => {
-      if (!this.whole && this.loadedEnd < this.duration - 0.2) this.seek(this.loadedEnd, {play: true});
+      if (!this.whole && this.loadedEnd < this.duration - 0.2) this.seek(this.loadedEnd, {until: this.until, play: true});
     });
     for (const name of ['play', 'pause', 'volumechange']) film.addEventListener(name, () => onState(film));
   }
@@ -40,7 +41,7 @@ export class Player {
     this.id = id;
     this.duration = duration || Infinity;  // not all headers have it
     this.whole = whole;
-    this.part = null;
+    this.next = null;    // where the part starts that is made in advance
     if (whole) this.load(fileAddress(id), 0, 0);
   }
 
@@ -58,13 +59,21 @@ export class Player {
       const start = Math.floor(time / STEP) * STEP;
       this.loadedEnd = Math.min(start + LENGTH, this.duration);
       this.say('Preparing the video…');
-      this.load(clipAddress(this.id, start, this.loadedEnd), start, time);
+      this.load(previewAddress(this.id, start, this.loadedEnd), start, time);
     } else if (this.film.readyState > 0) {
       this.film.currentTime = time - this.base;
     } else {
       this.wanted = time;
     }
     if (play) this.play();
+  }
+
+  // Let the server make the part after the loaded one while this one is played.
+  prepareNext() {
+    const start = this.loadedEnd;
+    if (this.whole || !(start < this.duration - 0.2) || this.duration === Infinity || this.next === start) return;
+    this.next = start;
+    makePreview(this.id, start, Math.min(start + LENGTH, this.duration));
   }
 
   play() {

@@ -1,19 +1,20 @@
 // The list beside the player: the videos of the collection, or the moments of a search.
 
 import {thumbnailAddress} from './api.js';
-import {address, certainty, certaintyText, count, span} from './text.js';
+import {address, certainty, certaintyText, count, sentence, similarityText, span} from './text.js';
 import {element} from './timeline.js';
 
 const list = document.querySelector('#results'), title = document.querySelector('#found-title');
 const note = document.querySelector('#found-note'), more = document.querySelector('#more');
 
 function card(link, picture, ...lines) {
-  const image = element('img', {src: picture, alt: '', loading: 'lazy', width: 320, height: 180});
-  image.addEventListener('error', () => image.classList.add('missing'));
+  const image = element('img', {className: 'picture', src: picture, alt: '', loading: 'lazy', width: 320, height: 180});
+  // In place of a sign of a broken picture.
+  image.addEventListener('error', () => image.replaceWith(element('span', {className: 'picture'})));
   return element('li', {}, element('a', {href: link}, image, element('span', {className: 'about'}, ...lines)));
 }
 
-const line = (text, className) => element('span', {className}, text);
+const line = (text, className) => element('span', {className, title: className.startsWith('name') ? text : ''}, text);
 
 // Show videos after those that are shown already, if there are any.
 export function showVideos(page, offset) {
@@ -34,12 +35,16 @@ export function showFound(answer, least) {
   const shown = answer.results.filter(moment => certainty(moment) >= least);
   list.replaceChildren(...shown.map(moment => card(
     address(moment.video, moment, answer.query), thumbnailAddress(moment.video, (moment.start + moment.end) / 2),
-    line(span(moment), 'span'), line(certaintyText(moment), 'sure'), line(moment.name, 'name soft'))));
-  note.textContent = shown.length || !answer.results.length ? '' : noneText(answer.results[0]);
+    line(span(moment), 'span'), line(certaintyText(moment), 'sure'), line(moment.name, 'name soft'),
+    ...[similarityText(moment)].filter(text => text).map(text => line(text, 'similar soft')))));
+  note.textContent = shown.length || !answer.results.length ? '' : noneText(answer.results);
   return shown.length;
 }
 
-export const noneText = best => `No confident answer. The best one: ${span(best)}, ${certaintyText(best)}.`;
+export function noneText(moments) {
+  const best = moments.reduce((one, other) => (certainty(other) > certainty(one) ? other : one));
+  return `No confident answer. The best one: ${span(best)}, ${certaintyText(best)}.`;
+}
 
 // Mark the card of the video that the player shows.
 export function markCard(hash) {
@@ -52,5 +57,5 @@ export function markCard(hash) {
 export function summary(answer, shown) {
   const videos = count(answer.searched, 'video');
   const rest = answer.unprepared ? ` ${count(answer.unprepared, 'video')} not prepared and not searched.` : '';
-  return [`${count(shown, 'moment')} in ${videos}.${rest}`, ...answer.warnings].join(' ');
+  return [`${count(shown, 'moment')} in ${videos}.${rest}`, ...answer.warnings.map(sentence)].join(' ');
 }

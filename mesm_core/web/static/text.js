@@ -15,6 +15,12 @@ export const certainty = moment => moment.confidence ?? moment.score;
 export const certaintyText = moment =>
   moment.confidence === null ? `score ${moment.score.toFixed(2)}` : `${Math.round(100 * moment.confidence)}% sure`;
 
+// Of a moment in an index: what orders the moments of different videos, where there is no confidence.
+export const similarityText = moment =>
+  moment.confidence === null && moment.similarity !== null ? `similarity ${moment.similarity.toFixed(3)}` : '';
+
+export const sentence = text => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');
+
 export const count = (number, noun) => `${number.toLocaleString('en')} ${noun}${number === 1 ? '' : 's'}`;
 
 // An address of a moment: #video=ID&t=START-END&q=QUERY

@@ -4,7 +4,7 @@ import {locate, videoDetails} from './api.js';
 import {follow, problemOf} from './jobs.js';
 import {Player} from './player.js';
 import {noneText} from './results.js';
-import {address, certainty, clock} from './text.js';
+import {address, certainty, clock, sentence} from './text.js';
 import {drawBars, drawCurve, listMoments, mark} from './timeline.js';
 
 const find = name => document.querySelector(name);
@@ -100,8 +100,8 @@ export function show(least) {
   drawCurve(find('#curve'), answer?.saliency ?? [], answer?.seen ?? 1, duration);
   drawBars(bars, current.shown, duration, choose);
   listMoments(list, current.shown, {video: video?.id, query, choose});
-  const none = answer && !current.shown.length && answer.moments.length ? [noneText(answer.moments[0])] : [];
-  note.textContent = [...none, ...(answer?.warnings ?? [])].join(' ');
+  const none = answer && !current.shown.length && answer.moments.length ? [noneText(answer.moments)] : [];
+  note.textContent = [...none, ...(answer?.warnings ?? []).map(sentence)].join(' ');
 }
 
 // Play a moment of the list.

@@ -44,8 +44,31 @@ def test_a_bad_video_is_reported_and_the_others_are_added(mesm, zero: list[objec
     done = mesm("index", "build", "i", "videos", *ROWS, *zero, "--json")
     assert done.code == 2
     assert "1 of 3 videos have no features" in done.err
+    assert "The others are in the index." in done.err
     found = json.loads(done.out)
     assert (found["added"], len(found["bad"])) == (2, 1)
+    only = mesm("index", "build", "j", "videos/bad.mp4", *ROWS, *zero)
+    assert (only.code, "The others" in only.err, "Repair these and add them." in only.err) == (2, False, True)
+
+
+def test_copies_are_named(mesm, zero: list[object], built: Path, here: Path) -> None:
+    first = here / "videos" / "v0001.avi"
+    (here / "w.avi").write_bytes(first.read_bytes())
+    done = mesm("index", "add", "i", "w.avi", *zero)
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[0] == "0 added, 1 a copy of another"
+    assert f"{here / 'w.avi'} has the content of {first}." in done.err
+    for number in range(12):
+        (here / f"x{number}.avi").write_bytes(first.read_bytes())
+    many = mesm("index", "add", "i", str(here / "x*.avi"), *zero)
+    assert many.out.splitlines()[0] == "0 added, 12 copies of others"
+    assert many.err.count("has the content of") == 10
+    assert "… and 2 more; --json lists all." in many.err
+
+
+def test_stats_of_an_index_without_videos_has_sizes(mesm, built: Path) -> None:
+    assert mesm("index", "remove", "i", "v*").code == 0
+    assert "exact, vectors 0 bytes" in mesm("index", "stats", "i").out
 
 
 def test_stats_and_verify_mark_deleted_and_changed_videos(mesm, built: Path, here: Path) -> None:

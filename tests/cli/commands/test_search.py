@@ -101,6 +101,16 @@ def test_results_are_written_as_files_clips_and_a_page(mesm: Any, built: Path, z
         assert (over.code, kept.read_bytes()) == (2, before), kept
 
 
+def test_videos_of_the_same_name_are_told_apart(mesm: Any, here: Path, zero: list[object], collection: Path) -> None:
+    for folder, video in (("summer", "long"), ("winter", "short")):
+        (here / folder / "day").mkdir(parents=True)
+        (here / folder / "day" / "clip.mp4").write_bytes((collection / f"{video}.mp4").read_bytes())
+    assert mesm("index", "build", "i", "summer", "winter", *ROWS, *zero).code == 0
+    done = mesm("search", "i", QUERY, *zero, "--top", 2)
+    assert done.code == 0, done.err
+    assert {line.split()[1] for line in done.out.splitlines()[2:]} == {"summer/day/clip.mp4", "winter/day/clip.mp4"}
+
+
 def test_a_moment_is_compared_with_others_without_weights(mesm: Any, built: Path) -> None:
     done = mesm("search", "i", "--like", "long.mp4@0-3", "--json", "--videos", "short*")
     assert done.code == 0, done.err
@@ -172,6 +182,14 @@ def test_wrong_input_is_refused(mesm: Any, built: Path, zero: list[object], word
     done = mesm("search", *words, *zero)
     assert done.code == 2
     assert error in " ".join(done.err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(("option", "value"), [("--since", "soon"), ("--videos", "x*")])
+def test_wrong_filters_are_refused_before_weights_are_asked_for(
+    mesm: Any, built: Path, option: str, value: str
+) -> None:
+    done = mesm("search", "i", QUERY, option, value)
+    assert (done.code, value in done.err, "eights" in done.err) == (2, True, False)
 
 
 def test_a_checkpoint_is_evaluated_on_a_corpus(mesm: Any, trained: Any, tmp_path: Path, archive: Path) -> None:
