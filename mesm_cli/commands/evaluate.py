@@ -272,5 +272,5 @@ def _show(checkpoint: Path, job: Job, evaluation: Evaluation, target: Path, conf
         render.say()
         show_report(confidence, data=job.split)
         if confidence["unseen_half"]:
-            render.say("The calibration was fitted on half of these videos; only the other half tests it.")
+            render.say("Only the half of the videos that the calibration was not fitted on tests it.")
     render.say(f"Predictions: {target}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -57,7 +58,8 @@ def calibrate(
     """
     fit, report = halves_to_ask(queries, seed=seed)
     asked = [ask(examinee, half, progress=progress, team=team) for half in (fit, report)]
-    return fit_calibration(*asked, model=weights, data=data, seed=seed)
+    videos = {query.group for query in fit.real}
+    return fit_calibration(*asked, model=weights, data=data, seed=seed, videos=videos)
 
 
 def halves_to_ask(queries: Sequence[Query], *, seed: int = SEED) -> tuple[Questions, Questions]:
@@ -66,20 +68,37 @@ def halves_to_ask(queries: Sequence[Query], *, seed: int = SEED) -> tuple[Questi
     Raises:
         DataError: there are too few queries, or a query has no window.
     """
+    halves = halves_of(queries, seed=seed)
+    refuse_too_few([question_counts([half]) for half in halves])
+    return halves
+
+
+def halves_of(queries: Sequence[Query], *, seed: int = SEED) -> tuple[Questions, Questions]:
+    """Return the questions of both halves, however few.
+
+    Raises:
+        DataError: a query has no window.
+    """
     without = [query for query in queries if not query.windows]
     if without:
         raise DataError(
             f"{len(without)} of {len(queries)} queries have no window, so it is not known whether answers are right.",
             hint="Calibrate on a split with ground truth.",
         )
-    halves = questions_of_halves(queries, seed=seed)
-    refuse_too_few([{kind: len(part) for kind, part in _by_kind(half)} for half in halves])
-    return halves
+    return questions_of_halves(queries, seed=seed)
+
+
+def question_counts(halves: Iterable[Questions]) -> Counter[str]:
+    """Return the number of questions of each kind."""
+    counts: Counter[str] = Counter()
+    for half in halves:
+        counts.update({kind: len(part) for kind, part in _by_kind(half)})
+    return counts
 
 
 def question_count(halves: Iterable[Questions]) -> int:
     """Return the number of questions, real and negative."""
-    return sum(len(part) for half in halves for _, part in _by_kind(half))
+    return question_counts(halves).total()
 
 
 def ask(examinee: Examinee, questions: Questions, *, progress: Progress | None = None, team: Team = ALONE) -> Samples:

@@ -9,16 +9,23 @@ from typing import Any
 
 from mesm_core.build import Paths, build_features, data_files, read_queries
 from mesm_core.checkpoint import Checkpoint, save_checkpoint, weights_hash
-from mesm_core.confidence.calibration import Calibration, not_calibrated
+from mesm_core.confidence.calibration import Calibration, not_calibrated, refuse_untestable
 from mesm_core.confidence.negatives import Questions
 from mesm_core.confidence.samples import Samples
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.features import FeatureStore
 from mesm_core.data.readers.json_lines import read_lines
-from mesm_core.data.splits import named_split
 from mesm_core.errors import ConfigError
-from mesm_core.inference.calibrating import Examinee, ask, calibrate, halves_to_ask, question_count
+from mesm_core.inference.calibrating import (
+    Examinee,
+    ask,
+    calibrate,
+    halves_of,
+    halves_to_ask,
+    question_count,
+    question_counts,
+)
 from mesm_core.inference.evaluate import Progress
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.inference.scoring import Job, checkpoint_paths
@@ -105,8 +112,8 @@ def data_name(config: Config, splits: Sequence[str]) -> str:
 class ConfidenceTest:
     """The questions that test the confidence of a model on a split.
 
-    ``halves``: real queries and negatives, without the half of the videos that the calibration was fitted on;
-    ``unseen_half``: whether a half was left out.
+    ``halves``: real queries and negatives, without the first half of the videos if the calibration was fitted on one of
+    them; ``unseen_half``: whether a half was left out.
     """
 
     retriever: MomentRetriever
@@ -142,12 +149,12 @@ def confidence_test(job: Job) -> ConfidenceTest:
     calibration = retriever.calibration if isinstance(retriever, MomentRetriever) else None
     if calibration is None or not isinstance(retriever, MomentRetriever) or not isinstance(dataset, MomentDataset):
         raise not_calibrated()
-    fit, report = halves_to_ask(job.truth or dataset.queries)
-    split = Path(named_split(job.config.dataset, job.split)).name
-    name, _, fitted_on = calibration.data.partition(" ")
-    fitted_here = name == job.config.dataset.name and split in fitted_on.split(", ")
-    halves = (report,) if fitted_here else (fit, report)
-    return ConfidenceTest(retriever, calibration, dataset.features, halves, fitted_here)
+    fit, report = halves_of(job.truth or dataset.queries, seed=calibration.seed)
+    # A video is in the same half in every split, so the second half has none that a calibration was fitted on.
+    known = calibration.may_know({query.group for query in fit.real})
+    halves = (report,) if known else (fit, report)
+    refuse_untestable(question_counts(halves))
+    return ConfidenceTest(retriever, calibration, dataset.features, halves, known)
 
 
 def check_target(path: Path, output: Path | None) -> Path:

@@ -109,6 +109,8 @@ def test_a_calibration_of_another_model_is_refused() -> None:
         {"seed": None},
         {"data": 1},
         {"quantities": ["score"]},
+        {"videos": "x"},
+        {"videos": [1]},
     ],
 )
 def test_damaged_calibrations_are_refused(change: dict[str, object]) -> None:

@@ -71,6 +71,47 @@ def test_own_queries(run: Trained, bare: Path, tmp_path: Path, mesm) -> None:
     assert load_checkpoint(bare).calibration["data"] == "mine.jsonl"
 
 
+def test_eval_leaves_out_the_videos_of_a_calibration_on_own_queries(
+    run: Trained, bare: Path, tmp_path: Path, mesm
+) -> None:
+    """The own queries are those of the split, so the split has videos that the calibration was fitted on."""
+    mine = own_queries(run, tmp_path / "mine.jsonl")
+    calibrated = mesm("calibrate", bare, "--on", mine, "--features", run.paths.features[0], "--json")
+    assert calibrated.code == 0, calibrated.err
+    done = mesm("eval", bare, "--split", "test", "--negatives", "--json", "-o", tmp_path / "out.jsonl")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)["confidence"]
+    assert found.pop("unseen_half") is True
+    assert found == json.loads(calibrated.out)["report"]
+
+
+def test_eval_leaves_out_a_half_if_it_is_not_known_which_videos_were_fitted(
+    run: Trained, bare: Path, tmp_path: Path, mesm
+) -> None:
+    content = torch.load(run.best, weights_only=True)
+    del content["calibration"]["videos"]
+    torch.save(content, bare)
+    done = mesm("eval", bare, "--split", "test", "--negatives", "--json", "-o", tmp_path / "out.jsonl")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["confidence"]["unseen_half"] is True
+    assert 30 <= found["confidence"]["questions"]["real"] < found["queries"]
+
+
+def test_a_split_of_few_videos_tests_a_calibration_that_has_not_seen_them(run: Trained, tmp_path: Path, mesm) -> None:
+    """Each half has fewer questions than a fit needs, but both together have enough."""
+    folder = Path(shutil.copytree(run.paths.annotations, tmp_path / "annotations"))
+    videos = json.loads((folder / "test.json").read_text())
+    (folder / "test.json").write_text(json.dumps(dict(list(videos.items())[:10])))
+    words = ["eval", run.best, "--split", "test", "--negatives", "--annotations", folder, "-o", tmp_path / "out.jsonl"]
+    done = mesm(*words, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["confidence"]["questions"]["real"] == json.loads(done.out)["queries"] < 60
+    (folder / "test.json").write_text(json.dumps(dict(list(videos.items())[:3])))
+    refused = mesm(*words, "--overwrite")
+    assert (refused.code, "A test of the confidence needs 30 queries" in refused.err) == (2, True), refused.err
+
+
 def test_an_exported_checkpoint_needs_an_output_and_keeps_the_calibration(run: Trained, tmp_path: Path, mesm) -> None:
     folder = tmp_path / "exported"
     assert mesm("export", run.best, folder).code == 0
