@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 PROGRAM = (sys.executable, "-m", "mesm_cli.app", "train")
 FAILED = 2
+STOPPED = (129, 130, 143)
+"""Exit codes of a run that was asked to stop, by HUP, INT or TERM. Any other signal has killed it."""
+KILLED = 137
+"""Exit code of a run that the system has killed."""
 SECONDS_TO_SAVE = 30.0
 
 
@@ -67,8 +71,8 @@ def train_family(plan: Plan, seeds: tuple[int, ...], asked: TrainOptions) -> int
                 family.write()
             else:
                 remove_run(family.folder)
-    stopped = max((code for code in codes.values() if code >= 128), default=0)
-    failed = [seed for seed, code in codes.items() if 0 < code < 128]
+    stopped = max((code for code in codes.values() if code in STOPPED), default=0)
+    failed = [seed for seed, code in codes.items() if code and code not in STOPPED]
     if stopped:
         human(f"Continue all seeds with: mesm train --resume {family.folder}")
     summary = summarise(family.folder, seeds, dataset=family.config.dataset.name)
@@ -79,6 +83,8 @@ def train_family(plan: Plan, seeds: tuple[int, ...], asked: TrainOptions) -> int
     if failed:
         names = ", ".join(map(str, failed))
         again = f"Try them again with: mesm train --resume {family.folder}" if family.folder.exists() else None
+        if again and KILLED in codes.values():
+            again += ". The system kills processes when memory runs out; a smaller --parallel needs less."
         render.error(f"Seeds that failed: {names}.", again)
     return stopped or (FAILED if failed else 0)
 
@@ -178,7 +184,11 @@ def _train_at_once(family: Family, human: Speaker, *, device: str) -> dict[int, 
 
 
 def _outcome(code: int) -> str:
-    return "is finished" if code == 0 else "was stopped" if code >= 128 else "failed"
+    if code in STOPPED:
+        return "was stopped"
+    if code > 128:
+        return f"was killed ({signal.Signals(code - 128).name})"
+    return "failed" if code else "is finished"
 
 
 def _recorded_init(folder: Path) -> Path | None:

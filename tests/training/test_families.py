@@ -168,6 +168,23 @@ def test_runs_at_once_give_the_same_results_and_one_that_fails_does_not_stop_the
     assert_same_results(folder / "seed-2021", alone / "seed-2021")
 
 
+def test_a_run_that_the_system_kills_has_failed_and_the_results_of_the_others_are_shown(
+    family: Path, mesm: Mesm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel does when memory runs out; nobody asked the family to stop."""
+    folder = tmp_path / "tacos-default"
+    shutil.copytree(family, folder)
+    shutil.rmtree(folder / "seed-2021")
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    monkeypatch.setattr("mesm_cli.commands.training_family.PROGRAM", (sys.executable, "-c", kill))
+    ended = mesm("train", "--resume", folder, "--parallel", "2")
+    assert ended.code == 2
+    assert "Seed 2021 was killed (SIGKILL); 2 of 3 are finished" in ended.out
+    assert "mean ± sd" in ended.out
+    assert "Seeds that failed: 2021" in ended.err
+    assert "memory" in ended.err
+
+
 @pytest.mark.slow
 def test_runs_at_once_are_stopped_together_and_end_with_their_parent(trained: Trained, tmp_path: Path) -> None:
     folder = tmp_path / "tacos-default"
