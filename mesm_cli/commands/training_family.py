@@ -41,7 +41,7 @@ SECONDS_TO_SAVE = 30.0
 
 def train_family(plan: Plan, seeds: tuple[int, ...], asked: TrainOptions) -> int:
     """Train the runs of a family that are not finished, show the spread of the results, and return the exit code."""
-    from mesm_cli.commands.training_runs import warn_of_circumstances
+    from mesm_cli.commands.training_runs import compare_family, warn_of_circumstances
     from mesm_core.build import build_device
     from mesm_core.training.directory import claimed, prepare_directory, remove_run
     from mesm_core.training.family import Family, summarise
@@ -76,8 +76,11 @@ def train_family(plan: Plan, seeds: tuple[int, ...], asked: TrainOptions) -> int
     if stopped:
         human(f"Continue all seeds with: mesm train --resume {family.folder}")
     summary = summarise(family.folder, seeds, dataset=family.config.dataset.name)
+    result = summary.as_json() | {"failed": failed}
+    if plan.repeat is not None and plan.repeat.seeds and not stopped:
+        result["same_weights"] = compare_family(family.folder, plan.repeat)
     if asked.json:
-        render.data(summary.as_json() | {"failed": failed})
+        render.data(result)
     elif not stopped and summary.evaluated:
         family_tables.show(summary)
     if failed:
