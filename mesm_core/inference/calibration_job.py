@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mesm_core.build import Paths, build_features, data_files, read_queries
-from mesm_core.checkpoint import Checkpoint, save_checkpoint, weights_hash
+from mesm_core.checkpoint import WEIGHTS, Checkpoint, save_checkpoint, weights_hash
 from mesm_core.confidence.calibration import Calibration, not_calibrated, refuse_untestable
 from mesm_core.confidence.negatives import Questions
 from mesm_core.confidence.samples import Samples
@@ -163,7 +163,7 @@ def check_target(path: Path, output: Path | None) -> Path:
     Raises:
         ConfigError: the checkpoint is an exported folder or a published file, which cannot be replaced.
     """
-    if output is None and (path.is_dir() or path.suffix == ".ckpt"):
+    if output is None and ((path / WEIGHTS).is_file() or path.suffix == ".ckpt"):
         raise ConfigError(
             f"{path} cannot hold a calibration: it is an exported folder or a file of the published format.",
             hint="Name the checkpoint to write: --output FILE.pt",

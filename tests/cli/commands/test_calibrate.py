@@ -140,6 +140,20 @@ def test_queries_that_give_no_negatives_are_refused(run: Trained, bare: Path, tm
     assert "needs 30 negatives" in done.err
 
 
+@pytest.mark.parametrize("family", [False, True])
+def test_the_folder_of_a_run_or_family_is_not_taken_for_an_export(
+    run: Trained, tmp_path: Path, family: bool, mesm
+) -> None:
+    folder = tmp_path / "tacos-default"
+    best = folder / "seed-1" / "best.pt" if family else folder / "best.pt"
+    best.parent.mkdir(parents=True)
+    shutil.copy(run.best, best)
+    refused = mesm("calibrate", folder)
+    assert refused.code == 2
+    assert f"{folder} is a folder" in refused.err
+    assert f"Did you mean {best}?" in "".join(refused.err.splitlines())
+
+
 @pytest.mark.parametrize(
     "words, says",
     [(["zero-shot"], "no checkpoint"), (["bare.pt", "--on", "mine.jsonl", "--split", "val"], "not both")],
