@@ -163,7 +163,9 @@ def _train_at_once(family: Family, human: Speaker, *, device: str) -> dict[int, 
     from mesm_core.children import Children, Ended
     from mesm_core.training.members import member_commands
 
-    commands = member_commands(family, PROGRAM, device=device, threads=torch.get_num_threads())
+    columns, label = render.width(), max(len(f"seed {seed}  ") for seed in family.seeds)
+    room = {} if columns is None else {render.TERMINAL_WIDTH: str(max(columns - label, 1))}
+    commands = member_commands(family, PROGRAM, device=device, threads=torch.get_num_threads(), environment=room)
     for seed in family.seeds:
         if str(seed) not in commands:
             human(f"Seed {seed}: finished")

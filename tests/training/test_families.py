@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from mesm_cli import render
 from mesm_cli.render import training_progress
 from mesm_core.build import build_features
 from mesm_core.data.features import FeatureStore
@@ -183,6 +184,20 @@ def test_a_run_that_the_system_kills_has_failed_and_the_results_of_the_others_ar
     assert "mean ± sd" in ended.out
     assert "Seeds that failed: 2021" in ended.err
     assert "memory" in ended.err
+
+
+def test_runs_at_once_know_the_room_beside_the_names_of_their_seeds(
+    family: Path, mesm: Mesm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They print to a pipe, but on a terminal of 80 columns a line with all losses would be wrapped."""
+    folder = tmp_path / "tacos-default"
+    shutil.copytree(family, folder)
+    shutil.rmtree(folder / "seed-2021")
+    asks = "from mesm_cli import render; print('room', render.width())"
+    monkeypatch.setattr("mesm_cli.commands.training_family.PROGRAM", (sys.executable, "-c", asks))
+    assert "seed 2021  room None" in mesm("train", "--resume", folder, "--parallel", "2").out
+    monkeypatch.setattr(render, "width", lambda: 80)
+    assert "seed 2021  room 69" in mesm("train", "--resume", folder, "--parallel", "2").out
 
 
 @pytest.mark.slow
