@@ -21,6 +21,7 @@ BEST, LAST, CONFIG, METRICS, PREDICTIONS = "best.pt", "last.pt", "config.json", 
 RECORD, NOT_FINITE, LOCK = "run.json", "not-finite.json", ".lock"
 FAMILY, MEMBERS = "family.json", "seed-*"
 """Record of a family of runs with different seeds, and its runs."""
+ANOTHER_NAME = "Wait for it, or give this run another --name."
 _OLDER_CHECKPOINT = "last.{}.pt"
 _RUN_FILES = (
     BEST,
@@ -103,11 +104,11 @@ def _members(directory: Path) -> list[Path]:
 
 
 @contextmanager
-def claimed(directory: Path, *, patience: float = 0) -> Iterator[None]:
+def claimed(directory: Path, *, patience: float = 0, hint: str = ANOTHER_NAME) -> Iterator[None]:
     """Lock the folder of a run within the context. The system releases the lock if the process is killed.
 
     Args:
-        patience: seconds to wait for another process that has locked it.
+        patience: seconds to wait for another process that has locked it; hint: what to do if it has.
 
     Raises:
         OutputError: another process has locked the folder, or it cannot be written.
@@ -117,7 +118,7 @@ def claimed(directory: Path, *, patience: float = 0) -> Iterator[None]:
     try:
         lock.acquire(timeout=patience)
     except Timeout:
-        raise used_by_another(directory) from None
+        raise used_by_another(directory, hint=hint) from None
     except OSError as error:
         _remove_empty(directory, made)
         raise could_not_write(directory / LOCK, error) from error
@@ -128,11 +129,9 @@ def claimed(directory: Path, *, patience: float = 0) -> Iterator[None]:
         lock.release()
 
 
-def used_by_another(directory: Path) -> OutputError:
+def used_by_another(directory: Path, *, hint: str = ANOTHER_NAME) -> OutputError:
     """Return the error for the folder of a run that another process has locked."""
-    return OutputError(
-        f"Another process is training in {directory}.", hint="Wait for it, or give this run another --name."
-    )
+    return OutputError(f"Another process is training in {directory}.", hint=hint)
 
 
 def _remove_empty(directory: Path, made: list[Path]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mesm_core.checkpoint import load_checkpoint
+from mesm_core.training.directory import claimed
 from tests.cli.calibrated import train_calibrated
 from tests.conftest import Trained
 
@@ -176,6 +177,20 @@ def test_queries_without_moments_are_refused(run: Trained, bare: Path, tmp_path:
     done = mesm("calibrate", bare, "--on", mine, "--features", run.paths.features[0])
     assert done.code == 2
     assert "no window" in done.err
+
+
+def test_a_checkpoint_that_a_run_may_replace_meanwhile_is_refused(run: Trained, tmp_path: Path, mesm) -> None:
+    """Otherwise the calibrated checkpoint could replace a better one of the run."""
+    folder = Path(shutil.copytree(run.run, tmp_path / "tacos-busy"))
+    before = (folder / "best.pt").read_bytes()
+    with claimed(folder):
+        refused = mesm("calibrate", folder / "best.pt")
+        elsewhere = mesm("calibrate", folder / "best.pt", "--output", tmp_path / "out.pt")
+    assert (refused.code, "Another process is training in" in refused.err) == (2, True), refused.err
+    assert "--output" in refused.err
+    assert (folder / "best.pt").read_bytes() == before
+    assert elsewhere.code == 0, elsewhere.err
+    assert mesm("calibrate", folder / "best.pt").code == 0
 
 
 def test_the_output_cannot_be_an_input(run: Trained, bare: Path, mesm) -> None:
