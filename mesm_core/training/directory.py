@@ -64,15 +64,24 @@ def prepare_directory(directory: Path, *, overwrite: bool) -> None:
     """
     leftovers = run_files(directory)
     if leftovers and not overwrite:
-        raise OutputError(
-            f"{directory} already holds a {'family of runs' if is_family(directory) else 'run'}.",
-            hint=f"Continue it: --resume {directory}. Replace it: --overwrite. Keep both: --name ANOTHER.",
-        )
+        raise _holds_runs(directory)
     for member in _members(directory):
         if in_use(member):
             raise used_by_another(member)
     make_folder(directory)
     remove_run(directory)
+
+
+def _holds_runs(directory: Path) -> OutputError:
+    if _members(directory) and not is_family(directory):
+        return OutputError(
+            f"{directory} holds runs of a family, but no {FAMILY}, so the family cannot be continued.",
+            hint="Replace them: --overwrite. Keep both: --name ANOTHER.",
+        )
+    return OutputError(
+        f"{directory} already holds a {'family of runs' if is_family(directory) else 'run'}.",
+        hint=f"Continue it: --resume {directory}. Replace it: --overwrite. Keep both: --name ANOTHER.",
+    )
 
 
 def run_files(directory: Path) -> list[Path]:
@@ -99,8 +108,9 @@ def remove_run(directory: Path) -> None:
 
 
 def _members(directory: Path) -> list[Path]:
-    """Return the folders of a family's runs; none if the folder holds no family."""
-    return [path for path in directory.glob(MEMBERS) if path.is_dir()] if is_family(directory) else []
+    """Return the folders of a family's runs, also if the record of the family was lost."""
+    folders = [path for path in directory.glob(MEMBERS) if path.is_dir()]
+    return folders if is_family(directory) else [path for path in folders if run_files(path)]
 
 
 @contextmanager

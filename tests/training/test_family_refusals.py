@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,3 +111,18 @@ def test_a_family_in_use_is_refused(family: Path, mesm: Mesm) -> None:
     with claimed(family):
         refused = mesm("train", "--resume", family)
     assert (refused.code, "Another process is training in" in refused.err) == (2, True)
+
+
+def test_runs_of_a_family_that_lost_its_record_are_not_taken_for_those_of_a_new_one(
+    trained: Trained, family: Path, tmp_path: Path, mesm: Mesm
+) -> None:
+    """They may have other settings and data."""
+    folder = Path(shutil.copytree(family, tmp_path / "tacos-default"))
+    (folder / "family.json").unlink()
+    words = family_words(trained, tmp_path, "--set", "train.epochs=1", seeds="2")
+    refused = mesm(*words)
+    assert (refused.code, "holds runs of a family, but no family.json" in refused.err) == (2, True), refused.err
+    assert (folder / "seed-2020" / "best.pt").exists()
+    done = mesm(*words, "--overwrite")
+    assert done.code == 0, done.err
+    assert [run.epochs for run in read_summary(folder).runs if run] == [1, 1]
