@@ -82,8 +82,9 @@ def halves_of(queries: Sequence[Query], *, seed: int = SEED) -> tuple[Questions,
     without = [query for query in queries if not query.windows]
     if without:
         raise DataError(
-            f"{len(without)} of {len(queries)} queries have no window, so it is not known whether answers are right.",
-            hint="Calibrate on a split with ground truth.",
+            f"{len(without)} of {len(queries)} queries have no window, so it is not known whether answers are right. "
+            f"The first of them is '{without[0].sentence[:60]}' about {without[0].vid}.",
+            hint="Add its relevant_windows, or use a split with ground truth.",
         )
     return questions_of_halves(queries, seed=seed)
 

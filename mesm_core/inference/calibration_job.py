@@ -193,8 +193,8 @@ def _queries(
         found = [read_queries(config, paths, split, store, skip_missing=skip_missing) for split in splits]
         return tuple(query for part in found for query in part.queries), [v for part in found for v in part.missing]
     queries = read_lines(on).queries
-    vids = {query.vid for query in queries}
+    vids = dict.fromkeys(query.vid for query in queries)
     missing = set(store.missing(vids))
-    if not skip_missing or missing == vids:
+    if not skip_missing or missing == set(vids):
         store.require(vids)
     return tuple(query for query in queries if query.vid not in missing), sorted(missing)

@@ -177,6 +177,7 @@ def test_queries_without_moments_are_refused(run: Trained, bare: Path, tmp_path:
     done = mesm("calibrate", bare, "--on", mine, "--features", run.paths.features[0])
     assert done.code == 2
     assert "no window" in done.err
+    assert f"'{lines[0]['query']}' about {lines[0]['vid']}" in done.err
 
 
 def test_a_checkpoint_that_a_run_may_replace_meanwhile_is_refused(run: Trained, tmp_path: Path, mesm) -> None:
