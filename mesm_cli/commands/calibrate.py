@@ -98,6 +98,9 @@ def calibrate(
         refuse_inputs([target], input_files(checkpoint, job) if output is not None else job.inputs)
         for warning in job.checkpoint.warnings:
             render.warn(warning)
+        if job.repairs:
+            made = ", ".join(f"{times} {what}" for what, times in job.repairs.items())
+            render.note(f"Repaired annotations: {made}")
         if job.skipped:
             render.warn(f"Left out: {count(len(job.skipped), 'video')} without features")
         with render.progress(f"Calibrating on {job.data}", job.questions, unit="questions") as advance:

@@ -84,7 +84,7 @@ def halves_of(queries: Sequence[Query], *, seed: int = SEED) -> tuple[Questions,
         raise DataError(
             f"{len(without)} of {len(queries)} queries have no window, so it is not known whether answers are right. "
             f"The first of them is '{without[0].sentence[:60]}' about {without[0].vid}.",
-            hint="Add its relevant_windows, or use a split with ground truth.",
+            hint="Add its relevant_windows, which must begin before the video ends, or use a split with ground truth.",
         )
     return questions_of_halves(queries, seed=seed)
 

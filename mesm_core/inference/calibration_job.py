@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mesm_core.build import Paths, build_features, data_files, read_queries
+from mesm_core.build.data import SplitQueries
 from mesm_core.checkpoint import WEIGHTS, Checkpoint, save_checkpoint, weights_hash
 from mesm_core.confidence.calibration import Calibration, not_calibrated, refuse_untestable
 from mesm_core.confidence.negatives import Questions
@@ -40,7 +42,7 @@ class CalibrationJob:
     """A checkpoint and the queries to fit its calibration on.
 
     ``data``: name of the queries; ``questions``: number of questions that the model is asked; ``skipped``: videos
-    without features; ``inputs``: the files that are read, without the checkpoint.
+    without features; ``repairs``: of annotations, by kind; ``inputs``: the files that are read, without the checkpoint.
     """
 
     checkpoint: Checkpoint
@@ -49,6 +51,7 @@ class CalibrationJob:
     data: str
     questions: int
     skipped: list[str]
+    repairs: Mapping[str, int]
     inputs: tuple[Path, ...]
 
     def run(self, progress: Progress | None = None) -> Calibration:
@@ -87,18 +90,19 @@ def load_for_calibration(
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
     store = build_features(config, paths)
     splits = () if on is not None else (split,) if split is not None else config.select_splits
-    queries, skipped = _queries(config, paths, store, on, splits, skip_missing=skip_missing)
-    halves = halves_to_ask(queries)  # before the model is built
+    read = _read(config, paths, store, on, splits, skip_missing=skip_missing)
+    halves = halves_to_ask(read.queries)  # before the model is built
     uncalibrated = replace(checkpoint, calibration={})
     retriever = MomentRetriever.from_checkpoint(uncalibrated, device=device, text=text, paths=paths)
     inputs = [*paths.features, paths.text, on] if on is not None else data_files(config, paths, splits)
     return CalibrationJob(
         checkpoint,
         Examinee(retriever.model, config, retriever.text, store, retriever.device),
-        queries,
+        read.queries,
         data_name(config, splits) if on is None else on.name,
         question_count(halves),
-        skipped,
+        read.missing,
+        read.repairs,
         tuple(inputs),
     )
 
@@ -185,16 +189,21 @@ def input_files(path: Path, job: CalibrationJob) -> list[Path]:
     return [*checkpoint_files(path), *job.inputs]
 
 
-def _queries(
+def _read(
     config: Config, paths: Paths, store: FeatureStore, on: Path | None, splits: Sequence[str], *, skip_missing: bool
-) -> tuple[tuple[Query, ...], list[str]]:
-    """Return the queries whose videos have features, and the videos that have none."""
+) -> SplitQueries:
+    """Return the queries of a file or of all splits."""
     if on is None:
         found = [read_queries(config, paths, split, store, skip_missing=skip_missing) for split in splits]
-        return tuple(query for part in found for query in part.queries), [v for part in found for v in part.missing]
-    queries = read_lines(on).queries
-    vids = dict.fromkeys(query.vid for query in queries)
+        repairs: Counter[str] = Counter()
+        for part in found:
+            repairs.update(part.repairs)
+        queries = tuple(query for part in found for query in part.queries)
+        return SplitQueries(queries, [vid for part in found for vid in part.missing], dict(repairs))
+    read = read_lines(on)
+    vids = dict.fromkeys(query.vid for query in read.queries)
     missing = set(store.missing(vids))
     if not skip_missing or missing == set(vids):
         store.require(vids)
-    return tuple(query for query in queries if query.vid not in missing), sorted(missing)
+    kept = tuple(query for query in read.queries if query.vid not in missing)
+    return SplitQueries(kept, sorted(missing), dict(read.repairs))

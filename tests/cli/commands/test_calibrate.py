@@ -132,6 +132,17 @@ def test_too_few_queries_are_refused_and_the_checkpoint_stays(run: Trained, bare
     assert bare.read_bytes() == before
 
 
+def test_repairs_of_own_queries_are_said(run: Trained, bare: Path, tmp_path: Path, mesm) -> None:
+    mine = own_queries(run, tmp_path / "mine.jsonl")
+    first, *rest = mine.read_text().splitlines(keepends=True)
+    inverted = json.loads(first)
+    inverted["relevant_windows"] = [inverted["relevant_windows"][0][::-1]]
+    mine.write_text("".join([json.dumps(inverted) + "\n", *rest]))
+    done = mesm("calibrate", bare, "--on", mine, "--features", run.paths.features[0])
+    assert done.code == 0, done.err
+    assert "Repaired annotations: 1 inverted (swapped)" in done.err
+
+
 def test_queries_that_give_no_negatives_are_refused(run: Trained, bare: Path, tmp_path: Path, mesm) -> None:
     mine = own_queries(run, tmp_path / "mine.jsonl")
     lines = [json.loads(line) | {"query": "He opens the drawer."} for line in mine.read_text().splitlines()]
