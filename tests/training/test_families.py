@@ -354,6 +354,15 @@ def test_runs_at_once_share_the_threads(trained: Trained, tmp_path: Path) -> Non
     assert few["2019"].environment["OMP_NUM_THREADS"] == "1"
 
 
+def test_threads_are_shared_by_no_more_runs_than_there_are(family: Path, mesm: Mesm, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(family, tmp_path / "tacos-default"))
+    done = mesm("train", "--resume", folder, "--parallel", "9")
+    assert done.code == 0, done.err
+    assert "1 of the runs trained at once, now 3" in " ".join(done.err.split())
+    assert read(folder)["parallel"] == 3
+    assert "trained at once" not in mesm("train", "--resume", folder, "--parallel", "9").err
+
+
 def test_the_progress_names_the_place_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     times = iter(range(0, 1000, 100))
     with training_progress(place="seed 2 of 3", clock=lambda: float(next(times))) as display:
