@@ -274,5 +274,5 @@ def _show(checkpoint: Path, job: Job, evaluation: Evaluation, target: Path, conf
         render.say()
         show_report(confidence, data=job.split)
         if confidence["unseen_half"]:
-            render.say("Only the half of the videos that the calibration was not fitted on tests it.")
+            render.say("Videos that the calibration was fitted on were left out of its test.")
     render.say(f"Predictions: {target}")

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from mesm_core.confidence.logistic import Logistic, fit_logistic
-from mesm_core.confidence.negatives import SEED, video_hash
+from mesm_core.confidence.negatives import SEED, halves, video_hash
 from mesm_core.confidence.quantities import NAMES
 from mesm_core.confidence.report import confidence_report
 from mesm_core.confidence.samples import KINDS, REAL, RIGHT, Samples
 from mesm_core.errors import CheckpointError, ConfigError, DataError
+from mesm_core.types import Query
 
 FEWEST = 30
 """Fewest real queries, and negatives of each kind, in each half."""
@@ -70,9 +71,11 @@ class Calibration:
     report: Mapping[str, Any]
     videos: frozenset[str] | None = None
 
-    def may_know(self, videos: Collection[str]) -> bool:
-        """Return whether it was fitted on one of the videos; True if that is not recorded."""
-        return self.videos is None or any(video_hash(name) in self.videos for name in videos)
+    def may_know(self, query: Query) -> bool:
+        """Return whether it was fitted on the query's video or its source, or may have been if that is not recorded."""
+        if self.videos is None:
+            return query.group in halves([query.group], seed=self.seed)[0]
+        return not self.videos.isdisjoint({video_hash(query.vid), video_hash(query.group)})
 
     def confidence(self, quantities: np.ndarray) -> Confidence:
         """Return the confidence of an answer from its ``answer_quantities`` (N, 6); 0 if it has no moments."""
@@ -165,7 +168,7 @@ def fit_calibration(
     """Return the calibration fitted on one half of a split, with its report on the other half.
 
     Args:
-        videos: names of those of the first half.
+        videos: names of those of the first half, and of their sources.
 
     Raises:
         DataError: a half has too few questions of a kind; the message says how many it needs.

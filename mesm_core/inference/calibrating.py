@@ -12,7 +12,7 @@ from mesm_core.build import build_decoding, build_framing, build_shortening
 from mesm_core.confidence.calibration import Calibration, fit_calibration, refuse_too_few
 from mesm_core.confidence.negatives import SEED, Questions, questions_of_halves
 from mesm_core.confidence.quantities import answer_quantities
-from mesm_core.confidence.samples import IN_DOMAIN, OUT_OF_DOMAIN, REAL, Sample, Samples, overlaps_of
+from mesm_core.confidence.samples import IN_DOMAIN, KINDS, OUT_OF_DOMAIN, REAL, Sample, Samples, overlaps_of
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.features import FeatureStore
@@ -58,7 +58,7 @@ def calibrate(
     """
     fit, report = halves_to_ask(queries, seed=seed)
     asked = [ask(examinee, half, progress=progress, team=team) for half in (fit, report)]
-    videos = {query.group for query in fit.real}
+    videos = {name for query in fit.real for name in (query.vid, query.group)}
     return fit_calibration(*asked, model=weights, data=data, seed=seed, videos=videos)
 
 
@@ -91,7 +91,7 @@ def halves_of(queries: Sequence[Query], *, seed: int = SEED) -> tuple[Questions,
 
 def question_counts(halves: Iterable[Questions]) -> Counter[str]:
     """Return the number of questions of each kind."""
-    counts: Counter[str] = Counter()
+    counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
     for half in halves:
         counts.update({kind: len(part) for kind, part in _by_kind(half)})
     return counts

@@ -116,8 +116,8 @@ def data_name(config: Config, splits: Sequence[str]) -> str:
 class ConfidenceTest:
     """The questions that test the confidence of a model on a split.
 
-    ``halves``: real queries and negatives, without the first half of the videos if the calibration was fitted on one of
-    them; ``unseen_half``: whether a half was left out.
+    ``halves``: real queries and negatives, without the videos that the calibration was fitted on; ``unseen_half``:
+    whether videos were left out.
     """
 
     retriever: MomentRetriever
@@ -153,12 +153,11 @@ def confidence_test(job: Job) -> ConfidenceTest:
     calibration = retriever.calibration if isinstance(retriever, MomentRetriever) else None
     if calibration is None or not isinstance(retriever, MomentRetriever) or not isinstance(dataset, MomentDataset):
         raise not_calibrated()
-    fit, report = halves_of(job.truth or dataset.queries, seed=calibration.seed)
-    # A video is in the same half in every split, so the second half has none that a calibration was fitted on.
-    known = calibration.may_know({query.group for query in fit.real})
-    halves = (report,) if known else (fit, report)
+    queries = job.truth or dataset.queries
+    unseen = [query for query in queries if not calibration.may_know(query)]
+    halves = tuple(half for half in halves_of(unseen, seed=calibration.seed) if half.real)
     refuse_untestable(question_counts(halves))
-    return ConfidenceTest(retriever, calibration, dataset.features, halves, known)
+    return ConfidenceTest(retriever, calibration, dataset.features, halves, len(unseen) < len(queries))
 
 
 def check_target(path: Path, output: Path | None) -> Path:
