@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from mesm_core.training.loop import Step
 
 WIDE = 120
+TERMINAL_WIDTH = "MESM_TERMINAL_WIDTH"
+"""Environment variable that tells a child process how much room its lines have on the parent's terminal."""
 LIVE_LOSSES = 4
 """Number of losses besides the total in the live line."""
 BAR_SECONDS, LINE_SECONDS = 0.5, 30.0
@@ -84,8 +86,11 @@ def _screen() -> Console:
 
 
 def width() -> int | None:
-    """Return the width of the terminal, or None if stdout is not a terminal."""
-    return _out.width if _out.is_terminal else None
+    """Return the width of the terminal, also if a parent process shows the output on it; None without a terminal."""
+    if _out.is_terminal:
+        return _out.width
+    told = os.environ.get(TERMINAL_WIDTH, "")
+    return int(told) if told.isdigit() else None
 
 
 @contextmanager

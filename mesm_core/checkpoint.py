@@ -152,6 +152,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return checkpoint_from(load_content(path), path)
 
 
+def _checkpoint_in(folder: Path) -> Path:
+    """Return the path of a checkpoint in the folder of a run, or of a family's first run."""
+    below = sorted(folder.glob("*/best.pt"))
+    return below[0] if below and not (folder / "best.pt").exists() else folder / "best.pt"
+
+
 def load_content(path: Path) -> Any:
     """Load the content of a checkpoint file: tensors and plain values only.
 
@@ -159,7 +165,7 @@ def load_content(path: Path) -> Any:
         CheckpointError: the file is missing, damaged, or asks for code to be run.
     """
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder.", hint=f"Did you mean {path / 'best.pt'}?")
+        raise CheckpointError(f"{path} is a folder.", hint=f"Did you mean {_checkpoint_in(path)}?")
     if not path.is_file():
         raise CheckpointError(f"No checkpoint at {path}.", hint="`mesm train` writes best.pt and last.pt.")
     try:

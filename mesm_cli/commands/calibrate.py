@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -81,27 +83,43 @@ def calibrate(
     target = check_target(checkpoint, output)
     if output is not None:
         refuse_existing(output, overwrite=overwrite)
-    job = load_for_calibration(
-        checkpoint,
-        on=on,
-        split=split,
-        root=data_dir,
-        annotations=annotations,
-        features=features or (),
-        text=glove or clip,
-        device=device,
-        skip_missing=skip_missing,
-    )
-    refuse_inputs([target], input_files(checkpoint, job) if output is not None else job.inputs)
-    for warning in job.checkpoint.warnings:
-        render.warn(warning)
-    if job.skipped:
-        render.warn(f"Left out: {count(len(job.skipped), 'video')} without features")
-    with render.progress(f"Calibrating on {job.data}", job.questions, unit="questions") as advance:
-        calibration = job.run(lambda done: advance(done, ""))
-    store_calibration(job, calibration, target)
+    with _unchanged(target) if output is None else nullcontext():
+        job = load_for_calibration(
+            checkpoint,
+            on=on,
+            split=split,
+            root=data_dir,
+            annotations=annotations,
+            features=features or (),
+            text=glove or clip,
+            device=device,
+            skip_missing=skip_missing,
+        )
+        refuse_inputs([target], input_files(checkpoint, job) if output is not None else job.inputs)
+        for warning in job.checkpoint.warnings:
+            render.warn(warning)
+        if job.repairs:
+            made = ", ".join(f"{times} {what}" for what, times in job.repairs.items())
+            render.note(f"Repaired annotations: {made}")
+        if job.skipped:
+            render.warn(f"Left out: {count(len(job.skipped), 'video')} without features")
+        with render.progress(f"Calibrating on {job.data}", job.questions, unit="questions") as advance:
+            calibration = job.run(lambda done: advance(done, ""))
+        store_calibration(job, calibration, target)
     if json_:
         render.data({"checkpoint": str(target), **calibration.as_dict()})
         return
     show_report(calibration.report, data=calibration.data)
     render.say(f"Calibration: {target!s}")
+
+
+@contextmanager
+def _unchanged(checkpoint: Path) -> Iterator[None]:
+    """Keep a run from replacing its checkpoint within the context."""
+    from mesm_core.training.directory import CONFIG, claimed
+
+    if not (checkpoint.parent / CONFIG).is_file():
+        yield
+        return
+    with claimed(checkpoint.parent, hint="Wait for it, or name another file: --output FILE.pt"):
+        yield

@@ -201,6 +201,8 @@ def _evaluated(job: Job, *, nms: float, negatives: bool) -> tuple[Evaluation, di
     from mesm_core.inference.scoring import score_checkpoint
 
     test = confidence_test(job) if negatives else None
+    if test is not None and job.windowed:
+        render.warn("The confidence is tested on whole videos, not in windows.")
     with render.progress(f"Evaluating {job.split}", len(job.dataset), unit="queries") as advance:
         evaluation = score_checkpoint(job, nms=nms, progress=lambda count: advance(count, ""))
     if test is None:
@@ -272,5 +274,5 @@ def _show(checkpoint: Path, job: Job, evaluation: Evaluation, target: Path, conf
         render.say()
         show_report(confidence, data=job.split)
         if confidence["unseen_half"]:
-            render.say("The calibration was fitted on half of these videos; only the other half tests it.")
+            render.say("Videos that the calibration was fitted on were left out of its test.")
     render.say(f"Predictions: {target}")

@@ -60,7 +60,7 @@ SplitOption = Annotated[
     ),
 ]
 Ci = Annotated[bool, typer.Option("--ci", help="Add bootstrap 95% confidence intervals of the main metrics.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap and of drawn permutations.")]
 PerQuery = Annotated[
     Path | None,
     typer.Option(

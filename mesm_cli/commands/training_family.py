@@ -32,12 +32,16 @@ if TYPE_CHECKING:
 
 PROGRAM = (sys.executable, "-m", "mesm_cli.app", "train")
 FAILED = 2
+STOPPED = (129, 130, 143)
+"""Exit codes of a run that was asked to stop, by HUP, INT or TERM. Any other signal has killed it."""
+KILLED = 137
+"""Exit code of a run that the system has killed."""
 SECONDS_TO_SAVE = 30.0
 
 
 def train_family(plan: Plan, seeds: tuple[int, ...], asked: TrainOptions) -> int:
     """Train the runs of a family that are not finished, show the spread of the results, and return the exit code."""
-    from mesm_cli.commands.training_runs import warn_of_circumstances
+    from mesm_cli.commands.training_runs import compare_family, warn_of_circumstances
     from mesm_core.build import build_device
     from mesm_core.training.directory import claimed, prepare_directory, remove_run
     from mesm_core.training.family import Family, summarise
@@ -67,18 +71,23 @@ def train_family(plan: Plan, seeds: tuple[int, ...], asked: TrainOptions) -> int
                 family.write()
             else:
                 remove_run(family.folder)
-    stopped = max((code for code in codes.values() if code >= 128), default=0)
-    failed = [seed for seed, code in codes.items() if 0 < code < 128]
+    stopped = max((code for code in codes.values() if code in STOPPED), default=0)
+    failed = [seed for seed, code in codes.items() if code and code not in STOPPED]
     if stopped:
         human(f"Continue all seeds with: mesm train --resume {family.folder}")
     summary = summarise(family.folder, seeds, dataset=family.config.dataset.name)
+    result = summary.as_json() | {"failed": failed}
+    if plan.repeat is not None and plan.repeat.seeds and not stopped:
+        result["same_weights"] = compare_family(family.folder, plan.repeat)
     if asked.json:
-        render.data(summary.as_json() | {"failed": failed})
+        render.data(result)
     elif not stopped and summary.evaluated:
         family_tables.show(summary)
     if failed:
         names = ", ".join(map(str, failed))
         again = f"Try them again with: mesm train --resume {family.folder}" if family.folder.exists() else None
+        if again and KILLED in codes.values():
+            again += ". The system kills processes when memory runs out; a smaller --parallel needs less."
         render.error(f"Seeds that failed: {names}.", again)
     return stopped or (FAILED if failed else 0)
 
@@ -154,7 +163,9 @@ def _train_at_once(family: Family, human: Speaker, *, device: str) -> dict[int, 
     from mesm_core.children import Children, Ended
     from mesm_core.training.members import member_commands
 
-    commands = member_commands(family, PROGRAM, device=device, threads=torch.get_num_threads())
+    columns, label = render.width(), max(len(f"seed {seed}  ") for seed in family.seeds)
+    room = {} if columns is None else {render.TERMINAL_WIDTH: str(max(columns - label, 1))}
+    commands = member_commands(family, PROGRAM, device=device, threads=torch.get_num_threads(), environment=room)
     for seed in family.seeds:
         if str(seed) not in commands:
             human(f"Seed {seed}: finished")
@@ -178,7 +189,11 @@ def _train_at_once(family: Family, human: Speaker, *, device: str) -> dict[int, 
 
 
 def _outcome(code: int) -> str:
-    return "is finished" if code == 0 else "was stopped" if code >= 128 else "failed"
+    if code in STOPPED:
+        return "was stopped"
+    if code > 128:
+        return f"was killed ({signal.Signals(code - 128).name})"
+    return "failed" if code else "is finished"
 
 
 def _recorded_init(folder: Path) -> Path | None:

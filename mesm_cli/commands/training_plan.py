@@ -109,7 +109,7 @@ def _resumed(asked: TrainOptions, folder: Path) -> Plan:
     family = read_family(folder)
     before = Recorded(folder, family.config.model_dump(mode="json"), family.paths.as_json())
     settings, paths = continued(before, dataset, file, overrides, given, force=asked.force)
-    parallel = asked.parallel or family.parallel
+    parallel = min(asked.parallel or family.parallel, len(family.seeds))
     if parallel != family.parallel:
         render.warn(
             f"{family.parallel} of the runs trained at once, now {parallel}: with another number of threads the "
@@ -234,6 +234,7 @@ def _checked(plan: Plan, asked: TrainOptions) -> Plan:
             "A family of seeds trains each run in one process.",
             hint="Use --parallel N in place of --gpus N: the runs are spread over the GPUs.",
         )
-    if asked.parallel is not None:
-        return replace(plan, parallel=asked.parallel)
+    if plan.seeds is not None:
+        # Runs that do not exist take no threads from the others.
+        return replace(plan, parallel=min(asked.parallel or plan.parallel, len(plan.seeds)))
     return plan

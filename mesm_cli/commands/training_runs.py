@@ -11,6 +11,8 @@ from mesm_cli.commands import own_videos
 from mesm_cli.commands.training_plan import Plan, TrainOptions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mesm_core.training.repeat import Repeat
 
 
@@ -98,6 +100,22 @@ def _compare(plan: Plan, repeat: Repeat) -> bool | None:
     same = same_weights(ours, theirs)
     render.note(f"The best weights are {'exactly' if same else 'not'} those of {theirs}.")
     return same
+
+
+def compare_family(directory: Path, repeat: Repeat) -> dict[str, bool]:
+    """Say whether the best weights are those of the repeated family; return the same by seed."""
+    from mesm_core.training.directory import BEST, member_folder
+    from mesm_core.training.repeat import same_weights
+
+    found = {}
+    for seed in repeat.seeds:
+        ours, theirs = (member_folder(folder, seed) / BEST for folder in (directory, repeat.folder))
+        if ours.is_file() and theirs.is_file():
+            found[str(seed)] = same_weights(ours, theirs)
+    if found:
+        same = sum(found.values())
+        render.note(f"The best weights are exactly those of {repeat.folder} with {same} of {len(found)} seeds.")
+    return found
 
 
 def _launch(gpus: int, plan: Plan, asked: TrainOptions) -> int:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mesm_core.confidence.logistic import Logistic, fit_logistic
-from mesm_core.confidence.negatives import SEED
+from mesm_core.confidence.negatives import SEED, halves, video_hash
 from mesm_core.confidence.quantities import NAMES
 from mesm_core.confidence.report import confidence_report
 from mesm_core.confidence.samples import KINDS, REAL, RIGHT, Samples
 from mesm_core.errors import CheckpointError, ConfigError, DataError
+from mesm_core.types import Query
 
 FEWEST = 30
 """Fewest real queries, and negatives of each kind, in each half."""
@@ -57,7 +58,8 @@ class Calibration:
     ``answer``: P(there is an answer), from the quantities of the first moment; ``moment``: P(IoU >= 0.5, if there is an
     answer), from those of each moment; ``model``: hash of the model's weights; ``data``: what it was fitted on;
     ``seed``: of the halves and negatives; ``fitted``: number of questions of each kind; ``report``: that of the half
-    that it was not fitted on, as ``confidence_report`` returns it.
+    that it was not fitted on, as ``confidence_report`` returns it; ``videos``: hashes of those that it was fitted on,
+    None in checkpoints of earlier versions.
     """
 
     answer: Logistic
@@ -67,6 +69,13 @@ class Calibration:
     seed: int
     fitted: Mapping[str, int]
     report: Mapping[str, Any]
+    videos: frozenset[str] | None = None
+
+    def may_know(self, query: Query) -> bool:
+        """Return whether it was fitted on the query's video or its source, or may have been if that is not recorded."""
+        if self.videos is None:
+            return query.group in halves([query.group], seed=self.seed)[0]
+        return not self.videos.isdisjoint({video_hash(query.vid), video_hash(query.group)})
 
     def confidence(self, quantities: np.ndarray) -> Confidence:
         """Return the confidence of an answer from its ``answer_quantities`` (N, 6); 0 if it has no moments."""
@@ -81,7 +90,7 @@ class Calibration:
         Raises:
             DataError: there are too few questions of a kind.
         """
-        refuse_too_few([samples.counts])
+        refuse_untestable(samples.counts)
         found = [self.confidence(sample.quantities) for sample in samples.samples]
         return confidence_report(samples, np.array([c.answer for c in found]), [c.moments for c in found])
 
@@ -96,6 +105,7 @@ class Calibration:
             "seed": self.seed,
             "fitted": dict(self.fitted),
             "report": dict(self.report),
+            **({} if self.videos is None else {"videos": sorted(self.videos)}),
         }
 
 
@@ -126,7 +136,15 @@ def calibration_from(stored: Mapping[str, Any], *, model: str) -> Calibration | 
     if wrong:
         raise _malformed(wrong[0])
     given = {name: stored[name] for name in fields}
-    return Calibration(answer, moment, model=model, **given)
+    return Calibration(answer, moment, model=model, videos=_videos(stored.get("videos")), **given)
+
+
+def _videos(values: object) -> frozenset[str] | None:
+    if values is None:
+        return None
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise _malformed("videos")
+    return frozenset(values)
 
 
 def _logistic(values: object, name: str) -> Logistic:
@@ -144,8 +162,13 @@ def _malformed(name: str) -> CheckpointError:
     )
 
 
-def fit_calibration(fit: Samples, report: Samples, *, model: str, data: str, seed: int = SEED) -> Calibration:
+def fit_calibration(
+    fit: Samples, report: Samples, *, model: str, data: str, seed: int = SEED, videos: Collection[str] = ()
+) -> Calibration:
     """Return the calibration fitted on one half of a split, with its report on the other half.
+
+    Args:
+        videos: names of those of the first half, and of their sources.
 
     Raises:
         DataError: a half has too few questions of a kind; the message says how many it needs.
@@ -158,7 +181,7 @@ def fit_calibration(fit: Samples, report: Samples, *, model: str, data: str, see
     quantities[:, NAMES.index("known")] = 1
     right = np.concatenate([sample.overlaps >= RIGHT for sample in real])
     moment = fit_logistic(quantities, right, np.concatenate([_shares(len(sample.overlaps)) for sample in real]))
-    fitted = Calibration(answer, moment, model, data, seed, fit.counts, {})
+    fitted = Calibration(answer, moment, model, data, seed, fit.counts, {}, frozenset(map(video_hash, videos)))
     return replace(fitted, report=fitted.tested(report))
 
 
@@ -182,6 +205,17 @@ def refuse_too_few(halves: Sequence[Mapping[str, int]]) -> None:
             f"A calibration needs {FEWEST} negatives in each half of the videos; there are only {min(negatives)}. A "
             "negative is a sentence about another video that is unlike all sentences about the asked one.",
             hint=hint,
+        )
+
+
+def refuse_untestable(counts: Mapping[str, int]) -> None:
+    """Raise DataError if there are fewer than ``FEWEST`` questions of a kind to test a calibration with."""
+    if min(counts.values()) < FEWEST:
+        found = ", ".join(f"{number} {kind.replace('_', '-')}" for kind, number in counts.items())
+        raise DataError(
+            f"A test of the confidence needs {FEWEST} queries and {FEWEST} negatives of each kind, about videos that "
+            f"the calibration was not fitted on; there are {found}.",
+            hint="Use a larger split.",
         )
 
 

@@ -58,6 +58,15 @@ def halves(names: Collection[str], *, seed: int = SEED) -> tuple[frozenset[str],
     return frozenset(names) - second, second
 
 
+def video_hash(name: str) -> str:
+    """Return the hash by which a calibration remembers a video, so that a checkpoint does not tell names.
+
+    >>> video_hash("s30-d52")
+    'cd22f0429cab5237'
+    """
+    return _hash(name)[:8].hex()
+
+
 def _hash(text: str) -> bytes:
     return sha256(text.encode(errors="surrogatepass")).digest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from mesm_core.build import build_decoding, build_framing, build_shortening
 from mesm_core.confidence.calibration import Calibration, fit_calibration, refuse_too_few
 from mesm_core.confidence.negatives import SEED, Questions, questions_of_halves
 from mesm_core.confidence.quantities import answer_quantities
-from mesm_core.confidence.samples import IN_DOMAIN, OUT_OF_DOMAIN, REAL, Sample, Samples, overlaps_of
+from mesm_core.confidence.samples import IN_DOMAIN, KINDS, OUT_OF_DOMAIN, REAL, Sample, Samples, overlaps_of
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.features import FeatureStore
@@ -57,7 +58,8 @@ def calibrate(
     """
     fit, report = halves_to_ask(queries, seed=seed)
     asked = [ask(examinee, half, progress=progress, team=team) for half in (fit, report)]
-    return fit_calibration(*asked, model=weights, data=data, seed=seed)
+    videos = {name for query in fit.real for name in (query.vid, query.group)}
+    return fit_calibration(*asked, model=weights, data=data, seed=seed, videos=videos)
 
 
 def halves_to_ask(queries: Sequence[Query], *, seed: int = SEED) -> tuple[Questions, Questions]:
@@ -66,20 +68,38 @@ def halves_to_ask(queries: Sequence[Query], *, seed: int = SEED) -> tuple[Questi
     Raises:
         DataError: there are too few queries, or a query has no window.
     """
+    halves = halves_of(queries, seed=seed)
+    refuse_too_few([question_counts([half]) for half in halves])
+    return halves
+
+
+def halves_of(queries: Sequence[Query], *, seed: int = SEED) -> tuple[Questions, Questions]:
+    """Return the questions of both halves, however few.
+
+    Raises:
+        DataError: a query has no window.
+    """
     without = [query for query in queries if not query.windows]
     if without:
         raise DataError(
-            f"{len(without)} of {len(queries)} queries have no window, so it is not known whether answers are right.",
-            hint="Calibrate on a split with ground truth.",
+            f"{len(without)} of {len(queries)} queries have no window, so it is not known whether answers are right. "
+            f"The first of them is '{without[0].sentence[:60]}' about {without[0].vid}.",
+            hint="Add its relevant_windows, which must begin before the video ends, or use a split with ground truth.",
         )
-    halves = questions_of_halves(queries, seed=seed)
-    refuse_too_few([{kind: len(part) for kind, part in _by_kind(half)} for half in halves])
-    return halves
+    return questions_of_halves(queries, seed=seed)
+
+
+def question_counts(halves: Iterable[Questions]) -> Counter[str]:
+    """Return the number of questions of each kind."""
+    counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
+    for half in halves:
+        counts.update({kind: len(part) for kind, part in _by_kind(half)})
+    return counts
 
 
 def question_count(halves: Iterable[Questions]) -> int:
     """Return the number of questions, real and negative."""
-    return sum(len(part) for half in halves for _, part in _by_kind(half))
+    return question_counts(halves).total()
 
 
 def ask(examinee: Examinee, questions: Questions, *, progress: Progress | None = None, team: Team = ALONE) -> Samples:

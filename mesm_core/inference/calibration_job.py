@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mesm_core.build import Paths, build_features, data_files, read_queries
-from mesm_core.checkpoint import Checkpoint, save_checkpoint, weights_hash
-from mesm_core.confidence.calibration import Calibration, not_calibrated
+from mesm_core.build.data import SplitQueries
+from mesm_core.checkpoint import WEIGHTS, Checkpoint, save_checkpoint, weights_hash
+from mesm_core.confidence.calibration import Calibration, not_calibrated, refuse_untestable
 from mesm_core.confidence.negatives import Questions
 from mesm_core.confidence.samples import Samples
 from mesm_core.config.schema import Config
 from mesm_core.data.dataset import MomentDataset
 from mesm_core.data.features import FeatureStore
 from mesm_core.data.readers.json_lines import read_lines
-from mesm_core.data.splits import named_split
 from mesm_core.errors import ConfigError
-from mesm_core.inference.calibrating import Examinee, ask, calibrate, halves_to_ask, question_count
+from mesm_core.inference.calibrating import (
+    Examinee,
+    ask,
+    calibrate,
+    halves_of,
+    halves_to_ask,
+    question_count,
+    question_counts,
+)
 from mesm_core.inference.evaluate import Progress
 from mesm_core.inference.predictor import MomentRetriever
 from mesm_core.inference.scoring import Job, checkpoint_paths
@@ -33,7 +42,7 @@ class CalibrationJob:
     """A checkpoint and the queries to fit its calibration on.
 
     ``data``: name of the queries; ``questions``: number of questions that the model is asked; ``skipped``: videos
-    without features; ``inputs``: the files that are read, without the checkpoint.
+    without features; ``repairs``: of annotations, by kind; ``inputs``: the files that are read, without the checkpoint.
     """
 
     checkpoint: Checkpoint
@@ -42,6 +51,7 @@ class CalibrationJob:
     data: str
     questions: int
     skipped: list[str]
+    repairs: Mapping[str, int]
     inputs: tuple[Path, ...]
 
     def run(self, progress: Progress | None = None) -> Calibration:
@@ -80,18 +90,19 @@ def load_for_calibration(
     paths = checkpoint_paths(checkpoint, config, root, annotations=annotations, features=features, text=text)
     store = build_features(config, paths)
     splits = () if on is not None else (split,) if split is not None else config.select_splits
-    queries, skipped = _queries(config, paths, store, on, splits, skip_missing=skip_missing)
-    halves = halves_to_ask(queries)  # before the model is built
+    read = _read(config, paths, store, on, splits, skip_missing=skip_missing)
+    halves = halves_to_ask(read.queries)  # before the model is built
     uncalibrated = replace(checkpoint, calibration={})
     retriever = MomentRetriever.from_checkpoint(uncalibrated, device=device, text=text, paths=paths)
     inputs = [*paths.features, paths.text, on] if on is not None else data_files(config, paths, splits)
     return CalibrationJob(
         checkpoint,
         Examinee(retriever.model, config, retriever.text, store, retriever.device),
-        queries,
+        read.queries,
         data_name(config, splits) if on is None else on.name,
         question_count(halves),
-        skipped,
+        read.missing,
+        read.repairs,
         tuple(inputs),
     )
 
@@ -105,8 +116,8 @@ def data_name(config: Config, splits: Sequence[str]) -> str:
 class ConfidenceTest:
     """The questions that test the confidence of a model on a split.
 
-    ``halves``: real queries and negatives, without the half of the videos that the calibration was fitted on;
-    ``unseen_half``: whether a half was left out.
+    ``halves``: real queries and negatives, without the videos that the calibration was fitted on; ``unseen_half``:
+    whether videos were left out.
     """
 
     retriever: MomentRetriever
@@ -142,12 +153,11 @@ def confidence_test(job: Job) -> ConfidenceTest:
     calibration = retriever.calibration if isinstance(retriever, MomentRetriever) else None
     if calibration is None or not isinstance(retriever, MomentRetriever) or not isinstance(dataset, MomentDataset):
         raise not_calibrated()
-    fit, report = halves_to_ask(job.truth or dataset.queries)
-    split = Path(named_split(job.config.dataset, job.split)).name
-    name, _, fitted_on = calibration.data.partition(" ")
-    fitted_here = name == job.config.dataset.name and split in fitted_on.split(", ")
-    halves = (report,) if fitted_here else (fit, report)
-    return ConfidenceTest(retriever, calibration, dataset.features, halves, fitted_here)
+    queries = job.truth or dataset.queries
+    unseen = [query for query in queries if not calibration.may_know(query)]
+    halves = tuple(half for half in halves_of(unseen, seed=calibration.seed) if half.real)
+    refuse_untestable(question_counts(halves))
+    return ConfidenceTest(retriever, calibration, dataset.features, halves, len(unseen) < len(queries))
 
 
 def check_target(path: Path, output: Path | None) -> Path:
@@ -156,7 +166,7 @@ def check_target(path: Path, output: Path | None) -> Path:
     Raises:
         ConfigError: the checkpoint is an exported folder or a published file, which cannot be replaced.
     """
-    if output is None and (path.is_dir() or path.suffix == ".ckpt"):
+    if output is None and ((path / WEIGHTS).is_file() or path.suffix == ".ckpt"):
         raise ConfigError(
             f"{path} cannot hold a calibration: it is an exported folder or a file of the published format.",
             hint="Name the checkpoint to write: --output FILE.pt",
@@ -178,16 +188,21 @@ def input_files(path: Path, job: CalibrationJob) -> list[Path]:
     return [*checkpoint_files(path), *job.inputs]
 
 
-def _queries(
+def _read(
     config: Config, paths: Paths, store: FeatureStore, on: Path | None, splits: Sequence[str], *, skip_missing: bool
-) -> tuple[tuple[Query, ...], list[str]]:
-    """Return the queries whose videos have features, and the videos that have none."""
+) -> SplitQueries:
+    """Return the queries of a file or of all splits."""
     if on is None:
         found = [read_queries(config, paths, split, store, skip_missing=skip_missing) for split in splits]
-        return tuple(query for part in found for query in part.queries), [v for part in found for v in part.missing]
-    queries = read_lines(on).queries
-    vids = {query.vid for query in queries}
+        repairs: Counter[str] = Counter()
+        for part in found:
+            repairs.update(part.repairs)
+        queries = tuple(query for part in found for query in part.queries)
+        return SplitQueries(queries, [vid for part in found for vid in part.missing], dict(repairs))
+    read = read_lines(on)
+    vids = dict.fromkeys(query.vid for query in read.queries)
     missing = set(store.missing(vids))
-    if not skip_missing or missing == vids:
+    if not skip_missing or missing == set(vids):
         store.require(vids)
-    return tuple(query for query in queries if query.vid not in missing), sorted(missing)
+    kept = tuple(query for query in read.queries if query.vid not in missing)
+    return SplitQueries(kept, sorted(missing), dict(read.repairs))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # Jinja2 is loaded when a page is written
     from markupsafe import Markup
 
 COLOURS = tuple(f"var(--c{number})" for number in range(6))
+FEW_POINTS = 25
+"""Most points of a curve that are drawn as dots, too."""
 
 
 def page(title: str, subtitle: str, body: Iterable[Markup], *, style: str = "", script: str = "") -> str:
@@ -72,7 +74,10 @@ def bars(rows: Sequence[tuple[str, float | None, str]], *, top: float | None = N
 
 
 def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, x: str) -> Markup:
-    """Return one curve for each name, from its (x, y) points, on common axes; ``x`` names the horizontal axis."""
+    """Return one curve for each name, from its (x, y) points, on common axes; ``x`` names the horizontal axis.
+
+    Curves of at most ``FEW_POINTS`` points show each of them as a dot.
+    """
     points = [point for line in series.values() for point in line]
     if not points:
         return paragraph("Nothing recorded yet.")
@@ -83,6 +88,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], *, x: str) -> Ma
             name,
             [((a - left) / width * 100, 98 - (b - low) / height * 96) for a, b in line],
             COLOURS[number % len(COLOURS)],
+            len(line) <= FEW_POINTS,
         )
         for number, (name, line) in enumerate(series.items())
     ]

@@ -21,6 +21,7 @@ BEST, LAST, CONFIG, METRICS, PREDICTIONS = "best.pt", "last.pt", "config.json", 
 RECORD, NOT_FINITE, LOCK = "run.json", "not-finite.json", ".lock"
 FAMILY, MEMBERS = "family.json", "seed-*"
 """Record of a family of runs with different seeds, and its runs."""
+ANOTHER_NAME = "Wait for it, or give this run another --name."
 _OLDER_CHECKPOINT = "last.{}.pt"
 _RUN_FILES = (
     BEST,
@@ -63,15 +64,24 @@ def prepare_directory(directory: Path, *, overwrite: bool) -> None:
     """
     leftovers = run_files(directory)
     if leftovers and not overwrite:
-        raise OutputError(
-            f"{directory} already holds a {'family of runs' if is_family(directory) else 'run'}.",
-            hint=f"Continue it: --resume {directory}. Replace it: --overwrite. Keep both: --name ANOTHER.",
-        )
+        raise _holds_runs(directory)
     for member in _members(directory):
         if in_use(member):
             raise used_by_another(member)
     make_folder(directory)
     remove_run(directory)
+
+
+def _holds_runs(directory: Path) -> OutputError:
+    if _members(directory) and not is_family(directory):
+        return OutputError(
+            f"{directory} holds runs of a family, but no {FAMILY}, so the family cannot be continued.",
+            hint="Replace them: --overwrite. Keep both: --name ANOTHER.",
+        )
+    return OutputError(
+        f"{directory} already holds a {'family of runs' if is_family(directory) else 'run'}.",
+        hint=f"Continue it: --resume {directory}. Replace it: --overwrite. Keep both: --name ANOTHER.",
+    )
 
 
 def run_files(directory: Path) -> list[Path]:
@@ -98,16 +108,17 @@ def remove_run(directory: Path) -> None:
 
 
 def _members(directory: Path) -> list[Path]:
-    """Return the folders of a family's runs; none if the folder holds no family."""
-    return [path for path in directory.glob(MEMBERS) if path.is_dir()] if is_family(directory) else []
+    """Return the folders of a family's runs, also if the record of the family was lost."""
+    folders = [path for path in directory.glob(MEMBERS) if path.is_dir()]
+    return folders if is_family(directory) else [path for path in folders if run_files(path)]
 
 
 @contextmanager
-def claimed(directory: Path, *, patience: float = 0) -> Iterator[None]:
+def claimed(directory: Path, *, patience: float = 0, hint: str = ANOTHER_NAME) -> Iterator[None]:
     """Lock the folder of a run within the context. The system releases the lock if the process is killed.
 
     Args:
-        patience: seconds to wait for another process that has locked it.
+        patience: seconds to wait for another process that has locked it; hint: what to do if it has.
 
     Raises:
         OutputError: another process has locked the folder, or it cannot be written.
@@ -117,7 +128,7 @@ def claimed(directory: Path, *, patience: float = 0) -> Iterator[None]:
     try:
         lock.acquire(timeout=patience)
     except Timeout:
-        raise used_by_another(directory) from None
+        raise used_by_another(directory, hint=hint) from None
     except OSError as error:
         _remove_empty(directory, made)
         raise could_not_write(directory / LOCK, error) from error
@@ -128,11 +139,9 @@ def claimed(directory: Path, *, patience: float = 0) -> Iterator[None]:
         lock.release()
 
 
-def used_by_another(directory: Path) -> OutputError:
+def used_by_another(directory: Path, *, hint: str = ANOTHER_NAME) -> OutputError:
     """Return the error for the folder of a run that another process has locked."""
-    return OutputError(
-        f"Another process is training in {directory}.", hint="Wait for it, or give this run another --name."
-    )
+    return OutputError(f"Another process is training in {directory}.", hint=hint)
 
 
 def _remove_empty(directory: Path, made: list[Path]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -40,18 +40,25 @@ def open_member(family: Family, seed: int, *, device: torch.device, features: Fe
     )
 
 
-def member_commands(family: Family, program: Sequence[str], *, device: str, threads: int) -> dict[str, Command]:
+def member_commands(
+    family: Family,
+    program: Sequence[str],
+    *,
+    device: str,
+    threads: int,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Command]:
     """Return the commands that train the runs of a family that are not finished, one for each, by seed.
 
     Args:
         program: the words of ``mesm train``; device: as on the command line; threads: of this process, divided among
-            the runs that train at once.
+            the runs that train at once; environment: further variables.
     """
     seeds = [seed for seed in family.seeds if not family.is_finished(seed)]
     devices = spread_devices(device, len(seeds), gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0)
-    environment = {"OMP_NUM_THREADS": str(max(threads // family.parallel, 1)), "PYTHONUNBUFFERED": "1"}
+    own = {"OMP_NUM_THREADS": str(max(threads // family.parallel, 1)), "PYTHONUNBUFFERED": "1"}
     return {
-        str(seed): Command([*program, *_options(family.folder, seed, place)], environment)
+        str(seed): Command([*program, *_options(family.folder, seed, place)], {**(environment or {}), **own})
         for seed, place in zip(seeds, devices, strict=True)
     }
 

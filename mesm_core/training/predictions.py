@@ -46,8 +46,7 @@ def _of_run(run: Path, split: str | None) -> Path:
         files = [path for path in (run / PREDICTIONS / name for name in names) if path.is_file()]
     if not files:
         what = f"of {split}" if split else "yet"
-        raise DataError(
-            f"{run} has no predictions {what}.",
-            hint=f"Make them with: mesm eval {run / BEST}" + (f" --split {split}" if split else ""),
-        )
+        make = f"Make them with: mesm eval {run / BEST}" + (f" --split {split}" if split else "")
+        train = f"Train it first: mesm train --resume {run.parent if is_family(run.parent) else run}"
+        raise DataError(f"{run} has no predictions {what}.", hint=make if (run / BEST).is_file() else train)
     return files[0]

@@ -15,8 +15,8 @@ from mesm_core.checkpoint import load_checkpoint
 from mesm_core.config.schema import Config
 from mesm_core.errors import DataError
 from mesm_core.official.checkpoint import checkpoint_files
-from mesm_core.training.directory import LAST, RECORD, is_family
-from mesm_core.training.family import read_family
+from mesm_core.training.directory import CONFIG, LAST, RECORD, is_family
+from mesm_core.training.family import Family, read_family
 from mesm_core.training.record import describe_host, git_commit, read_run, versions
 from mesm_core.training.start import Given, Recorded, repeated
 
@@ -55,7 +55,7 @@ class Repeat:
 
 
 def read_repeat(folder: Path, overrides: Sequence[str], given: Given) -> Repeat:
-    """Read the record of a run, or of a family's first run, and apply changes to its settings and paths.
+    """Read the record of a run, or of a family's first run that has begun, and apply changes to settings and paths.
 
     Args:
         folder: the folder of the run or family; overrides: ``section.key=value`` arguments; given: paths.
@@ -66,7 +66,7 @@ def read_repeat(folder: Path, overrides: Sequence[str], given: Given) -> Repeat:
     """
     folder = folder.parent if folder.name == LAST else folder
     family = read_family(folder) if is_family(folder) else None
-    first = folder if family is None else family.folder_of(family.seeds[0])
+    first = folder if family is None else _first_begun(family)
     run = read_run(first)
     if not run.sessions or not run.sessions[0].get("data"):
         raise DataError(
@@ -78,6 +78,18 @@ def read_repeat(folder: Path, overrides: Sequence[str], given: Given) -> Repeat:
     config, paths, changed = repeated(Recorded(folder, run.config, session.get("paths") or {}), overrides, given)
     seeds, parallel = ((), 1) if family is None else (family.seeds, family.parallel)
     return Repeat(folder, config, paths, changed, defaults | session, later, seeds, parallel)
+
+
+def _first_begun(family: Family) -> Path:
+    """Return the folder of the first run of a family that has begun, since only its record names the data."""
+    folders = [family.folder_of(seed) for seed in family.seeds]
+    begun = [folder for folder in folders if (folder / CONFIG).is_file()]
+    if not begun:
+        raise DataError(
+            f"{family.folder} cannot be repeated: no run of the family has begun.",
+            hint=f"Train it first: mesm train --resume {family.folder}",
+        )
+    return begun[0]
 
 
 def hash_now(repeat: Repeat) -> Iterator[tuple[str, dict[str, Any]]]:

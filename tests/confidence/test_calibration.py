@@ -14,6 +14,7 @@ from mesm_core.confidence.quantities import NAMES, answer_quantities
 from mesm_core.confidence.report import auroc, kept_answers, rejected, reliability
 from mesm_core.confidence.samples import Samples
 from mesm_core.errors import CheckpointError, DataError
+from mesm_core.types import Query
 from tests.confidence.made import made_calibration, made_samples
 
 WINDOWS = np.array([[2.0, 8.0, 0.9], [3.0, 9.0, 0.6], [12.0, 14.0, 0.1]])
@@ -93,6 +94,16 @@ def test_too_few_questions_are_refused_with_the_number_needed(real: int, negativ
             fit_calibration(*halves, model="abc", data="invented val")
 
 
+@pytest.mark.parametrize("fitted", [["abc_60_210"], ["abc"], ["abc_60_210", "abc"]])
+def test_a_calibration_knows_its_videos_whether_or_not_they_are_grouped_by_source(fitted: list[str]) -> None:
+    """A dataset groups the parts of a video by their source; lines of one's own do not."""
+    calibration = fit_calibration(made_samples(0), made_samples(1), model="abc", data="x", videos=fitted)
+    grouped = Query(1, "abc_60_210", "a door opens", 150.0, ((1.0, 5.0),), source="abc")
+    assert calibration.may_know(grouped)
+    assert calibration.may_know(replace(grouped, source=None)) == ("abc_60_210" in fitted)
+    assert not calibration.may_know(replace(grouped, vid="other_60_210", source="other"))
+
+
 def test_a_calibration_of_another_model_is_refused() -> None:
     with pytest.raises(CheckpointError, match="belongs to another model"):
         calibration_from(made_calibration().as_dict(), model="other")
@@ -109,6 +120,8 @@ def test_a_calibration_of_another_model_is_refused() -> None:
         {"seed": None},
         {"data": 1},
         {"quantities": ["score"]},
+        {"videos": "x"},
+        {"videos": [1]},
     ],
 )
 def test_damaged_calibrations_are_refused(change: dict[str, object]) -> None:

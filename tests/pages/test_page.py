@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-from mesm_core.pages.page import cards, page, paragraph, section, table
+from mesm_core.pages.page import FEW_POINTS, cards, curves, page, paragraph, section, table
 from mesm_core.pages.templating import source
 
 STYLE = source("page.css")
@@ -49,3 +49,11 @@ def test_text_is_escaped_once_wherever_it_stands() -> None:
     assert "<i>" not in written
     assert written.count("&lt;i&gt; &amp; &#34;q&#34; &#39;a&#39;") == 8
     assert "&amp;amp;" not in written
+
+
+def test_a_curve_of_few_points_shows_each_of_them() -> None:
+    """A line through one point has no length, so without a dot nothing is visible."""
+    few = curves({"one": [(0.0, 0.5)], "two": [(0.0, 0.25), (1.0, 0.75)]}, x="confidence")
+    assert few.count('class="dot"') == 3
+    many = curves({"many": [(float(n), n / 7) for n in range(FEW_POINTS + 1)]}, x="epoch")
+    assert 'class="dot"' not in many

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from mesm_cli import render
 from mesm_cli.render import training_progress
 from mesm_core.build import build_features
 from mesm_core.data.features import FeatureStore
@@ -166,6 +167,37 @@ def test_runs_at_once_give_the_same_results_and_one_that_fails_does_not_stop_the
     assert "seed 2019  Error:" in ended.err
     assert "Seeds that failed: 2019" in ended.err
     assert_same_results(folder / "seed-2021", alone / "seed-2021")
+
+
+def test_a_run_that_the_system_kills_has_failed_and_the_results_of_the_others_are_shown(
+    family: Path, mesm: Mesm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel does when memory runs out; nobody asked the family to stop."""
+    folder = tmp_path / "tacos-default"
+    shutil.copytree(family, folder)
+    shutil.rmtree(folder / "seed-2021")
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    monkeypatch.setattr("mesm_cli.commands.training_family.PROGRAM", (sys.executable, "-c", kill))
+    ended = mesm("train", "--resume", folder, "--parallel", "2")
+    assert ended.code == 2
+    assert "Seed 2021 was killed (SIGKILL); 2 of 3 are finished" in ended.out
+    assert "mean ± sd" in ended.out
+    assert "Seeds that failed: 2021" in ended.err
+    assert "memory" in ended.err
+
+
+def test_runs_at_once_know_the_room_beside_the_names_of_their_seeds(
+    family: Path, mesm: Mesm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They print to a pipe, but on a terminal of 80 columns a line with all losses would be wrapped."""
+    folder = tmp_path / "tacos-default"
+    shutil.copytree(family, folder)
+    shutil.rmtree(folder / "seed-2021")
+    asks = "from mesm_cli import render; print('room', render.width())"
+    monkeypatch.setattr("mesm_cli.commands.training_family.PROGRAM", (sys.executable, "-c", asks))
+    assert "seed 2021  room None" in mesm("train", "--resume", folder, "--parallel", "2").out
+    monkeypatch.setattr(render, "width", lambda: 80)
+    assert "seed 2021  room 69" in mesm("train", "--resume", folder, "--parallel", "2").out
 
 
 @pytest.mark.slow
@@ -320,6 +352,15 @@ def test_runs_at_once_share_the_threads(trained: Trained, tmp_path: Path) -> Non
     assert commands["2020"].words == words
     few = member_commands(family, [], device="cpu", threads=2)
     assert few["2019"].environment["OMP_NUM_THREADS"] == "1"
+
+
+def test_threads_are_shared_by_no_more_runs_than_there_are(family: Path, mesm: Mesm, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(family, tmp_path / "tacos-default"))
+    done = mesm("train", "--resume", folder, "--parallel", "9")
+    assert done.code == 0, done.err
+    assert "1 of the runs trained at once, now 3" in " ".join(done.err.split())
+    assert read(folder)["parallel"] == 3
+    assert "trained at once" not in mesm("train", "--resume", folder, "--parallel", "9").err
 
 
 def test_the_progress_names_the_place_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:

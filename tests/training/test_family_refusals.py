@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 from mesm_core.errors import ConfigError, DataError
 from mesm_core.training.directory import claimed
 from mesm_core.training.family import read_summary
+from mesm_core.training.repeat import read_repeat
 from mesm_core.training.seeds import parse_seeds
+from mesm_core.training.start import Given
 from tests.conftest import Result, Trained
 from tests.training.families import family_words, write_family
 
@@ -110,3 +113,35 @@ def test_a_family_in_use_is_refused(family: Path, mesm: Mesm) -> None:
     with claimed(family):
         refused = mesm("train", "--resume", family)
     assert (refused.code, "Another process is training in" in refused.err) == (2, True)
+
+
+def test_runs_of_a_family_that_lost_its_record_are_not_taken_for_those_of_a_new_one(
+    trained: Trained, family: Path, tmp_path: Path, mesm: Mesm
+) -> None:
+    """They may have other settings and data."""
+    folder = Path(shutil.copytree(family, tmp_path / "tacos-default"))
+    (folder / "family.json").unlink()
+    words = family_words(trained, tmp_path, "--set", "train.epochs=1", seeds="2")
+    refused = mesm(*words)
+    assert (refused.code, "holds runs of a family, but no family.json" in refused.err) == (2, True), refused.err
+    assert (folder / "seed-2020" / "best.pt").exists()
+    done = mesm(*words, "--overwrite")
+    assert done.code == 0, done.err
+    assert [run.epochs for run in read_summary(folder).runs if run] == [1, 1]
+
+
+def test_a_family_whose_first_run_has_not_begun_can_be_repeated_but_not_scored(
+    trained: Trained, family: Path, tmp_path: Path, mesm: Mesm
+) -> None:
+    """As after a seed that failed at once."""
+    folder = Path(shutil.copytree(family, tmp_path / "tacos-half"))
+    shutil.rmtree(folder / "seed-2019")
+    repeat = read_repeat(folder, [], Given())
+    assert repeat.seeds == (2019, 2020)
+    assert repeat.session["data"]
+    words = ["--dataset", "tacos", "--split", "val", "--annotations", trained.paths.annotations]
+    refused = mesm("score", folder, *words)
+    assert (refused.code, f"mesm train --resume {folder}" in refused.err) == (2, True), refused.err
+    (folder / "seed-2020" / "config.json").unlink()
+    with pytest.raises(DataError, match="no run of the family has begun"):
+        read_repeat(folder, [], Given())

@@ -144,8 +144,11 @@ def test_a_run_with_initial_weights_is_repeated_from_them(original: Path, mesm: 
 def test_a_family_is_repeated_with_all_its_seeds(original: Path, mesm: Mesm, tmp_path: Path) -> None:
     words = ["train", "--runs-dir", tmp_path, "--set", "train.epochs=1"]
     assert mesm(*words, "--like", original, "--seeds", "3,5", "--name", "a").code == 0
-    done = mesm("train", "--like", tmp_path / "tacos-a", "--runs-dir", tmp_path, "--name", "b")
+    words = ["train", "--like", tmp_path / "tacos-a", "--runs-dir", tmp_path, "--name", "b", "--json"]
+    done = mesm(*words)
     assert done.code == 0, done.err
+    assert json.loads(done.out)["same_weights"] == {"3": True, "5": True}
+    assert f"exactly those of {tmp_path / 'tacos-a'} with 2 of 2 seeds" in " ".join(done.err.split())
     for seed in (3, 5):
         assert_same_results(tmp_path / "tacos-b" / f"seed-{seed}", tmp_path / "tacos-a" / f"seed-{seed}")
 

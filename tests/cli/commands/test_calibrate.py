@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mesm_core.checkpoint import load_checkpoint
+from mesm_core.training.directory import claimed
 from tests.cli.calibrated import train_calibrated
 from tests.conftest import Trained
 
@@ -71,6 +72,47 @@ def test_own_queries(run: Trained, bare: Path, tmp_path: Path, mesm) -> None:
     assert load_checkpoint(bare).calibration["data"] == "mine.jsonl"
 
 
+def test_eval_leaves_out_the_videos_of_a_calibration_on_own_queries(
+    run: Trained, bare: Path, tmp_path: Path, mesm
+) -> None:
+    """The own queries are those of the split, so the split has videos that the calibration was fitted on."""
+    mine = own_queries(run, tmp_path / "mine.jsonl")
+    calibrated = mesm("calibrate", bare, "--on", mine, "--features", run.paths.features[0], "--json")
+    assert calibrated.code == 0, calibrated.err
+    done = mesm("eval", bare, "--split", "test", "--negatives", "--json", "-o", tmp_path / "out.jsonl")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)["confidence"]
+    assert found.pop("unseen_half") is True
+    assert found == json.loads(calibrated.out)["report"]
+
+
+def test_eval_leaves_out_a_half_if_it_is_not_known_which_videos_were_fitted(
+    run: Trained, bare: Path, tmp_path: Path, mesm
+) -> None:
+    content = torch.load(run.best, weights_only=True)
+    del content["calibration"]["videos"]
+    torch.save(content, bare)
+    done = mesm("eval", bare, "--split", "test", "--negatives", "--json", "-o", tmp_path / "out.jsonl")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["confidence"]["unseen_half"] is True
+    assert 30 <= found["confidence"]["questions"]["real"] < found["queries"]
+
+
+def test_a_split_of_few_videos_tests_a_calibration_that_has_not_seen_them(run: Trained, tmp_path: Path, mesm) -> None:
+    """Each half has fewer questions than a fit needs, but both together have enough."""
+    folder = Path(shutil.copytree(run.paths.annotations, tmp_path / "annotations"))
+    videos = json.loads((folder / "test.json").read_text())
+    (folder / "test.json").write_text(json.dumps(dict(list(videos.items())[:10])))
+    words = ["eval", run.best, "--split", "test", "--negatives", "--annotations", folder, "-o", tmp_path / "out.jsonl"]
+    done = mesm(*words, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["confidence"]["questions"]["real"] == json.loads(done.out)["queries"] < 60
+    (folder / "test.json").write_text(json.dumps(dict(list(videos.items())[:3])))
+    refused = mesm(*words, "--overwrite")
+    assert (refused.code, "A test of the confidence needs 30 queries" in refused.err) == (2, True), refused.err
+
+
 def test_an_exported_checkpoint_needs_an_output_and_keeps_the_calibration(run: Trained, tmp_path: Path, mesm) -> None:
     folder = tmp_path / "exported"
     assert mesm("export", run.best, folder).code == 0
@@ -90,6 +132,17 @@ def test_too_few_queries_are_refused_and_the_checkpoint_stays(run: Trained, bare
     assert bare.read_bytes() == before
 
 
+def test_repairs_of_own_queries_are_said(run: Trained, bare: Path, tmp_path: Path, mesm) -> None:
+    mine = own_queries(run, tmp_path / "mine.jsonl")
+    first, *rest = mine.read_text().splitlines(keepends=True)
+    inverted = json.loads(first)
+    inverted["relevant_windows"] = [inverted["relevant_windows"][0][::-1]]
+    mine.write_text("".join([json.dumps(inverted) + "\n", *rest]))
+    done = mesm("calibrate", bare, "--on", mine, "--features", run.paths.features[0])
+    assert done.code == 0, done.err
+    assert "Repaired annotations: 1 inverted (swapped)" in done.err
+
+
 def test_queries_that_give_no_negatives_are_refused(run: Trained, bare: Path, tmp_path: Path, mesm) -> None:
     mine = own_queries(run, tmp_path / "mine.jsonl")
     lines = [json.loads(line) | {"query": "He opens the drawer."} for line in mine.read_text().splitlines()]
@@ -97,6 +150,20 @@ def test_queries_that_give_no_negatives_are_refused(run: Trained, bare: Path, tm
     done = mesm("calibrate", bare, "--on", mine, "--features", run.paths.features[0])
     assert done.code == 2
     assert "needs 30 negatives" in done.err
+
+
+@pytest.mark.parametrize("family", [False, True])
+def test_the_folder_of_a_run_or_family_is_not_taken_for_an_export(
+    run: Trained, tmp_path: Path, family: bool, mesm
+) -> None:
+    folder = tmp_path / "tacos-default"
+    best = folder / "seed-1" / "best.pt" if family else folder / "best.pt"
+    best.parent.mkdir(parents=True)
+    shutil.copy(run.best, best)
+    refused = mesm("calibrate", folder)
+    assert refused.code == 2
+    assert f"{folder} is a folder" in refused.err
+    assert f"Did you mean {best}?" in "".join(refused.err.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -121,6 +188,21 @@ def test_queries_without_moments_are_refused(run: Trained, bare: Path, tmp_path:
     done = mesm("calibrate", bare, "--on", mine, "--features", run.paths.features[0])
     assert done.code == 2
     assert "no window" in done.err
+    assert f"'{lines[0]['query']}' about {lines[0]['vid']}" in done.err
+
+
+def test_a_checkpoint_that_a_run_may_replace_meanwhile_is_refused(run: Trained, tmp_path: Path, mesm) -> None:
+    """Otherwise the calibrated checkpoint could replace a better one of the run."""
+    folder = Path(shutil.copytree(run.run, tmp_path / "tacos-busy"))
+    before = (folder / "best.pt").read_bytes()
+    with claimed(folder):
+        refused = mesm("calibrate", folder / "best.pt")
+        elsewhere = mesm("calibrate", folder / "best.pt", "--output", tmp_path / "out.pt")
+    assert (refused.code, "Another process is training in" in refused.err) == (2, True), refused.err
+    assert "--output" in refused.err
+    assert (folder / "best.pt").read_bytes() == before
+    assert elsewhere.code == 0, elsewhere.err
+    assert mesm("calibrate", folder / "best.pt").code == 0
 
 
 def test_the_output_cannot_be_an_input(run: Trained, bare: Path, mesm) -> None:

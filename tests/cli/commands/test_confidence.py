@@ -230,6 +230,13 @@ def test_eval_on_the_split_of_the_calibration_uses_the_half_that_it_has_not_seen
     assert found == json.loads(json.dumps(stored["report"]))
 
 
+def test_eval_says_that_the_confidence_of_videos_in_windows_is_not_tested(run: Trained, tmp_path: Path, mesm) -> None:
+    words = ["eval", run.best, "--split", "test", "--negatives", "-o", tmp_path / "out.jsonl", "--overwrite"]
+    said = "The confidence is tested on whole videos, not in windows."
+    assert said in mesm(*words, "--window", "30").err
+    assert said not in mesm(*words).err
+
+
 def test_eval_negatives_needs_a_calibration(trained: Trained, mesm) -> None:
     done = mesm("eval", trained.best, "--negatives")
     assert done.code == 2
