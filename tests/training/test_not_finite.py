@@ -40,9 +40,9 @@ def poison(run: Run, step: int) -> list[str]:
     """Make the features of a step's batch, in every epoch, NaN; return where its videos will be listed."""
     real, vids = run.train_data.train_batch, []
 
-    def train_batch(groups: Any, *, seed: int, epoch: int, index: int) -> Batch:
-        batch = real(groups, seed=seed, epoch=epoch, index=index)
-        if index != step:
+    def train_batch(groups: Any, **asked: Any) -> Batch:
+        batch = real(groups, **asked)
+        if asked["index"] != step:
             return batch
         vids.extend(query.vid for query in batch.queries)
         return replace(batch, inputs=replace(batch.inputs, video=batch.inputs.video * math.nan))
@@ -219,9 +219,9 @@ watch = FiniteWatch(device, team=team, late=True)
 run = Run.open(config, paths, Path(given["folder"]), device=device, team=team, watch=watch)
 real = run.train_data.train_batch
 
-def train_batch(groups, *, seed, epoch, index):
-    batch = real(groups, seed=seed, epoch=epoch, index=index)
-    if index != 3:  # the second step's of the second process
+def train_batch(groups, **asked):
+    batch = real(groups, **asked)
+    if asked["index"] != 3:  # the second step's of the second process
         return batch
     return replace(batch, inputs=replace(batch.inputs, video=batch.inputs.video * math.nan))
 
