@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -27,12 +27,12 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.segment import Segment
 from rich.text import Text
 
 from mesm_cli.curves import span_bar, sparkline
 from mesm_cli.formats import formatted, value_text
 from mesm_cli.layout import GAP, NARROW, laid_out, shown_losses, wrapped
+from mesm_cli.screen import Screen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,24 +47,8 @@ LIVE_LOSSES = 4
 """Number of losses besides the total in the live line."""
 BAR_SECONDS, LINE_SECONDS = 0.5, 30.0
 
-CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
-
-
-class _Screen(Console):
-    """Shows control characters of names and texts, such as the start of a colour code, in place of obeying them."""
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=segment.text.translate(CONTROL))
-
-    def on_broken_pipe(self) -> None:
-        """Let the command end as it does when other output cannot be written; rich would exit with code 1."""
-        self.quiet = True
-        raise BrokenPipeError
-
-
-_out = _Screen(highlight=False, soft_wrap=False, emoji=False)
-_err = _Screen(stderr=True, highlight=False, emoji=False)
+_out = Screen(highlight=False, soft_wrap=False, emoji=False)
+_err = Screen(stderr=True, highlight=False, emoji=False)
 
 
 # Number of progress bars shown. Lines printed meanwhile go through the bar's console, so that they do not overlap.
