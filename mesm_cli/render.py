@@ -73,8 +73,8 @@ def width() -> int | None:
     """Return the width of the terminal, also if a parent process shows the output on it; None without a terminal."""
     if _out.is_terminal:
         return _out.width
-    told = os.environ.get(TERMINAL_WIDTH, "")
-    return int(told) if told.isdigit() else None
+    width_for_child = os.environ.get(TERMINAL_WIDTH, "")
+    return int(width_for_child) if width_for_child.isdecimal() else None
 
 
 @contextmanager

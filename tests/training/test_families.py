@@ -169,15 +169,21 @@ def test_runs_at_once_give_the_same_results_and_one_that_fails_does_not_stop_the
     assert_same_results(folder / "seed-2021", alone / "seed-2021")
 
 
+def last_run_replaced(family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, program: str) -> Path:
+    """Return a copy of the family without its last run, in place of which a Python program will run."""
+    folder = tmp_path / "tacos-default"
+    shutil.copytree(family, folder)
+    shutil.rmtree(folder / "seed-2021")
+    monkeypatch.setattr("mesm_cli.commands.training_family.PROGRAM", (sys.executable, "-c", program))
+    return folder
+
+
 def test_a_run_that_the_system_kills_has_failed_and_the_results_of_the_others_are_shown(
     family: Path, mesm: Mesm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the kernel does when memory runs out; nobody asked the family to stop."""
-    folder = tmp_path / "tacos-default"
-    shutil.copytree(family, folder)
-    shutil.rmtree(folder / "seed-2021")
     kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    monkeypatch.setattr("mesm_cli.commands.training_family.PROGRAM", (sys.executable, "-c", kill))
+    folder = last_run_replaced(family, tmp_path, monkeypatch, program=kill)
     ended = mesm("train", "--resume", folder, "--parallel", "2")
     assert ended.code == 2
     assert "Seed 2021 was killed (SIGKILL); 2 of 3 are finished" in ended.out
@@ -190,11 +196,8 @@ def test_runs_at_once_know_the_room_beside_the_names_of_their_seeds(
     family: Path, mesm: Mesm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They print to a pipe, but on a terminal of 80 columns a line with all losses would be wrapped."""
-    folder = tmp_path / "tacos-default"
-    shutil.copytree(family, folder)
-    shutil.rmtree(folder / "seed-2021")
     asks = "from mesm_cli import render; print('room', render.width())"
-    monkeypatch.setattr("mesm_cli.commands.training_family.PROGRAM", (sys.executable, "-c", asks))
+    folder = last_run_replaced(family, tmp_path, monkeypatch, program=asks)
     assert "seed 2021  room None" in mesm("train", "--resume", folder, "--parallel", "2").out
     monkeypatch.setattr(render, "width", lambda: 80)
     assert "seed 2021  room 69" in mesm("train", "--resume", folder, "--parallel", "2").out
