@@ -98,15 +98,7 @@ class FeatureStore:
         return with_endpoints(self.frames(vid))
 
     def length(self, vid: str) -> int:
-        """Return the number of frames that ``get`` returns.
-
-        Raises:
-            FeatureError: as for ``get``.
-        """
-        return len(self.frames(vid))
-
-    def prepared_length(self, vid: str) -> int:
-        """Return the same number as ``length``; reads no frames.
+        """Return the number of frames that ``get`` returns; reads none of them.
 
         Raises:
             FeatureError: the video is missing or damaged.

@@ -98,7 +98,7 @@ def _resident(parts: TrainingParts, vids: list[str], device: torch.device) -> Re
     features, room = parts.train_data.features, parts.config.data.device_cache_gb
     if device.type != "cuda" or room == 0:
         return None
-    lengths = {vid: features.prepared_length(vid) for vid in vids}
+    lengths = {vid: features.length(vid) for vid in vids}
     needed = sum(lengths.values()) * features.dim * np.dtype(features.keep_as).itemsize / 2**30
     if needed > room:
         return Warned(
